@@ -1,0 +1,111 @@
+"""The position-wise feed-forward network of a Transformer block."""
+
+import keras
+from keras import activations, initializers
+
+from keras_attn.layers.projection import Projection
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class FeedForward(keras.layers.Layer):
+    """`activation(x W_1 + b_1) W_2 + b_2`, the same at every position.
+
+    Args:
+        intermediate_dim: width between the two maps.
+        output_dim: width of the output; that of the input where None.
+        activation: activation between the two maps.
+        dropout: rate at which activations are dropped in training.
+        use_bias: whether the maps have biases.
+        kernel_initializer, bias_initializer: initializers of both maps.
+        seed: seed of the dropout.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        training: whether dropout is on.
+
+    Returns:
+        Float `(B, T, output_dim)`.
+
+    Raises:
+        ValueError: a width is not a positive integer.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.3
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import FeedForward
+    >>> tuple(FeedForward(64, activation="gelu")(np.ones((2, 5, 16), "float32")).shape)
+    (2, 5, 16)
+    """
+
+    def __init__(
+        self,
+        intermediate_dim,
+        output_dim=None,
+        activation="relu",
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        seed=None,
+        **kwargs,
+    ):
+        for name, value in (("intermediate_dim", intermediate_dim), ("output_dim", output_dim or 1)):
+            if not isinstance(value, int) or value <= 0:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.intermediate_dim = intermediate_dim
+        self.output_dim = output_dim
+        self.activation = activations.get(activation)
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.seed = seed
+        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
+
+    def build(self, inputs_shape):
+        if len(inputs_shape) != 3:
+            raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
+        self.intermediate_dense = self._dense("intermediate", self.intermediate_dim, activation=self.activation)
+        self.intermediate_dense.build((None, None, inputs_shape[-1]))
+        self.output_dense = self._dense("output", self.output_dim or inputs_shape[-1])
+        self.output_dense.build((None, None, self.intermediate_dim))
+
+    def _dense(self, name, width, activation=None):
+        return Projection(
+            "abc,cd->abd",
+            output_shape=(None, width),
+            bias_axes="d" if self.use_bias else None,
+            activation=activation,
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def call(self, inputs, training=None):
+        x = self.intermediate_dense(inputs)
+        if self.dropout_layer is not None:
+            x = self.dropout_layer(x, training=training)
+        return self.output_dense(x)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.output_dim or inputs_shape[-1])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "intermediate_dim": self.intermediate_dim,
+            "output_dim": self.output_dim,
+            "activation": activations.serialize(self.activation),
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "seed": self.seed,
+        }

@@ -1,0 +1,66 @@
+"""A trained vector for each position."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.layers.position_encoding import PositionEncoding
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class LearnedPositionEmbedding(PositionEncoding):
+    """Adds row `p` of a trained `(max_length, D)` table to the embedding at position `p`, as BERT and GPT-2 do.
+
+    Args:
+        max_length: number of positions; longer inputs are refused where their length is known.
+        embeddings_initializer: initializer of the table.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        positions: optional int32 `(B, T)` or `(1, T)`, below `max_length`; `0, 1, ..., T - 1` where None.
+
+    Returns:
+        Float `(B, T, D)`.
+
+    Raises:
+        ValueError: `max_length` is not a positive int, or the inputs are longer.
+
+    Reference:
+        [Gehring et al., 2017](https://arxiv.org/abs/1705.03122)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import LearnedPositionEmbedding
+    >>> tuple(LearnedPositionEmbedding(max_length=16)(np.ones((2, 5, 8), "float32")).shape)
+    (2, 5, 8)
+    """
+
+    def __init__(self, max_length, embeddings_initializer="glorot_uniform", **kwargs):
+        if not isinstance(max_length, int) or max_length <= 0:
+            raise ValueError(f"`max_length` must be a positive integer. Received: max_length={max_length!r}")
+        super().__init__(**kwargs)
+        self.max_length = max_length
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+
+    def build(self, inputs_shape):
+        self.position_embeddings = self.add_weight(
+            name="position_embeddings",
+            shape=(self.max_length, inputs_shape[-1]),
+            initializer=self.embeddings_initializer,
+        )
+
+    def add_to_embeddings(self, x, positions):
+        length = x.shape[1]
+        if length is not None and length > self.max_length:
+            raise ValueError(
+                f"`inputs` must be at most `max_length`={self.max_length} long. Received: inputs of shape {x.shape}"
+            )
+        return ops.add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+        }

@@ -1,0 +1,463 @@
+"""Multi-head attention."""
+
+import keras
+from keras import constraints, initializers, ops, regularizers
+
+from keras_attn.layers.attention_recording import recorder
+from keras_attn.layers.position_encoding import PositionEncoding
+from keras_attn.layers.projection import Projection
+from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.attention_axes import AttentionAxes
+from keras_attn.ops.mechanisms import check_mechanism
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class MultiHeadAttention(keras.layers.Layer):
+    """`concat(head_1, ..., head_N) W_o` with `head_n = softmax(q_n k_n^T / sqrt(key_dim)) v_n`.
+
+    A drop-in for `keras.layers.MultiHeadAttention`: the same arguments with the same meaning, and weights of the same
+    shapes in the same order, so that `set_weights` from that layer works. It differs where Keras gives no good answer:
+    a query that may attend to nothing gives exactly zero, and passes no gradient.
+
+    Args:
+        num_heads: number of query heads `N`.
+        key_dim: width `H` of a query and key head.
+        value_dim: width of a value head; `key_dim` where None.
+        dropout: rate at which attention weights are dropped in training.
+        use_bias: whether the projections have biases.
+        output_shape: int or tuple, channels of the output; those of the query where None.
+        attention_axes: int or tuple, the axes attended over; all between batch and channels where None.
+        sliding_window: Keras' name for `window`.
+        flash_attention: True asks for a mechanism that never holds all logits, and refuses where there is none.
+        kernel_initializer, bias_initializer: initializers of the projections.
+        kernel_regularizer, bias_regularizer, activity_regularizer: regularizers of the projections.
+        kernel_constraint, bias_constraint: constraints of the projections.
+        use_gate: whether a sigmoid projection of the query multiplies the heads' outputs.
+        seed: seed of the dropout.
+        num_kv_heads: number `K` of key/value heads, a divisor of `num_heads`; each serves `num_heads / num_kv_heads`
+            query heads. `num_heads` where None.
+        position: optional `PositionEncoding` whose `rotate` and `logit_bias` act here.
+        causal: whether keys at later positions are hidden, at every call.
+        window: optional int; keys this far away, or further, are hidden.
+        mechanism: name of the kernel, or "auto".
+        logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)`.
+        qk_norm: whether each query and key head is RMS-normalised, with a trained scale.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: float `(B, T, D)`, or of higher rank.
+        value: float `(B, S, Dv)`; the query where None (self-attention).
+        key: float `(B, S, Dk)`; the value where None.
+        query_mask, value_mask, key_mask: optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Filled from the
+            Keras masks of the inputs. With `cache`, `value_mask` and `key_mask` are over its slots, `(B, M)`.
+        attention_mask: optional bool that broadcasts to `(B, N, T, S)`; `(T, S)` and `(B, T, S)` will do.
+        return_attention_scores: whether to return the weights as well.
+        training: whether dropout is on.
+        use_causal_mask: as `causal`, for this call.
+        bias: optional float, added to the logits; shapes as for `attention_mask`.
+        positions: optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
+            `0, 1, ...` where None. Required with `cache`.
+        cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written at
+            `positions`, and attention is over all slots up to the query's position.
+        memory_cache: optional result of `project_memory`, which replaces `value` and `key`.
+
+    Returns:
+        `output` `(B, T, D)`; `(output, scores)` with `return_attention_scores`, scores `(B, N, T, S)`; and with `cache`
+        the same with the new cache behind it: `(output, cache)` or `(output, scores, cache)`.
+
+    Raises:
+        ValueError: an argument, a rank or a mask's shape does not fit; the message names it.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); grouped heads
+        [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MultiHeadAttention
+    >>> attention = MultiHeadAttention(num_heads=4, key_dim=8, causal=True)
+    >>> x = np.ones((2, 5, 32), "float32")
+    >>> output, scores = attention(x, return_attention_scores=True)
+    >>> tuple(output.shape), tuple(scores.shape)
+    ((2, 5, 32), (2, 4, 5, 5))
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        key_dim,
+        value_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        output_shape=None,
+        attention_axes=None,
+        sliding_window=None,
+        flash_attention=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        use_gate=False,
+        seed=None,
+        *,
+        num_kv_heads=None,
+        position=None,
+        causal=False,
+        window=None,
+        mechanism="auto",
+        logit_soft_cap=None,
+        qk_norm=False,
+        **kwargs,
+    ):
+        window = sliding_window if window is None else window
+        value_dim = key_dim if value_dim is None else value_dim
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        _check_positive(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, num_kv_heads=num_kv_heads)
+        if window is not None:
+            _check_positive(window=window)
+        if num_heads % num_kv_heads:
+            raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}. Received: num_kv_heads={num_kv_heads}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
+        if flash_attention and dropout:
+            raise ValueError(f"`flash_attention` goes without dropout. Received: dropout={dropout}")
+        if logit_soft_cap is not None and not logit_soft_cap > 0:
+            raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
+        position = keras.saving.deserialize_keras_object(position) if isinstance(position, dict) else position
+        if position is not None and not isinstance(position, PositionEncoding):
+            raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+        check_mechanism(mechanism)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.value_dim = value_dim
+        self.dropout = dropout
+        self.use_bias = use_bias
+        # `output_shape` is a property of every Keras layer.
+        self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+        self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        self.flash_attention = flash_attention
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        # Under Keras' own name for it the layer would apply it once more to its output.
+        self._activity_regularizer = regularizers.get(activity_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.use_gate = use_gate
+        self.seed = seed
+        self.num_kv_heads = num_kv_heads
+        self.position = position
+        self.causal = causal
+        self.window = window
+        self.mechanism = mechanism
+        self.logit_soft_cap = logit_soft_cap
+        self.qk_norm = qk_norm
+        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        value_shape = query_shape if value_shape is None else value_shape
+        key_shape = value_shape if key_shape is None else key_shape
+        rank = len(query_shape)
+        if rank < 3 or len(value_shape) != rank or len(key_shape) != rank:
+            raise ValueError(
+                "`query`, `value` and `key` must have one rank, 3 (batch, length, channels) or more. "
+                f"Received shapes: query={query_shape}, value={value_shape}, key={key_shape}"
+            )
+        if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
+            raise ValueError(
+                "`value` and `key` must agree in all axes but the last. "
+                f"Received shapes: value={value_shape}, key={key_shape}"
+            )
+        self._axes = AttentionAxes(rank, self.attention_axes)
+        heads, kv_heads = (self.num_heads, self.key_dim), (self.num_kv_heads, self.key_dim)
+        self.query_dense = self._to_heads("query", query_shape, heads)
+        self.key_dense = self._to_heads("key", key_shape, kv_heads)
+        if self.use_gate:
+            shape = (self.num_heads, self.value_dim)
+            self.gate_dense = self._to_heads("gate", query_shape, shape, activation="sigmoid")
+        self.value_dense = self._to_heads("value", value_shape, (self.num_kv_heads, self.value_dim))
+        outputs = (query_shape[-1],) if self._output_shape is None else tuple(self._output_shape)
+        letters = "efghij"[: len(outputs)]
+        self.output_dense = self._projection(
+            f"abcd,cd{letters}->ab{letters}", (None, *outputs), letters, name="attention_output"
+        )
+        self.output_dense.build((None, None, self.num_heads, self.value_dim))
+        if self.qk_norm:
+            norms = [keras.layers.RMSNormalization(dtype=self.dtype_policy, name=f"{n}_norm") for n in ("query", "key")]
+            self.query_norm, self.key_norm = norms
+            for norm in norms:
+                norm.build((None, None, None, self.key_dim))
+        if self.position is not None and not self.position.built:
+            self.position.build((None, None, query_shape[-1]))
+
+    def project_memory(self, value, key=None):
+        """Keys and values of a memory, projected once for many calls with `memory_cache`.
+
+        Args:
+            value: float `(B, S, Dv)`.
+            key: float `(B, S, Dk)`; the value where None.
+
+        Returns:
+            `(key, value)`, `(B, K, S, H)` each.
+        """
+        return self._project_keys(value if key is None else key, None), _heads_first(self.value_dense(value))
+
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+        *,
+        bias=None,
+        positions=None,
+        cache=None,
+        memory_cache=None,
+    ):
+        is_self_attention = memory_cache is None and (value is None or value is query)
+        if value is None:
+            value = query
+            value_mask = query_mask if value_mask is None and cache is None and memory_cache is None else value_mask
+        key = value if key is None else key
+        self._check_shapes(query, value if memory_cache is None else None, query_mask, value_mask, key_mask, cache)
+        if cache is not None and positions is None:
+            raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
+
+        axes = self._axes
+        num_keys = (cache or memory_cache)[0].shape[2] if cache or memory_cache else value.shape[-2]
+        if axes.plain:
+            _check_pairs("attention_mask", attention_mask, query.shape[1], num_keys)
+            _check_pairs("bias", bias, query.shape[1], num_keys)
+        x, memory = axes.fold(query), axes.fold(value)
+        if positions is None:
+            positions = _default_positions(x)
+        q = _heads_first(self.query_dense(x))
+        if self.qk_norm:
+            q = self.query_norm(q)
+        if self.position is not None:
+            q = self.position.rotate(q, positions)
+        if memory_cache is not None:
+            k, v = memory_cache
+        else:
+            key_positions = positions if is_self_attention else _default_positions(memory)
+            k = self._project_keys(axes.fold(key), key_positions)
+            v = _heads_first(self.value_dense(memory))
+        if cache is not None:
+            k, v = cache = tuple(kv_cache.write(*pair, positions) for pair in zip(cache, (k, v), strict=True))
+        if cache is not None or memory_cache is not None:
+            key_positions = ops.expand_dims(ops.arange(ops.shape(k)[2], dtype="int32"), 0)
+
+        mask = AttentionMask(
+            query_positions=positions,
+            key_positions=key_positions,
+            # A slot that no token has reached yet lies behind every query, so causality hides it.
+            causal=self.causal or use_causal_mask or cache is not None,
+            window=self.window,
+            query_mask=_as_bool(axes.fold_padding(query_mask)),
+            key_mask=_all_of(_as_bool(axes.fold_padding(value_mask)), _as_bool(axes.fold_padding(key_mask))),
+            explicit=_as_bool(axes.fold_mask(attention_mask, query, key)),
+        )
+        bias = axes.fold_mask(bias, query, key)
+        if self.position is not None:
+            position_bias = self.position.logit_bias(positions, key_positions)
+            bias = position_bias if bias is None else bias if position_bias is None else bias + position_bias
+        records = recorder()
+        wants_scores = return_attention_scores or records is not None
+        kernel = select_mechanism(self.mechanism, AttentionRequest(wants_scores, bool(self.flash_attention)))
+        heads = kernel(
+            q,
+            k,
+            v,
+            mask=mask,
+            bias=bias,
+            scale=self.key_dim**-0.5,
+            dropout=self.dropout,
+            seed=self.seed_generator,
+            training=bool(training),
+            logit_soft_cap=self.logit_soft_cap,
+            return_scores=wants_scores,
+        )
+        if wants_scores:
+            heads, scores = heads
+            scores = axes.unfold_scores(scores, query, key)
+            if records is not None:
+                records[self.path] = scores
+        heads = ops.transpose(heads, (0, 2, 1, 3))
+        if self.use_gate:
+            heads = ops.multiply(heads, self.gate_dense(x))
+        output = self._zero_dead_queries(self.output_dense(heads), mask)
+        output = axes.unfold(output, query)
+        results = (
+            output,
+            *([scores] if return_attention_scores else []),
+            *([cache] if cache is not None else []),
+        )
+        return results[0] if len(results) == 1 else results
+
+    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+        if self._output_shape is None:
+            return tuple(query_shape)
+        return (*query_shape[:-1], *self._output_shape)
+
+    def compute_output_spec(
+        self,
+        query,
+        value=None,
+        key=None,
+        *args,
+        return_attention_scores=False,
+        cache=None,
+        memory_cache=None,
+        **kwargs,
+    ):
+        return_attention_scores = args[4] if len(args) > 4 else return_attention_scores
+        results = [keras.KerasTensor(self.compute_output_shape(query.shape), dtype=self.compute_dtype)]
+        if return_attention_scores:
+            axes = AttentionAxes(len(query.shape), self.attention_axes)
+            source = query if value is None else value
+            keys = [source.shape[axis] for axis in axes.axes]
+            if cache is not None or memory_cache is not None:
+                keys = [(memory_cache if cache is None else cache)[0].shape[2]]
+            batch, queries = ([query.shape[axis] for axis in group] for group in (axes.batch_axes, axes.axes))
+            shape = (*batch, self.num_heads, *queries, *keys)
+            results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
+        if cache is not None:
+            results.append(tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache))
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "output_shape": self._output_shape,
+            "attention_axes": self.attention_axes,
+            "flash_attention": self.flash_attention,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": regularizers.serialize(self._activity_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+            "use_gate": self.use_gate,
+            "seed": self.seed,
+            "num_kv_heads": self.num_kv_heads,
+            "position": None if self.position is None else keras.saving.serialize_keras_object(self.position),
+            "causal": self.causal,
+            "window": self.window,
+            "mechanism": self.mechanism,
+            "logit_soft_cap": self.logit_soft_cap,
+            "qk_norm": self.qk_norm,
+        }
+
+    def _projection(self, equation, output_shape, bias_axes, **kwargs):
+        return Projection(
+            equation,
+            output_shape=output_shape,
+            bias_axes=bias_axes if self.use_bias else None,
+            # A shared initializer instance would start all projections from the same numbers.
+            kernel_initializer=self.kernel_initializer.clone(),
+            bias_initializer=self.bias_initializer.clone(),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            activity_regularizer=self._activity_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self.dtype_policy,
+            **kwargs,
+        )
+
+    def _to_heads(self, name, input_shape, heads, **kwargs):
+        projection = self._projection("abc,cde->abde", (None, *heads), "de", name=name, **kwargs)
+        projection.build((None, None, input_shape[-1]))
+        return projection
+
+    def _project_keys(self, key, positions):
+        k = _heads_first(self.key_dense(key))
+        if self.qk_norm:
+            k = self.key_norm(k)
+        if self.position is None:
+            return k
+        return self.position.rotate(k, _default_positions(key) if positions is None else positions)
+
+    def _zero_dead_queries(self, output, mask):
+        """The output's bias must not fill in for a query that attended to nothing."""
+        live = mask.live_queries() if self.use_bias else None
+        if live is None:
+            return output
+        live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
+        for _ in output.shape[3:]:
+            live = ops.expand_dims(live, -1)
+        return ops.where(live, output, ops.zeros_like(output))
+
+    def _check_shapes(self, query, value, query_mask, value_mask, key_mask, cache):
+        if len(query.shape) != self._axes.rank:
+            raise ValueError(
+                f"`query` must have rank {self._axes.rank}, as this layer was built. Received: shape {query.shape}"
+            )
+        _check_mask("query_mask", query_mask, query.shape[:-1])
+        if cache is not None:
+            sources = (query.shape[0], cache[0].shape[2])
+        elif value is not None:
+            if len(value.shape) != self._axes.rank:
+                raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
+            sources = value.shape[:-1]
+        else:
+            return
+        _check_mask("value_mask", value_mask, sources)
+        _check_mask("key_mask", key_mask, sources)
+
+
+def _check_positive(**values):
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def _check_mask(name, mask, shape):
+    if mask is None:
+        return
+    fits = len(mask.shape) == len(shape) and all(
+        a is None or b is None or a == b or a == 1 for a, b in zip(mask.shape, shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"`{name}` must have shape {tuple(shape)}. Received: shape {tuple(mask.shape)}")
+
+
+def _check_pairs(name, mask, num_queries, num_keys):
+    if mask is not None:
+        _check_mask(name, mask, (*mask.shape[:-2], num_queries, num_keys))
+
+
+def _default_positions(x):
+    return ops.expand_dims(ops.arange(x.shape[1] or ops.shape(x)[1], dtype="int32"), 0)
+
+
+def _heads_first(x):
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def _as_bool(mask):
+    return None if mask is None else ops.cast(mask, "bool")
+
+
+def _all_of(mask, other):
+    return other if mask is None else mask if other is None else ops.logical_and(mask, other)

@@ -1,0 +1,74 @@
+"""Token ids to vectors, and back to logits with the same table."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class TokenEmbedding(keras.layers.ReversibleEmbedding):
+    """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
+
+    `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
+    from the same table (`tie_weights=True`) or from one of its own.
+
+    Args:
+        input_dim: size of the vocabulary `V`.
+        output_dim: width `D` of the vectors.
+        scale: whether to multiply the vectors by `sqrt(output_dim)`.
+        embeddings_initializer: initializer of the table; normal with deviation `output_dim ** -0.5` where None.
+        **kwargs: every other argument of `keras.layers.ReversibleEmbedding`.
+
+    Call arguments:
+        inputs: int32 ids `(B, T)`; with `reverse=True` float `(B, T, D)`.
+        reverse: whether to project back to the vocabulary.
+
+    Returns:
+        Float `(B, T, D)`; with `reverse=True` `(B, T, V)`.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.4;
+        [Press and Wolf, 2017](https://arxiv.org/abs/1608.05859)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import TokenEmbedding
+    >>> embedding = TokenEmbedding(100, 16)
+    >>> vectors = embedding(np.array([[1, 2, 3]]))
+    >>> tuple(vectors.shape), tuple(embedding(vectors, reverse=True).shape)
+    ((1, 3, 16), (1, 3, 100))
+    """
+
+    def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, **kwargs):
+        for name, value in (("input_dim", input_dim), ("output_dim", output_dim)):
+            if not isinstance(value, int) or value <= 0:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        if embeddings_initializer is None:
+            embeddings_initializer = keras.initializers.RandomNormal(stddev=output_dim**-0.5)
+        super().__init__(input_dim, output_dim, embeddings_initializer=embeddings_initializer, **kwargs)
+        self.scale = scale
+
+    def call(self, inputs, reverse=False):
+        if reverse:
+            # One 2-D product: a batched one would copy the table for every row of the batch.
+            flat = super().call(ops.reshape(inputs, (-1, self.output_dim)), reverse=True)
+            return ops.reshape(flat, (-1, *ops.shape(inputs)[1:-1], self.input_dim))
+        return self._scaled(super().call(inputs))
+
+    def quantized_call(self, inputs, reverse=False):
+        outputs = super().quantized_call(inputs, reverse=reverse)
+        return outputs if reverse else self._scaled(outputs)
+
+    def _scaled(self, vectors):
+        return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors
+
+    def compute_mask(self, inputs, mask=None):
+        # Ids have a mask to give; the vectors of a reverse call do not.
+        return keras.layers.Embedding.compute_mask(self, inputs, mask) if len(inputs.shape) == 2 else None
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""
+        return super().quantize(mode, type_check=False, config=config)
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}

@@ -1,0 +1,31 @@
+"""What every attention layer of a model looked at."""
+
+from keras import ops
+
+from keras_attn.layers import recording
+
+
+def attention_maps(model, inputs):
+    """Scores of every `MultiHeadAttention` in `model` for `inputs`.
+
+    The model's outputs, config and weights stay as they are. Run it eagerly, outside of any `tf.function`.
+
+    Args:
+        model: a Keras model that holds attention layers of this package.
+        inputs: what the model is called with.
+
+    Returns:
+        Dict of `{layer.path: float array (B, N, T, S)}`, in the order of the calls.
+
+    Example:
+
+    >>> import numpy as np
+    >>> import keras_attn
+    >>> model = keras_attn.Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> maps = keras_attn.attention_maps(model, {"source_ids": np.array([[5, 6]]), "target_ids": np.array([[2]])})
+    >>> [tuple(scores.shape) for scores in maps.values()]
+    [(1, 2, 2, 2), (1, 2, 1, 1), (1, 2, 1, 2)]
+    """
+    with recording() as scores:
+        model(inputs, training=False)
+    return {path: ops.convert_to_numpy(value) for path, value in scores.items()}

@@ -1,0 +1,21 @@
+"""Python functions of tensors as graphs, where the backend has graphs."""
+
+import keras
+
+
+def compiled(function, *specs):
+    """`function` as one graph, traced once for inputs that fit `specs`, whatever their free dimensions are.
+
+    Args:
+        function: takes and returns tensors.
+        *specs: `keras.KerasTensor` a positional argument, None for a free dimension.
+
+    Returns:
+        On TensorFlow a `tf.function`; elsewhere `function` as it is.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(spec.shape, spec.dtype) for spec in specs]
+    return tf.function(function, input_signature=signature, autograph=False)

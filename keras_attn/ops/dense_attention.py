@@ -1,0 +1,87 @@
+"""Scaled dot-product attention that holds the whole `(B, N, T, S)` matrix of logits."""
+
+import keras
+from keras import ops
+
+from keras_attn.ops.masked_softmax import mask_logits, softmax
+
+
+def dense_attention(
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    seed=None,
+    training=False,
+    logit_soft_cap=None,
+    return_scores=False,
+):
+    """`softmax(scale * q k^T + bias) v`, softmax in float32, over the pairs that `mask` admits.
+
+    Args:
+        q: float `(B, N, T, H)`.
+        k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
+        v: float `(B, K, S, Hv)`.
+        mask: optional `keras_attn.ops.AttentionMask`.
+        bias: optional float that broadcasts to `(B, N, T, S)`, added to the logits.
+        scale: factor of the logits; `H ** -0.5` where None.
+        dropout: rate at which attention weights are dropped in training.
+        seed: int or `keras.random.SeedGenerator` for the dropout.
+        training: whether dropout is on.
+        logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)` before bias and mask.
+        return_scores: whether to return the weights as well.
+
+    Returns:
+        `(B, N, T, Hv)` in `q`'s dtype; with `return_scores`, `(output, weights)`, weights `(B, N, T, S)` as they are
+        before dropout. A query that may attend to nothing gives zeros.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import dense_attention
+    >>> x = np.ones((2, 3, 5, 7), "float32")
+    >>> tuple(dense_attention(x, x, x).shape)
+    (2, 3, 5, 7)
+    """
+    num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
+    scale = width**-0.5 if scale is None else scale
+    q = ops.multiply(q, ops.cast(scale, q.dtype))
+    # Query heads that share a key head line up behind one another on the length axis, which keeps rank 4.
+    grouped = num_kv_heads != num_heads
+    length = ops.shape(q)[2]
+    if grouped:
+        q = ops.reshape(q, (-1, num_kv_heads, num_heads // num_kv_heads * length, width))
+    logits = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+    if grouped:
+        logits = ops.reshape(logits, (-1, num_heads, length, ops.shape(k)[2]))
+    if ops.dtype(logits) != "float64":
+        logits = ops.cast(logits, "float32")
+    if logit_soft_cap is not None:
+        logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
+    if bias is not None:
+        logits = ops.add(logits, ops.cast(bias, logits.dtype))
+
+    allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
+    weights = ops.cast(softmax(mask_logits(logits, allowed)), v.dtype)
+    scores = weights
+    if dropout and training:
+        weights = keras.random.dropout(weights, dropout, seed=seed)
+    if grouped:
+        weights = ops.reshape(weights, (-1, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2]))
+    output = ops.matmul(weights, v)
+    if grouped:
+        output = ops.reshape(output, (-1, num_heads, length, v.shape[-1]))
+    # Zeroing the output instead of the weights touches T x H numbers, not T x S.
+    output = _zero_dead(output, live)
+    return (output, _zero_dead(scores, live)) if return_scores else output
+
+
+def _zero_dead(x, live):
+    return x if live is None else ops.where(live, x, ops.zeros_like(x))

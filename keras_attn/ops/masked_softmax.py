@@ -1,0 +1,54 @@
+"""Softmax under a mask, in float32, with rows of zeros where nothing may be attended."""
+
+import numpy as np
+from keras import ops
+
+# Half of float32's range: finite, so that a converter which turns `where` into products cannot make a NaN of it.
+_MASKED_LOGIT = float(np.finfo("float32").min) / 2
+
+
+def mask_logits(logits, mask):
+    """Puts logits where `mask` is False out of softmax's reach.
+
+    A row that is False throughout becomes uniform under softmax; the caller zeroes it.
+    """
+    if mask is None:
+        return logits
+    return ops.where(mask, logits, ops.cast(_MASKED_LOGIT, logits.dtype))
+
+
+def softmax(logits, axis=-1):
+    """`keras.ops.softmax`, without its warning that an axis of one sums to one: a lone key is no mistake."""
+    if logits.shape[axis] == 1:
+        return ops.ones_like(logits)
+    return ops.softmax(logits, axis=axis)
+
+
+def masked_softmax(logits, mask=None, axis=-1):
+    """`softmax(logits)` over the positions where `mask` is True, exactly zero elsewhere.
+
+    A row with no True gives zeros, and passes no gradient.
+
+    Args:
+        logits: float tensor, computed in float32 whatever its dtype (float64 stays float64).
+        mask: optional boolean tensor that broadcasts to `logits`; True = takes part.
+        axis: the axis that sums to one.
+
+    Returns:
+        Tensor of `logits`' shape, float32 (or float64).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import masked_softmax
+    >>> np.asarray(masked_softmax(np.zeros((2, 2), "float32"), np.array([[True, False], [False, False]])))
+    array([[1., 0.],
+           [0., 0.]], dtype=float32)
+    """
+    logits = ops.convert_to_tensor(logits)
+    if ops.dtype(logits) != "float64":
+        logits = ops.cast(logits, "float32")
+    weights = softmax(mask_logits(logits, mask), axis)
+    if mask is None:
+        return weights
+    return ops.where(ops.any(mask, axis=axis, keepdims=True), weights, ops.zeros_like(weights))

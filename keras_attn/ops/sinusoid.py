@@ -1,0 +1,33 @@
+"""The sinusoidal position code of the Transformer."""
+
+import numpy as np
+from keras import ops
+
+
+def sinusoid(positions, dim, base=10000.0):
+    """`PE[p, 2i] = sin(p / base^(2i / dim))`, `PE[p, 2i + 1] = cos(p / base^(2i / dim))`, in float32.
+
+    Args:
+        positions: int or float, any shape.
+        dim: width of the code.
+        base: the slowest wave has about `base` times the fastest one's length.
+
+    Returns:
+        float32, `positions`' shape plus `(dim,)`.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import sinusoid
+    >>> np.asarray(sinusoid(np.arange(2), 4)).round(2)
+    array([[0.  , 1.  , 0.  , 1.  ],
+           [0.84, 0.54, 0.01, 1.  ]], dtype=float32)
+    """
+    frequencies = base ** (-np.arange(0, dim, 2, dtype="float64") / dim)
+    angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies.astype("float32")
+    pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+    waves = ops.reshape(pairs, (*ops.shape(angles)[:-1], 2 * len(frequencies)))
+    return waves if dim % 2 == 0 else waves[..., :dim]

@@ -1,0 +1,158 @@
+"""Dates as 48 languages write them, to ISO 8601: trained, exported to three formats and proven equal to the model.
+
+python examples/normalize_dates.py --out build/dates
+"""
+
+import argparse
+import collections
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import rich
+import rich.table
+import tensorflow as tf
+from date_corpus import DateCorpus
+
+import keras_attn.plot
+from keras_attn.export import ExportError, export
+from keras_attn.text import CharacterTokenizer
+from keras_attn.training import MaskedCrossEntropy, ProgressBar, SampleOutputs, get_strategy
+
+BATCH_SIZE = 64
+ISO_LENGTH = 11  # ten characters and the end token
+
+
+def build_model(tokenizer, steps):
+    model = keras_attn.Transformer(
+        tokenizer.vocabulary_size,
+        num_layers=2,
+        hidden_dim=128,
+        num_heads=4,
+        intermediate_dim=512,
+        norm="pre",
+        dropout=0.0,
+        tokenizer=tokenizer,
+        generation_config=keras_attn.GenerationConfig(max_length=ISO_LENGTH),
+        name="dates",
+    )
+    warmup = min(200, steps // 2)
+    rate = keras.optimizers.schedules.CosineDecay(0.0, steps - warmup, warmup_target=1e-3, warmup_steps=warmup)
+    model.compile(
+        keras.optimizers.Adam(rate, beta_2=0.98, global_clipnorm=1.0), MaskedCrossEntropy(), jit_compile=False
+    )
+    return model
+
+
+def training_data(corpus, tokenizer, seed):
+    def tensor(length):
+        return tf.TensorSpec((BATCH_SIZE, length), "int32")
+
+    signature = ({"source_ids": tensor(None), "target_ids": tensor(ISO_LENGTH)}, tensor(ISO_LENGTH))
+    batches = tf.data.Dataset.from_generator(
+        lambda: corpus.batches(tokenizer, BATCH_SIZE, seed), output_signature=signature
+    )
+    return batches.prefetch(tf.data.AUTOTUNE)
+
+
+def evaluate(model, pairs):
+    """Exact-match accuracy, overall and of each locale, worst first."""
+    outputs = model.generate([text for _, text, _ in pairs])
+    hits = collections.defaultdict(list)
+    for (locale, _, iso), output in zip(pairs, outputs, strict=True):
+        hits[locale].append(output == iso)
+    locales = sorted(((locale, float(np.mean(values))) for locale, values in hits.items()), key=lambda item: item[1])
+    return float(np.mean(np.concatenate(list(hits.values())))), locales
+
+
+def show_accuracy(overall, locales, count):
+    table = rich.table.Table(title=f"Exact match on {count:,} held-out dates: {overall:.2%}")
+    for _ in range(6):
+        table.add_column()
+    cells = [f"{locale} {accuracy:.1%}" for locale, accuracy in locales]
+    for row in range(0, len(cells), 6):
+        table.add_row(*cells[row : row + 6])
+    rich.print(table)
+
+
+def draw_attention(model, text, path):
+    """Draws where the decoder looked, averaged over heads and layers, while it wrote the date."""
+    tokenizer, output = model.tokenizer, model.generate([text])[0]
+    target_ids = np.insert(tokenizer.encode([output]), 0, tokenizer.start_id, axis=1)
+    inputs = {"source_ids": tokenizer.encode([text]), "target_ids": target_ids}
+    maps = keras_attn.attention_maps(model, inputs)
+    cross = np.concatenate([scores[0] for name, scores in maps.items() if "cross_attention" in name])
+    keras_attn.plot.attention(cross, path, queries=[*output, "end"], keys=text, title=f"{text}  →  {output}")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("build/dates"), help="folder for the model and its artefacts")
+    parser.add_argument("--steps", type=int, default=6000, help=f"training steps of {BATCH_SIZE} dates")
+    parser.add_argument("--per-locale", type=int, default=100, help="held-out dates of each locale to evaluate on")
+    parser.add_argument("--seed", type=int, default=7)
+    args = parser.parse_args(argv)
+    if args.steps < 2 or args.per_locale < 1:
+        parser.error("--steps must be 2 or more, --per-locale 1 or more")
+    args.out.mkdir(parents=True, exist_ok=True)
+    seconds, start = {}, time.perf_counter()
+
+    def lap(name):
+        nonlocal start
+        seconds[name], start = round(time.perf_counter() - start, 1), time.perf_counter()
+
+    keras.utils.set_random_seed(args.seed)
+    corpus = DateCorpus()
+    tokenizer = CharacterTokenizer(corpus.characters)
+    held_out = corpus.held_out(args.per_locale, args.seed)
+    samples = [held_out[i] for i in np.random.default_rng(args.seed).permutation(len(held_out))[:64]]
+    texts = [text for _, text, _ in samples]
+    rich.print(f"{len(corpus.locales)} locales, {corpus.forms} forms, {len(corpus.characters)} characters")
+    strategy = get_strategy()
+    with strategy.scope():
+        model = build_model(tokenizer, args.steps)
+    rich.print(f"{model.count_params():,} parameters, {strategy.__class__.__name__}")
+    callbacks = [ProgressBar(), SampleOutputs(texts, [iso for _, _, iso in samples], every=max(1, args.steps // 8))]
+    model.fit(
+        training_data(corpus, tokenizer, args.seed),
+        steps_per_epoch=args.steps,
+        shuffle=False,
+        verbose=0,
+        callbacks=callbacks,
+    )
+    lap("training")
+
+    overall, locales = evaluate(model, held_out)
+    show_accuracy(overall, locales, len(held_out))
+    draw_attention(model, "fr mardi 5 mars 2019", args.out / "attention.png")
+    model.save(args.out / "model.keras")
+    lap("evaluation")
+
+    report = {"accuracy": {"overall": overall, "worst_locale": list(locales[0])}, "seconds": seconds}
+    try:
+        exported = export(
+            model,
+            args.out,
+            ["saved_model", "tflite", "onnx"],
+            tasks=["generate", "forward"],
+            samples=texts,
+        )
+    except ExportError as error:
+        rich.print(f"[bold red]{error}")
+        return 1
+    lap("export")
+    print(exported)
+    report["artefacts"] = exported.rows
+    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
+    rich.print(f"{seconds}, everything in {args.out}")
+    return 0 if exported.ok else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

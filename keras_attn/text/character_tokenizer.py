@@ -1,0 +1,251 @@
+"""A tokenizer whose tokens are single characters."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_attn.extras import require
+
+SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
+# A SentencePiece .vocab file has no way to write tabs and line ends; onnxruntime-extensions ends a text at NUL.
+RESERVED_CHARACTERS = "\t\n\r\0"
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class CharacterTokenizer:
+    """Turns texts into ids, one a character (Unicode code point), and back.
+
+    Ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`; the character at index `i` of `characters` has id
+    `i + 4`. Text is not normalised: case, spaces and combining marks stay as they are. A run of characters
+    outside the vocabulary is one `<unk>`.
+
+    The vocabulary is also a SentencePiece model (`sentencepiece_model`), from which `tensorflow_tokenizer`,
+    `onnx_encoder` and `onnx_decoder` build graphs that give the same ids and the same texts. Only a NUL in a
+    text parts them: it is unknown here, and ends the text in ONNX.
+
+    Args:
+        characters: A string, or an iterable of strings of one character each: the vocabulary in the order of
+            its ids. Tab, line feed, carriage return, NUL and surrogates cannot be in it.
+
+    Raises:
+        ValueError: If `characters` is empty, repeats a character, or holds something else than such single
+            characters.
+
+    Reference:
+        [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226), for the model format.
+
+    Example:
+        >>> tokenizer = CharacterTokenizer("abc ")
+        >>> tokenizer.encode(["cab", "a b??"])
+        array([[6, 4, 5, 0],
+               [4, 7, 5, 1]], dtype=int32)
+        >>> tokenizer.decode([[6, 4, 5, 3, 5], [4, 7, 5, 1, 0]])
+        ['cab', 'a b']
+    """
+
+    pad_id = 0
+    unknown_id = 1
+    start_id = 2
+    end_id = 3
+
+    def __init__(self, characters: str | Iterable[str]):
+        characters = list(characters)
+        if not characters:
+            raise ValueError(f"`characters` must hold at least one character. Received: characters={characters}")
+        refused = [c for c in characters if not isinstance(c, str) or len(c) != 1 or not _is_text(c)]
+        if refused:
+            raise ValueError(
+                "`characters` must hold single characters (Unicode code points) other than tab, line feed, "
+                f"carriage return, NUL and surrogates. Received: {refused[:10]}"
+            )
+        repeated = [c for c, count in Counter(characters).items() if count > 1]
+        if repeated:
+            raise ValueError(f"`characters` must not repeat a character. Received more than once: {repeated[:10]}")
+        self.characters = "".join(characters)
+        code_points = _code_points(self.characters)
+        self._ids = np.full(code_points.max() + 2, self.unknown_id, np.int32)
+        self._ids[code_points] = np.arange(len(characters)) + len(SPECIAL_PIECES)
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of ids: the characters and the four specials."""
+        return len(SPECIAL_PIECES) + len(self.characters)
+
+    @property
+    def id_to_character(self) -> list[str]:
+        """What each id reads as: `""` for the four specials, then the characters."""
+        return [""] * len(SPECIAL_PIECES) + list(self.characters)
+
+    def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
+        """Turns texts into a matrix of ids, padded on the right with `pad_id`.
+
+        No `start_id` or `end_id` is added.
+
+        Args:
+            texts: A list of `B` strings.
+            length: The number of columns `L`; longer texts lose their end. Defaults to that of the longest
+                text, and to 1 where all texts are empty.
+
+        Returns:
+            An int32 array of shape `(B, L)`.
+
+        Raises:
+            ValueError: If `texts` is a bare string or holds anything but strings, or `length` is not
+                positive.
+        """
+        if isinstance(texts, (str, bytes)) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`texts` must be a list of strings. Received: texts={texts!r}")
+        if length is not None and length < 1:
+            raise ValueError(f"`length` must be positive. Received: length={length}")
+        ids = self._ids[np.minimum(_code_points("".join(texts)), len(self._ids) - 1)]
+        rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
+
+        unknown = ids == self.unknown_id
+        repeats = np.zeros_like(unknown)
+        repeats[1:] = unknown[1:] & unknown[:-1] & (rows[1:] == rows[:-1])
+        ids, rows = ids[~repeats], rows[~repeats]
+
+        counts = np.bincount(rows, minlength=len(texts))
+        columns = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
+        if length is None:
+            length = max(1, counts.max(initial=0))
+        kept = columns < length
+        matrix = np.full((len(texts), length), self.pad_id, np.int32)
+        matrix[rows[kept], columns[kept]] = ids[kept]
+        return matrix
+
+    def decode(self, ids) -> list[str]:
+        """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
+
+        Args:
+            ids: Integers of shape `(B, L)`, each in `[0, vocabulary_size)`.
+
+        Returns:
+            A list of `B` strings.
+
+        Raises:
+            ValueError: If `ids` is not a matrix of integers, or an id is outside the vocabulary.
+        """
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"`ids` must be integers of shape (B, L). Received: shape={ids.shape}, dtype={ids.dtype}")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary_size:
+            raise ValueError(f"`ids` must be in [0, {self.vocabulary_size}). Received: from {ids.min()} to {ids.max()}")
+        ended = np.cumsum(ids == self.end_id, axis=1) > 0
+        table = np.array(self.id_to_character, dtype=object)
+        return ["".join(row) for row in table[np.where(ended, self.pad_id, ids)]]
+
+    def sentencepiece_model(self) -> bytes:
+        """The vocabulary as a serialised SentencePiece `ModelProto`, the same bytes at every call.
+
+        Raises:
+            ImportError: If sentencepiece is not installed.
+        """
+        proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
+        piece = proto.SentencePiece
+        types = (piece.CONTROL, piece.UNKNOWN, piece.CONTROL, piece.CONTROL)
+        for special, kind in zip(SPECIAL_PIECES, types, strict=True):
+            proto.pieces.add(piece=special, score=0.0, type=kind)
+        for character in self.characters:
+            proto.pieces.add(piece=character, score=0.0, type=piece.NORMAL)
+        # UNIGRAM is the kind that every reader of the format knows. Over single characters it is as good as
+        # CHAR: each text has one segmentation.
+        proto.trainer_spec.model_type = proto.trainer_spec.UNIGRAM
+        proto.trainer_spec.vocab_size = self.vocabulary_size
+        proto.trainer_spec.pad_id = self.pad_id
+        proto.trainer_spec.unk_id = self.unknown_id
+        proto.trainer_spec.bos_id = self.start_id
+        proto.trainer_spec.eos_id = self.end_id
+        proto.normalizer_spec.name = "identity"
+        proto.normalizer_spec.add_dummy_prefix = False
+        proto.normalizer_spec.remove_extra_whitespaces = False
+        # Escaped, a space and U+2581 would be one piece.
+        proto.normalizer_spec.escape_whitespaces = False
+        return proto.SerializeToString(deterministic=True)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `sentencepiece_model()` to a file, which is there whole or not at all.
+
+        Args:
+            path: The file. An existing one is replaced.
+
+        Raises:
+            ImportError: If sentencepiece is not installed.
+        """
+        unfinished = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
+        unfinished.write_bytes(self.sentencepiece_model())
+        os.replace(unfinished, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
+        """Reads a file that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ImportError: If sentencepiece is not installed.
+            ValueError: If the file is no SentencePiece model, or one of another form.
+        """
+        proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
+        decode_error = require("google.protobuf.message", "text").DecodeError
+        try:
+            proto.ParseFromString(Path(path).read_bytes())
+        except decode_error as error:
+            raise ValueError(f"`path` must name a SentencePiece model file. Received: path={path}") from error
+        pieces = [(piece.piece, piece.type) for piece in proto.pieces]
+        specials = len(SPECIAL_PIECES)
+        if tuple(name for name, _ in pieces[:specials]) != SPECIAL_PIECES:
+            raise ValueError(
+                f"The model at `path` must begin with the pieces {SPECIAL_PIECES}. "
+                f"Received: {[name for name, _ in pieces[:specials]]} in path={path}"
+            )
+        try:
+            tokenizer = cls(name for name, _ in pieces[specials:])
+        except ValueError as error:
+            raise ValueError(f"The model at `path` is of another form: {error} in path={path}") from error
+        expected = type(proto).FromString(tokenizer.sentencepiece_model())
+        changed = [piece for piece, _ in set(pieces) - {(p.piece, p.type) for p in expected.pieces}]
+        if changed:
+            raise ValueError(
+                "The model at `path` must hold its specials as CONTROL and UNKNOWN pieces and its characters "
+                f"as NORMAL ones. Received: pieces of other types, {changed[:10]}, in path={path}"
+            )
+        if proto.normalizer_spec != expected.normalizer_spec:
+            raise ValueError(
+                "The model at `path` must leave text as it is: an identity normaliser, no dummy prefix, no "
+                "removal or escaping of whitespace. "
+                f"Received: {str(proto.normalizer_spec).split()} in path={path}"
+            )
+        return tokenizer
+
+    def get_config(self) -> dict:
+        return {"characters": self.characters}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "CharacterTokenizer":
+        return cls(**config)
+
+    def __eq__(self, other) -> bool:
+        return type(other) is type(self) and other.characters == self.characters
+
+    def __hash__(self) -> int:
+        return hash(self.characters)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.characters!r})"
+
+
+def _is_text(character: str) -> bool:
+    return character not in RESERVED_CHARACTERS and not "\ud800" <= character <= "\udfff"
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)

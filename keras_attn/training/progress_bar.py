@@ -1,0 +1,53 @@
+"""A progress bar for `fit`."""
+
+import keras
+
+from keras_attn.extras import require
+
+
+class ProgressBar(keras.callbacks.Callback):
+    """Shows steps, the running loss and metrics, speed and time left in one line; use it with `fit(verbose=0)`.
+
+    Other text printed through `rich` appears above the bar. Where the output is no terminal, only the last state is
+    printed.
+
+    Args:
+        description: word before the bar.
+
+    Raises:
+        ImportError: rich is missing.
+
+    Example:
+
+    >>> from keras_attn.training import ProgressBar
+    >>> callbacks = [ProgressBar("dates")]  # for model.fit(..., verbose=0, callbacks=callbacks)
+    """
+
+    def __init__(self, description="training"):
+        super().__init__()
+        self.description = description
+        self._progress = require("rich.progress", "train")
+
+    def on_train_begin(self, logs=None):
+        columns = self._progress
+        self._bar = columns.Progress(
+            columns.TextColumn("{task.description}"),
+            columns.BarColumn(),
+            columns.MofNCompleteColumn(),
+            columns.TextColumn("{task.fields[logs]}"),
+            columns.TimeElapsedColumn(),
+            columns.TextColumn("left"),
+            columns.TimeRemainingColumn(),
+            console=require("rich", "train").get_console(),
+            refresh_per_second=4,
+        )
+        steps, epochs = self.params.get("steps"), self.params.get("epochs", 1)
+        self._task = self._bar.add_task(self.description, total=steps and steps * epochs, logs="")
+        self._bar.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        text = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
+        self._bar.update(self._task, advance=1, logs=text)
+
+    def on_train_end(self, logs=None):
+        self._bar.stop()

@@ -1,0 +1,50 @@
+"""What the model makes of a few inputs, while it trains."""
+
+import keras
+
+from keras_attn.extras import require
+
+
+class SampleOutputs(keras.callbacks.Callback):
+    """Every so many steps, generates from the next few of some inputs and prints them beside the expected outputs.
+
+    Args:
+        inputs: list of strings.
+        references: list of strings, what the model should make of them.
+        every: steps between two prints.
+        count: inputs a print.
+
+    Raises:
+        ImportError: rich is missing.
+        ValueError: there are not as many references as inputs.
+
+    Example:
+
+    >>> from keras_attn.training import SampleOutputs
+    >>> callback = SampleOutputs(["en 3/5/19"], ["2019-03-05"], every=500)
+    """
+
+    def __init__(self, inputs, references, every, count=4):
+        if len(inputs) != len(references) or not inputs:
+            raise ValueError(
+                "`inputs` and `references` must be as many, and not empty. "
+                f"Received: {len(inputs)} inputs and {len(references)} references"
+            )
+        super().__init__()
+        self.inputs, self.references = list(inputs), list(references)
+        self.every, self.count = every, min(count, len(inputs))
+        self._console = require("rich", "train").get_console()
+        self._step = self._next = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._step += 1
+        if self._step % self.every:
+            return
+        chosen = [(self._next + i) % len(self.inputs) for i in range(self.count)]
+        self._next += self.count
+        outputs = self.model.generate([self.inputs[i] for i in chosen])
+        for i, output in zip(chosen, outputs, strict=True):
+            mark = "=" if output == self.references[i] else f"not {self.references[i]}"
+            self._console.print(
+                f"{self._step:6d}  {self.inputs[i]}  ->  {output}  {mark}", markup=False, highlight=False
+            )

@@ -1,0 +1,68 @@
+"""What the clients share: lines or stored cases in, answers out. Never imports keras_attn, Keras or a runtime."""
+
+import argparse
+import statistics
+import sys
+import time
+
+import numpy as np
+
+
+def answer(artefact, line):
+    """One line in (text, or ids separated by spaces), one line out."""
+    if len(artefact.inputs) > 1:
+        raise ValueError(f"this task takes {sorted(artefact.inputs)}: use --cases")
+    name, dtype = next(iter(artefact.inputs.items()))
+    if np.dtype(dtype).kind in "OSU":
+        outputs = artefact({name: np.array([line])})
+    else:
+        outputs = artefact({name: np.array([line.split()]).astype(dtype)})
+    if "text" in outputs:
+        return str(outputs["text"][0])
+    value = outputs.get("tokens", next(iter(outputs.values())))[0]
+    return " ".join(str(item) for item in np.ravel(value))
+
+
+def run_cases(artefact, path, repeat):
+    """The outputs of every stored case, and the median milliseconds of a call on the first."""
+    with np.load(path, allow_pickle=False) as stored:
+        cases = {}
+        for key in stored.files:
+            kind, case, *name = key.split("/", 2)
+            if kind == "inputs":
+                cases.setdefault(case, {})[name[0]] = stored[key]
+    results = {}
+    for case, inputs in cases.items():
+        results.update({f"outputs/{case}/{name}": value for name, value in artefact(inputs).items()})
+    durations = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        artefact(cases["0"])
+        durations.append(1000 * (time.perf_counter() - start))
+    return {**results, "ms": np.array(statistics.median(durations) if durations else np.nan)}
+
+
+def main(load, description):
+    """Runs a client's command line.
+
+    Args:
+        load: called with the artefact's path and the task's name or None; returns a callable from arrays by name to
+            arrays by name, with an attribute `inputs`, name -> dtype.
+        description: what the client runs.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("artefact", help="what `keras-attn export` wrote")
+    parser.add_argument("lines", nargs="*", help="text, or ids separated by spaces; one output a line")
+    parser.add_argument("--task", help="which of the artefact's tasks to run")
+    parser.add_argument("--cases", help="npz file of inputs")
+    parser.add_argument("--out", help="npz file for the outputs of --cases")
+    parser.add_argument("--repeat", type=int, default=20, help="timed calls")
+    arguments = parser.parse_args()
+    if (arguments.cases is None) != (arguments.out is None):
+        parser.error("--cases and --out go together")
+    sys.stdout.reconfigure(encoding="utf-8")
+    artefact = load(arguments.artefact, arguments.task)
+    if arguments.cases:
+        np.savez(arguments.out, **run_cases(artefact, arguments.cases, arguments.repeat))
+    for line in arguments.lines:
+        print(answer(artefact, line))

@@ -1,0 +1,58 @@
+"""Runs an ONNX artefact without keras_attn, Keras or TensorFlow.
+
+    python run_onnx.py generate.onnx "fr mardi 5 mars 2019" "en 3 May 2021"
+    python run_onnx.py generate.onnx --cases cases.npz --out out.npz --repeat 20
+
+Needs onnxruntime and numpy; an artefact that holds a tokenizer also needs onnxruntime-extensions.
+Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
+holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+"""
+
+import numpy as np
+import onnxruntime
+from client import main
+
+DTYPES = {
+    "tensor(string)": np.str_,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(float)": np.float32,
+    "tensor(bool)": np.bool_,
+}
+
+
+class ONNXArtefact:
+    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing."""
+
+    def __init__(self, path, task=None):
+        self.session = _session(path)
+        self.inputs = {value.name: DTYPES[value.type] for value in self.session.get_inputs()}
+        self.outputs = [value.name for value in self.session.get_outputs()]
+
+    def __call__(self, inputs):
+        values = self.session.run(None, {name: _to_object(value) for name, value in inputs.items()})
+        return {name: _to_str(value) for name, value in zip(self.outputs, values, strict=True)}
+
+
+def _session(path):
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        import onnxruntime_extensions
+
+        options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
+    except ImportError:
+        pass  # only an artefact that holds a tokenizer needs it, and says so when it is loaded
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def _to_object(value):
+    return value.astype(object) if value.dtype.kind == "U" else value
+
+
+def _to_str(value):
+    return value.astype(np.str_) if value.dtype.kind == "O" else value
+
+
+if __name__ == "__main__":
+    main(ONNXArtefact, "Run an ONNX artefact.")

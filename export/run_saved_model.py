@@ -1,0 +1,53 @@
+"""Runs a SavedModel artefact without keras_attn and without Keras.
+
+    python run_saved_model.py saved_model "fr mardi 5 mars 2019" "en 3 May 2021"
+    python run_saved_model.py saved_model --task generate --cases cases.npz --out out.npz --repeat 20
+
+Needs tensorflow and numpy; an artefact that holds a tokenizer also needs tensorflow-text.
+Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
+holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+"""
+
+import os
+
+import numpy as np
+from client import main
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tensorflow as tf
+
+
+class SavedModelArtefact:
+    """Calls one signature of a SavedModel folder with arrays by name."""
+
+    def __init__(self, path, task=None):
+        self.model = _load(path)
+        task = task or "serving_default"
+        if task not in self.model.signatures:
+            raise ValueError(f"{path} has no task {task!r}, only {sorted(self.model.signatures)}")
+        self.signature = self.model.signatures[task]
+        specs = self.signature.structured_input_signature[1]
+        self.inputs = {name: spec.dtype.as_numpy_dtype for name, spec in specs.items()}
+
+    def __call__(self, inputs):
+        outputs = self.signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        return {name: _to_str(value.numpy()) for name, value in outputs.items()}
+
+
+def _load(path):
+    try:
+        return tf.saved_model.load(path)
+    except (RuntimeError, tf.errors.NotFoundError) as error:
+        if "type not registered" not in str(error):
+            raise
+    import tensorflow_text  # noqa: F401  (registers the operators of its tokenizers)
+
+    return tf.saved_model.load(path)
+
+
+def _to_str(value):
+    return np.char.decode(value.astype(np.bytes_), "utf-8") if value.dtype.kind in "OS" else value
+
+
+if __name__ == "__main__":
+    main(SavedModelArtefact, "Run a SavedModel artefact.")

@@ -1,0 +1,53 @@
+"""Runs a TensorFlow Lite artefact without keras_attn and without Keras.
+
+    python run_tflite.py model.tflite "fr mardi 5 mars 2019" "en 3 May 2021"
+    python run_tflite.py model.tflite --task generate --cases cases.npz --out out.npz --repeat 20
+
+Needs ai-edge-litert and numpy; an artefact that holds a tokenizer also needs tensorflow-text.
+Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
+holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
+from client import main
+
+
+class TFLiteArtefact:
+    """Calls one signature of a `.tflite` file with arrays by name."""
+
+    def __init__(self, path, task=None):
+        self.interpreter = _interpreter(path)
+        names = sorted(self.interpreter.get_signature_list())
+        task = task or ("generate" if "generate" in names else names[0])
+        if task not in names:
+            raise ValueError(f"{path} has no task {task!r}, only {names}")
+        self.runner = self.interpreter.get_signature_runner(task)
+        self.inputs = {name: detail["dtype"] for name, detail in self.runner.get_input_details().items()}
+
+    def __call__(self, inputs):
+        outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+        return {name: _to_str(value) for name, value in outputs.items()}
+
+
+def _interpreter(path):
+    if b"TFText>" not in Path(path).read_bytes():
+        return Interpreter(model_path=path)
+    import tensorflow_text
+
+    registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
+    return InterpreterWithCustomOps(custom_op_registerers=registerers, model_path=path)
+
+
+def _to_bytes(value):
+    return np.char.encode(value, "utf-8").astype(object) if value.dtype.kind == "U" else value
+
+
+def _to_str(value):
+    return np.char.decode(value.astype(np.bytes_), "utf-8") if value.dtype.kind in "OS" else value
+
+
+if __name__ == "__main__":
+    main(TFLiteArtefact, "Run a TensorFlow Lite artefact.")

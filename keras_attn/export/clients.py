@@ -1,0 +1,76 @@
+"""Runs an artefact in a fresh process, through the client that a deployment would use."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+TIMEOUT_S = 600
+
+
+class ClientError(RuntimeError):
+    """The runtime could not load or run an artefact."""
+
+
+def script(format_name):
+    """The client of a format: in the clone beside the package, else where the wheel put it.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    name = f"run_{format_name}.py"
+    clone = Path(__file__).resolve().parents[2] / "export" / name
+    installed = Path(sysconfig.get_path("data")) / "share" / "keras_attn" / "export" / name
+    for path in (clone, installed):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"the client {name} is neither at {clone} nor at {installed}")
+
+
+def run(format_name, artefact, task_name, cases, repeat=20):
+    """Runs an artefact on stored cases.
+
+    Args:
+        format_name: name of the format, which chooses the client.
+        artefact: path of the artefact.
+        task_name: name of the task.
+        cases: path of the npz file of cases.
+        repeat: number of timed calls.
+
+    Returns:
+        `(outputs, ms)`: a dict from `"outputs/<case>/<name>"` to arrays, and the median milliseconds of a call.
+
+    Raises:
+        ClientError: the process failed; the message says with what.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.npz"
+        command = [sys.executable, script(format_name), artefact, "--task", task_name]
+        command += ["--cases", cases, "--out", out, "--repeat", str(repeat)]
+        # The parent may hold the whole memory of an accelerator, and parity is claimed on the CPU.
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        try:
+            process = subprocess.run(
+                [str(part) for part in command], env=environment, capture_output=True, timeout=TIMEOUT_S
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ClientError(f"did not answer within {TIMEOUT_S} s") from error
+        if process.returncode != 0:
+            reason = _reason(process.stderr.decode("utf-8", "replace"))
+            raise ClientError(f"exit status {process.returncode}: {reason}")
+        with np.load(out, allow_pickle=False) as answer:
+            outputs = {name: answer[name] for name in answer.files if name != "ms"}
+            return outputs, float(answer["ms"])
+
+
+def _reason(stderr):
+    """The exception that ended a process, on one line; else the last line that it wrote."""
+    _, traceback, rest = stderr.rpartition("Traceback (most recent call last):\n")
+    lines = rest.strip("\n").splitlines()
+    if traceback:
+        return " ".join(line.strip() for line in lines if not line.startswith(" "))
+    return lines[-1] if lines else "no message"

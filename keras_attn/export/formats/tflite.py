@@ -1,0 +1,91 @@
+"""TensorFlow Lite: one flatbuffer, one signature a task, weights shared, builtin operators only."""
+
+import collections
+import re
+import tempfile
+from pathlib import Path
+
+from keras_attn.export.report import ExportError
+from keras_attn.extras import require
+
+
+class Emitter:
+    """Writes `model.tflite`."""
+
+    name = "tflite"
+    requires = (("ai_edge_litert", "litert"),)
+    text_requires = (("tensorflow_text", "text"), ("sentencepiece", "text"))
+
+    def path(self, task_name):
+        return "model.tflite"
+
+    def emit(self, tasks, folder):
+        import tensorflow as tf
+
+        from keras_attn.export import signatures
+
+        names = [task.name for task in tasks]
+        with tempfile.TemporaryDirectory(dir=folder) as saved_model, signatures.quiet_tensorflow():
+            signatures.save(tasks, saved_model)
+            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
+            try:
+                content = converter.convert()
+            except Exception as error:
+                lacking = _lacking(str(error))
+                if not lacking:
+                    raise
+                raise ExportError(_refusal(names, lacking)) from error
+        path = folder / "model.tflite"
+        path.write_bytes(content)
+        foreign = [name for name in operators(path) if _is_foreign(name)]
+        if foreign:
+            raise ExportError(_refusal(names, foreign))
+
+    def flex_ops(self, path):
+        return sum(count for name, count in operators(path).items() if name.startswith("Flex"))
+
+
+def operators(path):
+    """How often each operator occurs in a `.tflite` file, all subgraphs together.
+
+    Args:
+        path: the file.
+
+    Returns:
+        `collections.Counter`, operator name -> count; a custom operator goes by its own name.
+    """
+    schema = require("ai_edge_litert.schema_py_generated", "litert")
+    model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
+    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    names = []
+    for index in range(model.OperatorCodesLength()):
+        code = model.OperatorCodes(index)
+        custom = code.CustomCode()
+        # Files made by old converters keep small codes in the deprecated field.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        names.append(custom.decode() if custom else builtin[number])
+    counts = collections.Counter()
+    for index in range(model.SubgraphsLength()):
+        graph = model.Subgraphs(index)
+        counts.update(names[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength()))
+    return counts
+
+
+def _is_foreign(name):
+    """Whether the Python runtimes cannot run an operator, or would run it on uninitialised variables."""
+    if name.isupper():
+        return name == "VAR_HANDLE"
+    # tensorflow-text registers its own operators and one of TensorFlow's.
+    return not name.startswith("TFText>") and name != "RaggedTensorToTensor"
+
+
+def _lacking(message):
+    """The operators that the converter's error message names."""
+    lines = re.findall(r"^(?:TF Select|Custom) ops: (.+)$", message, flags=re.MULTILINE)
+    return [name for line in lines for name in line.split(", ")]
+
+
+def _refusal(names, lacking):
+    return f"tflite: {', '.join(names)} needs operators that TensorFlow Lite lacks: {', '.join(sorted(lacking))}"

@@ -1,0 +1,97 @@
+"""The table of what was exported and how well it agrees with the model."""
+
+import json
+from pathlib import Path
+
+COLUMNS = ("format", "task", "file size", "max abs diff", "identical", "ms per call", "Flex ops", "ok")
+
+
+class ExportError(RuntimeError):
+    """An artefact could not be made, or does not agree with its Keras model.
+
+    Args:
+        message: names the format, the task and what differs.
+        report: `Report` of the artefacts checked so far, or `None`.
+    """
+
+    def __init__(self, message, report=None):
+        super().__init__(message)
+        self.report = report
+
+
+class Report:
+    """One row for each artefact and task.
+
+    Args:
+        rows: list of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `identical`,
+            `total`, `ms`, `flex_ops` and `ok`; a row that is not ok also has a `message`. `max_abs_diff` and `ms`
+            are `None` where nothing could be run.
+
+    Example:
+
+    >>> from keras_attn.export import Report
+    >>> row = {"format": "onnx", "precision": "float32", "task": "forward", "bytes": 2048, "max_abs_diff": 1e-6,
+    ...        "identical": 30, "total": 30, "ms": 0.5, "flex_ops": 0, "ok": True}
+    >>> print(Report([row]))
+    format  task     file size  max abs diff  identical  ms per call  Flex ops  ok
+    onnx    forward     2.0 kB       1.0e-06      30/30         0.50         0  yes
+    """
+
+    def __init__(self, rows=()):
+        self.rows = list(rows)
+
+    @property
+    def ok(self):
+        """Whether there are artefacts and all of them agree."""
+        return bool(self.rows) and all(row["ok"] for row in self.rows)
+
+    @property
+    def failures(self):
+        """The messages of the rows that are not ok."""
+        return [row["message"] for row in self.rows if not row["ok"]]
+
+    def to_json(self):
+        """The report as JSON text, `{"artefacts": [...]}`."""
+        return json.dumps({"artefacts": self.rows}, indent=2, allow_nan=False)
+
+    def save(self, path):
+        """Writes `to_json()` to the file `path`."""
+        Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
+
+    def table(self):
+        """The report as aligned text, one line an artefact and task."""
+        cells = [COLUMNS, *(_cells(row) for row in self.rows)]
+        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+        lines = []
+        for line in cells:
+            aligned = [
+                cell.ljust(width) if name in ("format", "task", "ok") else cell.rjust(width)
+                for name, cell, width in zip(COLUMNS, line, widths, strict=True)
+            ]
+            lines.append("  ".join(aligned).rstrip())
+        return "\n".join(lines)
+
+    def __str__(self):
+        return self.table()
+
+
+def _cells(row):
+    difference, duration = row["max_abs_diff"], row["ms"]
+    return (
+        row["format"],
+        row["task"],
+        _size(row["bytes"]),
+        "-" if difference is None else f"{difference:.1e}",
+        f"{row['identical']}/{row['total']}",
+        "-" if duration is None else f"{duration:.2f}",
+        str(row["flex_ops"]),
+        "yes" if row["ok"] else "NO",
+    )
+
+
+def _size(count):
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

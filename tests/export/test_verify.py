@@ -1,0 +1,115 @@
+"""An artefact that is no longer what was exported is found and named."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from keras_attn.export import manifest, verify
+
+
+def rewrite_digests(folder):
+    """Makes the manifest agree with the files, so that only running the artefact can tell."""
+    entries = manifest.read(folder)
+    for entry in entries:
+        entry["files"] = {name: manifest.sha256(folder / name) for name in entry["files"]}
+    manifest.write(folder, entries)
+
+
+def flip_byte(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 0xFF
+    path.write_bytes(content)
+
+
+def weight_position(folder, classifier):
+    kernel = np.ascontiguousarray(classifier.layers[-1].kernel.numpy().T)
+    return (folder / "model.tflite").read_bytes().index(kernel.tobytes())
+
+
+def test_untouched(tflite_folder):
+    report = verify(tflite_folder)
+    assert report.ok
+    assert report.rows[0]["identical"] == report.rows[0]["total"]
+
+
+def test_one_byte_of_the_weights(tflite_folder, classifier):
+    flip_byte(tflite_folder / "model.tflite", weight_position(tflite_folder, classifier) + 3)
+    report = verify(tflite_folder)
+    assert not report.ok
+    assert "model.tflite has changed" in report.failures[0]
+
+    rewrite_digests(tflite_folder)
+    report = verify(tflite_folder)
+    assert "model.tflite (tflite, forward): logits of case 0" in report.failures[0]
+
+
+@pytest.mark.parametrize("name", ["model.tflite", "verification/forward.npz"])
+def test_a_missing_or_truncated_file(name, tflite_folder):
+    content = (tflite_folder / name).read_bytes()
+    (tflite_folder / name).write_bytes(content[:-7])
+    assert f"{name} has changed" in verify(tflite_folder).failures[0]
+    (tflite_folder / name).unlink()
+    report = verify(tflite_folder)
+    assert f"{name} is missing" in report.failures[0]
+    assert report.rows[0]["ms"] is None
+
+
+def test_a_file_of_a_saved_model(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported[0], folder)
+    entries = [entry for entry in manifest.read(folder) if entry["format"] == "saved_model"]
+    manifest.write(folder, entries)
+    name = "saved_model/variables/variables.data-00000-of-00001"
+    flip_byte(folder / name, 100)
+    report = verify(folder)
+    assert [row["ok"] for row in report.rows] == [False, False]
+    assert all(f"{name} has changed" in message for message in report.failures)
+
+
+def test_stored_answers_that_differ(tflite_folder):
+    path = tflite_folder / "verification" / "forward.npz"
+    with np.load(path) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays["outputs/1/logits"] = arrays["outputs/1/logits"] + 1
+    arrays["outputs/2/probabilities"] = arrays["outputs/2/logits"]
+    np.savez(path, **arrays)
+    rewrite_digests(tflite_folder)
+    [message] = verify(tflite_folder).failures
+    assert "logits of case 1 differs by 1" in message
+    assert "probabilities of case 2 is missing" in message
+
+
+def test_an_artefact_that_does_not_run(exported, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(exported[0], folder)
+    manifest.write(folder, [entry for entry in manifest.read(folder) if entry["path"] == "generate.onnx"])
+    (folder / "generate.onnx").write_bytes(b"no model")
+    rewrite_digests(folder)
+    [message] = verify(folder).failures
+    assert "generate.onnx (onnx, generate): does not run" in message
+    assert "InvalidProtobuf" in message
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", '{"artefacts": [{}]}'])
+def test_no_manifest(content, tflite_folder):
+    (tflite_folder / "manifest.json").unlink()
+    if content is not None:
+        (tflite_folder / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest\.json"):
+        verify(tflite_folder)
+
+
+def test_the_manifest_names_tools_and_digests(exported):
+    path, _ = exported
+    entries = json.loads((path / "manifest.json").read_text())["artefacts"]
+    assert {(entry["format"], entry["task"], entry["precision"]) for entry in entries} == {
+        (name, task, "float32") for name in ("saved_model", "tflite", "onnx") for task in ("generate", "forward")
+    }
+    for entry in entries:
+        assert {"keras_attn", "keras", "tensorflow", "python"} <= set(entry["versions"])
+        assert all(manifest.sha256(path / name) == digest for name, digest in entry["files"].items())
+    listed = {name for entry in entries for name in entry["files"]}
+    written = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert written - listed == {"manifest.json", "report.json"}

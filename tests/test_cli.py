@@ -1,0 +1,93 @@
+"""The command reports on stdout, complains in one line on stderr, and tells apart what went wrong by its status."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import pytest
+
+from keras_attn import cli
+
+
+@pytest.fixture
+def saved(tmp_path):
+    x = keras.Input((None, 3), name="x")
+    keras.Model(x, keras.layers.Dense(2)(x)).save(tmp_path / "model.keras")
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_export_and_verify(saved, capsys):
+    status, out, err = run(capsys, "export", saved / "model.keras", "--format", "tflite,onnx", "--out", saved / "out")
+    assert (status, err) == (0, "")
+    assert [line.split()[:2] for line in out.splitlines()[1:]] == [["tflite", "forward"], ["onnx", "forward"]]
+
+    status, out, err = run(capsys, "verify", saved / "out", "--json")
+    assert (status, err) == (0, "")
+    assert [row["ok"] for row in json.loads(out)["artefacts"]] == [True, True]
+
+    artefact = saved / "out" / "model.tflite"
+    artefact.write_bytes(artefact.read_bytes()[:-1] + b"!")
+    status, out, err = run(capsys, "verify", saved / "out")
+    assert status == 1
+    assert "NO" in out.splitlines()[1]
+    assert err.count("\n") == 1
+    assert "model.tflite" in err
+
+
+def test_a_model_that_the_format_lacks(saved, capsys):
+    x = keras.Input((3,), name="x")
+    keras.Model(x, keras.ops.erf(x)).save(saved / "erf.keras")
+    status, out, err = run(capsys, "export", saved / "erf.keras", "--format", "tflite", "--out", saved / "out")
+    assert (status, out) == (1, "")
+    assert err.startswith("keras-attn: tflite: forward")
+    assert not (saved / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["export", "missing.keras"], "missing.keras"),
+        (["export", "text.keras"], "text.keras"),
+        (["export", "cut.keras"], "cut.keras"),
+        (["export", "model.keras", "--format", "coreml"], "coreml"),
+        (["export", "model.keras", "--task", "generate"], "generation_config"),
+        (["export", "model.keras", "--samples", "missing.txt"], "missing.txt"),
+        (["export", "model.keras", "--out", "text.keras"], "text.keras"),
+        (["verify", "out"], "manifest.json"),
+    ],
+)
+def test_bad_input(arguments, message, saved, capsys, monkeypatch):
+    monkeypatch.chdir(saved)
+    (saved / "text.keras").write_text("not a model")
+    content = (saved / "model.keras").read_bytes()
+    # The directory of the archive is whole, a file in it is not.
+    (saved / "cut.keras").write_bytes(content[:40] + bytes(200) + content[240:])
+    if arguments[0] == "export":
+        arguments = [*arguments, *(() if "--format" in arguments else ("--format", "tflite"))]
+        arguments = [*arguments, *(() if "--out" in arguments else ("--out", "out"))]
+    status, out, err = run(capsys, *arguments)
+    assert (status, out) == (2, "")
+    assert err.count("\n") == 1
+    assert message in err
+    assert not (saved / "out").exists()
+
+
+def test_usage(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["export"])
+    assert stopped.value.code == 2
+
+
+def test_as_a_command(saved):
+    command = [sys.executable, "-m", "keras_attn.cli", "verify", str(saved)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 2
+    assert process.stderr.splitlines()[-1].startswith("keras-attn: `path`")
+    assert "Traceback" not in process.stderr

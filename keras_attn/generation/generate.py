@@ -30,7 +30,8 @@ def generate(model, inputs, max_length=None, config=None):
         A list of strings for strings; for ids, int32 `(B, max_length)` with the end token included and padding behind.
 
     Raises:
-        ValueError: `inputs` is empty, is of another kind, or is text for a model without a tokenizer.
+        ValueError: `inputs` is empty, is of another kind, or is text for a model without a tokenizer; or `config` is
+            no `GenerationConfig`.
 
     Example:
 
@@ -41,14 +42,16 @@ def generate(model, inputs, max_length=None, config=None):
     (1, 4)
     """
     config = config or getattr(model, "generation_config", None) or GenerationConfig()
+    if not isinstance(config, GenerationConfig):
+        raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
     if max_length is not None:
         config = dataclasses.replace(config, max_length=max_length)
-    is_text = isinstance(inputs, (list, tuple)) and all(isinstance(x, str) for x in inputs)
+    is_text = isinstance(inputs, (list, tuple)) and len(inputs) > 0 and all(isinstance(x, str) for x in inputs)
     tokenizer = getattr(model, "tokenizer", None)
     if isinstance(inputs, str) or (is_text and tokenizer is None):
         kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
         raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
-    ids = tokenizer.encode(inputs) if is_text and inputs else np.asarray(inputs)
+    ids = tokenizer.encode(inputs) if is_text else np.asarray(inputs)
     if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
         raise ValueError(
             "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
@@ -60,12 +63,15 @@ def generate(model, inputs, max_length=None, config=None):
 
 def _graph(model, config):
     graphs = _graphs.setdefault(model, {})
-    if config not in graphs:
+    variables = model.variables
+    known, _ = graphs.get(config, (None, None))
+    # `quantize` and `enable_lora` put other variables in place of those that a graph has captured.
+    if known is None or list(map(id, known)) != list(map(id, variables)):
         owner = weakref.ref(model)
 
         def run(source_ids):
             with kv_cache.writing("slice"):
                 return greedy(owner(), source_ids, config)
 
-        graphs[config] = compiled(run, keras.KerasTensor((None, None), "int32"))
-    return graphs[config]
+        graphs[config] = variables, compiled(run, keras.KerasTensor((None, None), "int32"))
+    return graphs[config][1]

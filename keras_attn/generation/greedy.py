@@ -38,10 +38,11 @@ def greedy(model, source_ids, config, source_mask=None):
     def advance(step, token, done, tokens, scores, cache):
         logits, cache = model.decode(token, ops.reshape(step, (1, 1)), cache, memory)
         log_probabilities = ops.log_softmax(ops.cast(ops.squeeze(logits, 1), "float32"), axis=-1)
-        best = ops.cast(ops.argmax(log_probabilities, axis=-1), "int32")
+        score = ops.max(log_probabilities, axis=-1, keepdims=True)
+        # Of integers: Keras' argmax of floats tells zeros apart by their sign bit, which TFLite has no operator for.
+        best = ops.argmax(ops.cast(ops.equal(log_probabilities, score), "int32"), axis=-1)
         token = ops.where(done, ops.full_like(best, config.pad_id), best)
-        score = ops.max(log_probabilities, axis=-1)
-        score = ops.where(done, ops.zeros_like(score), score)
+        score = ops.where(done, 0.0, ops.squeeze(score, 1))
         here = ops.equal(slots, step)
         return (
             step + 1,

@@ -3,6 +3,7 @@
 import keras
 
 from keras_attn.layers.block import Block
+from keras_attn.layers.implicit_mask import implicit_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -88,6 +89,7 @@ class DecoderBlock(Block):
                 f"A decoder block with cross_attention={self.has_cross_attention} {expected}. "
                 f"Received: memory={memory}, memory_cache={memory_cache}"
             )
+        inputs_mask = implicit_mask(inputs, inputs_mask)
         x = self.self_attention(
             inputs,
             query_mask=inputs_mask,

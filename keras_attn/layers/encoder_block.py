@@ -3,6 +3,7 @@
 import keras
 
 from keras_attn.layers.block import Block
+from keras_attn.layers.implicit_mask import implicit_mask
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -65,7 +66,7 @@ class EncoderBlock(Block):
     def call(self, inputs, *, inputs_mask=None, attention_mask=None, bias=None, positions=None, training=None):
         x = self.self_attention(
             inputs,
-            query_mask=inputs_mask,
+            query_mask=implicit_mask(inputs, inputs_mask),
             attention_mask=attention_mask,
             bias=bias,
             positions=positions,

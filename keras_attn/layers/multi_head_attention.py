@@ -4,6 +4,7 @@ import keras
 from keras import constraints, initializers, ops, regularizers
 
 from keras_attn.layers.attention_recording import recorder
+from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.layers.projection import Projection
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
@@ -210,6 +211,12 @@ class MultiHeadAttention(keras.layers.Layer):
         """
         return self._project_keys(value if key is None else key, None), _heads_first(self.value_dense(value))
 
+    def __call__(self, query, value=None, key=None, *args, **kwargs):
+        # One tensor given twice shows only here: to convert the arguments' dtype makes two of it.
+        value = None if value is query else value
+        key = None if value is None and key is query else key
+        return super().__call__(query, value, key, *args, **kwargs)
+
     def call(
         self,
         query,
@@ -228,17 +235,19 @@ class MultiHeadAttention(keras.layers.Layer):
         cache=None,
         memory_cache=None,
     ):
-        is_self_attention = memory_cache is None and (value is None or value is query)
+        is_self_attention = memory_cache is None and value is None
+        query_mask = implicit_mask(query, query_mask)
         if value is None:
             value = query
             value_mask = query_mask if value_mask is None and cache is None and memory_cache is None else value_mask
         key = value if key is None else key
-        self._check_shapes(query, value if memory_cache is None else None, query_mask, value_mask, key_mask, cache)
+        slots = memory_cache if cache is None else cache
+        self._check_shapes(query, value, key, query_mask, value_mask, key_mask, slots)
         if cache is not None and positions is None:
             raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
 
         axes = self._axes
-        num_keys = (cache or memory_cache)[0].shape[2] if cache or memory_cache else value.shape[-2]
+        num_keys = value.shape[-2] if slots is None else slots[0].shape[2]
         if axes.plain:
             _check_pairs("attention_mask", attention_mask, query.shape[1], num_keys)
             _check_pairs("bias", bias, query.shape[1], num_keys)
@@ -408,20 +417,19 @@ class MultiHeadAttention(keras.layers.Layer):
             live = ops.expand_dims(live, -1)
         return ops.where(live, output, ops.zeros_like(output))
 
-    def _check_shapes(self, query, value, query_mask, value_mask, key_mask, cache):
+    def _check_shapes(self, query, value, key, query_mask, value_mask, key_mask, slots):
         if len(query.shape) != self._axes.rank:
             raise ValueError(
                 f"`query` must have rank {self._axes.rank}, as this layer was built. Received: shape {query.shape}"
             )
         _check_mask("query_mask", query_mask, query.shape[:-1])
-        if cache is not None:
-            sources = (query.shape[0], cache[0].shape[2])
-        elif value is not None:
-            if len(value.shape) != self._axes.rank:
-                raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
-            sources = value.shape[:-1]
-        else:
-            return
+        sources = value.shape[:-1]
+        if slots is not None:
+            sources = (query.shape[0], slots[0].shape[2])
+        elif len(value.shape) != self._axes.rank:
+            raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
+        elif not _fits(key.shape[:-1], sources):
+            raise ValueError(f"`key` must have shape {(*sources, 'channels')}. Received: shape {tuple(key.shape)}")
         _check_mask("value_mask", value_mask, sources)
         _check_mask("key_mask", key_mask, sources)
 
@@ -433,13 +441,14 @@ def _check_positive(**values):
 
 
 def _check_mask(name, mask, shape):
-    if mask is None:
-        return
-    fits = len(mask.shape) == len(shape) and all(
-        a is None or b is None or a == b or a == 1 for a, b in zip(mask.shape, shape, strict=True)
-    )
-    if not fits:
+    if mask is not None and not _fits(mask.shape, shape):
         raise ValueError(f"`{name}` must have shape {tuple(shape)}. Received: shape {tuple(mask.shape)}")
+
+
+def _fits(shape, expected):
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b or a == 1 for a, b in zip(shape, expected, strict=True)
+    )
 
 
 def _check_pairs(name, mask, num_queries, num_keys):

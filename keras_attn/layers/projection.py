@@ -40,6 +40,7 @@ class Projection(keras.layers.EinsumDense):
 
     def __init__(self, equation, output_shape, **kwargs):
         super().__init__(equation, output_shape, **kwargs)
+        self.supports_masking = True
         operands, result = equation.split("->")
         inputs, kernel = operands.split(",")
         contracted = [axis for axis in inputs if axis not in result]
@@ -67,6 +68,10 @@ class Projection(keras.layers.EinsumDense):
         # With -1 for the batch, only a dynamic length costs the graph a shape computation.
         y = ops.reshape(flat, (-1, *lead[1:], *outputs))
         return y if self.activation is None else self.activation(y)
+
+    def compute_output_shape(self, inputs_shape):
+        lead = tuple(inputs_shape[: -self._num_contracted])
+        return (*lead, *super().compute_output_shape(inputs_shape)[len(lead) :])
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""

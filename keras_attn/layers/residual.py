@@ -26,7 +26,8 @@ class Residual(keras.layers.Wrapper):
 
     Call arguments:
         inputs: float `(B, T, D)`.
-        *args, **kwargs: passed on to the layer.
+        memory: optional second tensor for the layer, `(B, S, Dm)`.
+        **kwargs: passed on to the layer.
 
     Returns:
         Float `(B, T, D)`, or a tuple that begins with it.
@@ -62,17 +63,17 @@ class Residual(keras.layers.Wrapper):
     def _norm_layer(self, name):
         return keras.layers.LayerNormalization(epsilon=self.norm_epsilon, dtype=self.dtype_policy, name=name)
 
-    def build(self, inputs_shape, *layer_shapes):
+    def build(self, inputs_shape, memory_shape=None):
         for norm in (self.norm_before, self.norm_after):
             if norm is not None:
                 norm.build(inputs_shape)
         if not self.layer.built:
-            self.layer.build(inputs_shape, *layer_shapes)
+            self.layer.build(inputs_shape, *([] if memory_shape is None else [memory_shape]))
         self.built = True
 
-    def call(self, inputs, *args, training=None, **kwargs):
+    def call(self, inputs, memory=None, *, training=None, **kwargs):
         x = inputs if self.norm_before is None else self.norm_before(inputs)
-        x = self.layer(x, *args, training=training, **kwargs)
+        x = self.layer(x, *([] if memory is None else [memory]), training=training, **kwargs)
         x, *rest = x if isinstance(x, tuple) else (x,)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
@@ -83,7 +84,7 @@ class Residual(keras.layers.Wrapper):
             x = self.norm_after(x)
         return (x, *rest) if rest else x
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
         return inputs_shape
 
     def get_config(self):

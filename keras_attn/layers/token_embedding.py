@@ -49,11 +49,16 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         self.scale = scale
 
     def call(self, inputs, reverse=False):
-        if reverse:
-            # One 2-D product: a batched one would copy the table for every row of the batch.
-            flat = super().call(ops.reshape(inputs, (-1, self.output_dim)), reverse=True)
-            return ops.reshape(flat, (-1, *ops.shape(inputs)[1:-1], self.input_dim))
-        return self._scaled(super().call(inputs))
+        if not reverse:
+            return self._scaled(super().call(inputs))
+        # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
+        inputs = ops.cast(inputs, self._reverse_dtype)
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        # One 2-D product: a batched one would copy the table for every row of the batch.
+        flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
+        if self.logit_soft_cap is not None:
+            flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
+        return ops.reshape(flat, (-1, *ops.shape(inputs)[1:-1], self.input_dim))
 
     def quantized_call(self, inputs, reverse=False):
         outputs = super().quantized_call(inputs, reverse=reverse)
@@ -62,9 +67,17 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     def _scaled(self, vectors):
         return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors
 
+    @property
+    def _reverse_dtype(self):
+        return self.reverse_dtype or self.compute_dtype
+
     def compute_mask(self, inputs, mask=None):
         # Ids have a mask to give; the vectors of a reverse call do not.
         return keras.layers.Embedding.compute_mask(self, inputs, mask) if len(inputs.shape) == 2 else None
+
+    def compute_output_spec(self, inputs, reverse=False):
+        spec = super().compute_output_spec(inputs, reverse=reverse)
+        return keras.KerasTensor(spec.shape, dtype=self._reverse_dtype) if reverse else spec
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""

@@ -1,6 +1,7 @@
 """What all models of this package have in common."""
 
 import keras
+from keras.dtype_policies import DTypePolicyMap
 
 
 class AttentionModel(keras.Model):
@@ -21,17 +22,37 @@ class AttentionModel(keras.Model):
         if unknown:
             raise ValueError(f"`inputs` may hold {sorted(self.input)}. Received unknown: {unknown}")
         for name, value in inputs.items():
-            rank = None if value is None else len(getattr(value, "shape", ()))
-            if rank is not None and rank != len(self.input[name].shape):
-                raise ValueError(
-                    f"`{name}` must have rank {len(self.input[name].shape)}. Received: shape {tuple(value.shape)}"
-                )
+            rank, shape = len(self.input[name].shape), getattr(value, "shape", None)
+            if value is not None and (shape is None or len(shape) != rank):
+                received = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
+                raise ValueError(f"`{name}` must be a tensor of rank {rank}. Received: {received}")
 
     def generate(self, inputs, max_length=None, config=None):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
         # The rooms' arrows forbid importing generation from here; Keras' registry knows it.
         engine = keras.saving.get_registered_object("keras_attn>generate")
         return engine(self, inputs, max_length=max_length, config=config)
+
+    def _distribute_policy(self, policy):
+        """Gives the model, and each layer of a policy map, a policy of its own.
+
+        By it Keras decides whether a loss is scaled and how a layer is quantised; a map answers for its default only.
+        """
+        self._policy = policy
+        if isinstance(policy, DTypePolicyMap):
+            for layer in self._flatten_layers(include_self=False):
+                if layer.path and isinstance(layer.dtype_policy, DTypePolicyMap):
+                    layer._dtype_policy = policy[layer.path]
+            policy = policy.default_policy
+        self._dtype_policy = policy
+
+    def _collect_policy(self):
+        """The policy that the model was built with, and by path those of layers that were quantised since."""
+        quantized = {x.path: x.dtype_policy for x in self._flatten_layers() if x.quantization_mode is not None}
+        if not quantized:
+            return self._policy
+        given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
+        return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
 
 
 def deserialized(value):

@@ -7,6 +7,7 @@ from keras_attn.layers import (
     DecoderBlock,
     EncoderBlock,
     PaddingMask,
+    PositionEncoding,
     SinusoidalPositionEncoding,
     TokenEmbedding,
 )
@@ -91,8 +92,13 @@ class Transformer(AttentionModel):
         dtype=None,
         **kwargs,
     ):
-        if not isinstance(num_layers, int) or num_layers <= 0:
-            raise ValueError(f"`num_layers` must be a positive integer. Received: num_layers={num_layers!r}")
+        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
+        for name, value in {**sizes, "num_heads": num_heads, "intermediate_dim": intermediate_dim}.items():
+            if not isinstance(value, int) or value <= 0:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        position = deserialized(position)
+        if position is not None and not isinstance(position, PositionEncoding):
+            raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
         tokenizer = deserialized(tokenizer)
         if tokenizer is not None and tokenizer.vocabulary_size != vocabulary_size:
             raise ValueError(
@@ -106,7 +112,7 @@ class Transformer(AttentionModel):
         self.pad_id = pad_id
         self.tokenizer = tokenizer
         self.generation_config = deserialized(generation_config)
-        self.position = deserialized(position) or SinusoidalPositionEncoding(dtype=policy, name="position")
+        self.position = position or SinusoidalPositionEncoding(dtype=policy, name="position")
         self.target_embedding = TokenEmbedding(
             vocabulary_size,
             hidden_dim,
@@ -171,6 +177,7 @@ class Transformer(AttentionModel):
                 memory_attention_mask=inputs["memory_attention_mask"],
             )
         super().__init__(inputs=inputs, outputs=self._logits(x), **kwargs)
+        self._distribute_policy(policy)
         self._config = {
             "vocabulary_size": vocabulary_size,
             "num_layers": num_layers,
@@ -190,7 +197,6 @@ class Transformer(AttentionModel):
             "position": None if position is None else serialized(self.position),
             "mechanism": mechanism,
             "pad_id": pad_id,
-            "dtype": keras.dtype_policies.serialize(policy),
         }
 
     @classmethod
@@ -265,6 +271,7 @@ class Transformer(AttentionModel):
             "name": self.name,
             "trainable": self.trainable,
             **self._config,
+            "dtype": keras.dtype_policies.serialize(self._collect_policy()),
             "tokenizer": serialized(self.tokenizer),
             "generation_config": serialized(self.generation_config),
         }

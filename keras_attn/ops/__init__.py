@@ -8,6 +8,7 @@ True = may attend. Biases are float and added to the logits. Kernels work on `(B
 from keras_attn.ops import cache
 from keras_attn.ops.attention_mask import AttentionMask
 from keras_attn.ops.dense_attention import dense_attention
+from keras_attn.ops.distance_buckets import distance_buckets
 from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import AttentionRequest, Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.rotary import rotary
@@ -19,6 +20,7 @@ __all__ = [
     "Mechanism",
     "cache",
     "dense_attention",
+    "distance_buckets",
     "masked_softmax",
     "register_mechanism",
     "rotary",

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.masked_softmax import mask_logits, softmax
+from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax
 
 
 def dense_attention(
@@ -66,7 +66,8 @@ def dense_attention(
     if logit_soft_cap is not None:
         logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
     if bias is not None:
-        logits = ops.add(logits, ops.cast(bias, logits.dtype))
+        # A half-precision policy turns -1e9 into -inf, and a row of those would be NaN.
+        logits = ops.add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKED_LOGIT))
 
     allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
     weights = ops.cast(softmax(mask_logits(logits, allowed)), v.dtype)

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 # Half of float32's range: finite, so that a converter which turns `where` into products cannot make a NaN of it.
-_MASKED_LOGIT = float(np.finfo("float32").min) / 2
+MASKED_LOGIT = float(np.finfo("float32").min) / 2
 
 
 def mask_logits(logits, mask):
@@ -14,7 +14,7 @@ def mask_logits(logits, mask):
     """
     if mask is None:
         return logits
-    return ops.where(mask, logits, ops.cast(_MASKED_LOGIT, logits.dtype))
+    return ops.where(mask, logits, ops.cast(MASKED_LOGIT, logits.dtype))
 
 
 def softmax(logits, axis=-1):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.training.masked_cross_entropy import real_tokens
+from keras_attn.training.masked_cross_entropy import real_tokens, token_weights
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -29,11 +29,11 @@ class MaskedAccuracy(keras.metrics.Mean):
         self.ignore_id = ignore_id
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch: int labels `(B, T)`, logits `(B, T, V)`, optional float weights `(B, T)`."""
+        """Adds a batch: int labels `(B, T)`, logits `(B, T, V)`, optional float weights `(B, T)` or `(B,)`."""
         labels = ops.cast(y_true, "int32")
         weights = real_tokens(labels, self.ignore_id)
         if sample_weight is not None:
-            weights = weights * ops.cast(sample_weight, "float32")
+            weights = weights * token_weights(sample_weight)
         hits = ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
         super().update_state(ops.cast(hits, "float32"), sample_weight=weights)
 

@@ -21,7 +21,7 @@ class MaskedCrossEntropy(keras.losses.Loss):
     Call arguments:
         y_true: int `(B, T)`.
         y_pred: float logits `(B, T, V)`.
-        sample_weight: optional float that broadcasts to `(B, T)`.
+        sample_weight: optional float `(B,)`, or one that broadcasts to `(B, T)`; the mean is the weighted one.
 
     Returns:
         Float32 scalar; with `reduction=None`, `(B, T)`.
@@ -51,20 +51,21 @@ class MaskedCrossEntropy(keras.losses.Loss):
     def call(self, y_true, y_pred):
         """The loss of each token, float32 `(B, T)`, zero where it does not count."""
         labels, logits = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
+        real = real_tokens(labels, self.ignore_id)
+        # `ignore_id` may lie outside of the vocabulary, as -100 does.
+        labels = labels * ops.cast(real, "int32")
         normalizer = ops.logsumexp(logits, axis=-1)
         chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
         loss = normalizer - chosen
         if self.label_smoothing:
             loss = loss + self.label_smoothing * (chosen - ops.mean(logits, axis=-1))
-        return loss * real_tokens(labels, self.ignore_id)
+        return loss * real
 
     def __call__(self, y_true, y_pred, sample_weight=None):
         losses = self.call(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
         weights = real_tokens(y_true, self.ignore_id)
         if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, "float32")
-            if len(sample_weight.shape) == 1:
-                sample_weight = ops.expand_dims(sample_weight, -1)
+            sample_weight = token_weights(sample_weight)
             losses, weights = losses * sample_weight, weights * sample_weight
         if self.reduction in (None, "none"):
             return losses
@@ -75,6 +76,12 @@ class MaskedCrossEntropy(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing, "ignore_id": self.ignore_id}
+
+
+def token_weights(sample_weight):
+    """Float32 that broadcasts to `(B, T)`, also where the weights are those of whole rows, `(B,)`."""
+    weights = ops.cast(sample_weight, "float32")
+    return ops.expand_dims(weights, -1) if len(weights.shape) == 1 else weights
 
 
 def real_tokens(labels, ignore_id):

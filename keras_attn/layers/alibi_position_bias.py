@@ -1,0 +1,53 @@
+"""A penalty on distance, with no weights."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.layers.position_encoding import PositionEncoding
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class ALiBiPositionBias(PositionEncoding):
+    """Adds `-slope[n] * |query position - key position|` to the logits of head `n`.
+
+    Slopes fall geometrically over the heads: `2^(-8 n / N)` for `n = 1 .. N` where `N` is a power of two, else those
+    of the power below, followed by every other slope of the power above.
+
+    Args:
+        num_heads: number of query heads `N`.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `num_heads` is not a positive integer.
+
+    Reference:
+        [Press et al., 2022](https://arxiv.org/abs/2108.12409)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import ALiBiPositionBias
+    >>> positions = np.arange(3)[None]
+    >>> np.asarray(ALiBiPositionBias(num_heads=8).logit_bias(positions, positions))[0, 0, 2]
+    array([-1. , -0.5, -0. ], dtype=float32)
+    """
+
+    def __init__(self, num_heads, **kwargs):
+        if not isinstance(num_heads, int) or num_heads <= 0:
+            raise ValueError(f"`num_heads` must be a positive integer. Received: num_heads={num_heads!r}")
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        power = 2 ** math.floor(math.log2(num_heads))
+        slopes = 2.0 ** (-8.0 * np.arange(1, power + 1) / power)
+        between = 2.0 ** (-4.0 * np.arange(1, 2 * (num_heads - power), 2) / power)
+        self._slopes = np.concatenate([slopes, between]).astype("float32").reshape(1, num_heads, 1, 1)
+
+    def logit_bias(self, query_positions, key_positions):
+        distance = ops.subtract(ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1))
+        return -ops.expand_dims(ops.cast(ops.abs(distance), "float32"), 1) * self._slopes
+
+    def get_config(self):
+        return {**super().get_config(), "num_heads": self.num_heads}

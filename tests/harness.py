@@ -1,0 +1,401 @@
+"""What every layer must pass: describe it once as a `LayerCase`, then run `pairs(cases)`.
+
+`harness_export.check_export` takes the same cases.
+
+No check knows a class. What a layer cannot honour is an exemption with a reason, beside its case.
+"""
+
+import dataclasses
+import inspect
+import json
+import warnings
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attn.export.tensor_spec import TensorSpec
+from keras_attn.layers import recording
+
+# Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
+SIZES = (2, 5, 7)
+OTHER_SIZES = (4, 6, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    """A layer and how it is called.
+
+    Args:
+        name: an identifier.
+        make: takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
+        inputs: takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
+        oracle: takes `(weights, **inputs)` in float64, returns what the layer must.
+        masks: names of inputs -> names of their padding masks. The first one's mask holds for the outputs too.
+        bad: `(arguments, regex)` pairs: constructor or call arguments that raise a ValueError with such a message.
+        exempt: names of checks, or "export", -> why the layer need not pass them.
+    """
+
+    name: str
+    make: Callable
+    inputs: Callable
+    oracle: Callable | None = None
+    masks: dict = dataclasses.field(default_factory=dict)
+    bad: tuple = ()
+    exempt: dict = dataclasses.field(default_factory=dict)
+
+    def arguments(self, sizes=SIZES, seed=0):
+        return self.inputs(np.random.default_rng(seed), *sizes)
+
+
+def check_oracle(case):
+    layer, arguments = build(case)
+    expected = case.oracle([np.asarray(w, "float64") for w in layer.get_weights()], **_as_float64(arguments))
+    actual = flat_arrays(layer(**arguments))
+    for a, e in zip(actual, keras.tree.flatten(expected), strict=True):
+        assert a.shape == e.shape
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5)
+
+
+def check_gradients(case):
+    layer, arguments = build(case, dtype="float64")
+    points = {n: x.astype("float64") for n, x in named_arrays(arguments).items() if x.dtype.kind == "f"}
+    weights = layer.trainable_weights
+    values = [np.asarray(w) for w in weights]
+    rng = np.random.default_rng(1)
+    cotangents = [rng.normal(size=x.shape) for x in flat_arrays(layer(**arguments)) if x.dtype.kind == "f"]
+
+    def loss(tensors):
+        outputs = [x for x in keras.tree.flatten(call_with(layer, arguments, tensors)) if x.dtype.is_floating]
+        return tf.add_n([tf.reduce_sum(x * c) for x, c in zip(outputs, cotangents, strict=True)])
+
+    tensors = {n: tf.constant(x) for n, x in points.items()}
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        objective = loss(tensors)
+    sources = [*tensors.values(), *(w.value for w in weights)]
+    gradients = tape.gradient(objective, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = [np.asarray(tf.convert_to_tensor(g)) for g in gradients]
+    assert any(np.any(g) for g in gradients)
+
+    h = 1e-5
+    for _ in range(3):
+        direction = [rng.normal(size=g.shape) for g in gradients]
+
+        def moved(sign, direction=direction):
+            for weight, value, d in zip(weights, values, direction[len(points) :], strict=True):
+                weight.assign(value + sign * h * d)
+            steps = zip(points.items(), direction[: len(points)], strict=True)
+            return float(loss({n: tf.constant(x + sign * h * d) for (n, x), d in steps}))
+
+        numeric = (moved(1) - moved(-1)) / (2 * h)
+        analytic = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
+        np.testing.assert_allclose(analytic, numeric, rtol=1e-6, atol=1e-6)
+
+
+def check_config(case):
+    layer, arguments = build(case)
+    config = layer.get_config()
+    clone = type(layer).from_config(json.loads(json.dumps(config)))
+    clone(**arguments)
+    assert json.dumps(clone.get_config()) == json.dumps(config)
+    assert [(w.name, w.shape) for w in clone.weights] == [(w.name, w.shape) for w in layer.weights]
+    clone.set_weights(layer.get_weights())
+    _assert_equal(clone(**arguments), layer(**arguments))
+
+
+def check_keras_file(case, tmp_path):
+    layer, arguments = build(case)
+    inputs = {
+        name: keras.Input(shape[1:], dtype=dtype, batch_size=shape[0], name=name)
+        for name, (shape, dtype) in _free_shapes(case).items()
+    }
+    model = keras.Model(inputs, keras.tree.flatten(call_with(layer, arguments, inputs)))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    named = named_arrays(arguments)
+    expected = flat_arrays(model(named))
+    _assert_equal(loaded(named), expected)
+    for weight in loaded.weights:
+        weight.assign(weight * 2)
+    _assert_equal(model(named), expected)
+
+
+def check_half_precision(case):
+    layer, arguments = build(case)
+    expected = flat_arrays(layer(**arguments))
+    large = _map_floats(lambda x: x * 64, arguments)
+    for dtype, tolerance in (("float16", 5e-3), ("bfloat16", 4e-2)):
+        half = case.make(dtype=f"mixed_{dtype}")
+        half(**arguments)
+        half.set_weights(layer.get_weights())
+        for actual, exact in zip(keras.tree.flatten(half(**arguments)), expected, strict=True):
+            if exact.dtype.kind == "f":
+                assert actual.dtype == dtype
+                scale = max(1.0, np.abs(exact).max())
+                np.testing.assert_allclose(np.asarray(actual, "float32") / scale, exact / scale, atol=tolerance)
+        for actual in flat_arrays(half(**large)):
+            assert np.all(np.isfinite(actual.astype("float32")))
+        assert all(w.dtype == "float32" for w in half.trainable_weights)
+
+
+def check_jit(case):
+    layer, arguments = build(case)
+    function = tf.function(lambda x: call_with(layer, arguments, x), jit_compile=True, autograph=False)
+    _assert_close(function(_tensors(arguments)), layer(**arguments), 1e-5)
+
+
+def check_dynamic_shapes(case):
+    layer, arguments = build(case)
+    specs = {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in _free_shapes(case).items()}
+    function = tf.function(lambda x: call_with(layer, arguments, x), input_signature=[specs], autograph=False)
+    for sizes in (SIZES, OTHER_SIZES):
+        arguments = case.arguments(sizes)
+        _assert_close(function(_tensors(arguments)), layer(**arguments), 1e-6)
+    assert function.experimental_get_tracing_count() == 1
+
+
+def check_symbolic(case):
+    layer, arguments = build(case)
+    eager = layer(**arguments)
+    for shapes, known in ((_shapes(arguments), True), (_free_shapes(case), False)):
+        symbols = {name: keras.KerasTensor(shape, dtype=dtype) for name, (shape, dtype) in shapes.items()}
+        outputs = call_with(case.make(), arguments, symbols)
+        keras.tree.assert_same_structure(outputs, eager)
+        for output, exact in zip(keras.tree.flatten(outputs), keras.tree.flatten(eager), strict=True):
+            assert output.dtype == keras.backend.standardize_dtype(exact.dtype)
+            matches = [a == b or (a is None and not known) for a, b in zip(output.shape, exact.shape, strict=True)]
+            assert all(matches), f"{output.shape} instead of {exact.shape}"
+            assert all(output is not symbol for symbol in symbols.values())
+
+
+def check_inference(case):
+    layer, arguments = build(case)
+    expected = layer(**arguments)
+    with recording():
+        _assert_close(layer(**arguments), expected, 1e-6)
+    if "return_attention_scores" in inspect.signature(layer.call).parameters:
+        with_scores = layer(**{**arguments, "return_attention_scores": True})
+        _assert_close(with_scores[0], keras.tree.flatten(expected)[0], 1e-6)
+    config = layer.get_config()
+    rates = {name: 0.5 for name in config if name.endswith("dropout")}
+    if rates:
+        dropping = type(layer).from_config({**config, **rates})
+        dropping(**arguments)
+        dropping.set_weights(layer.get_weights())
+        _assert_equal(dropping(**arguments), expected)
+        trained = flat_arrays(dropping(**arguments, training=True))
+        assert np.all(np.isfinite(trained[0]))
+        assert np.max(np.abs(trained[0] - flat_arrays(expected)[0])) > 1e-3
+
+
+def check_masked_positions(case):
+    layer, arguments = build(case)
+    named = named_arrays(arguments)
+    real = named[next(iter(case.masks.values()))]
+    assert not all(named[mask].all() for mask in case.masks.values())
+    expected = flat_arrays(layer(**arguments))[0][real]
+    for value in (-3.0, 1e30):
+        tensors = _tensors(arguments)
+        for name, mask in case.masks.items():
+            tensors[name] = tf.constant(np.where(named[mask][..., None], named[name], np.float32(value)))
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            outputs = tf.boolean_mask(keras.tree.flatten(call_with(layer, arguments, tensors))[0], real)
+        np.testing.assert_array_equal(outputs, expected)
+        gradients = tape.gradient(outputs, {name: tensors[name] for name in case.masks})
+        for name, mask in case.masks.items():
+            assert not np.any(gradients[name][~named[mask]])
+            assert np.any(gradients[name][named[mask]])
+
+
+def check_padding(case):
+    layer, arguments = build(case)
+    small = named_arrays(arguments)
+    real = small[next(iter(case.masks.values()))]
+    expected = flat_arrays(layer(**arguments))[0]
+    batch, queries, keys = SIZES
+    for sizes in ((batch, queries + 2, keys), (batch, queries, keys + 2)):
+        padded = named_arrays(case.arguments(sizes, seed=1))
+        if all(padded[mask].shape == small[mask].shape for mask in case.masks.values()):
+            continue
+        for name, array in small.items():
+            if name in case.masks.values():
+                padded[name][...] = False
+            padded[name][tuple(map(slice, array.shape))] = array
+        actual = flat_arrays(call_with(layer, arguments, padded))[0][tuple(map(slice, expected.shape))]
+        np.testing.assert_allclose(actual[real], expected[real], atol=2e-6)
+
+
+def check_implicit_masks(case):
+    layer, arguments = build(case)
+    explicit = keras.tree.flatten(layer(**arguments))[0]
+    bare = {name: value for name, value in arguments.items() if name not in case.masks.values()}
+    tensors = _tensors(bare)
+    for name, mask in case.masks.items():
+        tensors[name]._keras_mask = tf.constant(named_arrays(arguments)[mask])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        output = keras.tree.flatten(call_with(layer, bare, tensors))[0]
+    np.testing.assert_array_equal(output, explicit)
+    np.testing.assert_array_equal(output._keras_mask, named_arrays(arguments)[next(iter(case.masks.values()))])
+
+
+def check_dead_queries(case):
+    layer, arguments = build(case)
+    alive = flat_arrays(layer(**arguments))[0]
+    tensors = _tensors(arguments)
+    for mask in case.masks.values():
+        tensors[mask] = tf.constant(np.concatenate([np.zeros_like(tensors[mask][:1]), tensors[mask][1:]]))
+    with tf.GradientTape() as tape:
+        floats = {name: x for name, x in tensors.items() if x.dtype.is_floating}
+        tape.watch(floats)
+        output = keras.tree.flatten(call_with(layer, arguments, tensors))[0]
+        dead = output[0]
+    np.testing.assert_array_equal(dead, 0)
+    np.testing.assert_array_equal(output[1:], alive[1:])
+    sources = [*floats.values(), *(w.value for w in layer.trainable_weights)]
+    for gradient in tape.gradient(dead, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
+        np.testing.assert_array_equal(gradient, 0)
+
+
+def check_bad_arguments(case):
+    layer, arguments = build(case)
+    parameters = inspect.signature(layer.call).parameters
+    for bad, message in case.bad:
+        if bad.keys() <= parameters.keys():
+            for called in (layer, case.make()):
+                with pytest.raises(ValueError, match=message):
+                    called(**{**arguments, **bad})
+        else:
+            with pytest.raises(ValueError, match=message):
+                case.make(**bad)(**arguments)
+
+
+CHECKS = (
+    check_oracle,
+    check_gradients,
+    check_config,
+    check_keras_file,
+    check_half_precision,
+    check_jit,
+    check_dynamic_shapes,
+    check_symbolic,
+    check_inference,
+    check_masked_positions,
+    check_padding,
+    check_implicit_masks,
+    check_dead_queries,
+    check_bad_arguments,
+)
+# What a case must give for a check to have something to look at.
+_NEEDS = {
+    check_oracle: "oracle",
+    check_masked_positions: "masks",
+    check_padding: "masks",
+    check_implicit_masks: "masks",
+    check_dead_queries: "masks",
+    check_bad_arguments: "bad",
+}
+
+
+def pairs(cases):
+    """`(check, case)` parameters for pytest."""
+    names = {check.__name__.removeprefix("check_"): check for check in CHECKS}
+    assert len({case.name for case in cases}) == len(cases)
+    assert all(name in names or name == "export" for case in cases for name in case.exempt)
+    return [
+        pytest.param(check, case, id=f"{case.name}-{name}")
+        for case in cases
+        for name, check in names.items()
+        if name not in case.exempt and (check not in _NEEDS or getattr(case, _NEEDS[check]))
+    ]
+
+
+def run_check(check, case, tmp_path):
+    """Runs a check on a case; `tmp_path` for those that write files."""
+    check(case, tmp_path) if "tmp_path" in inspect.signature(check).parameters else check(case)
+
+
+def build(case, **config):
+    """A layer with random weights (an initial zero or one hides a mistake), and the arguments of a call."""
+    layer, arguments = case.make(**config), case.arguments()
+    layer(**arguments)
+    rng = np.random.default_rng(2)
+    layer.set_weights([rng.normal(scale=0.3, size=w.shape) for w in layer.weights])
+    return layer, arguments
+
+
+def named_arrays(arguments):
+    """The arrays among the arguments, those in tuples under `name_0`, `name_1`, ..."""
+    named = {}
+    for name, value in arguments.items():
+        if isinstance(value, tuple):
+            named |= {f"{name}_{i}": array for i, array in enumerate(value)}
+        elif isinstance(value, np.ndarray):
+            named[name] = value
+    return named
+
+
+def call_with(layer, arguments, tensors):
+    """Calls the layer with `tensors`, named as `named_arrays` does, in the place of the arguments' arrays."""
+    tensors = {**named_arrays(arguments), **tensors}
+    return layer(
+        **{
+            name: tuple(tensors[f"{name}_{i}"] for i in range(len(value)))
+            if isinstance(value, tuple)
+            else tensors.get(name, value)
+            for name, value in arguments.items()
+        }
+    )
+
+
+def _shapes(arguments):
+    return {name: (array.shape, array.dtype.name) for name, array in named_arrays(arguments).items()}
+
+
+def tensor_specs(case):
+    """`TensorSpec` of each array: every axis that depends on the sizes is free, and named after its two sizes."""
+    others = named_arrays(case.arguments(OTHER_SIZES))
+    return {
+        name: TensorSpec(
+            tuple(a if a == b else f"axis_{a}_{b}" for a, b in zip(array.shape, others[name].shape, strict=True)),
+            array.dtype.name,
+        )
+        for name, array in named_arrays(case.arguments()).items()
+    }
+
+
+def _free_shapes(case):
+    """As `_shapes`, with None for every axis that depends on the sizes."""
+    return {name: (spec.shape, spec.dtype) for name, spec in tensor_specs(case).items()}
+
+
+def _tensors(arguments):
+    return {name: tf.constant(array) for name, array in named_arrays(arguments).items()}
+
+
+def _map_floats(function, arguments):
+    return keras.tree.map_structure(
+        lambda x: function(x) if isinstance(x, np.ndarray) and x.dtype.kind == "f" else x, arguments
+    )
+
+
+def _as_float64(arguments):
+    return _map_floats(lambda x: x.astype("float64"), arguments)
+
+
+def flat_arrays(outputs):
+    return [np.asarray(x) for x in keras.tree.flatten(outputs)]
+
+
+def _assert_equal(actual, expected):
+    for a, e in zip(flat_arrays(actual), flat_arrays(expected), strict=True):
+        np.testing.assert_array_equal(a, e)
+
+
+def _assert_close(actual, expected, tolerance):
+    for a, e in zip(flat_arrays(actual), flat_arrays(expected), strict=True):
+        np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance)

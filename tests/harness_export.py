@@ -1,0 +1,89 @@
+"""All layers leave in every format, and answer there as they do here.
+
+One artefact holds all cases: that keeps conversion cheap. Fresh processes are the business of `keras_attn.export`.
+"""
+
+import types
+
+import keras
+import numpy as np
+import tensorflow as tf
+from harness import OTHER_SIZES, SIZES, build, call_with, flat_arrays, named_arrays, tensor_specs
+
+from keras_attn.export import registry
+
+
+def check_export(cases, format_name, tmp_path):
+    built = {case.name: build(case)[0] for case in cases if "export" not in case.exempt}
+    cases = [case for case in cases if case.name in built]
+    try:
+        differences = _differences(cases, built, format_name, tmp_path / "all")
+    except Exception:
+        # Which of them was it?
+        differences = []
+        for case in cases:
+            try:
+                differences += _differences([case], built, format_name, tmp_path / case.name)
+            except Exception as error:
+                differences.append(f"{case.name}: {error}")
+        assert differences, "the cases convert one by one, but not together"
+    assert not differences, "\n".join(differences)
+
+
+def _differences(cases, layers, format_name, folder):
+    folder.mkdir()
+
+    def call(**tensors):
+        outputs = {}
+        for case in cases:
+            own = {name: tensors[f"{case.name}__{name}"] for name in named_arrays(case.arguments())}
+            results = keras.tree.flatten(call_with(layers[case.name], case.arguments(), own))
+            outputs |= {f"{case.name}__output_{i}": tf.identity(x) for i, x in enumerate(results)}
+        return outputs
+
+    task = types.SimpleNamespace(
+        name="forward",
+        tokenizer=None,
+        call=call,
+        inputs={f"{case.name}__{name}": spec for case in cases for name, spec in tensor_specs(case).items()},
+        model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),
+    )
+    emitter = registry.load("formats", format_name)()
+    emitter.emit([task], folder)
+    run = _RUNNERS[format_name](folder / emitter.path("forward"))
+    differences = []
+    for sizes in (SIZES, OTHER_SIZES):
+        arguments = {case.name: case.arguments(sizes) for case in cases}
+        actual = run({f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()})
+        for name, value in arguments.items():
+            for i, expected in enumerate(flat_arrays(layers[name](**value))):
+                found = np.asarray(actual[f"{name}__output_{i}"])
+                if found.shape != expected.shape:
+                    differences.append(f"{name}, sizes {sizes}: output {i} is {found.shape}, not {expected.shape}")
+                elif not np.allclose(found, expected, rtol=1e-4, atol=1e-4):
+                    error = np.max(np.abs(found.astype("float32") - expected.astype("float32")))
+                    differences.append(f"{name}, sizes {sizes}: output {i} is off by {error:.1e}")
+    return differences
+
+
+def _saved_model_runner(path):
+    function = tf.saved_model.load(str(path)).signatures["forward"]
+    return lambda arrays: function(**{name: tf.constant(x) for name, x in arrays.items()})
+
+
+def _tflite_runner(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    run = Interpreter(str(path)).get_signature_runner("forward")
+    return lambda arrays: run(**arrays)
+
+
+def _onnx_runner(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda arrays: dict(zip(names, session.run(names, arrays), strict=True))
+
+
+_RUNNERS = {"saved_model": _saved_model_runner, "tflite": _tflite_runner, "onnx": _onnx_runner}

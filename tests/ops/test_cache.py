@@ -1,0 +1,84 @@
+import contextlib
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_attn.ops import cache
+
+B, K, M, T, H = 2, 3, 7, 5, 11
+
+
+def normal(*shape):
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype("float32")
+
+
+def test_empty():
+    key, value = cache.empty(B, M, K, (H, 5), "float16")
+    assert tuple(key.shape) == (B, K, M, H)
+    assert tuple(value.shape) == (B, K, M, 5)
+    assert key.dtype == value.dtype == "float16"
+    assert not np.any(key)
+    assert [tuple(x.shape) for x in cache.empty(B, M, K, H, "float32")] == [(B, K, M, H)] * 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, T), st.data())
+def test_select_writes_each_row_where_its_positions_say(length, data):
+    positions = np.array(
+        [data.draw(st.lists(st.integers(0, M + 2), min_size=length, max_size=length, unique=True)) for _ in range(B)],
+        "int32",
+    )
+    buffer, update = normal(B, K, M, H), normal(B, K, length, H)
+    expected = buffer.copy()
+    for b in range(B):
+        for t, slot in enumerate(positions[b]):
+            if slot < M:
+                expected[b, :, slot] = update[b, :, t]
+    np.testing.assert_array_equal(cache.write(buffer, update, positions), expected)
+
+
+@pytest.mark.parametrize("policy", ["select", "slice"])
+@pytest.mark.parametrize("length", [1, 3])
+def test_consecutive_positions(policy, length):
+    buffer, update = normal(B, K, M, H), normal(B, K, length, H)
+    expected = buffer.copy()
+    expected[:, :, 2 : 2 + length] = update
+    with cache.writing(policy):
+        written = cache.write(buffer, update, np.arange(2, 2 + length, dtype="int32")[None])
+    np.testing.assert_array_equal(written, expected)
+
+
+def test_concat_appends():
+    buffer, update = normal(B, K, M, H), normal(B, K, 2, H)
+    with cache.writing("concat"):
+        written = cache.write(buffer, update, np.array([[7, 8]], "int32"))
+    np.testing.assert_array_equal(written, np.concatenate([buffer, update], axis=2))
+
+
+@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+def test_a_cache_keeps_its_dtype(policy):
+    buffer, update = normal(B, K, M, H).astype("float16"), normal(B, K, 1, H)
+    with cache.writing(policy):
+        assert cache.write(buffer, update, np.zeros((1, 1), "int32")).dtype == "float16"
+
+
+def test_a_scope_ends_also_when_it_fails():
+    buffer, update, positions = normal(B, K, M, H), normal(B, K, 1, H), np.zeros((1, 1), "int32")
+
+    def length():
+        return cache.write(buffer, update, positions).shape[2]
+
+    with contextlib.suppress(RuntimeError), cache.writing("concat"):
+        with cache.writing("slice"):
+            assert length() == M
+        assert length() == M + 1
+        raise RuntimeError
+    assert length() == M
+
+
+def test_unknown_policy():
+    message = r"`policy` must be one of \['concat', 'select', 'slice'\]. Received: policy='append'"
+    with pytest.raises(ValueError, match=message), cache.writing("append"):
+        pass

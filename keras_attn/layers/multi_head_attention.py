@@ -208,7 +208,12 @@ class MultiHeadAttention(keras.layers.Layer):
 
         Returns:
             `(key, value)`, `(B, K, S, H)` each.
+
+        Raises:
+            ValueError: the layer was never built or called.
         """
+        if not self.built:
+            raise ValueError("`project_memory` needs a built layer: call it once, or `build` it. Received: an unbuilt one")
         return self._project_keys(value if key is None else key, None), _heads_first(self.value_dense(value))
 
     def __call__(self, query, value=None, key=None, *args, **kwargs):

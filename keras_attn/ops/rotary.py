@@ -37,13 +37,14 @@ def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False):
     frequencies = (base ** (-np.arange(half, dtype="float64") / half)).astype("float32")
     angles = ops.expand_dims(ops.expand_dims(ops.cast(positions, "float32"), 1), -1) * frequencies
     cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
-    rotated, rest = (x, None) if rotary_dim == width else (x[..., :rotary_dim], x[..., rotary_dim:])
+    # Split, not slices: its gradient is one concatenation instead of two padded copies.
+    rotated, *rest = [x] if rotary_dim == width else ops.split(x, [rotary_dim], axis=-1)
     if interleaved:
         first, second = rotated[..., ::2], rotated[..., 1::2]
     else:
-        first, second = rotated[..., :half], rotated[..., half:]
+        first, second = ops.split(rotated, 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]
     if interleaved:
-        rotated = ops.reshape(ops.stack(turned, axis=-1), ops.shape(rotated))
-        return rotated if rest is None else ops.concatenate([rotated, rest], axis=-1)
-    return ops.concatenate(turned if rest is None else [*turned, rest], axis=-1)
+        turned = [ops.reshape(ops.stack(turned, axis=-1), ops.shape(rotated))]
+    turned += rest
+    return turned[0] if len(turned) == 1 else ops.concatenate(turned, axis=-1)

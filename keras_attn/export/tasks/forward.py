@@ -84,9 +84,10 @@ class Task:
 
 
 def _axes(name, shape):
-    kind = name.split("_")[0]
-    length = f"{kind}_length" if kind in ("source", "target") else "length"
-    names = ("batch", length, *(f"axis_{axis}" for axis in range(2, len(shape))))
+    """Runtimes take axes of one name to be equally long: only those of a source or a target are known to be."""
+    side = name.split("_")[0]
+    prefix = side if side in ("source", "target") else name
+    names = ("batch", f"{prefix}_length", *(f"{name}_axis_{axis}" for axis in range(2, len(shape))))
     return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))
 
 

@@ -26,6 +26,7 @@ from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy, ProgressBar, SampleOutputs, get_strategy
 
 BATCH_SIZE = 64
+COLUMNS = 4  # of the accuracy table
 ISO_LENGTH = 11  # ten characters and the end token
 
 
@@ -74,12 +75,12 @@ def evaluate(model, pairs):
 
 
 def show_accuracy(overall, locales, count):
-    table = rich.table.Table(title=f"Exact match on {count:,} held-out dates: {overall:.2%}")
-    for _ in range(6):
-        table.add_column(no_wrap=True)
+    table = rich.table.Table(show_header=False, title=f"Exact match on {count:,} held-out dates: {overall:.2%}")
+    for _ in range(COLUMNS):
+        table.add_column()
     cells = [f"{locale} {accuracy:.1%}" for locale, accuracy in locales]
-    for row in range(0, len(cells), 6):
-        table.add_row(*cells[row : row + 6])
+    for row in range(0, len(cells), COLUMNS):
+        table.add_row(*cells[row : row + COLUMNS])
     rich.print(table)
 
 
@@ -96,7 +97,7 @@ def draw_attention(model, text, path):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build/dates"), help="folder for the model and its artefacts")
-    parser.add_argument("--steps", type=int, default=1800, help=f"training steps of {BATCH_SIZE} dates")
+    parser.add_argument("--steps", type=int, default=1500, help=f"training steps of {BATCH_SIZE} dates")
     parser.add_argument("--per-locale", type=int, default=100, help="held-out dates of each locale to evaluate on")
     parser.add_argument("--seed", type=int, default=7)
     args = parser.parse_args(argv)

@@ -31,6 +31,9 @@ class Block(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
+        for name, value in (("num_heads", num_heads), ("intermediate_dim", intermediate_dim)):
+            if not isinstance(value, int) or value <= 0:
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
         position = keras.saving.deserialize_keras_object(position) if isinstance(position, dict) else position
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -213,7 +213,7 @@ class MultiHeadAttention(keras.layers.Layer):
             ValueError: the layer was never built or called.
         """
         if not self.built:
-            raise ValueError("`project_memory` needs a built layer: call it once, or `build` it. Received: an unbuilt one")
+            raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
         return self._project_keys(value if key is None else key, None), _heads_first(self.value_dense(value))
 
     def __call__(self, query, value=None, key=None, *args, **kwargs):

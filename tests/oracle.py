@@ -74,6 +74,29 @@ def multi_head_attention(
     return output * live.reshape(live.shape + (1,) * (output.ndim - 2)), scores
 
 
+def alibi(num_heads, T, S):
+    """`(N, T, S)`, the slopes as Press et al. describe them: those of a power of two, then every other of the next."""
+    power = 1 << (num_heads.bit_length() - 1)
+    slopes = [2 ** (-8 * (n + 1) / power) for n in range(power)]
+    slopes += [2 ** (-8 * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
+    distance = np.abs(np.arange(T)[:, None] - np.arange(S))
+    return -np.array(slopes[:num_heads])[:, None, None] * distance
+
+
+def distance_bucket(offset, num_buckets, max_distance, bidirectional):
+    """The bucket of one `key position - query position`, as Raffel et al. sort them."""
+    first = 0
+    if bidirectional:
+        num_buckets //= 2
+        first = num_buckets if offset > 0 else 0
+    distance = abs(offset) if bidirectional else max(-offset, 0)
+    exact = num_buckets // 2
+    if distance < exact:
+        return first + distance
+    far = np.log(distance / exact) / np.log(max_distance / exact) * (num_buckets - exact)
+    return first + min(exact + int(far), num_buckets - 1)
+
+
 def rotary(x, positions, base=10000.0, rotary_dim=None, interleaved=False):
     """A pair of channels is a complex number, turned by `exp(i * angle)`; positions `(B, T)`."""
     dim = rotary_dim or x.shape[-1]

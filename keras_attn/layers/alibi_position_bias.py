@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 
 
@@ -36,8 +37,7 @@ class ALiBiPositionBias(PositionEncoding):
     """
 
     def __init__(self, num_heads, **kwargs):
-        if not isinstance(num_heads, int) or num_heads <= 0:
-            raise ValueError(f"`num_heads` must be a positive integer. Received: num_heads={num_heads!r}")
+        check_positive(num_heads=num_heads)
         super().__init__(**kwargs)
         self.num_heads = num_heads
         power = 2 ** math.floor(math.log2(num_heads))

@@ -3,6 +3,7 @@
 import keras
 from keras import activations
 
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.residual import Residual
@@ -31,9 +32,7 @@ class Block(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        for name, value in (("num_heads", num_heads), ("intermediate_dim", intermediate_dim)):
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(num_heads=num_heads, intermediate_dim=intermediate_dim)
         position = keras.saving.deserialize_keras_object(position) if isinstance(position, dict) else position
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -3,6 +3,7 @@
 import keras
 from keras import activations, initializers
 
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.projection import Projection
 
 
@@ -53,9 +54,7 @@ class FeedForward(keras.layers.Layer):
         seed=None,
         **kwargs,
     ):
-        for name, value in (("intermediate_dim", intermediate_dim), ("output_dim", output_dim or 1)):
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(intermediate_dim=intermediate_dim, output_dim=1 if output_dim is None else output_dim)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.intermediate_dim = intermediate_dim

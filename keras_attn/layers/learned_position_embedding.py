@@ -3,6 +3,7 @@
 import keras
 from keras import initializers, ops
 
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 
 
@@ -37,8 +38,7 @@ class LearnedPositionEmbedding(PositionEncoding):
     """
 
     def __init__(self, max_length, embeddings_initializer="glorot_uniform", **kwargs):
-        if not isinstance(max_length, int) or max_length <= 0:
-            raise ValueError(f"`max_length` must be a positive integer. Received: max_length={max_length!r}")
+        check_positive(max_length=max_length)
         super().__init__(**kwargs)
         self.max_length = max_length
         self.embeddings_initializer = initializers.get(embeddings_initializer)

@@ -3,6 +3,7 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
+from keras_attn.layers.argument_checks import check_mask, check_pairs, check_positive, fits
 from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
@@ -118,9 +119,9 @@ class MultiHeadAttention(keras.layers.Layer):
         window = sliding_window if window is None else window
         value_dim = key_dim if value_dim is None else value_dim
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        _check_positive(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, num_kv_heads=num_kv_heads)
+        check_positive(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, num_kv_heads=num_kv_heads)
         if window is not None:
-            _check_positive(window=window)
+            check_positive(window=window)
         if num_heads % num_kv_heads:
             raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}. Received: num_kv_heads={num_kv_heads}")
         if not 0 <= dropout < 1:
@@ -254,8 +255,8 @@ class MultiHeadAttention(keras.layers.Layer):
         axes = self._axes
         num_keys = value.shape[-2] if slots is None else slots[0].shape[2]
         if axes.plain:
-            _check_pairs("attention_mask", attention_mask, query.shape[1], num_keys)
-            _check_pairs("bias", bias, query.shape[1], num_keys)
+            check_pairs("attention_mask", attention_mask, query.shape[1], num_keys)
+            check_pairs("bias", bias, query.shape[1], num_keys)
         x, memory = axes.fold(query), axes.fold(value)
         if positions is None:
             positions = _default_positions(x)
@@ -427,38 +428,16 @@ class MultiHeadAttention(keras.layers.Layer):
             raise ValueError(
                 f"`query` must have rank {self._axes.rank}, as this layer was built. Received: shape {query.shape}"
             )
-        _check_mask("query_mask", query_mask, query.shape[:-1])
+        check_mask("query_mask", query_mask, query.shape[:-1])
         sources = value.shape[:-1]
         if slots is not None:
             sources = (query.shape[0], slots[0].shape[2])
         elif len(value.shape) != self._axes.rank:
             raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
-        elif not _fits(key.shape[:-1], sources):
+        elif not fits(key.shape[:-1], sources):
             raise ValueError(f"`key` must have shape {(*sources, 'channels')}. Received: shape {tuple(key.shape)}")
-        _check_mask("value_mask", value_mask, sources)
-        _check_mask("key_mask", key_mask, sources)
-
-
-def _check_positive(**values):
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-
-
-def _check_mask(name, mask, shape):
-    if mask is not None and not _fits(mask.shape, shape):
-        raise ValueError(f"`{name}` must have shape {tuple(shape)}. Received: shape {tuple(mask.shape)}")
-
-
-def _fits(shape, expected):
-    return len(shape) == len(expected) and all(
-        a is None or b is None or a == b or a == 1 for a, b in zip(shape, expected, strict=True)
-    )
-
-
-def _check_pairs(name, mask, num_queries, num_keys):
-    if mask is not None:
-        _check_mask(name, mask, (*mask.shape[:-2], num_queries, num_keys))
+        check_mask("value_mask", value_mask, sources)
+        check_mask("key_mask", key_mask, sources)
 
 
 def _default_positions(x):

@@ -3,6 +3,7 @@
 import keras
 from keras import initializers, ops
 
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import distance_buckets
 
@@ -45,10 +46,7 @@ class RelativePositionBias(PositionEncoding):
         embeddings_initializer="glorot_uniform",
         **kwargs,
     ):
-        sizes = {"num_heads": num_heads, "num_buckets": num_buckets, "max_distance": max_distance}
-        for name, value in sizes.items():
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(num_heads=num_heads, num_buckets=num_buckets, max_distance=max_distance)
         one_side = num_buckets // 2 if bidirectional else num_buckets
         if one_side < 2 or (bidirectional and num_buckets % 2) or max_distance <= one_side // 2:
             raise ValueError(

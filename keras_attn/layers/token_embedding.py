@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.layers.argument_checks import check_positive
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
@@ -40,9 +42,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     """
 
     def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, **kwargs):
-        for name, value in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(input_dim=input_dim, output_dim=output_dim)
         if embeddings_initializer is None:
             embeddings_initializer = keras.initializers.RandomNormal(stddev=output_dim**-0.5)
         super().__init__(input_dim, output_dim, embeddings_initializer=embeddings_initializer, **kwargs)

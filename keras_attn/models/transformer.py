@@ -11,6 +11,7 @@ from keras_attn.layers import (
     SinusoidalPositionEncoding,
     TokenEmbedding,
 )
+from keras_attn.layers.argument_checks import check_positive
 from keras_attn.models.base import AttentionModel, deserialized, serialized
 from keras_attn.ops import cache as kv_cache
 
@@ -92,10 +93,13 @@ class Transformer(AttentionModel):
         dtype=None,
         **kwargs,
     ):
-        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
-        for name, value in {**sizes, "num_heads": num_heads, "intermediate_dim": intermediate_dim}.items():
-            if not isinstance(value, int) or value <= 0:
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(
+            vocabulary_size=vocabulary_size,
+            num_layers=num_layers,
+            hidden_dim=hidden_dim,
+            num_heads=num_heads,
+            intermediate_dim=intermediate_dim,
+        )
         position = deserialized(position)
         if position is not None and not isinstance(position, PositionEncoding):
             raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")

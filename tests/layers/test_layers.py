@@ -1,5 +1,6 @@
 """Every layer passes every check of the harness."""
 
+import dataclasses
 from functools import partial
 
 import keras
@@ -10,6 +11,7 @@ from harness import LayerCase, pairs, run_check
 from harness_export import check_export
 
 from keras_attn.layers import (
+    ALiBiPositionBias,
     DecoderBlock,
     EncoderBlock,
     FeedForward,
@@ -18,6 +20,7 @@ from keras_attn.layers import (
     PaddingMask,
     PositionEncoding,
     Projection,
+    RelativePositionBias,
     Residual,
     RotaryPositionEncoding,
     SinusoidalPositionEncoding,
@@ -26,6 +29,7 @@ from keras_attn.layers import (
 
 D, DV, N, H, M = 13, 17, 3, 11, 19
 OFFSET = 4
+ALIBI = keras.saving.serialize_keras_object(ALiBiPositionBias(num_heads=3))
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))
 INTERLEAVED = keras.saving.serialize_keras_object(RotaryPositionEncoding(base=100.0, rotary_dim=10, interleaved=True))
 SHORTCUT = {"dead_queries": "the shortcut and the biases carry a query that attends to nothing"}
@@ -94,6 +98,25 @@ def scores_inputs(rng, B, T, S):
 def scores_oracle(weights, query, value, attention_mask, bias, **static):
     causal = oracle.allowed(np.arange(query.shape[1]), np.arange(value.shape[1]), causal=True)
     return oracle.multi_head_attention(weights, query, value, mask=(attention_mask & causal)[:, None], bias=bias)
+
+
+def alibi_oracle(weights, query, query_mask):
+    return self_oracle(weights, query, query_mask, bias=oracle.alibi(N, query.shape[1], query.shape[1]))
+
+
+def relative_oracle(weights, query, query_mask, **settings):
+    table, *weights = weights
+    positions = range(query.shape[1])
+    buckets = np.array([[oracle.distance_bucket(s - t, **settings) for s in positions] for t in positions])
+    return self_oracle(weights, query, query_mask, bias=table[buckets].transpose(2, 0, 1))
+
+
+def relative_case(name, **settings):
+    def make(dtype=None, **config):
+        position = RelativePositionBias(N, **settings, dtype=dtype)
+        return MultiHeadAttention(N, H, position=position, dtype=dtype, **config)
+
+    return dataclasses.replace(self_case(name), make=make, oracle=partial(relative_oracle, **settings))
 
 
 def no_bias_oracle(weights, **inputs):
@@ -207,6 +230,9 @@ ATTENTION = [
     self_case("attention_causal", {"rules": {"causal": True}}, causal=True),
     self_case("attention_window", {"rules": {"window": 2}}, window=2),
     self_case("attention_causal_window", {"rules": {"causal": True, "window": 3}}, causal=True, sliding_window=3),
+    dataclasses.replace(self_case("attention_alibi", position=ALIBI), oracle=alibi_oracle),
+    relative_case("attention_relative", num_buckets=8, max_distance=6, bidirectional=True),
+    relative_case("attention_relative_behind", num_buckets=3, max_distance=4, bidirectional=False),
     self_case("attention_rotary", {"rotary": {"rotary_dim": 6}}, position=ROTARY),
     self_case(
         "attention_interleaved",

@@ -1,0 +1,27 @@
+"""Refusals that several layers and models share."""
+
+
+def check_positive(**values):
+    """Raises a ValueError unless each value is an int above 0."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def check_mask(name, mask, shape):
+    """Raises a ValueError where a mask, if any, cannot have `shape`; axes of None or 1 fit any."""
+    if mask is not None and not fits(mask.shape, shape):
+        raise ValueError(f"`{name}` must have shape {tuple(shape)}. Received: shape {tuple(mask.shape)}")
+
+
+def check_pairs(name, mask, num_queries, num_keys):
+    """Raises a ValueError where the last two axes of a mask or bias, if any, are not queries and keys."""
+    if mask is not None:
+        check_mask(name, mask, (*mask.shape[:-2], num_queries, num_keys))
+
+
+def fits(shape, expected):
+    """Whether `shape` broadcasts to `expected`, as far as both are known."""
+    return len(shape) == len(expected) and all(
+        a is None or b is None or a == b or a == 1 for a, b in zip(shape, expected, strict=True)
+    )

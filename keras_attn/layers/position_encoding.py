@@ -26,6 +26,9 @@ class PositionEncoding(keras.layers.Layer):
     (2, 5, 8)
     """
 
+    # How many positions can be told apart; None for any number.
+    max_length = None
+
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
         self.supports_masking = True

@@ -232,7 +232,16 @@ class Transformer(AttentionModel):
 
         Returns:
             `(cache, memory)` for `decode`: a `(key, value)` pair a block, and the projected memory with its mask.
+
+        Raises:
+            ValueError: `length` is more than the positions that the model can tell apart.
         """
+        limit = self.position.max_length
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"`length`, which is `max_length` of generation, must be at most the {limit} positions of the model. "
+                f"Received: length={length}"
+            )
         source_mask = self.padding_mask(source_ids, source_mask)
         encoded = self.encode(source_ids, source_mask)
         batch, width = ops.shape(source_ids)[0], self.hidden_dim // self.num_heads

@@ -221,6 +221,13 @@ def test_bad_settings(model):
         model.generate(SOURCE, max_length=0)
 
 
+def test_no_more_tokens_than_learned_positions():
+    model = make(position=LearnedPositionEmbedding(11))
+    assert model.generate(SOURCE, max_length=11).shape == (4, 11)
+    with pytest.raises(ValueError, match=r"`max_length`.* at most the 11 positions.*Received: length=12"):
+        model.generate(SOURCE, max_length=12)
+
+
 def test_generating_keeps_no_model_alive():
     model = make(num_layers=1)
     model.generate(SOURCE, max_length=3)

@@ -7,6 +7,7 @@ from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.residual import Residual
+from keras_attn.layers.serialization import deserialized, serialized
 
 
 class Block(keras.layers.Layer):
@@ -33,7 +34,7 @@ class Block(keras.layers.Layer):
         **kwargs,
     ):
         check_positive(num_heads=num_heads, intermediate_dim=intermediate_dim)
-        position = keras.saving.deserialize_keras_object(position) if isinstance(position, dict) else position
+        position = deserialized(position)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads = num_heads
@@ -111,7 +112,7 @@ class Block(keras.layers.Layer):
             "attention_dropout": self.attention_dropout,
             "activation_dropout": self.activation_dropout,
             "use_attention_bias": self.use_attention_bias,
-            "position": None if self.position is None else keras.saving.serialize_keras_object(self.position),
+            "position": serialized(self.position),
             "window": self.window,
             "mechanism": self.mechanism,
             "norm_epsilon": self.norm_epsilon,

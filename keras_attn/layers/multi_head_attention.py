@@ -8,6 +8,7 @@ from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.layers.projection import Projection
+from keras_attn.layers.serialization import deserialized, serialized
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
@@ -130,7 +131,7 @@ class MultiHeadAttention(keras.layers.Layer):
             raise ValueError(f"`flash_attention` goes without dropout. Received: dropout={dropout}")
         if logit_soft_cap is not None and not logit_soft_cap > 0:
             raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
-        position = keras.saving.deserialize_keras_object(position) if isinstance(position, dict) else position
+        position = deserialized(position)
         if position is not None and not isinstance(position, PositionEncoding):
             raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
         check_mechanism(mechanism)
@@ -375,7 +376,7 @@ class MultiHeadAttention(keras.layers.Layer):
             "use_gate": self.use_gate,
             "seed": self.seed,
             "num_kv_heads": self.num_kv_heads,
-            "position": None if self.position is None else keras.saving.serialize_keras_object(self.position),
+            "position": serialized(self.position),
             "causal": self.causal,
             "window": self.window,
             "mechanism": self.mechanism,

@@ -53,13 +53,3 @@ class AttentionModel(keras.Model):
             return self._policy
         given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
         return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
-
-
-def deserialized(value):
-    """An object from its `keras.saving` dict; anything else unchanged."""
-    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
-
-
-def serialized(value):
-    """The `keras.saving` dict of an object; None stays None."""
-    return None if value is None else keras.saving.serialize_keras_object(value)

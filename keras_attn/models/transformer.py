@@ -12,7 +12,8 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 from keras_attn.layers.argument_checks import check_positive
-from keras_attn.models.base import AttentionModel, deserialized, serialized
+from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.models.base import AttentionModel
 from keras_attn.ops import cache as kv_cache
 
 

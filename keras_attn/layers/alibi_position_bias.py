@@ -48,6 +48,3 @@ class ALiBiPositionBias(PositionEncoding):
     def logit_bias(self, query_positions, key_positions):
         distance = ops.subtract(ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1))
         return -ops.expand_dims(ops.cast(ops.abs(distance), "float32"), 1) * self._slopes
-
-    def get_config(self):
-        return {**super().get_config(), "num_heads": self.num_heads}

@@ -4,13 +4,14 @@ import keras
 from keras import activations
 
 from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.residual import Residual
-from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.layers.serialization import deserialized
 
 
-class Block(keras.layers.Layer):
+class Block(Configurable, keras.layers.Layer):
     """Attention and feed-forward sub-layers in residual wrappers; see `EncoderBlock` for the arguments."""
 
     def __init__(
@@ -98,23 +99,3 @@ class Block(keras.layers.Layer):
             dtype=self.dtype_policy,
             name=name,
         )
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "intermediate_dim": self.intermediate_dim,
-            "key_dim": self.key_dim,
-            "num_kv_heads": self.num_kv_heads,
-            "activation": activations.serialize(self.activation),
-            "norm": self.norm,
-            "dropout": self.dropout,
-            "attention_dropout": self.attention_dropout,
-            "activation_dropout": self.activation_dropout,
-            "use_attention_bias": self.use_attention_bias,
-            "position": serialized(self.position),
-            "window": self.window,
-            "mechanism": self.mechanism,
-            "norm_epsilon": self.norm_epsilon,
-            "seed": self.seed,
-        }

@@ -50,7 +50,7 @@ class DecoderBlock(Block):
 
     def __init__(self, num_heads, intermediate_dim, *, cross_attention=True, causal=True, **kwargs):
         super().__init__(num_heads, intermediate_dim, **kwargs)
-        self.has_cross_attention = cross_attention
+        self._cross_attention = cross_attention
         self.causal = causal
 
     def build(self, inputs_shape, memory_shape=None):
@@ -58,7 +58,7 @@ class DecoderBlock(Block):
             "self_attention", inputs_shape, position=self.position, window=self.window, causal=self.causal
         )
         self.self_attention.build(inputs_shape)
-        if self.has_cross_attention:
+        if self._cross_attention:
             self.cross_attention = self._attention("cross_attention", inputs_shape)
             self.cross_attention.build(inputs_shape, inputs_shape if memory_shape is None else memory_shape)
         self.feed_forward = self._feed_forward()
@@ -83,10 +83,10 @@ class DecoderBlock(Block):
         memory_cache=None,
         training=None,
     ):
-        if self.has_cross_attention == (memory is None and memory_cache is None):
-            expected = "needs `memory` or `memory_cache`" if self.has_cross_attention else "takes no `memory`"
+        if self._cross_attention == (memory is None and memory_cache is None):
+            expected = "needs `memory` or `memory_cache`" if self._cross_attention else "takes no `memory`"
             raise ValueError(
-                f"A decoder block with cross_attention={self.has_cross_attention} {expected}. "
+                f"A decoder block with cross_attention={self._cross_attention} {expected}. "
                 f"Received: memory={memory}, memory_cache={memory_cache}"
             )
         inputs_mask = implicit_mask(inputs, inputs_mask)
@@ -100,7 +100,7 @@ class DecoderBlock(Block):
             training=training,
         )
         x, cache = x if cache is not None else (x, None)
-        if self.has_cross_attention:
+        if self._cross_attention:
             x = self.cross_attention(
                 x,
                 memory,
@@ -118,6 +118,3 @@ class DecoderBlock(Block):
         if cache is None:
             return output
         return output, tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache)
-
-    def get_config(self):
-        return {**super().get_config(), "cross_attention": self.has_cross_attention, "causal": self.causal}

@@ -4,11 +4,12 @@ import keras
 from keras import activations, initializers
 
 from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class FeedForward(keras.layers.Layer):
+class FeedForward(Configurable, keras.layers.Layer):
     """`activation(x W_1 + b_1) W_2 + b_2`, the same at every position.
 
     Args:
@@ -95,16 +96,3 @@ class FeedForward(keras.layers.Layer):
 
     def compute_output_shape(self, inputs_shape):
         return (*inputs_shape[:-1], self.output_dim or inputs_shape[-1])
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "intermediate_dim": self.intermediate_dim,
-            "output_dim": self.output_dim,
-            "activation": activations.serialize(self.activation),
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "seed": self.seed,
-        }

@@ -57,10 +57,3 @@ class LearnedPositionEmbedding(PositionEncoding):
                 f"`inputs` must be at most `max_length`={self.max_length} long. Received: inputs of shape {x.shape}"
             )
         return ops.add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "max_length": self.max_length,
-            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
-        }

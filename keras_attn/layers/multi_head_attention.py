@@ -5,10 +5,11 @@ from keras import constraints, initializers, ops, regularizers
 
 from keras_attn.layers.argument_checks import check_mask, check_pairs, check_positive, fits
 from keras_attn.layers.attention_recording import recorder
+from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.layers.projection import Projection
-from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
@@ -16,7 +17,7 @@ from keras_attn.ops.mechanisms import check_mechanism
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MultiHeadAttention(keras.layers.Layer):
+class MultiHeadAttention(Configurable, keras.layers.Layer):
     """`concat(head_1, ..., head_N) W_o` with `head_n = softmax(q_n k_n^T / sqrt(key_dim)) v_n`.
 
     A drop-in for `keras.layers.MultiHeadAttention`: the same arguments with the same meaning, and weights of the same
@@ -159,7 +160,7 @@ class MultiHeadAttention(keras.layers.Layer):
         self.num_kv_heads = num_kv_heads
         self.position = position
         self.causal = causal
-        self.window = window
+        self.window = self.sliding_window = window
         self.mechanism = mechanism
         self.logit_soft_cap = logit_soft_cap
         self.qk_norm = qk_norm
@@ -354,35 +355,6 @@ class MultiHeadAttention(keras.layers.Layer):
         if cache is not None:
             results.append(tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache))
         return results[0] if len(results) == 1 else tuple(results)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "output_shape": self._output_shape,
-            "attention_axes": self.attention_axes,
-            "flash_attention": self.flash_attention,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self._activity_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "use_gate": self.use_gate,
-            "seed": self.seed,
-            "num_kv_heads": self.num_kv_heads,
-            "position": serialized(self.position),
-            "causal": self.causal,
-            "window": self.window,
-            "mechanism": self.mechanism,
-            "logit_soft_cap": self.logit_soft_cap,
-            "qk_norm": self.qk_norm,
-        }
 
     def _projection(self, equation, output_shape, bias_axes, **kwargs):
         return Projection(

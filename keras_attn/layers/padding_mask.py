@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_attn.layers.configurable import Configurable
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class PaddingMask(keras.layers.Layer):
+class PaddingMask(Configurable, keras.layers.Layer):
     """`ids != pad_id`, or the mask that the caller gives.
 
     Args:
@@ -36,6 +38,3 @@ class PaddingMask(keras.layers.Layer):
 
     def compute_output_spec(self, ids, given=None):
         return keras.KerasTensor(ids.shape, dtype="bool")
-
-    def get_config(self):
-        return {**super().get_config(), "pad_id": self.pad_id}

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_attn.layers.configurable import Configurable
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class PositionEncoding(keras.layers.Layer):
+class PositionEncoding(Configurable, keras.layers.Layer):
     """Base of all position layers, and the one that adds no position at all.
 
     A kind overrides the hook at the place where it acts; the others are the identity. Embeddings and attention call

@@ -76,13 +76,3 @@ class RelativePositionBias(PositionEncoding):
             bidirectional=self.bidirectional,
         )
         return ops.transpose(ops.take(self.relative_embeddings, buckets, axis=0), (0, 3, 1, 2))
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "num_buckets": self.num_buckets,
-            "max_distance": self.max_distance,
-            "bidirectional": self.bidirectional,
-            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
-        }

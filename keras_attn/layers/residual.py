@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_attn.layers.configurable import Configurable
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Residual(keras.layers.Wrapper):
+class Residual(Configurable, keras.layers.Wrapper):
     """Wraps a layer in a shortcut, with layer normalisation and dropout round it.
 
     | `norm` | output |
@@ -86,12 +88,3 @@ class Residual(keras.layers.Wrapper):
 
     def compute_output_shape(self, inputs_shape, memory_shape=None):
         return inputs_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "norm": self.norm,
-            "dropout": self.dropout,
-            "norm_epsilon": self.norm_epsilon,
-            "seed": self.seed,
-        }

@@ -53,11 +53,3 @@ class RotaryPositionEncoding(PositionEncoding):
                 f"Received: rotary_dim={self.rotary_dim} with heads of width {width}"
             )
         return rotary(heads, positions, base=self.base, rotary_dim=self.rotary_dim, interleaved=self.interleaved)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "base": self.base,
-            "rotary_dim": self.rotary_dim,
-            "interleaved": self.interleaved,
-        }

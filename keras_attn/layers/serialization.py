@@ -1,5 +1,7 @@
 """Objects inside configs."""
 
+import types
+
 import keras
 
 
@@ -9,5 +11,7 @@ def deserialized(value):
 
 
 def serialized(value):
-    """The `keras.saving` dict of an object; None stays None."""
-    return None if value is None else keras.saving.serialize_keras_object(value)
+    """What stands for a value in a config: activations by name, Keras objects as dicts, plain values unchanged."""
+    if isinstance(value, types.FunctionType):
+        return keras.activations.serialize(value)
+    return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value

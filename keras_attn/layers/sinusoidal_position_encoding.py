@@ -40,6 +40,3 @@ class SinusoidalPositionEncoding(PositionEncoding):
 
     def add_to_embeddings(self, x, positions):
         return ops.add(x, ops.cast(sinusoid(positions, x.shape[-1], self.base), x.dtype))
-
-    def get_config(self):
-        return {**super().get_config(), "base": self.base}

@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.configurable import Configurable
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class TokenEmbedding(keras.layers.ReversibleEmbedding):
+class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
     """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
 
     `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
@@ -82,6 +83,3 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""
         return super().quantize(mode, type_check=False, config=config)
-
-    def get_config(self):
-        return {**super().get_config(), "scale": self.scale}

@@ -47,6 +47,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         mechanism: name of the kernel, or "auto".
         logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)`.
         qk_norm: whether each query and key head is RMS-normalised, with a trained scale.
+        sinks: whether each head has a trained logit that takes part in the softmax and attends to nothing.
+        sink_tokens: how many first positions `window` never hides.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -65,6 +67,9 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written at
             `positions`, and attention is over all slots up to the query's position.
         memory_cache: optional result of `project_memory`, which replaces `value` and `key`.
+        segments: optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
+            attend to keys of its own segment only.
+        value_segments: optional int32 `(B, S)`, the segments of the keys; those of the queries where None.
 
     Returns:
         `output` `(B, T, D)`; `(output, scores)` with `return_attention_scores`, scores `(B, N, T, S)`; and with `cache`
@@ -75,7 +80,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); grouped heads
-        [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245)
+        [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245); sink tokens
+        [Xiao et al., 2024](https://arxiv.org/abs/2309.17453)
 
     Example:
 
@@ -116,6 +122,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         mechanism="auto",
         logit_soft_cap=None,
         qk_norm=False,
+        sinks=False,
+        sink_tokens=0,
         **kwargs,
     ):
         window = sliding_window if window is None else window
@@ -164,6 +172,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         self.mechanism = mechanism
         self.logit_soft_cap = logit_soft_cap
         self.qk_norm = qk_norm
+        self._sinks = sinks
+        self.sink_tokens = sink_tokens
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -199,6 +209,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             self.query_norm, self.key_norm = norms
             for norm in norms:
                 norm.build((None, None, None, self.key_dim))
+        if self._sinks:
+            self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
         if self.position is not None and not self.position.built:
             self.position.build((None, None, query_shape[-1]))
 
@@ -242,6 +254,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         positions=None,
         cache=None,
         memory_cache=None,
+        segments=None,
+        value_segments=None,
     ):
         is_self_attention = memory_cache is None and value is None
         query_mask = implicit_mask(query, query_mask)
@@ -253,6 +267,12 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         self._check_shapes(query, value, key, query_mask, value_mask, key_mask, slots)
         if cache is not None and positions is None:
             raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
+        has_own_keys = is_self_attention and cache is None
+        if (segments is None) != (value_segments is None) and not (has_own_keys and value_segments is None):
+            raise ValueError(
+                "`segments` and `value_segments` go together, save in self-attention without a cache. "
+                f"Received: segments={segments}, value_segments={value_segments}"
+            )
 
         axes = self._axes
         num_keys = value.shape[-2] if slots is None else slots[0].shape[2]
@@ -284,35 +304,21 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             # A slot that no token has reached yet lies behind every query, so causality hides it.
             causal=self.causal or use_causal_mask or cache is not None,
             window=self.window,
+            sink_tokens=self.sink_tokens,
             query_mask=_as_bool(axes.fold_padding(query_mask)),
             key_mask=_all_of(_as_bool(axes.fold_padding(value_mask)), _as_bool(axes.fold_padding(key_mask))),
+            query_segments=axes.fold_padding(segments),
+            key_segments=axes.fold_padding(segments if value_segments is None else value_segments),
             explicit=_as_bool(axes.fold_mask(attention_mask, query, key)),
         )
-        bias = axes.fold_mask(bias, query, key)
-        if self.position is not None:
-            position_bias = self.position.logit_bias(positions, key_positions)
-            bias = position_bias if bias is None else bias if position_bias is None else bias + position_bias
         records = recorder()
         wants_scores = return_attention_scores or records is not None
-        kernel = select_mechanism(self.mechanism, AttentionRequest(wants_scores, bool(self.flash_attention)))
-        heads = kernel(
-            q,
-            k,
-            v,
-            mask=mask,
-            bias=bias,
-            scale=self.key_dim**-0.5,
-            dropout=self.dropout,
-            seed=self.seed_generator,
-            training=bool(training),
-            logit_soft_cap=self.logit_soft_cap,
-            return_scores=wants_scores,
-        )
+        bias = axes.fold_mask(bias, query, key)
+        heads, scores = self._attend(q, k, v, mask, bias, cache is not None, wants_scores, bool(training))
         if wants_scores:
-            heads, scores = heads
             scores = axes.unfold_scores(scores, query, key)
-            if records is not None:
-                records[self.path] = scores
+        if records is not None:
+            records[self.path] = scores
         heads = ops.transpose(heads, (0, 2, 1, 3))
         if self.use_gate:
             heads = ops.multiply(heads, self.gate_dense(x))
@@ -324,6 +330,45 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             *([cache] if cache is not None else []),
         )
         return results[0] if len(results) == 1 else results
+
+    def _attend(self, q, k, v, mask, bias, cached, wants_scores, training):
+        """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None where nobody looks at them."""
+        position, scale = self.position, self.key_dim**-0.5
+        positions = mask.query_positions, mask.key_positions
+        if position is not None:
+            for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):
+                bias = hook if bias is None else bias if hook is None else ops.add(bias, hook)
+        uses_scores = position is not None and position.uses_scores
+        request = AttentionRequest(
+            query_shape=tuple(q.shape),
+            key_shape=tuple(k.shape),
+            mask=mask,
+            has_bias=bias is not None,
+            has_soft_cap=self.logit_soft_cap is not None,
+            has_sinks=self._sinks,
+            dropout=self.dropout if training else 0.0,
+            cached=cached,
+            return_scores=wants_scores or uses_scores,
+            memory_efficient=bool(self.flash_attention),
+        )
+        heads = select_mechanism(self.mechanism, request)(
+            q,
+            k,
+            v,
+            mask=mask,
+            bias=bias,
+            scale=scale,
+            dropout=self.dropout,
+            seed=self.seed_generator,
+            training=training,
+            logit_soft_cap=self.logit_soft_cap,
+            sinks=self.sinks if self._sinks else None,
+            return_scores=request.return_scores,
+        )
+        heads, scores = heads if request.return_scores else (heads, None)
+        if uses_scores:
+            heads = ops.add(heads, position.content_value(scores, *positions))
+        return heads, scores
 
     def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
         if self._output_shape is None:

@@ -30,6 +30,8 @@ class PositionEncoding(Configurable, keras.layers.Layer):
 
     # How many positions can be told apart; None for any number.
     max_length = None
+    # Whether `content_value` acts; a kernel must then hand out its scores.
+    uses_scores = False
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -45,6 +47,14 @@ class PositionEncoding(Configurable, keras.layers.Layer):
 
     def logit_bias(self, query_positions, key_positions):
         """Hook on logits: positions `(B, T)` and `(B, S)`; returns float that broadcasts to `(B, N, T, S)`, or None."""
+        return None
+
+    def content_bias(self, queries, query_positions, key_positions):
+        """Hook on logits that looks at the queries: `queries` `(B, N, T, H)`, rotated and scaled; else as above."""
+        return None
+
+    def content_value(self, scores, query_positions, key_positions):
+        """Hook on the heads' outputs, where `uses_scores`: `scores` `(B, N, T, S)`; returns `(B, N, T, Hv)`, added."""
         return None
 
     def call(self, inputs, positions=None):

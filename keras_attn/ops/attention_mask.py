@@ -12,14 +12,15 @@ class AttentionMask:
     """Every restriction on an attention, kept apart until a kernel asks for a block of the mask.
 
     Query `t` may attend to key `s` where all of these that are given hold: `key_positions[s] <= query_positions[t]`
-    (`causal`), `|query_positions[t] - key_positions[s]| < window`, `query_mask[t]`, `key_mask[s]`,
-    `query_segments[t] == key_segments[s]`, `explicit[t, s]`.
+    (`causal`), `|query_positions[t] - key_positions[s]| < window` or `key_positions[s] < sink_tokens` (`window`),
+    `query_mask[t]`, `key_mask[s]`, `query_segments[t] == key_segments[s]`, `explicit[t, s]`.
 
     Args:
         query_positions: int32 `(B, T)` or `(1, T)`; needed by `causal` and `window`.
         key_positions: int32 `(B, S)` or `(1, S)`; needed by `causal` and `window`.
         causal: whether a key of a later position is hidden.
         window: optional int; keys this far away, or further, are hidden.
+        sink_tokens: how many first positions no window hides.
         query_mask: optional bool `(B, T)`, False at padding.
         key_mask: optional bool `(B, S)`, False at padding.
         query_segments: optional int32 `(B, T)`: which of several packed sequences each query belongs to.
@@ -42,6 +43,7 @@ class AttentionMask:
     key_positions: Any = None
     causal: bool = False
     window: int | None = None
+    sink_tokens: int = 0
     query_mask: Any = None
     key_mask: Any = None
     query_segments: Any = None
@@ -70,7 +72,10 @@ class AttentionMask:
             if self.causal:
                 mask = _both(mask, ops.greater_equal(queries, keys))
             if self.window is not None:
-                mask = _both(mask, ops.less(ops.abs(ops.subtract(queries, keys)), self.window))
+                near = ops.less(ops.abs(ops.subtract(queries, keys)), self.window)
+                if self.sink_tokens:
+                    near = ops.logical_or(near, ops.less(keys, self.sink_tokens))
+                mask = _both(mask, near)
         if self.query_segments is not None:
             mask = _both(mask, ops.equal(_as_column(self.query_segments), _as_row(self.key_segments)))
         if self.key_mask is not None:

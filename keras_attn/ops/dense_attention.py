@@ -18,6 +18,7 @@ def dense_attention(
     seed=None,
     training=False,
     logit_soft_cap=None,
+    sinks=None,
     return_scores=False,
 ):
     """`softmax(scale * q k^T + bias) v`, softmax in float32, over the pairs that `mask` admits.
@@ -33,6 +34,7 @@ def dense_attention(
         seed: int or `keras.random.SeedGenerator` for the dropout.
         training: whether dropout is on.
         logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)` before bias and mask.
+        sinks: optional float `(N,)`: a logit a head that takes part in the softmax and attends to nothing.
         return_scores: whether to return the weights as well.
 
     Returns:
@@ -40,7 +42,8 @@ def dense_attention(
         before dropout. A query that may attend to nothing gives zeros.
 
     Reference:
-        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); sinks
+        [Xiao et al., 2024](https://arxiv.org/abs/2309.17453)
 
     Example:
 
@@ -72,7 +75,9 @@ def dense_attention(
         logits = ops.add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKED_LOGIT))
 
     allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    weights = ops.cast(softmax(mask_logits(logits, allowed)), v.dtype)
+    logits = mask_logits(logits, allowed)
+    weights = softmax(logits) if sinks is None else _softmax_with_sinks(logits, sinks)
+    weights = ops.cast(weights, v.dtype)
     scores = weights
     if dropout and training:
         weights = keras.random.dropout(weights, dropout, seed=seed)
@@ -84,6 +89,12 @@ def dense_attention(
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
     output = _zero_dead(output, live)
     return (output, _zero_dead(scores, live)) if return_scores else output
+
+
+def _softmax_with_sinks(logits, sinks):
+    column = ops.reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
+    column = ops.broadcast_to(column, (*ops.shape(logits)[:-1], 1))
+    return ops.softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
 
 
 def _zero_dead(x, live):

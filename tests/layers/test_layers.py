@@ -9,6 +9,7 @@ import oracle
 import pytest
 from harness import LayerCase, pairs, run_check
 from harness_export import check_export
+from samples import DV, D, H, M, N, at_positions, embedded, ids, lengths, normal, padded, square, with_memory
 
 from keras_attn.layers import (
     ALiBiPositionBias,
@@ -27,29 +28,12 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 
-D, DV, N, H, M = 13, 17, 3, 11, 19
 OFFSET = 4
 ALIBI = keras.saving.serialize_keras_object(ALiBiPositionBias(num_heads=3))
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))
 INTERLEAVED = keras.saving.serialize_keras_object(RotaryPositionEncoding(base=100.0, rotary_dim=10, interleaved=True))
 SHORTCUT = {"dead_queries": "the shortcut and the biases carry a query that attends to nothing"}
 NO_ATTENTION = {"dead_queries": "no attention"}
-
-
-def normal(rng, *shape):
-    return rng.normal(size=shape).astype("float32")
-
-
-def lengths(B, T):
-    """bool (B, T): the first row is two shorter than the others."""
-    return np.arange(T) < np.where(np.arange(B) == 0, T - 2, T)[:, None]
-
-
-def square(query_mask, **rules):
-    """The mask of self-attention over padded rows, (B, 1, T, T)."""
-    positions = np.arange(query_mask.shape[1])
-    pairs = query_mask[:, :, None] & query_mask[:, None, :]
-    return (pairs & oracle.allowed(positions, positions, **rules))[:, None]
 
 
 def self_inputs(rng, B, T, S, **static):
@@ -283,19 +267,6 @@ ATTENTION = [
 ]
 
 
-def embedded(rng, B, T, S, **extra):
-    return {"inputs": normal(rng, B, T, D), **extra}
-
-
-def at_positions(rng, B, T, S):
-    positions = rng.integers(0, M, size=(B, T), dtype="int32")
-    return {"inputs": normal(rng, B, T, D), "positions": positions}
-
-
-def ids(rng, B, T, S):
-    return {"inputs": rng.integers(0, M, size=(B, T), dtype="int32")}
-
-
 POSITIONS = [
     LayerCase("no_position", PositionEncoding, at_positions, lambda weights, inputs, positions: inputs),
     LayerCase(
@@ -379,14 +350,6 @@ EMBEDDINGS = [
         exempt={"gradients": "a comparison has none"},
     ),
 ]
-
-
-def padded(rng, B, T, S):
-    return {"inputs": normal(rng, B, T, D), "inputs_mask": lengths(B, T)}
-
-
-def with_memory(rng, B, T, S):
-    return {**padded(rng, B, T, S), "memory": normal(rng, B, S, DV), "memory_mask": lengths(B, S)}
 
 
 def encoder_oracle(weights, inputs, inputs_mask, rules=None, **kwargs):

@@ -1,8 +1,10 @@
 """Attention against Keras' own and PyTorch's: `python -m benchmarks.attention [--quick] [--json FILE]`.
 
 "kernel" is attention on heads that are projected already, each library's in the layout it takes; "layer" is the whole
-of multi-head attention, with its four projections. All is float32 self-attention. "jit" compiles the TensorFlow
-functions with XLA; PyTorch runs eagerly in every case.
+of multi-head attention, with its four projections; "long" is one sequence, by our blockwise and dense kernels and by
+the one that `mechanism="auto"` picks, and "alone" by the blockwise kernel without peers; "local" and "linear" are our
+kernels of linear time. All is float32 self-attention of 8 heads of width 64. "jit" compiles the TensorFlow functions
+with XLA; PyTorch runs eagerly.
 """
 
 import os
@@ -18,6 +20,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 BATCH, HEADS, WIDTH = 8, 8, 64
+WINDOW = 256
 
 
 def _cases(part, lengths, masks):
@@ -42,22 +45,82 @@ kernel = Benchmark(
 layer = Benchmark(_cases("layer", (128, 512), ("padding",)), quick=["layer forward+backward T=128 padding"])
 
 
+def _long_cases(part, lengths, masks):
+    return {
+        f"{part} forward+backward T={length} {mask}": {
+            "backward": True,
+            "batch": 1,
+            "length": length,
+            "mask": mask,
+            "jit": False,
+        }
+        for mask in masks
+        for length in lengths
+    }
+
+
+long = Benchmark(_long_cases("long", (1024, 2048, 4096, 8192), ("causal", "unmasked")), quick=[])
+# More than Keras' attention and the dense kernel have memory for here.
+longer = Benchmark(_long_cases("long", (16384,), ("causal", "unmasked")), quick=[])
+alone = Benchmark(_long_cases("alone", (2048, 32768), ("causal",)), quick=["alone forward+backward T=2048 causal"])
+local = Benchmark(_long_cases("local", (1024, 2048, 4096, 8192, 16384, 32768), ("window",)), quick=[])
+linear = Benchmark(_long_cases("linear", (1024, 2048, 4096, 8192, 16384, 32768), ("causal", "unmasked")), quick=[])
+
+
 @kernel.implementation("keras_attn")
 def keras_attn_kernel(case):
-    from keras import ops
+    return _keras_attn_kernel("dense", case)
 
-    from keras_attn.ops import AttentionMask, dense_attention
+
+@local.implementation("keras_attn")
+def keras_attn_local(case):
+    return _keras_attn_kernel("local", case)
+
+
+@linear.implementation("keras_attn")
+def keras_attn_linear(case):
+    return _keras_attn_kernel("linear", case)
+
+
+@alone.implementation("keras_attn")
+@longer.implementation("keras_attn")
+@long.implementation("keras_attn")
+def keras_attn_blockwise(case):
+    return _keras_attn_kernel("blockwise", case)
+
+
+@longer.implementation("keras_attn auto")
+@long.implementation("keras_attn auto")
+def keras_attn_auto(case):
+    return _keras_attn_kernel("auto", case)
+
+
+@long.implementation("keras_attn dense")
+def keras_attn_dense(case):
+    return _keras_attn_kernel("dense", case)
+
+
+def _keras_attn_kernel(mechanism, case):
+    from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 
     positions = np.arange(case["length"], dtype="int32")[None]
+    rules = {
+        "unmasked": {},
+        "causal": {"causal": True},
+        "window": {"causal": True, "window": WINDOW},
+        "padding": {},
+    }[case["mask"]]
 
     def attend(q, k, v, key_mask):
-        causal = {"query_positions": ops.array(positions), "key_positions": ops.array(positions), "causal": True}
-        masks = {"unmasked": {}, "causal": causal, "padding": {"key_mask": key_mask}}
-        return dense_attention(q, k, v, mask=AttentionMask(**masks[case["mask"]]))
+        key_mask = key_mask if case["mask"] == "padding" else None
+        mask = AttentionMask(query_positions=positions, key_positions=positions, key_mask=key_mask, **rules)
+        request = AttentionRequest(query_shape=tuple(q.shape), key_shape=tuple(k.shape), mask=mask)
+        return select_mechanism(mechanism, request)(q, k, v, mask=mask, training=case["backward"])
 
     return _in_tensorflow(attend, *_heads(case), case)
 
 
+@long.implementation("keras", needs="keras")
 @kernel.implementation("keras", needs="keras")
 def keras_kernel(case):
     from keras import ops
@@ -74,6 +137,8 @@ def keras_kernel(case):
     return call, lambda results: [np.moveaxis(x, 1, 2) for x in view(results)]
 
 
+@longer.implementation("torch", needs="torch")
+@long.implementation("torch", needs="torch")
 @kernel.implementation("torch", needs="torch")
 def torch_kernel(case):
     import torch
@@ -178,7 +243,9 @@ def _in_torch(attend, inputs, output_gradient, weights, case):
 
 def _heads(case):
     numbers = np.random.default_rng(0)
-    *inputs, output_gradient = numbers.standard_normal((4, BATCH, HEADS, case["length"], WIDTH), "float32")
+    *inputs, output_gradient = numbers.standard_normal(
+        (4, case.get("batch", BATCH), HEADS, case["length"], WIDTH), "float32"
+    )
     return inputs, output_gradient, _key_mask(case)
 
 
@@ -196,4 +263,4 @@ def _key_mask(case):
 
 
 if __name__ == "__main__":
-    sys.exit(main(kernel, layer))
+    sys.exit(main(kernel, layer, long, longer, alone, local, linear))

@@ -100,6 +100,7 @@ def main(*benchmarks, argv=None):
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="few cases and short rounds")
+    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows here as well")
     arguments = parser.parse_args(argv)
     rounds, seconds = (3, 0.05) if arguments.quick else (9, 0.2)
@@ -125,7 +126,8 @@ def main(*benchmarks, argv=None):
     try:
         for benchmark in benchmarks:
             for case in benchmark.quick if arguments.quick else benchmark.cases:
-                _run_case(case, benchmark, clocks, scales, table, rounds, seconds)
+                if arguments.only in case:
+                    _run_case(case, benchmark, clocks, scales, table, rounds, seconds)
     finally:
         for worker in (*clocks.values(), *scales.values()):
             worker.stop()

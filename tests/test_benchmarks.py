@@ -41,12 +41,12 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def run(tmp_path):
-    def run(*implementations):
+    def run(*implementations, arguments=()):
         """Exit status, rows by case and implementation, stdout and stderr of a benchmark file."""
         script, rows = tmp_path / "bench.py", tmp_path / "rows.json"
         script.write_text("".join((HEAD, *implementations, TAIL)))
         done = subprocess.run(
-            [sys.executable, script, "--quick", "--json", rows],
+            [sys.executable, script, "--quick", "--json", rows, *arguments],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             cwd=tmp_path,
             capture_output=True,
@@ -71,6 +71,11 @@ def test_rows_and_table(run):
     if sys.platform == "linux":
         assert rows["large", "ours"]["peak_mb"] == pytest.approx(32, abs=2)
         assert rows["large", "peer"]["peak_mb"] == pytest.approx(0, abs=2)
+
+
+def test_cases_can_be_chosen(run):
+    _, rows, _, _ = run(arguments=("--only", "mal"))
+    assert set(rows) == {("small", "ours")}
 
 
 def test_rounds_take_turns_between_processes(run, tmp_path):

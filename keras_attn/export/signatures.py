@@ -5,7 +5,7 @@ import logging
 
 import tensorflow as tf
 
-from keras_attn.ops import cache
+from keras_attn.ops import cache, loops
 
 
 def trace(task, cache_policy):
@@ -13,10 +13,11 @@ def trace(task, cache_policy):
 
     Args:
         task: a `Task`.
-        cache_policy: how caches are written, see `keras_attn.ops.cache.writing`.
+        cache_policy: how caches are written, see `keras_attn.ops.cache.writing`. Kernels make do without loops, see
+            `keras_attn.ops.loops.without_loops`.
     """
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
-    with cache.writing(cache_policy):
+    with cache.writing(cache_policy), loops.without_loops():
         return _concrete(task.call, specs)
 
 
@@ -64,7 +65,7 @@ def _trace_text(task, tokenizer):
         outputs = task.call(source_ids=tokenizer.encode(source))
         return {**outputs, "text": tokenizer.decode(outputs["tokens"])}
 
-    with cache.writing("slice"):
+    with cache.writing("slice"), loops.without_loops():
         return _concrete(call, {"source": tf.TensorSpec((None,), tf.string, "source")})
 
 

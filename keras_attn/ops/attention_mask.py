@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 
@@ -62,6 +63,30 @@ class AttentionMask:
         """
         return self._live
 
+    def extended(self, query_length, key_length, num_keys):
+        """The mask of inputs padded to `query_length` and `key_length`; keys from `num_keys` on are hidden."""
+        fields = {name: _extend(getattr(self, name), 1, query_length) for name in _OF_QUERIES}
+        fields |= {name: _extend(getattr(self, name), 1, key_length) for name in _OF_KEYS}
+        real = ops.expand_dims(ops.less(ops.arange(key_length, dtype="int32"), num_keys), 0)
+        fields["key_mask"] = _both(fields["key_mask"], real)
+        explicit = _extend(_extend(self.explicit, 2, query_length), 3, key_length)
+        return dataclasses.replace(self, **fields, explicit=explicit)
+
+    def block(self, queries, keys, rows=None, heads=None):
+        """The mask of some queries and some keys.
+
+        Args:
+            queries, keys: `(start, length)`.
+            rows, heads: optional `(start, length)` on the batch and on the query heads; all of them where None.
+
+        Returns:
+            An `AttentionMask`.
+        """
+        fields = {}
+        for names, where in ((_OF_QUERIES, queries), (_OF_KEYS, keys)):
+            fields |= {name: block(getattr(self, name), rows, where) for name in names}
+        return dataclasses.replace(self, **fields, explicit=block(self.explicit, rows, heads, queries, keys))
+
     # The kernel and its caller both ask; what the first answer cost is kept.
     @functools.cached_property
     def pairs(self):
@@ -82,15 +107,98 @@ class AttentionMask:
             mask = _both(mask, _as_row(self.key_mask))
         return mask
 
+    @property
+    def is_positional(self):
+        """Whether only positions restrict who may attend to whom."""
+        others = (self.query_mask, self.key_mask, self.query_segments, self.explicit)
+        return all(x is None for x in others)
+
+    @property
+    def is_triangular(self):
+        """Whether it is known that query `t` may attend to the first `t + 1` keys, all there are, and to no other."""
+        positions = self.query_positions
+        is_known = isinstance(positions, np.ndarray) and positions is self.key_positions and self.is_positional
+        known = is_known and np.array_equal(positions, np.arange(positions.shape[1])[None])
+        return known and self.causal and self.window is None
+
+    @property
+    def _is_reflexive(self):
+        """Whether every query that is not padding is known to see its own key: one sequence, with one padding mask."""
+        return (
+            self.explicit is None
+            and self.query_positions is not None
+            and self.query_positions is self.key_positions
+            and self.query_segments is self.key_segments
+            and (self.key_mask is None or self.key_mask is self.query_mask)
+        )
+
     @functools.cached_property
     def _live(self):
+        if self._is_reflexive:
+            return None if self.query_mask is None else _as_column(self.query_mask)
         entangled = self.explicit is not None or self.window is not None or self.query_segments is not None
         live = None
         if entangled or (self.causal and self.key_mask is not None):
-            live = ops.any(self.pairs, axis=-1, keepdims=True)
+            live = self._any_pair()
         elif self.key_mask is not None:
             live = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
         return live if self.query_mask is None else _both(live, _as_column(self.query_mask))
+
+    def _any_pair(self):
+        """Whether each query has a pair, by blocks of queries where all pairs are too many to hold."""
+        queries, keys = (
+            (self.query_positions, self.key_positions)
+            if self.query_segments is None
+            else (self.query_segments, self.key_segments)
+        )
+        # Of an explicit mask alone, nothing has to be made.
+        length, num_keys = (1, 1) if queries is None else (queries.shape[1], keys.shape[1])
+        if None in (length, num_keys) or length * num_keys <= _MANY or "pairs" in vars(self):
+            return ops.any(self.pairs, axis=-1, keepdims=True)
+        size = max(1, _MANY // num_keys)
+        blocks = [self.block((i, min(size, length - i)), None) for i in range(0, length, size)]
+        return ops.concatenate([ops.any(part.pairs, axis=-1, keepdims=True) for part in blocks], axis=2)
+
+
+_MANY = 2**24
+_OF_QUERIES = ("query_positions", "query_mask", "query_segments")
+_OF_KEYS = ("key_positions", "key_mask", "key_segments")
+
+
+def block(x, *parts):
+    """A block of an array that may have axes of length one for all it is the same along.
+
+    Args:
+        x: array, or None, which is returned.
+        *parts: `(start, length)` for each of the first axes, None for all of it. An axis of length one stays.
+
+    Returns:
+        Array of `x`'s rank.
+    """
+    if x is None:
+        return None
+    index = []
+    for axis, where in enumerate(parts):
+        size = x.shape[axis]
+        if where is None or size == 1:
+            index.append(slice(None))
+            continue
+        start, length = where
+        if size is None:
+            size = ops.shape(x)[axis]
+            length = ops.minimum(length, size)
+            start = ops.minimum(start, size - length)
+        index.append(slice(start, start + length))
+    is_static = all(isinstance(i, int | None) for part in index for i in (part.start, part.stop))
+    return (x if is_static else ops.convert_to_tensor(x))[tuple(index)]
+
+
+def _extend(x, axis, length):
+    """`x` with its last entry repeated up to `length`, unless it broadcasts along the axis."""
+    if x is None or x.shape[axis] in (1, length):
+        return x
+    entries = ops.minimum(ops.arange(length, dtype="int32"), ops.shape(x)[axis] - 1)
+    return ops.take(x, entries, axis=axis)
 
 
 def _both(mask, other):

@@ -3,7 +3,8 @@
 How new keys enter a cache depends on where the graph will run, so the policy is chosen around the trace with `writing`:
 
 * `"select"` (default): compare and choose. Any positions, every runtime.
-* `"slice"`: one in-place slice update. All rows at the same, consecutive positions; fastest in XLA, SavedModel, TFLite.
+* `"slice"`: one in-place slice update where all rows are at the same, consecutive positions `(1, T)`; fastest in XLA,
+  SavedModel and TFLite. With positions a row, `(B, T)`, it is `"select"`.
 * `"concat"`: the update is appended, the cache grows. For step models that hand the cache to their caller.
 """
 
@@ -67,7 +68,14 @@ def writing(policy):
         _policy.reset(token)
 
 
+def policy():
+    """The name of the policy in force."""
+    return _policy.get()
+
+
 def _write_by_slice(buffer, update, positions):
+    if positions.shape[0] != 1:
+        return _write_by_select(buffer, update, positions)
     start = ops.cast(positions[0, 0], "int32")
     return ops.slice_update(buffer, (0, 0, start, 0), update)
 

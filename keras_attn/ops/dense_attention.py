@@ -3,7 +3,12 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax
+from keras_attn.ops import loops
+from keras_attn.ops.attention_mask import block
+from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax, softmax_with_sinks
+
+# From this length on, later keys are left out of the products, which is known to be right for triangular masks.
+_LONG = 128
 
 
 def dense_attention(
@@ -53,6 +58,14 @@ def dense_attention(
     >>> tuple(dense_attention(x, x, x).shape)
     (2, 3, 5, 7)
     """
+    dropping = bool(dropout and training)
+    is_whole = dropping or return_scores or loops.banned()
+    if mask is not None and mask.is_triangular and q.shape[2] >= _LONG and not is_whole:
+        # In training every product has gradients to sum, so fewer pay.
+        size = 2 * _LONG if training else max(_LONG // 2, min(_LONG, q.shape[2] // 4))
+        if q.shape[2] > size:
+            settings = {"scale": scale, "logit_soft_cap": logit_soft_cap, "sinks": sinks}
+            return _without_later_keys(q, k, v, mask, bias, size, settings)
     num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
     scale = width**-0.5 if scale is None else scale
     # A vector, not a scalar: grappler fuses scalar, product and addend into one oneDNN kernel, which takes 250 times
@@ -75,11 +88,15 @@ def dense_attention(
         logits = ops.add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKED_LOGIT))
 
     allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    logits = mask_logits(logits, allowed)
-    weights = softmax(logits) if sinks is None else _softmax_with_sinks(logits, sinks)
+    if allowed is not None and mask.is_positional and keras.backend.standardize_dtype(q.dtype) != "float16":
+        # A sum passes its gradient on as it is, and a key of an other token is finite, unlike what stands in padding.
+        logits = ops.add(logits, ops.where(allowed, 0.0, ops.cast(MASKED_LOGIT, logits.dtype)))
+    else:
+        logits = mask_logits(logits, allowed)
+    weights = softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks)
     weights = ops.cast(weights, v.dtype)
     scores = weights
-    if dropout and training:
+    if dropping:
         weights = keras.random.dropout(weights, dropout, seed=seed)
     if grouped:
         weights = ops.reshape(weights, (-1, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2]))
@@ -91,10 +108,17 @@ def dense_attention(
     return (output, _zero_dead(scores, live)) if return_scores else output
 
 
-def _softmax_with_sinks(logits, sinks):
-    column = ops.reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
-    column = ops.broadcast_to(column, (*ops.shape(logits)[:-1], 1))
-    return ops.softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
+def _without_later_keys(q, k, v, mask, bias, size, settings):
+    while bias is not None and len(bias.shape) < 4:
+        bias = ops.expand_dims(bias, 0)
+    outputs = []
+    for start in range(0, q.shape[2], size):
+        queries = (start, min(size, q.shape[2] - start))
+        keys = (0, sum(queries))
+        part = {"mask": mask.block(queries, keys), "bias": block(bias, None, None, queries, keys)}
+        heads = (block(x, None, None, where) for x, where in ((q, queries), (k, keys), (v, keys)))
+        outputs.append(dense_attention(*heads, **part, **settings))
+    return ops.concatenate(outputs, axis=2)
 
 
 def _zero_dead(x, live):

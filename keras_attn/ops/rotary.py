@@ -1,10 +1,11 @@
 """Rotary position embedding."""
 
-import numpy as np
 from keras import ops
 
+from keras_attn.ops.rotary_scaling import rotary_frequencies
 
-def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False):
+
+def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False, scaling=None):
     """Rotates pairs of channels by an angle proportional to the position.
 
     Channel pair `i` at position `p` turns by `p * base^(-2i / rotary_dim)`, so that the dot product of a rotated query
@@ -17,6 +18,7 @@ def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False):
         rotary_dim: how many leading channels take part, even; all where None.
         interleaved: whether pair `i` is channels `(2i, 2i + 1)`, as in RoFormer and GPT-J, rather than
             `(i, i + rotary_dim / 2)`, as in Llama and GPT-NeoX.
+        scaling: optional dict that stretches the rotations to longer contexts, see `rotary_frequencies`.
 
     Returns:
         Tensor of `x`'s shape and dtype. Angles are computed in float32.
@@ -33,10 +35,12 @@ def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False):
     """
     width = x.shape[-1]
     rotary_dim = width if rotary_dim is None else rotary_dim
-    half = rotary_dim // 2
-    frequencies = (base ** (-np.arange(half, dtype="float64") / half)).astype("float32")
+    frequencies, amplitude = rotary_frequencies(rotary_dim, base, scaling, positions)
     angles = ops.expand_dims(ops.expand_dims(ops.cast(positions, "float32"), 1), -1) * frequencies
-    cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
+    cos, sin = ops.cos(angles), ops.sin(angles)
+    if amplitude != 1.0:
+        cos, sin = cos * amplitude, sin * amplitude
+    cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
     # Split, not slices: its gradient is one concatenation instead of two padded copies.
     rotated, *rest = [x] if rotary_dim == width else ops.split(x, [rotary_dim], axis=-1)
     if interleaved:

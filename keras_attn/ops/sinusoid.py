@@ -4,13 +4,14 @@ import numpy as np
 from keras import ops
 
 
-def sinusoid(positions, dim, base=10000.0):
+def sinusoid(positions, dim, base=10000.0, interleaved=True):
     """`PE[p, 2i] = sin(p / base^(2i / dim))`, `PE[p, 2i + 1] = cos(p / base^(2i / dim))`, in float32.
 
     Args:
         positions: int or float, any shape.
         dim: width of the code.
         base: the slowest wave has about `base` times the fastest one's length.
+        interleaved: whether sines and cosines alternate, as above; otherwise all sines come first.
 
     Returns:
         float32, `positions`' shape plus `(dim,)`.
@@ -28,6 +29,9 @@ def sinusoid(positions, dim, base=10000.0):
     """
     frequencies = base ** (-np.arange(0, dim, 2, dtype="float64") / dim)
     angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies.astype("float32")
-    pairs = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+    waves = [ops.sin(angles), ops.cos(angles)]
+    if not interleaved:
+        return ops.concatenate(waves, axis=-1)[..., :dim]
+    pairs = ops.stack(waves, axis=-1)
     waves = ops.reshape(pairs, (*ops.shape(angles)[:-1], 2 * len(frequencies)))
     return waves if dim % 2 == 0 else waves[..., :dim]

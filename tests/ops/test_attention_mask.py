@@ -88,3 +88,61 @@ def test_padding_stays_small(argument):
     mask = AttentionMask(**{argument: np.ones((2, 5), "bool")})
     assert np.prod(mask.materialize().shape) == 10
     assert np.prod(mask.live_queries().shape) <= 10
+
+
+@pytest.mark.parametrize("rules", [{}, {"causal": True}, {"window": 2}, {"causal": True, "window": 3}])
+def test_who_sees_itself_is_alive(rules):
+    rng = np.random.default_rng(0)
+    positions, real = np.arange(9)[None], rng.random((2, 9)) < 0.5
+    segments = np.sort(rng.integers(0, 3, (2, 9)), axis=1)
+    fields = {"query_positions": positions, "query_mask": real, "query_segments": segments}
+    own = AttentionMask(**fields, key_positions=positions, key_mask=real, key_segments=segments, **rules)
+    copies = {"key_positions": positions.copy(), "key_mask": real.copy(), "key_segments": segments.copy()}
+    general = AttentionMask(**fields, **copies, **rules)
+    np.testing.assert_array_equal(own.live_queries(), general.live_queries())
+    assert "pairs" not in vars(own)
+    assert "pairs" in vars(general)
+
+
+@settings(max_examples=100, deadline=None)
+@given(specs(), st.data())
+def test_blocks_are_parts_of_the_whole(spec, data):
+    arguments, sizes = spec
+    whole = AttentionMask(**arguments)
+    parts = [
+        (start, data.draw(st.integers(1, n - start))) for n in sizes for start in [data.draw(st.integers(0, n - 1))]
+    ]
+    rows, heads, queries, keys = parts
+    expected, actual = (mask.materialize() for mask in (whole, whole.block(queries, keys, rows, heads)))
+    if expected is None:
+        assert actual is None
+        return
+    expected = np.broadcast_to(expected, sizes)[tuple(slice(start, start + n) for start, n in parts)]
+    np.testing.assert_array_equal(np.broadcast_to(actual, expected.shape), expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(specs(), st.integers(0, 3), st.integers(0, 3))
+def test_extended_masks_hide_the_padding(spec, more_queries, more_keys):
+    arguments, (B, N, T, S) = spec
+    mask = AttentionMask(**arguments)
+    padded = np.asarray(mask.extended(T + more_queries, S + more_keys, S).materialize())
+    expected = mask.materialize()
+    padded = np.broadcast_to(padded, (B, N, T + more_queries, S + more_keys))
+    assert not padded[..., S:].any()
+    expected = np.ones((B, N, T, S), "bool") if expected is None else np.broadcast_to(expected, (B, N, T, S))
+    np.testing.assert_array_equal(padded[:, :, :T, :S], expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(specs())
+def test_live_queries_by_blocks(spec):
+    arguments, _ = spec
+    expected = AttentionMask(**arguments).live_queries()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("keras_attn.ops.attention_mask._MANY", 3)
+        actual = AttentionMask(**arguments).live_queries()
+    if expected is None:
+        assert actual is None
+    else:
+        np.testing.assert_array_equal(actual, expected)

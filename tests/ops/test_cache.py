@@ -82,3 +82,10 @@ def test_unknown_policy():
     message = r"`policy` must be one of \['concat', 'select', 'slice'\]. Received: policy='append'"
     with pytest.raises(ValueError, match=message), cache.writing("append"):
         pass
+
+
+def test_slices_give_way_where_rows_are_at_different_positions():
+    buffer, update, positions = normal(B, K, M, H), normal(B, K, 1, H), np.array([[5], [2]], "int32")
+    with cache.writing("slice"):
+        written = cache.write(buffer, update, positions)
+    np.testing.assert_array_equal(written, cache.write(buffer, update, positions))

@@ -1,9 +1,13 @@
+import numpy as np
 import pytest
 
 from keras_attn.ops import (
+    AttentionMask,
     AttentionRequest,
     Mechanism,
+    blockwise_attention,
     dense_attention,
+    loops,
     mechanisms,
     register_mechanism,
     select_mechanism,
@@ -21,15 +25,14 @@ def test_dense_answers_by_name_and_by_default():
 
 
 def test_unknown_name():
-    register_mechanism("linear", Mechanism(len, lambda request: []))
-    message = "`mechanism` must be one of 'auto', 'dense', 'linear'. Received: mechanism='quadratic'"
+    register_mechanism("odd", Mechanism(len, lambda request: []))
+    message = r"`mechanism` must be one of 'auto', .*'dense', .*'odd'.*Received: mechanism='quadratic'"
     with pytest.raises(ValueError, match=message):
         select_mechanism("quadratic", AttentionRequest())
 
 
 def test_auto_goes_on_to_one_that_accepts():
-    register_mechanism("frugal", Mechanism(len, lambda request: ["no scores"] if request.return_scores else []))
-    assert select_mechanism("auto", AttentionRequest(memory_efficient=True)) is len
+    assert select_mechanism("auto", AttentionRequest(memory_efficient=True)) is blockwise_attention
     assert select_mechanism("auto", AttentionRequest(return_scores=True)) is dense_attention
 
 
@@ -39,4 +42,61 @@ def test_a_refusal_holds_every_reason(name):
     request = AttentionRequest(return_scores=True, memory_efficient=True)
     message = r"`mechanism` cannot answer .*frugal: it forgets the scores; frugal: it is Monday"
     with pytest.raises(ValueError, match=message):
+        select_mechanism(name, request)
+
+
+def _twice(q, k, v, *, return_scores, **kwargs):
+    assert not return_scores
+    return 2 * dense_attention(q, k, v, **kwargs)
+
+
+def test_recording_adds_dense_scores_and_keeps_the_output():
+    register_mechanism("twice", Mechanism(_twice, lambda request: ["no scores"] if request.return_scores else []))
+    q, k, v = (np.random.default_rng(i).normal(size=(2, 3, 5, 4)).astype("float32") for i in range(3))
+    output, scores = select_mechanism("twice", AttentionRequest(), recording=True)(q, k, v, return_scores=True)
+    expected = dense_attention(q, k, v, return_scores=True)
+    np.testing.assert_array_equal(output, 2 * expected[0])
+    np.testing.assert_array_equal(scores, expected[1])
+    assert select_mechanism("dense", AttentionRequest(), recording=True) is dense_attention
+
+
+def test_what_is_not_softmax_has_no_scores_to_record():
+    refuses = lambda request: ["it sums keys before queries"] if request.return_scores else []  # noqa: E731
+    register_mechanism("linear", Mechanism(len, refuses, is_softmax=False))
+    assert select_mechanism("linear", AttentionRequest()) is len
+    with pytest.raises(
+        ValueError, match=r"`mechanism` must be one with scores .*'linear': it sums keys before queries"
+    ):
+        select_mechanism("linear", AttentionRequest(), recording=True)
+
+
+def causal_request(length, batch=1, **kwargs):
+    positions = np.arange(length or 1)[None]
+    mask = AttentionMask(query_positions=positions, key_positions=positions, causal=True)
+    return AttentionRequest((batch, 8, length, 64), (batch, 8, length, 64), mask, **kwargs)
+
+
+def test_auto_takes_blocks_where_they_win():
+    free = lambda length: AttentionRequest((1, 8, length, 64), (1, 8, length, 64))  # noqa: E731
+    assert select_mechanism("auto", causal_request(512)) is dense_attention
+    assert select_mechanism("auto", causal_request(4096)) is blockwise_attention
+    assert select_mechanism("auto", causal_request(4096, return_scores=True)) is dense_attention
+    assert select_mechanism("auto", causal_request(None)) is dense_attention
+    assert select_mechanism("auto", free(2048)) is dense_attention
+    assert select_mechanism("auto", free(32768)) is blockwise_attention
+    assert select_mechanism("auto", causal_request(128, memory_efficient=True)) is blockwise_attention
+    with loops.without_loops():
+        assert select_mechanism("auto", causal_request(4096)) is dense_attention
+
+
+def test_auto_takes_what_prefers_the_call():
+    register_mechanism("eager", Mechanism(len, lambda request: [], prefers=lambda request: request.has_sinks))
+    assert select_mechanism("auto", AttentionRequest()) is dense_attention
+    assert select_mechanism("auto", AttentionRequest(has_sinks=True)) is len
+
+
+@pytest.mark.parametrize("name", ["blockwise", "auto"])
+def test_blocks_have_no_scores(name):
+    request = AttentionRequest(return_scores=True, memory_efficient=True)
+    with pytest.raises(ValueError, match="blockwise: blockwise attention never holds the scores"):
         select_mechanism(name, request)

@@ -1,0 +1,28 @@
+"""Activations that Keras has no name for."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+def gelu_tanh(x):
+    """`x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, the gelu of GPT-2, T5 1.1 and Gemma.
+
+    Given to a layer as `activation=gelu_tanh`, it is saved with the layer. The name "gelu" stands for the exact form.
+
+    Args:
+        x: float array.
+
+    Returns:
+        Array of `x`'s shape.
+
+    Reference:
+        [Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)
+
+    Example:
+
+    >>> from keras_attn.ops import gelu_tanh
+    >>> gelu_tanh([1.0]).numpy()
+    array([0.8412], dtype=float32)
+    """
+    return ops.gelu(x, approximate=True)

@@ -1,0 +1,97 @@
+"""Exact attention that never holds all logits."""
+
+import keras
+from keras import ops
+
+from keras_attn.ops import loops
+from keras_attn.ops.attention_mask import block
+from keras_attn.ops.dense_attention import dense_attention
+from keras_attn.ops.drawn_seed import DrawnSeed
+
+_QUERIES = 256
+
+
+def blockwise_attention(
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    seed=None,
+    training=False,
+    logit_soft_cap=None,
+    sinks=None,
+    return_scores=False,
+):
+    """`dense_attention` in memory linear in `T`: logits exist for a block of queries only, and again for its gradient.
+
+    On TensorFlow, blocks of keys that a block of queries may not attend to are skipped: those above the diagonal of a
+    causal mask, outside of a window, of other segments, of padding. Where a graph cannot loop over blocks of various
+    sizes, blocks are unrolled and nothing is skipped (under XLA, and on other backends), or the call is answered by
+    `dense_attention` (where a graph is exported, and where XLA does not know the length): the result is the same.
+
+    Args:
+        q, k, v, mask, bias, scale, dropout, seed, training, logit_soft_cap, sinks: as for `dense_attention`.
+        return_scores: must be False.
+
+    Returns:
+        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+
+    Raises:
+        ValueError: scores are asked for.
+
+    Reference:
+        [Rabe & Staats, 2021](https://arxiv.org/abs/2112.05682); the gradient of
+        [Dao et al., 2022](https://arxiv.org/abs/2205.14135)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import blockwise_attention
+    >>> x = np.ones((1, 2, 1000, 8), "float32")
+    >>> tuple(blockwise_attention(x, x, x).shape)
+    (1, 2, 1000, 8)
+    """
+    if return_scores:
+        raise ValueError("`return_scores` must be False: blockwise attention has no scores. Received: True")
+    q, k, v = (ops.convert_to_tensor(x) for x in (q, k, v))
+    sinks = None if sinks is None else ops.convert_to_tensor(sinks)
+    while bias is not None and len(bias.shape) < 4:
+        bias = ops.expand_dims(bias, 0)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    settings = {"mask": mask, "scale": scale, "logit_soft_cap": logit_soft_cap}
+    if loops.banned() or (q.shape[2] is None and not loops.available()):
+        dropping = {"dropout": dropout, "seed": seed, "training": training}
+        return dense_attention(q, k, v, bias=bias, sinks=sinks, **settings, **dropping)
+    settings |= {"dropout": dropout, "seed": DrawnSeed.of(seed)} if dropout and training else {}
+    if not loops.available():
+        return _unrolled(q, k, v, bias, sinks, settings)
+    from keras_attn.ops.blockwise_loop import attend_in_loop
+
+    return attend_in_loop(q, k, v, bias, sinks, **settings)
+
+
+def _unrolled(q, k, v, bias, sinks, settings):
+    outputs = []
+    for step, start in enumerate(range(0, q.shape[2], _QUERIES)):
+        queries = (start, min(_QUERIES, q.shape[2] - start))
+        own = dict(settings, training=True)
+        if own["mask"] is not None:
+            own["mask"] = own["mask"].block(queries, None)
+        if "seed" in own:
+            own["seed"] = own["seed"].at(step)
+        others = {"bias": block(bias, None, None, queries), "sinks": sinks}
+        outputs.append(_recomputed(block(q, None, None, queries), k, v, others, own))
+    return ops.concatenate(outputs, axis=2)
+
+
+def _recomputed(q, k, v, others, settings):
+    others = {name: x for name, x in others.items() if x is not None}
+
+    def attend(q, k, v, *values):
+        return dense_attention(q, k, v, **dict(zip(others, values, strict=True)), **settings)
+
+    return keras.remat(attend)(q, k, v, *others.values())

@@ -1,0 +1,78 @@
+"""Which experts a token goes to, and what a router should be made to avoid."""
+
+from keras import ops
+
+
+def expert_routing(logits, top_k, normalize=True):
+    """The weights of the `top_k` likeliest experts of each token; those of the others are zero.
+
+    Args:
+        logits: float `(..., E)`, one a token and expert.
+        top_k: how many experts a token goes to.
+        normalize: whether the weights of those chosen are divided by their sum.
+
+    Returns:
+        `(weights, probabilities, chosen)`, float `(..., E)` each: the probabilities are the softmax of the logits,
+        `chosen` is one for an expert that was chosen and zero for one that was not.
+
+    Reference:
+        [Shazeer et al., 2017](https://arxiv.org/abs/1701.06538)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import expert_routing
+    >>> weights, probabilities, chosen = expert_routing(np.log([[0.2, 0.5, 0.3]]), top_k=1, normalize=False)
+    >>> np.asarray(weights).round(2), np.asarray(chosen)
+    (array([[0. , 0.5, 0. ]]), array([[0., 1., 0.]]))
+    """
+    probabilities = ops.softmax(logits)
+    _, experts = ops.top_k(probabilities, top_k)
+    # A product with zeros and ones lets gradients through without a gather, which no converter takes in every shape.
+    chosen = ops.sum(ops.one_hot(experts, logits.shape[-1], dtype=probabilities.dtype), axis=-2)
+    weights = ops.multiply(probabilities, chosen)
+    if normalize:
+        weights = ops.divide(weights, ops.sum(weights, axis=-1, keepdims=True))
+    return weights, probabilities, chosen
+
+
+def load_balancing_loss(probabilities, chosen, mask=None):
+    """`E sum_e f_e P_e`: the share of tokens that chose expert `e`, times its mean probability.
+
+    Args:
+        probabilities: float `(B, T, E)`.
+        chosen: float `(B, T, E)`, ones and zeros.
+        mask: optional bool `(B, T)`, False at tokens that do not count.
+
+    Returns:
+        Float scalar: `top_k` where the experts have equal shares, more where they have not.
+
+    Reference:
+        [Fedus et al., 2022](https://arxiv.org/abs/2101.03961), equations 4 to 6;
+        [Lepikhin et al., 2021](https://arxiv.org/abs/2006.16668)
+    """
+    shares = _mean_over_tokens(chosen, mask)
+    return ops.multiply(probabilities.shape[-1], ops.sum(shares * _mean_over_tokens(probabilities, mask)))
+
+
+def router_z_loss(logits, mask=None):
+    """The mean over tokens of `logsumexp(logits) ** 2`, which keeps the logits small.
+
+    Args:
+        logits: float `(B, T, E)`.
+        mask: optional bool `(B, T)`, False at tokens that do not count.
+
+    Returns:
+        Float scalar.
+
+    Reference:
+        [Zoph et al., 2022](https://arxiv.org/abs/2202.08906), equation 5
+    """
+    return ops.sum(_mean_over_tokens(ops.square(ops.logsumexp(logits, axis=-1, keepdims=True)), mask))
+
+
+def _mean_over_tokens(x, mask):
+    if mask is None:
+        return ops.mean(x, axis=(0, 1))
+    real = ops.cast(ops.expand_dims(mask, -1), x.dtype)
+    return ops.sum(x * real, axis=(0, 1)) / ops.maximum(ops.sum(real), 1)

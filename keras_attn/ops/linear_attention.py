@@ -1,0 +1,148 @@
+"""Attention by a kernel of features, in time and memory linear in the length."""
+
+import numpy as np
+from keras import ops
+
+from keras_attn.ops.chunks import Chunks
+from keras_attn.ops.grouped_heads import repeat_heads
+
+_CHUNK = 64
+_NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
+# Below this a normaliser counts as zero: finite in float32 even as a divisor's square root.
+_SMALLEST_SUM = 1e-18
+
+
+def linear_attention(
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    seed=None,
+    training=False,
+    logit_soft_cap=None,
+    sinks=None,
+    return_scores=False,
+):
+    """`sum over s of f(q_t) . f(k_s) v_s / sum over s of f(q_t) . f(k_s)` with `f(x) = elu(x) + 1`, in float32.
+
+    Sums over the keys come first, so that no query meets a key: over all keys, or under a causal mask up to each chunk
+    of queries, which then meets its own keys only. That takes queries and keys for one sequence of ascending
+    positions; a causal mask over other keys (a cache) is met pair by pair, with the same result.
+
+    Args:
+        q: float `(B, N, T, H)`.
+        k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
+        v: float `(B, K, S, Hv)`.
+        mask: optional `keras_attn.ops.AttentionMask`, causal or not, with padding masks and nothing else.
+        scale: of no effect: any factor of the products cancels out.
+        bias, dropout, seed, training, logit_soft_cap, sinks, return_scores: see `linear_refusals`.
+
+    Returns:
+        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+
+    Raises:
+        ValueError: an argument asks for what only softmax attention has.
+
+    Reference:
+        [Katharopoulos et al., 2020](https://arxiv.org/abs/2006.16236)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import linear_attention
+    >>> x = np.ones((2, 3, 5, 7), "float32")
+    >>> tuple(linear_attention(x, x, x).shape)
+    (2, 3, 5, 7)
+    """
+    reasons = _reasons(mask, bias is not None, logit_soft_cap, sinks is not None, dropout and training, return_scores)
+    if reasons:
+        raise ValueError(f"`linear_attention` cannot answer this call: {'; '.join(reasons)}")
+    dtype, num_heads = q.dtype, q.shape[1]
+    precision = "float64" if ops.dtype(q) == "float64" else "float32"
+    q, k, v = (ops.cast(x, precision) for x in (q, k, v))
+    q, k = _features(q), _features(k)
+    if mask is not None and mask.key_mask is not None:
+        k = ops.where(ops.expand_dims(ops.expand_dims(mask.key_mask, 1), -1), k, ops.zeros_like(k))
+    # The sum of the weights is the weighted sum of ones.
+    v = ops.concatenate([v, ops.ones_like(v[..., :1])], axis=-1)
+    if mask is None or not mask.causal:
+        output = _over_all_keys(q, k, v)
+    else:
+        attend = _chunk_by_chunk if _is_self_attention(mask) else _pair_by_pair
+        output = attend(q, repeat_heads(k, num_heads), repeat_heads(v, num_heads), mask)
+    output = output[..., :-1] / ops.maximum(output[..., -1:], _SMALLEST_SUM)
+    if mask is not None and mask.query_mask is not None:
+        live = ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1)
+        output = ops.where(live, output, ops.zeros_like(output))
+    return ops.cast(output, dtype)
+
+
+def linear_refusals(request):
+    """Why `linear_attention` does not answer an `AttentionRequest`, in words."""
+    reasons = _reasons(
+        request.mask,
+        request.has_bias,
+        request.has_soft_cap,
+        request.has_sinks,
+        request.dropout,
+        request.return_scores,
+    )
+    mask = request.mask
+    if request.memory_efficient and mask is not None and mask.causal and not _is_self_attention(mask):
+        reasons.append("linear attention meets the keys of a cache pair by pair")
+    return reasons
+
+
+def _reasons(mask, bias, soft_cap, sinks, dropout, scores):
+    asked = {
+        "a window": mask is not None and mask.window is not None,
+        "an attention_mask": mask is not None and mask.explicit is not None,
+        "segments": mask is not None and mask.query_segments is not None,
+        "a bias": bias,
+        "logit_soft_cap": soft_cap,
+        "sinks": sinks,
+        "dropout of weights": dropout,
+        "scores": scores,
+    }
+    return [f"linear attention has no pairs of queries and keys for {name}" for name, wanted in asked.items() if wanted]
+
+
+def _is_self_attention(mask):
+    return mask.query_positions is mask.key_positions
+
+
+def _features(x):
+    # `elu(x) + 1` would round to zero from -17 on.
+    return ops.where(x > 0, x + 1, ops.exp(ops.minimum(x, 0)))
+
+
+def _over_all_keys(q, k, v):
+    num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
+    length = q.shape[2] or ops.shape(q)[2]
+    q = ops.reshape(q, (-1, num_kv_heads, num_heads // num_kv_heads * length, width))
+    output = ops.matmul(q, ops.matmul(ops.transpose(k, (0, 1, 3, 2)), v))
+    return ops.reshape(output, (-1, num_heads, length, v.shape[-1]))
+
+
+def _chunk_by_chunk(q, k, v, mask):
+    num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
+    length = q.shape[2] or ops.shape(q)[2]
+    chunks = Chunks(length, _CHUNK)
+    q, k, v = (chunks.own(ops.reshape(x, (-1, length, x.shape[-1]))) for x in (q, k, v))
+    keys = ops.transpose(k, (0, 2, 1))
+    weights = ops.matmul(q, keys)
+    own = ops.matmul(ops.where(_NOT_LATER, weights, ops.zeros_like(weights)), v)
+    sums = ops.reshape(ops.matmul(keys, v), (-1, chunks.count, width * value_width))
+    # Shifted, not subtracted: what a chunk holds itself must not show even in the last bit.
+    before = ops.pad(ops.cumsum(sums, axis=1), ((0, 0), (1, 0), (0, 0)))[:, :-1]
+    output = own + ops.matmul(q, ops.reshape(before, (-1, width, value_width)))
+    return ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
+
+
+def _pair_by_pair(q, k, v, mask):
+    weights = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+    return ops.matmul(ops.where(mask.pairs, weights, ops.zeros_like(weights)), v)

@@ -1,0 +1,173 @@
+"""Exact attention within a sliding window, in time and memory linear in the length."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.ops.chunks import Chunks
+from keras_attn.ops.dense_attention import dense_attention
+from keras_attn.ops.grouped_heads import repeat_heads
+from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
+
+_SMALLEST_CHUNK = 32
+_LARGEST_CHUNK = 128
+# How many times the window, or the largest chunk, a length is from where on other kernels take longer.
+_LONG_CAUSAL, _LONG = 4, 8
+# Out of the reach of any window.
+_FAR = -(2**30)
+
+
+def local_attention(
+    q,
+    k,
+    v,
+    *,
+    mask=None,
+    bias=None,
+    scale=None,
+    dropout=0.0,
+    seed=None,
+    training=False,
+    logit_soft_cap=None,
+    sinks=None,
+    return_scores=False,
+):
+    """What `dense_attention` computes under a mask with a window, without the pairs outside of the window.
+
+    Queries are cut into chunks, each of which attends to the keys of its own chunk and of the neighbours that the
+    window reaches. So positions must ascend along the sequence, or along each of its segments. Where queries and keys
+    are not one sequence (a cache, a memory), or a bias, an explicit mask, sink tokens or scores ask for all pairs,
+    `dense_attention` answers.
+
+    Args:
+        q: float `(B, N, T, H)`.
+        k: float `(B, K, T, H)`; query head `n` reads key/value head `n * K // N`.
+        v: float `(B, K, T, Hv)`.
+        mask: `keras_attn.ops.AttentionMask` with a `window`.
+        bias, scale, dropout, seed, training, logit_soft_cap, sinks, return_scores: as for `dense_attention`.
+
+    Returns:
+        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+
+    Reference:
+        [Beltagy et al., 2020](https://arxiv.org/abs/2004.05150)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import AttentionMask, local_attention
+    >>> positions, x = np.arange(5)[None], np.ones((2, 3, 5, 7), "float32")
+    >>> mask = AttentionMask(query_positions=positions, key_positions=positions, causal=True, window=2)
+    >>> tuple(local_attention(x, x, x, mask=mask).shape)
+    (2, 3, 5, 7)
+    """
+    if bias is not None or return_scores or not _is_local(mask):
+        return dense_attention(
+            q,
+            k,
+            v,
+            mask=mask,
+            bias=bias,
+            scale=scale,
+            dropout=dropout,
+            seed=seed,
+            training=training,
+            logit_soft_cap=logit_soft_cap,
+            sinks=sinks,
+            return_scores=return_scores,
+        )
+    num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
+    scale = width**-0.5 if scale is None else scale
+    length = q.shape[2] or ops.shape(q)[2]
+    distance = mask.window - 1
+    chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
+    reach = -(-distance // chunks.size)
+    neighbours = (reach, 0 if mask.causal else reach)
+
+    q = chunks.own(ops.reshape(q * scale, (-1, length, width)))
+    k, v = (
+        chunks.around(ops.reshape(repeat_heads(x, num_heads), (-1, length, x.shape[-1])), *neighbours) for x in (k, v)
+    )
+    num_keys = k.shape[1]
+    logits = ops.reshape(ops.matmul(q, ops.transpose(k, (0, 2, 1))), (-1, num_heads, chunks.padded, num_keys))
+    if ops.dtype(logits) != "float64":
+        logits = ops.cast(logits, "float32")
+    if logit_soft_cap is not None:
+        logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
+    allowed = _allowed(mask, chunks, neighbours)
+    logits = mask_logits(logits, allowed)
+    weights = ops.cast(softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks), v.dtype)
+    if dropout and training:
+        weights = keras.random.dropout(weights, dropout, seed=seed)
+    output = ops.matmul(ops.reshape(weights, (-1, chunks.size, num_keys)), v)
+    output = ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
+    live = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
+    if mask.query_mask is not None:
+        live = ops.logical_and(live, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
+    return ops.where(live, output, ops.zeros_like(output))
+
+
+def local_refusals(request):
+    """Why `local_attention` does not answer an `AttentionRequest`, in words."""
+    mask, reasons = request.mask, []
+    if mask is None or mask.window is None:
+        return ["local attention needs a window"]
+    if request.has_bias:
+        reasons.append("local attention takes no bias")
+    if mask.explicit is not None:
+        reasons.append("local attention takes no attention_mask")
+    if mask.sink_tokens:
+        reasons.append("local attention has no sink_tokens outside of its window")
+    if request.return_scores:
+        reasons.append("local attention never holds all scores")
+    if request.memory_efficient and not _is_self_attention(mask):
+        reasons.append("local attention is dense where the keys are not the queries' own sequence")
+    return reasons
+
+
+def prefers_local(request):
+    """Whether positions are known and ascend, and so many windows fit into the length that chunks are faster."""
+    mask, length = request.mask, request.query_shape[2]
+    known = isinstance(mask.query_positions, np.ndarray) and length is not None and _is_self_attention(mask)
+    if not known or not np.all(np.diff(mask.query_positions) > 0):
+        return False
+    return length >= (_LONG_CAUSAL if mask.causal else _LONG) * max(mask.window, _LARGEST_CHUNK)
+
+
+def _is_self_attention(mask):
+    return mask.query_positions is mask.key_positions
+
+
+def _is_local(mask):
+    return (
+        mask is not None
+        and mask.window is not None
+        and mask.explicit is None
+        and not mask.sink_tokens
+        and _is_self_attention(mask)
+    )
+
+
+def _allowed(mask, chunks, neighbours):
+    """Which keys around its chunk a query may attend to: bool `(B or 1, 1, padded, keys)`."""
+
+    def pairs(own, around, fill=0):
+        queries, keys = chunks.own(_column(own)), chunks.around(_column(around), *neighbours, fill)
+        queries = ops.reshape(queries, (-1, chunks.count, chunks.size, 1))
+        return queries, ops.reshape(keys, (-1, chunks.count, 1, keys.shape[1]))
+
+    positions = ops.cast(mask.key_positions, "int32")
+    if mask.key_mask is not None:
+        positions = ops.where(mask.key_mask, positions, _FAR)
+    queries, keys = pairs(ops.cast(mask.query_positions, "int32"), positions, _FAR)
+    offset = ops.subtract(queries, keys)
+    allowed = ops.less(ops.abs(offset), mask.window)
+    if mask.causal:
+        allowed = ops.logical_and(allowed, ops.greater_equal(offset, 0))
+    if mask.query_segments is not None:
+        allowed = ops.logical_and(allowed, ops.equal(*pairs(mask.query_segments, mask.key_segments)))
+    return ops.reshape(allowed, (-1, 1, chunks.padded, allowed.shape[-1]))
+
+
+def _column(x):
+    return ops.expand_dims(x, -1)

@@ -1,0 +1,53 @@
+"""A sequence of vectors as one."""
+
+from keras import ops
+
+
+def masked_mean(x, mask=None):
+    """The mean over positions where `mask` is True, summed in float32 (float64 stays float64).
+
+    Args:
+        x: float `(B, T, D)`.
+        mask: optional bool `(B, T)`, False at positions that do not count.
+
+    Returns:
+        `(B, D)` in `x`'s dtype; zeros where nothing counts.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import masked_mean
+    >>> np.asarray(masked_mean(np.array([[[1.0], [3.0], [9.0]]]), np.array([[True, True, False]])))
+    array([[2.]])
+    """
+    x = ops.convert_to_tensor(x)
+    exact = x if x.dtype == "float64" else ops.cast(x, "float32")
+    if mask is None:
+        return ops.cast(ops.mean(exact, axis=1), x.dtype)
+    counts = ops.cast(ops.expand_dims(mask, -1), exact.dtype)
+    shares = counts / ops.maximum(ops.sum(counts, axis=1, keepdims=True), 1)
+    return ops.cast(ops.sum(exact * shares, axis=1), x.dtype)
+
+
+def first_token(x, mask=None):
+    """The vector at the first position where `mask` is True.
+
+    Args:
+        x: float `(B, T, D)`.
+        mask: optional bool `(B, T)`; True everywhere where None.
+
+    Returns:
+        `(B, D)` in `x`'s dtype; zeros where no position is True.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import first_token
+    >>> np.asarray(first_token(np.array([[[1.0], [3.0], [9.0]]]), np.array([[False, True, True]])))
+    array([[3.]])
+    """
+    if mask is None:
+        return x[:, 0]
+    mask = ops.cast(mask, "int32")
+    is_first = ops.logical_and(ops.equal(mask, 1), ops.equal(ops.cumsum(mask, axis=1), 1))
+    return ops.sum(ops.where(ops.expand_dims(is_first, -1), x, ops.zeros_like(x)), axis=1)

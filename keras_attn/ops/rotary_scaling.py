@@ -1,0 +1,176 @@
+"""How rotary frequencies change so that a model reaches further than the lengths it was trained on."""
+
+import inspect
+import math
+
+import numpy as np
+from keras import ops
+
+
+def rotary_frequencies(dim, base=10000.0, scaling=None, positions=None):
+    """`base^(-2i / dim)` for the channel pairs `i = 0 .. dim / 2 - 1`, changed as `scaling` says.
+
+    `scaling` is a dict in the form of Hugging Face's configs. Its `rope_type` is one of
+
+    * `default`: no change;
+    * `linear`: frequencies are divided by `factor` (position interpolation);
+    * `ntk`: the base grows, so that the slowest frequency is divided by `factor` and the fastest is kept;
+    * `dynamic`: as `ntk`, by a factor that follows the length beyond `original_max_position_embeddings`;
+    * `yarn`: slow frequencies are divided, fast ones kept, with a ramp between `beta_fast` and `beta_slow` rotations
+      over `original_max_position_embeddings`; sine and cosine are multiplied by `attention_factor`, which otherwise
+      follows from `factor` (and `mscale`, `mscale_all_dim`); `truncate` rounds the ends of the ramp;
+    * `llama3`: as `yarn`, with the ramp in rotations: kept from `high_freq_factor` on, divided up to
+      `low_freq_factor`.
+
+    Args:
+        dim: number of channels that rotate, even.
+        base: the slowest rotation's scale.
+        scaling: optional dict, see above.
+        positions: int `(B, T)` or `(1, T)`; needed by `dynamic`, which takes the highest position of each row plus one
+            for its length.
+
+    Returns:
+        `(frequencies, amplitude)`: float32 that broadcasts to `(B, 1, T, dim / 2)`, and a float that multiplies sine
+        and cosine.
+
+    Raises:
+        ValueError: `scaling` has an unknown type, lacks a setting, or has one that its type does not know.
+
+    Reference:
+        [Chen et al., 2023](https://arxiv.org/abs/2306.15595) (linear);
+        [Peng et al., 2023](https://arxiv.org/abs/2309.00071) (ntk, dynamic, yarn);
+        [Llama 3, 2024](https://arxiv.org/abs/2407.21783)
+
+    Example:
+
+    >>> from keras_attn.ops import rotary_frequencies
+    >>> frequencies, amplitude = rotary_frequencies(4, scaling={"rope_type": "linear", "factor": 2.0})
+    >>> frequencies, amplitude
+    (array([0.5  , 0.005], dtype=float32), 1.0)
+    """
+    frequencies = base ** (-np.arange(dim // 2, dtype="float64") * 2 / dim)
+    amplitude = 1.0
+    if scaling is not None:
+        rule, settings = _rule(scaling)
+        frequencies, amplitude = rule(frequencies, base, positions, **settings)
+    if isinstance(frequencies, np.ndarray):
+        frequencies = frequencies.astype("float32")
+    return frequencies, amplitude
+
+
+def check_scaling(scaling):
+    """Raises a ValueError unless `scaling` is None or a dict that `rotary_frequencies` can follow."""
+    if scaling is None:
+        return
+    if not hasattr(scaling, "get"):
+        raise ValueError(f"`scaling` must be None or a dict with a `rope_type`. Received: scaling={scaling!r}")
+    rotary_frequencies(4, scaling=scaling, positions=np.zeros((1, 1), "int32"))
+
+
+def _rule(scaling):
+    settings = {name: value for name, value in scaling.items() if value is not None}
+    # Configs written before 2024 say `type`.
+    legacy = settings.pop("type", None)
+    kind = settings.pop("rope_type", legacy)
+    received = f"Received: scaling={dict(scaling)}"
+    if kind not in _RULES:
+        kinds = ", ".join(map(repr, sorted(_RULES)))
+        raise ValueError(f"`scaling` must have a `rope_type`, one of {kinds}. {received}")
+    _frequencies, _base, _positions, *known = inspect.signature(_RULES[kind]).parameters.values()
+    missing = [p.name for p in known if p.default is p.empty and p.name not in settings]
+    unknown = sorted(settings.keys() - {p.name for p in known})
+    if missing:
+        raise ValueError(f"`scaling` of type {kind!r} must have {', '.join(map(repr, missing))}. {received}")
+    if unknown:
+        names = ", ".join(repr(p.name) for p in known) or "nothing"
+        raise ValueError(f"`scaling` of type {kind!r} knows {names}, not {', '.join(map(repr, unknown))}. {received}")
+    for name, value in settings.items():
+        if name != "truncate" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise ValueError(f"`scaling` must have positive numbers, for {name!r} too. {received}")
+    return _RULES[kind], settings
+
+
+def _default(frequencies, base, positions):
+    return frequencies, 1.0
+
+
+def _linear(frequencies, base, positions, *, factor):
+    return frequencies / factor, 1.0
+
+
+def _ntk(frequencies, base, positions, *, factor):
+    return frequencies * factor ** -_share_of_base(frequencies), 1.0
+
+
+def _dynamic(frequencies, base, positions, *, factor, original_max_position_embeddings):
+    length = ops.cast(ops.max(positions, axis=-1, keepdims=True), "float32") + 1.0
+    ratio = ops.maximum(factor * (length / original_max_position_embeddings) - (factor - 1), 1.0)
+    logarithm = ops.expand_dims(ops.expand_dims(ops.log(ratio), 1), 1)
+    stretch = ops.exp(-logarithm * _share_of_base(frequencies).astype("float32"))
+    return frequencies.astype("float32") * stretch, 1.0
+
+
+def _yarn(
+    frequencies,
+    base,
+    positions,
+    *,
+    factor,
+    original_max_position_embeddings,
+    attention_factor=None,
+    beta_fast=32,
+    beta_slow=1,
+    mscale=None,
+    mscale_all_dim=None,
+    truncate=True,
+):
+    dim = 2 * len(frequencies)
+
+    def pair_that_turns(rotations):
+        wavelength = original_max_position_embeddings / rotations
+        return dim * math.log(wavelength / (2 * math.pi)) / (2 * math.log(base))
+
+    low, high = pair_that_turns(beta_fast), pair_that_turns(beta_slow)
+    if truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, dim - 1)
+    divided = np.clip((np.arange(dim // 2) - low) / (high - low or 1e-3), 0, 1)
+    if attention_factor is None:
+        weights = (mscale, mscale_all_dim) if mscale and mscale_all_dim else (1.0, 0.0)
+        above, below = (1 + 0.1 * weight * math.log(max(factor, 1)) for weight in weights)
+        attention_factor = above / below
+    return _between(frequencies, factor, divided), attention_factor
+
+
+def _llama3(
+    frequencies, base, positions, *, factor, low_freq_factor, high_freq_factor, original_max_position_embeddings
+):
+    if not high_freq_factor > low_freq_factor:
+        raise ValueError(
+            "`scaling` must have a `high_freq_factor` above its `low_freq_factor`. "
+            f"Received: high_freq_factor={high_freq_factor}, low_freq_factor={low_freq_factor}"
+        )
+    rotations = original_max_position_embeddings * frequencies / (2 * math.pi)
+    kept = np.clip((rotations - low_freq_factor) / (high_freq_factor - low_freq_factor), 0, 1)
+    return _between(frequencies, factor, 1 - kept), 1.0
+
+
+# A rule is called with float64 frequencies, the base and the positions; its keyword arguments are what it can be told.
+_RULES = {
+    "default": _default,
+    "linear": _linear,
+    "ntk": _ntk,
+    "dynamic": _dynamic,
+    "yarn": _yarn,
+    "llama3": _llama3,
+}
+
+
+def _share_of_base(frequencies):
+    """To multiply the base by `c^(dim / (dim - 2))` is to divide frequency `i` by `c` to the power of this."""
+    return np.arange(len(frequencies)) / max(len(frequencies) - 1, 1)
+
+
+def _between(frequencies, factor, divided):
+    """Frequencies of which the share `divided` is divided by `factor`."""
+    return frequencies * (1 - divided) + frequencies / factor * divided

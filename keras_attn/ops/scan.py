@@ -1,0 +1,110 @@
+"""A loop over time that trains, compiles and leaves in every format."""
+
+import keras
+from keras import ops, tree
+
+from keras_attn.ops import cache
+
+
+def scan(step, inputs, state, mask=None):
+    """Calls `step(x, state) -> (outputs, state)` for each slice of `inputs` along their first axis.
+
+    How outputs are gathered follows the cache policy in force, see `keras_attn.ops.cache.writing`: under `"slice"`, by
+    slice updates, which TFLite has; else as the backend does it best, which is differentiable.
+
+    Args:
+        step: function of two nests of tensors without the time axis; returns two nests.
+        inputs: nest of tensors `(T, B, ...)`, `T` at least 1.
+        state: nest of tensors `(B, ...)`, of the shapes and dtypes that `step` returns.
+        mask: optional bool `(T, B)`. Where False, the state stays as it is and the outputs are zero.
+
+    Returns:
+        `(outputs, state)`: outputs `(T, B, ...)`, and the last state.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import scan
+    >>> x = np.arange(6, dtype="float32").reshape(3, 2)
+    >>> sums, total = scan(lambda x, total: (total + x, total + x), x, np.zeros(2, "float32"))
+    >>> np.asarray(sums)
+    array([[0., 1.],
+           [2., 4.],
+           [6., 9.]], dtype=float32)
+    """
+    inputs, state = tree.map_structure(ops.convert_to_tensor, (inputs, state))
+    flat = tree.flatten(inputs) + ([] if mask is None else [ops.convert_to_tensor(mask)])
+
+    def advance(slices, state):
+        real = None if mask is None else slices.pop()
+        outputs, new = step(tree.pack_sequence_as(inputs, slices), state)
+        new = tree.map_structure(lambda a, b: _like(_where(real, a, b), b), new, state)
+        return tree.map_structure(lambda a: _where(real, a, ops.zeros_like(a)), outputs), new
+
+    if flat[0].shape[0] == 1:
+        outputs, state = advance([ops.squeeze(x, 0) for x in flat], state)
+        return tree.map_structure(lambda a: ops.expand_dims(a, 0), outputs), state
+    if cache.policy() == "slice":
+        return _scan_by_slice(advance, flat, state)
+    if keras.backend.backend() == "tensorflow":
+        return _scan_by_tensor_array(advance, flat, state)
+    state, outputs = ops.scan(lambda state, slices: advance(list(slices), state)[::-1], state, flat)
+    return outputs, state
+
+
+def _scan_by_slice(advance, flat, state):
+    length = ops.shape(flat[0])[0]
+    # The first step stands before the loop: it says how large the outputs are.
+    first, state = advance([x[0] for x in flat], state)
+    empty = tree.map_structure(lambda a: ops.zeros((length, *ops.shape(a)), dtype=a.dtype), first)
+    buffers = tree.map_structure(lambda buffer, a: _write(buffer, a, 0), empty, first)
+
+    def body(time, buffers, state):
+        outputs, state = advance([ops.take(x, time, axis=0) for x in flat], state)
+        return time + 1, tree.map_structure(lambda buffer, a: _write(buffer, a, time), buffers, outputs), state
+
+    start = ops.ones((), dtype="int32")
+    _, buffers, state = ops.while_loop(lambda time, *_: ops.less(time, length), body, (start, buffers, state))
+    return buffers, state
+
+
+def _write(buffer, update, time):
+    start = (ops.cast(time, "int32"), *[0] * len(update.shape))
+    return _like(ops.slice_update(buffer, start, ops.expand_dims(update, 0)), buffer)
+
+
+def _scan_by_tensor_array(advance, flat, state):
+    import tensorflow as tf
+
+    length = flat[0].shape[0] or tf.shape(flat[0])[0]
+    slices = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape[1:]).unstack(x) for x in flat]
+    # Of this call only the shapes and dtypes are used, and the graph drops the rest.
+    like, _ = advance([x[0] for x in flat], state)
+    arrays = [tf.TensorArray(a.dtype, size=length, element_shape=a.shape) for a in tree.flatten(like)]
+
+    def body(time, arrays, state):
+        outputs, state = advance([x.read(time) for x in slices], state)
+        return time + 1, [a.write(time, o) for a, o in zip(arrays, tree.flatten(outputs), strict=True)], state
+
+    _, arrays, state = tf.while_loop(
+        lambda time, *_: time < length, body, (tf.constant(0), arrays, state), maximum_iterations=length
+    )
+    outputs = [a.stack() for a in arrays]
+    for output, a in zip(outputs, tree.flatten(like), strict=True):
+        output.set_shape((flat[0].shape[0], *a.shape))
+    return tree.pack_sequence_as(like, outputs), state
+
+
+def _where(real, new, old):
+    if real is None:
+        return new
+    for _ in new.shape[1:]:
+        real = ops.expand_dims(real, -1)
+    return ops.where(real, new, old)
+
+
+def _like(x, y):
+    """`x`, known to have the static shape of `y`: TensorFlow's loops insist that shapes stay what they were."""
+    if keras.backend.backend() == "tensorflow":
+        x.set_shape(y.shape)
+    return x

@@ -1,0 +1,58 @@
+"""Windows of images and of sequences, laid out for one matrix product: strided convolutions without a convolution."""
+
+from keras import ops
+
+
+def image_patches(images, patch_size):
+    """Cuts images into patches that do not overlap, row by row.
+
+    Args:
+        images: `(B, height, width, C)`.
+        patch_size: `(rows, columns)` of a patch, divisors of height and width.
+
+    Returns:
+        `(B, height / rows * width / columns, rows * columns * C)`, a patch's numbers in the order of the image's.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import image_patches
+    >>> np.asarray(image_patches(np.arange(8).reshape(1, 2, 4, 1), (2, 2)))
+    array([[[0, 1, 4, 5],
+            [2, 3, 6, 7]]])
+    """
+    rows, columns = patch_size
+    _, height, width, channels = ops.shape(images)
+    across = width // columns
+    # Never more than rank 4: TFLite transposes no more than that fast, and reshapes fuse.
+    strips = ops.reshape(images, (-1, rows, across, columns * channels))
+    patches = ops.transpose(strips, (0, 2, 1, 3))
+    return ops.reshape(patches, (-1, height // rows * across, rows * columns * channels))
+
+
+def sequence_windows(x, window, stride):
+    """The `window` frames round every `stride`-th frame, with zeros beyond both ends.
+
+    Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` behind. So what
+    stands in a window never depends on how much padding follows, which Keras' "same" does not grant.
+
+    Args:
+        x: `(B, T, C)`.
+        window: frames in a window.
+        stride: step from one window to the next.
+
+    Returns:
+        `(B, ceil(T / stride), window * C)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import sequence_windows
+    >>> np.asarray(sequence_windows(np.array([[[1], [2], [3]]]), window=3, stride=2))
+    array([[[0, 1, 2],
+            [2, 3, 0]]])
+    """
+    length = x.shape[1] or ops.shape(x)[1]
+    last = (length - 1) // stride * stride
+    x = ops.pad(x, ((0, 0), ((window - 1) // 2, window // 2), (0, 0)))
+    return ops.concatenate([x[:, i : i + last + 1 : stride] for i in range(window)], axis=-1)

@@ -1,25 +1,45 @@
 """Pictures of attention."""
 
+import math
 import os
 
 import numpy as np
 
 from keras_attn.extras import require
 
+# Fonts that hold what matplotlib's own lacks, by the names under which systems install them.
+_FALLBACK_FONTS = (
+    *(
+        "Noto Sans",
+        "Noto Sans CJK JP",
+        "Noto Sans CJK SC",
+        "Noto Sans Arabic",
+        "Noto Sans Hebrew",
+        "Noto Sans Devanagari",
+    ),
+    *("Noto Sans Thai", "WenQuanYi Zen Hei", "Hiragino Sans", "PingFang SC", "Yu Gothic", "Microsoft YaHei"),
+    *("Arial Unicode MS", "Nirmala UI", "FreeSans", "Unifont"),
+)
 
-def attention(scores, path, *, queries=None, keys=None, title=None):
-    """Draws attention weights as a heat map, queries downwards and keys to the right, and writes it as PNG.
+
+def attention(scores, path, *, queries=None, keys=None, title=None, heads="mean", row=0):
+    """Draws attention weights as heat maps, queries downwards and keys to the right, and writes them as one PNG.
 
     Args:
-        scores: float `(T, S)`, or `(N, T, S)`, of which the mean over heads is drawn.
+        scores: one layer's weights: float `(T, S)`, `(N, T, S)` or `(B, N, T, S)`; or several layers', a dict of
+            `{name: weights}` like that of `keras_attn.attention_maps`. What `keras_attn.ops.attention_rollout` returns
+            is `(B, T, T)`: draw one row of it.
         path: file to write.
-        queries: optional labels of the rows, `T` strings.
-        keys: optional labels of the columns, `S` strings.
+        queries: optional labels of the rows, `T` strings; for a dict, one list for all or a dict of lists by name.
+        keys: optional labels of the columns, `S` strings; likewise.
         title: optional line above the picture.
+        heads: "mean" for one map a layer, the mean over heads; "all" for a map of each head: those of a layer as a
+            grid, those of several layers with a row a layer.
+        row: which row of the batch to draw, where the weights have one.
 
     Raises:
         ImportError: matplotlib is missing.
-        ValueError: `scores` or a list of labels has another shape.
+        ValueError: `scores`, a list of labels or `row` does not fit, or `heads` is neither.
 
     Example:
 
@@ -28,29 +48,122 @@ def attention(scores, path, *, queries=None, keys=None, title=None):
     >>> import keras_attn.plot
     >>> path = os.path.join(tempfile.mkdtemp(), "attention.png")
     >>> keras_attn.plot.attention(np.eye(3), path, queries="abc", keys="xyz")
+    >>> keras_attn.plot.attention({"first": np.ones((2, 4, 3, 5)) / 5}, path, heads="all", title="four heads")
     >>> os.path.getsize(path) > 0
     True
     """
-    scores = np.asarray(scores)
-    if scores.ndim not in (2, 3):
-        raise ValueError(f"`scores` must have rank 2 or 3. Received: shape {scores.shape}")
-    weights = scores if scores.ndim == 2 else scores.mean(axis=0)
-    for name, labels, size in (("queries", queries, weights.shape[0]), ("keys", keys, weights.shape[1])):
-        if labels is not None and len(labels) != size:
-            raise ValueError(f"`{name}` must hold {size} labels. Received: {len(labels)}")
-    figure_module = require("matplotlib.figure", "plot")
-    size = (1.5 + 0.28 * weights.shape[1], 1.2 + 0.28 * weights.shape[0])
+    if heads not in ("mean", "all"):
+        raise ValueError(f"`heads` must be 'mean' or 'all'. Received: heads={heads!r}")
+    if isinstance(scores, dict) and not scores:
+        raise ValueError("`scores` must hold one layer's weights or more. Received: an empty dict")
+    layers = scores if isinstance(scores, dict) else {None: scores}
+    names = _distinct_parts(layers) if isinstance(scores, dict) else [None]
+    grid = []
+    for (key, weights), name in zip(layers.items(), names, strict=True):
+        panels = _panels(key, np.asarray(weights), heads, row)
+        labels = [_labels(*given, key, size) for given, size in zip(_both(queries, keys), panels[0].shape, strict=True)]
+        captions = [name] if len(panels) == 1 else [_caption(name, head) for head in range(len(panels))]
+        grid.append([(panel, *labels, caption) for panel, caption in zip(panels, captions, strict=True)])
+    _write(_draw(grid, title), path)
+
+
+def _both(queries, keys):
+    return ("queries", queries), ("keys", keys)
+
+
+def _panels(key, weights, heads, row):
+    """The `(T, S)` maps to draw of one layer."""
+    where = "" if key is None else f" for {key!r}"
+    if weights.ndim not in (2, 3, 4):
+        raise ValueError(f"`scores` must have rank 2, 3 or 4. Received: shape {weights.shape}{where}")
+    if weights.ndim == 4:
+        if not -len(weights) <= row < len(weights):
+            raise ValueError(f"`row` must be one of the {len(weights)} rows of the batch{where}. Received: row={row}")
+        weights = weights[row]
+    if weights.ndim == 2:
+        return [weights]
+    return [weights.mean(axis=0)] if heads == "mean" else list(weights)
+
+
+def _labels(name, given, key, size):
+    labels = given.get(key) if isinstance(given, dict) else given
+    if labels is not None and len(labels) != size:
+        where = "" if key is None else f" for {key!r}"
+        raise ValueError(f"`{name}` must hold {size} labels{where}. Received: {len(labels)}")
+    return None if labels is None else [str(label) for label in labels]
+
+
+def _caption(name, head):
+    return f"head {head}" if name is None else f"{name}\nhead {head}"
+
+
+def _distinct_parts(paths):
+    """Paths without the leading and trailing parts that all of them share: `model/block_0/attention` is `block_0`."""
+    parts = [str(path).split("/") for path in paths]
+    if len(parts) == 1:
+        return ["/".join(parts[0][-2:])]
+    shortest = min(map(len, parts))
+    first = next((i for i in range(shortest) if len({p[i] for p in parts}) > 1), shortest - 1)
+    last = next((i for i in range(shortest) if len({p[-1 - i] for p in parts}) > 1), 0)
+    return ["/".join(p[first : len(p) - last]) or p[-1] for p in parts]
+
+
+def _draw(grid, title):
+    """A figure of all panels, with one colour scale."""
+    if len(grid) > 1 and all(len(panels) == 1 for panels in grid):
+        grid = [[panel for (panel,) in grid]]
+    if len(grid) == 1:
+        columns = math.ceil(math.sqrt(len(grid[0])))
+        grid = [grid[0][i : i + columns] for i in range(0, len(grid[0]), columns)]
+    rows, columns = len(grid), max(map(len, grid))
+    panels = [panel for line in grid for panel in line]
+    cell = 0.28 if len(panels) == 1 else min(0.28, 4.0 / max(max(weights.shape) for weights, *_ in panels))
+    # A label is about 0.16 inch high, whatever the size of a cell.
+    labelled = [
+        max(map(len, labels), default=0) for labels in ([x for p in panels for x in p[i] or ()] for i in (1, 2))
+    ]
+    panel_width = 0.6 + 0.07 * min(labelled[0], 30) + cell * max(p[0].shape[1] for p in panels)
+    width = columns * panel_width + 0.9
+    height = rows * (0.6 + 0.07 * min(labelled[1], 30) + cell * max(p[0].shape[0] for p in panels)) + 0.4
     # A figure without pyplot touches no global state and needs no display.
-    figure = figure_module.Figure(figsize=size, layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(weights, cmap="viridis", vmin=0.0, aspect="auto")
-    figure.colorbar(image, ax=axes, shrink=0.8)
-    if queries is not None:
-        axes.set_yticks(range(len(queries)), list(queries))
-    if keys is not None:
-        axes.set_xticks(range(len(keys)), list(keys))
+    figure = require("matplotlib.figure", "plot").Figure(figsize=(max(width, 3.0), height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    fonts, top = _fonts(), max(float(weights.max()) for weights, *_ in panels)
+    for line, row_axes in zip(grid, axes, strict=True):
+        for place in row_axes[len(line) :]:
+            place.set_axis_off()
+        for (weights, queries, keys, caption), place in zip(line, row_axes, strict=False):
+            image = place.imshow(weights, cmap="viridis", vmin=0.0, vmax=top or 1.0, aspect="auto")
+            _set_labels(place, queries, keys, cell, fonts)
+            if caption is not None:
+                longest = max(map(len, caption.split("\n")))
+                # A character is about 0.6 of its height wide; a caption may not run into the next panel's.
+                place.set_title(caption, fontsize=min(9, 72 * panel_width / (0.6 * longest)), fontfamily=fonts)
+    # The bar is as thin in a tall picture as in a flat one.
+    figure.colorbar(image, ax=axes, shrink=0.8, aspect=max(5 * height, 10), label="weight")
     if title:
-        axes.set_title(title)
+        figure.suptitle(title, fontfamily=fonts)
+    return figure
+
+
+def _set_labels(place, queries, keys, cell, fonts):
+    text = {"fontfamily": fonts, "fontsize": min(10, 60 * cell)}
+    if queries is not None:
+        place.set_yticks(range(len(queries)), queries, **text)
+    if keys is not None:
+        # Upright where they are narrow; on their side where they would run into one another.
+        sideways = max(map(len, keys), default=0) > 2
+        place.set_xticks(range(len(keys)), keys, rotation=90 if sideways else 0, **text)
+
+
+def _fonts():
+    """matplotlib's own font, and behind it whichever installed ones hold other scripts."""
+    manager = require("matplotlib.font_manager", "plot").fontManager
+    installed = {font.name for font in manager.ttflist}
+    return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]
+
+
+def _write(figure, path):
     partial = f"{path}.partial"
     figure.savefig(partial, format="png", dpi=150)
     os.replace(partial, path)

@@ -7,6 +7,8 @@ import numpy as np
 ACTIVATIONS = {
     None: lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "silu": lambda x: x / (1 + np.exp(-x)),
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
 }
 
@@ -23,21 +25,36 @@ def masked_softmax(logits, mask=True):
     return weights
 
 
-def allowed(query_positions, key_positions, causal=False, window=None):
+def allowed(query_positions, key_positions, causal=False, window=None, sink_tokens=0):
     """Bool `(..., T, S)` from positions `(..., T)` and `(..., S)`."""
     distance = np.asarray(query_positions)[..., :, None] - np.asarray(key_positions)[..., None, :]
-    return (distance >= 0 if causal else True) & (abs(distance) < (window or np.inf))
+    near = (abs(distance) < (window or np.inf)) | (np.asarray(key_positions)[..., None, :] < sink_tokens)
+    return (distance >= 0 if causal else True) & near
 
 
-def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None):
-    """`(B, N, T, H)`, `(B, K, S, H)`, `(B, K, S, Hv)` to `(output, scores)`."""
+def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None, sinks=None):
+    """`(B, N, T, H)`, `(B, K, S, H)`, `(B, K, S, Hv)` to `(output, scores)`; sinks are `(N,)`."""
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     logits = np.einsum("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if soft_cap:
         logits = soft_cap * np.tanh(logits / soft_cap)
-    scores = masked_softmax(logits + bias, mask)
+    logits, mask = logits + bias, np.broadcast_to(mask, logits.shape)
+    if sinks is not None:
+        column = np.broadcast_to(sinks[:, None, None], (*logits.shape[:-1], 1))
+        logits, mask = np.append(logits, column, -1), np.append(mask, np.ones(column.shape, "bool"), -1)
+    scores = masked_softmax(logits, mask)[..., : k.shape[2]]
     return np.einsum("bnts,bnsh->bnth", scores, v), scores
+
+
+def linear_attention(q, k, v, mask=True):
+    """As `attention`, each pair weighed by the product of `elu + 1` of both; rows of nothing are zero."""
+    groups = q.shape[1] // k.shape[1]
+    k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
+    q, k = (np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))) for x in (q, k))
+    weights = np.einsum("bnth,bnsh->bnts", q, k) * mask
+    total = weights.sum(-1, keepdims=True)
+    return np.einsum("bnts,bnsh->bnth", weights / np.where(total > 0, total, 1), v)
 
 
 def multi_head_attention(
@@ -51,6 +68,7 @@ def multi_head_attention(
     qk_norm=False,
     use_gate=False,
     soft_cap=None,
+    sinks=None,
 ):
     """`(output, scores)` from the weights in the order of `keras.layers.MultiHeadAttention`.
 
@@ -68,7 +86,7 @@ def multi_head_attention(
     kernel, output_bias = next(weights), next(weights)
     if qk_norm:
         q, k = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * next(weights) for x in (q, k))
-    context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap)
+    context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap, sinks=sinks)
     output = np.einsum("bnth,nh...->bt...", context * gate, kernel) + output_bias
     live = np.broadcast_to(mask, scores.shape).any(axis=(1, 3))
     return output * live.reshape(live.shape + (1,) * (output.ndim - 2)), scores
@@ -97,15 +115,92 @@ def distance_bucket(offset, num_buckets, max_distance, bidirectional):
     return first + min(exact + int(far), num_buckets - 1)
 
 
-def rotary(x, positions, base=10000.0, rotary_dim=None, interleaved=False):
+def rotary(x, positions, base=10000.0, rotary_dim=None, interleaved=False, scaling=None):
     """A pair of channels is a complex number, turned by `exp(i * angle)`; positions `(B, T)`."""
     dim = rotary_dim or x.shape[-1]
     pairs = np.arange(dim).reshape(-1, 2) if interleaved else np.arange(dim).reshape(2, -1).T
-    angles = np.asarray(positions)[:, None, :, None] * base ** (-2 * np.arange(dim // 2) / dim)
-    turned = (x[..., pairs[:, 0]] + 1j * x[..., pairs[:, 1]]) * np.exp(1j * angles)
+    rows = [rotary_frequencies(dim, base, max(row) + 1, **(scaling or {})) for row in np.asarray(positions)]
+    frequencies, amplitude = np.array([row[0] for row in rows])[:, None, None], rows[0][1]
+    angles = np.asarray(positions)[:, None, :, None] * frequencies
+    turned = (x[..., pairs[:, 0]] + 1j * x[..., pairs[:, 1]]) * amplitude * np.exp(1j * angles)
     y = np.array(x, "float64")
     y[..., pairs[:, 0]], y[..., pairs[:, 1]] = turned.real, turned.imag
     return y
+
+
+def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **settings):
+    """`(frequencies, amplitude)`, a channel pair at a time: as each method's authors describe it."""
+    original = settings.get("original_max_position_embeddings")
+    if rope_type == "dynamic":
+        rope_type, factor = "ntk", max(factor * length / original - (factor - 1), 1)
+    if rope_type == "ntk":
+        rope_type, base = "default", base * factor ** (dim / (dim - 2))
+    amplitude = 1.0
+    if rope_type == "yarn":
+        mscale, mscale_all = settings.get("mscale", 1), settings.get("mscale_all_dim", 0)
+        amplitude = (0.1 * mscale * math.log(factor) + 1) / (0.1 * mscale_all * math.log(factor) + 1)
+        amplitude = settings.get("attention_factor", amplitude)
+        # The pair that makes `beta` turns over the original context.
+        ends = [
+            dim / 2 * math.log(original / (settings.get(name, beta) * 2 * math.pi), base)
+            for name, beta in (("beta_fast", 32), ("beta_slow", 1))
+        ]
+        low, high = (math.floor(ends[0]), math.ceil(ends[1])) if settings.get("truncate", True) else ends
+        low, high = max(low, 0), min(high, dim - 1)
+    frequencies = []
+    for i in range(dim // 2):
+        frequency = base ** (-2 * i / dim)
+        if rope_type == "linear":
+            frequency /= factor
+        if rope_type == "yarn":
+            slow = min(max((i - low) / (high - low), 0), 1)
+            frequency = slow * frequency / factor + (1 - slow) * frequency
+        if rope_type == "llama3":
+            turns = original * frequency / (2 * math.pi)
+            if turns < settings["low_freq_factor"]:
+                frequency /= factor
+            elif turns < settings["high_freq_factor"]:
+                smooth = turns - settings["low_freq_factor"]
+                smooth /= settings["high_freq_factor"] - settings["low_freq_factor"]
+                frequency = (1 - smooth) * frequency / factor + smooth * frequency
+        frequencies.append(frequency)
+    return frequencies, amplitude
+
+
+def axial_rotary(x, positions, width, num_prefix=0, base=10000.0, interleaved=False):
+    """Rows turn the first half of the channels, columns the second; positions `(B, T)`."""
+    half = x.shape[-1] // 2
+    cells = [[divmod(max(p - num_prefix, 0), width) for p in row] for row in np.asarray(positions)]
+    rows, columns = np.moveaxis(np.array(cells), -1, 0)
+    turned = [
+        rotary(x[..., :half], rows, base, None, interleaved),
+        rotary(x[..., half:], columns, base, None, interleaved),
+    ]
+    return np.concatenate(turned, axis=-1)
+
+
+def sinusoid_2d(positions, dim, width, num_prefix=0, base=10000.0):
+    """Columns on the first half of the channels, rows on the second, sines before cosines in each."""
+    code = np.zeros((*np.shape(positions), dim))
+    for index, position in np.ndenumerate(positions):
+        if position >= num_prefix:
+            row, column = divmod(position - num_prefix, width)
+            for half, place in enumerate((column, row)):
+                for i in range(dim // 4):
+                    angle, channel = place / base ** (4 * i / dim), half * dim // 2 + i
+                    code[index][channel], code[index][channel + dim // 4] = math.sin(angle), math.cos(angle)
+    return code
+
+
+def shaw(q, k, v, key_table, value_table, query_positions, key_positions, mask=True):
+    """`(output, scores)` with a vector a distance added to each key, and to each value; one row of positions."""
+    distance = np.asarray(key_positions)[None, :] - np.asarray(query_positions)[:, None]
+    m = len(key_table) // 2
+    rows = np.clip(distance, -m, m) + m
+    logits = np.einsum("bnth,bntsh->bnts", q, k[:, :, None] + key_table[rows]) / q.shape[-1] ** 0.5
+    scores = masked_softmax(logits, mask)
+    values = v[:, :, None] + (0 if value_table is None else value_table[rows])
+    return np.einsum("bnts,bntsh->bnth", scores, np.broadcast_to(values, (*scores.shape, v.shape[-1]))), scores
 
 
 def sinusoid(positions, dim, base=10000.0):
@@ -123,39 +218,188 @@ def feed_forward(weights, x, activation="relu"):
     return ACTIVATIONS[activation](x @ w1 + b1) @ w2 + b2
 
 
-def residual(x, sublayer, norm, norms):
-    """`norms`: gamma and beta of each norm, in the order in which they act."""
-    norms = [norms[i : i + 2] for i in range(0, len(norms), 2)]
-    y = layer_norm(x, *norms[0]) if norm in ("pre", "sandwich") else x
+def gated_feed_forward(weights, x, activation="silu"):
+    gate, gate_bias, up, up_bias, *output = weights
+    return (ACTIVATIONS[activation](x @ gate + gate_bias) * (x @ up + up_bias)) @ output[0] + output[1]
+
+
+def mixture_of_experts(router, experts, x, mask, top_k, normalize=True):
+    """A token and an expert at a time; `experts` are functions of a vector."""
+    y = np.zeros((*x.shape[:-1], len(experts[0](x[0, 0]))))
+    for token in np.argwhere(mask):
+        vector = x[tuple(token)]
+        shares = np.exp(vector @ router) / np.exp(vector @ router).sum()
+        best = np.argsort(-shares)[:top_k]
+        total = shares[best].sum() if normalize else 1
+        y[tuple(token)] = sum(shares[e] / total * experts[e](vector) for e in best)
+    return y
+
+
+def strided_convolution(kernel, bias, x, stride, activation):
+    """`x` `(T, C)` alone, without padding; kernel `(window * C, D)`, centred."""
+    window = kernel.shape[0] // x.shape[1]
+    rows = []
+    for centre in range(0, len(x), stride):
+        frames = [
+            x[t] if 0 <= t < len(x) else 0 * x[0] for t in range(centre - (window - 1) // 2, centre + window // 2 + 1)
+        ]
+        rows.append(ACTIVATIONS[activation](np.concatenate(frames) @ kernel + bias))
+    return np.array(rows)
+
+
+def rms_norm(x, scale, epsilon=1e-6):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + epsilon) * scale
+
+
+def residual(x, sublayer, norm, norms, gain=1.0, shortcut_scale=1.0, rms=False):
+    """`norms`: gamma and beta of each norm, or its scale where `rms`, in the order in which they act."""
+    size, normalize = (1, rms_norm) if rms else (2, layer_norm)
+    norms = [norms[i : i + size] for i in range(0, len(norms), size)]
+    y = normalize(x, *norms[0]) if norm in ("pre", "sandwich", "layerscale") else x
     y = sublayer(y)
     if norm == "sandwich":
-        y = layer_norm(y, *norms[1])
-    return layer_norm(x + y, *norms[0]) if norm == "post" else x + y
+        y = normalize(y, *norms[1])
+    total = shortcut_scale * x + gain * y
+    return normalize(total, *norms[0]) if norm in ("post", "deepnorm") else total
 
 
-def encoder_block(weights, x, mask=True, norm="pre", activation="relu", bias=0.0, rotate=lambda x: x):
-    """Attention's weights, then its norms', then the same of the feed-forward network."""
-    return decoder_block(weights, x, None, mask, None, norm, activation, bias, rotate)
+def encoder_block(weights, x, mask=True, **kwargs):
+    """As `decoder_block`, without a memory."""
+    return decoder_block(weights, x, None, mask, **kwargs)
 
 
 def decoder_block(
-    weights, x, memory, mask=True, memory_mask=True, norm="pre", activation="relu", bias=0.0, rotate=lambda x: x
+    weights,
+    x,
+    memory,
+    mask=True,
+    memory_mask=True,
+    norm="pre",
+    activation="relu",
+    bias=0.0,
+    rotate=lambda x: x,
+    shortcut_scale=1.0,
+    rms=False,
+    parallel=False,
 ):
-    weights = list(weights)
-    num_norm = {"pre": 2, "post": 2, "sandwich": 4, None: 0}[norm]
+    """Takes its weights off the list: of each sub-layer its gain, if any, its own and its norms'."""
+    num_norm = {"sandwich": 2, "rezero": 0, None: 0}.get(norm, 1) * (1 if rms else 2)
 
     def take(count):
-        taken, weights[:] = weights[:count], weights[count:]
+        taken, weights[:count] = weights[:count], []
         return taken
 
-    def self_attention(y):
+    def self_attention(own, y):
         return multi_head_attention(own, y, y, mask=mask, bias=bias, rotate=rotate)[0]
 
-    def cross_attention(y):
+    def cross_attention(own, y):
         return multi_head_attention(own, y, memory, mask=memory_mask)[0]
 
-    for sublayer in (self_attention, *([] if memory is None else [cross_attention])):
-        own, norms = take(8), take(num_norm)
-        x = residual(x, sublayer, norm, norms)
-    own, norms = take(4), take(num_norm)
-    return residual(x, lambda y: feed_forward(own, y, activation), norm, norms)
+    def network(own, y):
+        return feed_forward(own, y, activation)
+
+    def both(own, y):
+        return self_attention(own[:8], y) + network(own[8:], y)
+
+    if parallel == "two_norms":
+        own = take(16)
+        attended = self_attention(own[:8], layer_norm(x, *own[8:10]))
+        return x + attended + network(own[10:14], layer_norm(x, *own[14:]))
+    attentions = [(self_attention, 8), *([] if memory is None else [(cross_attention, 8)])]
+    for sublayer, size in [(both, 12)] if parallel else [*attentions, (network, 4)]:
+        gain = take(1)[0] if norm in ("rezero", "layerscale") else 1.0
+        own, norms = take(size), take(num_norm)
+        x = residual(x, lambda y, f=sublayer, own=own: f(own, y), norm, norms, gain, shortcut_scale, rms)
+    return x
+
+
+def stack(block, weights, x, num_layers, share_weights=False, final_norm=True, rms=False):
+    """`block(weights, x, i)`, which takes its weights off the list, for each layer `i`; then the last norm."""
+    weights = list(weights)
+    for i in range(num_layers):
+        remaining = list(weights)
+        x = block(remaining, x, i)
+        if not share_weights or i == num_layers - 1:
+            weights = remaining
+    if not final_norm:
+        return x
+    return rms_norm(x, *weights) if rms else layer_norm(x, *weights)
+
+
+def align_in_turn(energy, mask, value, weigh=masked_softmax):
+    """`(output, scores)` of an attention whose queries come one after another.
+
+    `energy(t, past)` gives `(B, S)` from the weights of the queries before, a list of `(B, S)` that skips those that
+    may attend to nothing; `mask` is `(B, T, S)`; `weigh(energies, mask)`, or with a list of past weights behind it.
+    """
+    batch, steps, length = mask.shape
+    scores = np.zeros((batch, steps, length))
+    for b in range(batch):
+        past = []
+        for t in range(steps):
+            if mask[b, t].any():
+                energies = energy(b, t, past)
+                arguments = (energies, mask[b, t]) if weigh is masked_softmax else (energies, mask[b, t], past)
+                scores[b, t] = weigh(*arguments)
+                past.append(scores[b, t])
+    return scores @ value, scores
+
+
+def soft_monotonic(energies, mask, past):
+    """`(S,)`: the paper's recursion over keys, one at a time."""
+    previous = past[-1] if past else np.eye(len(energies))[0]
+    p = np.where(mask, 1 / (1 + np.exp(-energies)), 0)
+    weights, waiting = np.zeros(len(energies)), 0.0
+    for j in range(len(energies)):
+        waiting = (waiting if j == 0 else (1 - p[j - 1]) * waiting) + previous[j]
+        weights[j] = p[j] * waiting
+    return weights
+
+
+def hard_monotonic(energies, mask, past):
+    """`(S,)`: a walk from where the last one stopped to the first key that says stop."""
+    weights = np.zeros(len(energies))
+    if past and not past[-1].any():
+        return weights
+    for j in range(int(np.argmax(past[-1])) if past else 0, len(energies)):
+        if mask[j] and energies[j] > 0:
+            weights[j] = 1
+            break
+    return weights
+
+
+def _sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def lstm_step(weights, x, states):
+    """`(output, states)` of `keras.layers.LSTMCell`; gates in the order input, forget, candidate, output."""
+    kernel, recurrent, bias = weights
+    h, c = states
+    i, f, g, o = np.split(x @ kernel + h @ recurrent + bias, 4, axis=-1)
+    c = _sigmoid(f) * c + _sigmoid(i) * np.tanh(g)
+    h = _sigmoid(o) * np.tanh(c)
+    return h, (h, c)
+
+
+def gru_step(weights, x, states):
+    """`(output, states)` of `keras.layers.GRUCell` with its reset gate behind the product."""
+    kernel, recurrent, bias = weights
+    (h,) = states
+    z, r, g = np.split(x @ kernel + bias[0], 3, axis=-1)
+    hz, hr, hg = np.split(h @ recurrent + bias[1], 3, axis=-1)
+    z = _sigmoid(z + hz)
+    h = z * h + (1 - z) * np.tanh(g + _sigmoid(r + hr) * hg)
+    return h, (h,)
+
+
+def recurrence(step, x, mask, states):
+    """`(outputs (B, T, ...), states)` of `step(x, states)` over real positions; zero at the others."""
+    outputs = None
+    for t in range(x.shape[1]):
+        output, new = step(x[:, t], states)
+        real = mask[:, t, None]
+        states = tuple(np.where(real, a, b) for a, b in zip(new, states, strict=True))
+        outputs = np.zeros((len(x), x.shape[1], output.shape[-1])) if outputs is None else outputs
+        outputs[:, t] = output * real
+    return outputs, states

@@ -8,6 +8,19 @@ def check_positive(**values):
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
+def check_count(**values):
+    """Raises a ValueError unless each value is an int, 0 or above."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+            raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
+
+
+def check_sequence(name, shape):
+    """Raises a ValueError unless `shape` is that of a sequence of vectors."""
+    if len(shape) != 3:
+        raise ValueError(f"`{name}` must have rank 3 (batch, length, channels). Received: shape {tuple(shape)}")
+
+
 def check_mask(name, mask, shape):
     """Raises a ValueError where a mask, if any, cannot have `shape`; axes of None or 1 fit any."""
     if mask is not None and not fits(mask.shape, shape):

@@ -6,14 +6,26 @@ import contextvars
 _recorder = contextvars.ContextVar("keras_attn_attention_recorder", default=None)
 
 
+class _Records(dict):
+    """A dict in which nothing is overwritten: a key set again is kept as `key#2`, `key#3`, ..."""
+
+    def __setitem__(self, key, value):
+        name, count = key, 1
+        while name in self:
+            count += 1
+            name = f"{key}#{count}"
+        super().__setitem__(name, value)
+
+
 @contextlib.contextmanager
 def recording():
     """Yields a dict that each attention layer called in the scope fills with `{layer.path: scores (B, N, T, S)}`.
 
-    A layer called more than once leaves its last scores. Meant for eager calls: inside a compiled function the values
-    would be symbolic.
+    Calls stand in their order. A path that is met again, because blocks share their weights or because nested models
+    have layers of one name, leaves its scores under `path#2`, `path#3`, ... Meant for eager calls: inside a compiled
+    function the values would be symbolic.
     """
-    scores = {}
+    scores = _Records()
     token = _recorder.set(scores)
     try:
         yield scores

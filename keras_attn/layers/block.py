@@ -1,5 +1,7 @@
 """What encoder and decoder blocks share: their arguments, and how these become sub-layers."""
 
+import inspect
+
 import keras
 from keras import activations
 
@@ -7,8 +9,11 @@ from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.multi_head_attention import MultiHeadAttention
+from keras_attn.layers.parallel import Parallel
 from keras_attn.layers.residual import Residual
-from keras_attn.layers.serialization import deserialized
+from keras_attn.layers.scaled_initializer import scaled
+from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.ops.rematerialization import rematerialized
 
 
 class Block(Configurable, keras.layers.Layer):
@@ -17,85 +22,153 @@ class Block(Configurable, keras.layers.Layer):
     def __init__(
         self,
         num_heads,
-        intermediate_dim,
+        intermediate_dim=None,
         *,
         key_dim=None,
         num_kv_heads=None,
-        activation="relu",
-        norm="pre",
-        dropout=0.0,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
         use_attention_bias=True,
         position=None,
         window=None,
         mechanism="auto",
+        attention_dropout=0.0,
+        attention_options=None,
+        activation="relu",
+        activation_dropout=0.0,
+        feed_forward=None,
+        norm="pre",
+        norm_layer="layer",
         norm_epsilon=1e-6,
+        dropout=0.0,
+        stochastic_depth=0.0,
+        residual_options=None,
+        parallel=False,
+        init_gain=1.0,
+        remat=False,
         seed=None,
         **kwargs,
     ):
-        check_positive(num_heads=num_heads, intermediate_dim=intermediate_dim)
-        position = deserialized(position)
+        feed_forward = deserialized(feed_forward)
+        check_positive(num_heads=num_heads)
+        if feed_forward is None:
+            check_positive(intermediate_dim=intermediate_dim)
+        elif not isinstance(feed_forward, keras.layers.Layer) or intermediate_dim is not None:
+            raise ValueError(
+                "`feed_forward` must be a Keras layer, which takes the place of `intermediate_dim`. "
+                f"Received: feed_forward={feed_forward!r}, intermediate_dim={intermediate_dim!r}"
+            )
+        if parallel not in (False, True, "two_norms"):
+            raise ValueError(f"`parallel` must be False, True or 'two_norms'. Received: parallel={parallel!r}")
+        if parallel == "two_norms" and norm != "pre":
+            raise ValueError(f"`parallel='two_norms'` goes with norm='pre' only. Received: norm={norm!r}")
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.num_heads = num_heads
-        self.intermediate_dim = intermediate_dim
-        self.key_dim = key_dim
-        self.num_kv_heads = num_kv_heads
+        self.num_heads, self.key_dim, self.num_kv_heads = num_heads, key_dim, num_kv_heads
+        self.position, self.window, self.mechanism = deserialized(position), window, mechanism
+        self.use_attention_bias, self.attention_dropout = use_attention_bias, attention_dropout
+        self.attention_options = deserialized(attention_options)
+        self.intermediate_dim, self.activation_dropout = intermediate_dim, activation_dropout
         self.activation = activations.get(activation)
-        self.norm = norm
-        self.dropout = dropout
-        self.attention_dropout = attention_dropout
-        self.activation_dropout = activation_dropout
-        self.use_attention_bias = use_attention_bias
-        self.position = position
-        self.window = window
-        self.mechanism = mechanism
-        self.norm_epsilon = norm_epsilon
-        self.seed = seed
+        # The template itself must not be tracked: it is never built.
+        self._feed_forward = blueprint(feed_forward)
+        self.norm, self.norm_layer, self.norm_epsilon = norm, norm_layer, norm_epsilon
+        self.dropout, self.stochastic_depth, self.residual_options = dropout, stochastic_depth, residual_options
+        self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
+        self._num_seeds = 0
 
-    def _attention(self, name, inputs_shape, **kwargs):
-        """An attention sub-layer in its residual, for inputs of width D = `inputs_shape[-1]`."""
-        width = inputs_shape[-1]
+    def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
+        """Makes the sub-layers; one that attends to a memory where the shape of that is given."""
         if len(inputs_shape) != 3:
             raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
+        rules = {"position": self.position, "window": self.window, "causal": causal}
+        attention = self._attention(inputs_shape[-1], {**rules, **(self.attention_options or {})})
+        network = self._network()
+        self._network_takes_mask = "inputs_mask" in inspect.signature(network.call).parameters
+        if self.parallel:
+            self.side_by_side = self._side_by_side(attention, network)
+            self.side_by_side.build(inputs_shape)
+            return
+        self.self_attention = self._residual("self_attention", attention)
+        self.self_attention.build(inputs_shape)
+        if memory_shape is not None:
+            attention = self._attention(inputs_shape[-1], memory_options or {})
+            self.cross_attention = self._residual("cross_attention", attention)
+            self.cross_attention.build(inputs_shape, memory_shape)
+        self.feed_forward = self._residual("feed_forward", network)
+        self.feed_forward.build(inputs_shape)
+
+    def _run(self, inputs, own, memory=None, other=None, training=None):
+        """The sub-layers one after another.
+
+        `own` is what self-attention is called with, `other` what attention to the memory is, None for a block without.
+        """
+        bias = own.pop("bias")
+        if not self.remat or not training or own.get("cache") is not None:
+            return self._sublayers(inputs, memory, bias, own, other, training)
+        return rematerialized(
+            lambda *floats: self._sublayers(*floats, own, other, training), (inputs, memory, bias), self
+        )
+
+    def _sublayers(self, inputs, memory, bias, own, other, training):
+        network = {"inputs_mask": own["query_mask"]} if self._network_takes_mask else {}
+        if self.parallel:
+            return self.side_by_side(inputs, bias=bias, second_arguments=network, training=training, **own)
+        x = self.self_attention(inputs, bias=bias, training=training, **own)
+        x, *cache = x if isinstance(x, tuple) else (x,)
+        if other is not None:
+            x = self.cross_attention(x, memory, training=training, **other)
+        x = self.feed_forward(x, training=training, **network)
+        return (x, *cache) if cache else x
+
+    def _attention(self, width, options):
+        """An attention layer for inputs of so many channels."""
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
                 f"`num_heads` must divide the {width} channels of the inputs, or `key_dim` must be given. "
                 f"Received: num_heads={self.num_heads}"
             )
-        attention = MultiHeadAttention(
-            self.num_heads,
-            self.key_dim or width // self.num_heads,
-            num_kv_heads=self.num_kv_heads,
-            dropout=self.attention_dropout,
-            use_bias=self.use_attention_bias,
-            mechanism=self.mechanism,
-            seed=self.seed,
-            dtype=self.dtype_policy,
-            name="attention",
-            **kwargs,
-        )
-        return self._residual(name, attention)
+        key_dim = self.key_dim or width // self.num_heads
+        own = {"num_kv_heads": self.num_kv_heads, "use_bias": self.use_attention_bias, "mechanism": self.mechanism}
+        own |= {"dropout": self.attention_dropout, "seed": self._next_seed(), **options}
+        if self.init_gain != 1:
+            kernels = own.get("value_initializer") or own.get("kernel_initializer", "glorot_uniform")
+            own["value_initializer"] = scaled(kernels, self.init_gain)
+        return MultiHeadAttention(self.num_heads, key_dim, **own, dtype=self.dtype_policy, name="attention")
 
-    def _feed_forward(self):
-        feed_forward = FeedForward(
-            self.intermediate_dim,
-            activation=self.activation,
-            dropout=self.activation_dropout,
-            seed=self.seed,
-            dtype=self.dtype_policy,
-            name="network",
+    def _network(self):
+        """The feed-forward network: a clone of the template, or one of the block's own."""
+        template = self._feed_forward or blueprint(
+            FeedForward(
+                self.intermediate_dim,
+                activation=self.activation,
+                dropout=self.activation_dropout,
+                seed=self._next_seed(),
+            )
         )
-        return self._residual("feed_forward", feed_forward)
+        config = {**template["config"], "name": "network", "dtype": self.dtype_policy}
+        if self.init_gain != 1:
+            kernels = deserialized(config["kernel_initializer"])
+            config["kernel_initializer"] = serialized(scaled(kernels, self.init_gain))
+        return deserialized({**template, "config": config})
 
-    def _residual(self, name, layer):
-        return Residual(
-            layer,
-            self.norm,
-            self.dropout,
-            self.norm_epsilon,
-            seed=self.seed,
-            dtype=self.dtype_policy,
-            name=name,
+    def _residual(self, name, layer, **options):
+        own = {"norm": self.norm, "dropout": self.dropout, "stochastic_depth": self.stochastic_depth}
+        own |= {"norm_layer": self.norm_layer, "norm_epsilon": self.norm_epsilon, **(self.residual_options or {})}
+        return Residual(layer, **{**own, **options}, seed=self._next_seed(), dtype=self.dtype_policy, name=name)
+
+    def _side_by_side(self, attention, network):
+        """Attention and network on one input, and on one norm or each on its own."""
+        whole = {}
+        if self.parallel == "two_norms":
+            # Without a shortcut a residual wrapper is its branch, norm included.
+            branch = {"shortcut_scale": 0, "stochastic_depth": 0.0}
+            attention = self._residual("self_attention", attention, **branch)
+            network = self._residual("feed_forward", network, **branch)
+            whole = {"norm": None, "dropout": 0.0}
+        return self._residual(
+            "side_by_side", Parallel(attention, network, dtype=self.dtype_policy, name="parallel"), **whole
         )
+
+    def _next_seed(self):
+        """A seed for each sub-layer, so that they do not drop the same numbers."""
+        self._num_seeds += 2
+        return None if self.seed is None else self.seed + self._num_seeds

@@ -4,6 +4,8 @@ import keras
 
 from keras_attn.layers.block import Block
 from keras_attn.layers.implicit_mask import implicit_mask
+from keras_attn.layers.serialization import deserialized
+from keras_attn.ops import cache as kv_cache
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -14,18 +16,21 @@ class DecoderBlock(Block):
         num_heads, intermediate_dim: as for `EncoderBlock`.
         cross_attention: whether there is attention to a memory; False gives the block of a decoder-only model.
         causal: whether self-attention hides later positions.
-        **kwargs: every other argument of `EncoderBlock`.
+        cross_attention_options: optional dict of any further arguments of `MultiHeadAttention`, for attention to the
+            memory. `position` and `window` act in self-attention only.
+        **kwargs: every other argument of `EncoderBlock`; `parallel` goes without `cross_attention`.
 
     Call arguments:
         inputs: float `(B, T, D)`.
         memory: float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given.
-        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        memory_mask: optional bool `(B, S)`, False at padding. Filled from the Keras mask of the memory.
-        attention_mask: optional bool that broadcasts to `(B, N, T, T)`, for self-attention; True = may attend.
-        memory_attention_mask: optional bool that broadcasts to `(B, N, T, S)`, for attention to the memory.
+        inputs_mask, memory_mask: optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
+        attention_mask, memory_attention_mask: optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
+            self-attention and for attention to the memory; True = may attend.
         bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits of self-attention.
         positions: optional int32 `(B, T)` or `(1, T)`; required with `cache`.
-        cache: optional `(key, value)` of self-attention, see `MultiHeadAttention`.
+        segments, memory_segments: optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
+            token attends to the whole memory.
+        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call.
         memory_cache: optional result of `project_memory`.
         training: whether dropout is on.
 
@@ -33,7 +38,8 @@ class DecoderBlock(Block):
         Float `(B, T, D)`; with `cache`, `(output, cache)`.
 
     Raises:
-        ValueError: an argument or a shape does not fit; the message names it.
+        ValueError: an argument or a shape does not fit, or a memory is missing, or there is no attention to one; the
+            message names the argument.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
@@ -48,25 +54,37 @@ class DecoderBlock(Block):
     (2, 3, 16)
     """
 
-    def __init__(self, num_heads, intermediate_dim, *, cross_attention=True, causal=True, **kwargs):
+    def __init__(
+        self,
+        num_heads,
+        intermediate_dim=None,
+        *,
+        cross_attention=True,
+        causal=True,
+        cross_attention_options=None,
+        **kwargs,
+    ):
         super().__init__(num_heads, intermediate_dim, **kwargs)
+        if self.parallel and cross_attention:
+            raise ValueError(f"`parallel` goes without `cross_attention`. Received: parallel={self.parallel!r}")
         self._cross_attention = cross_attention
         self.causal = causal
+        self.cross_attention_options = deserialized(cross_attention_options)
 
     def build(self, inputs_shape, memory_shape=None):
-        self.self_attention = self._attention(
-            "self_attention", inputs_shape, position=self.position, window=self.window, causal=self.causal
-        )
-        self.self_attention.build(inputs_shape)
-        if self._cross_attention:
-            self.cross_attention = self._attention("cross_attention", inputs_shape)
-            self.cross_attention.build(inputs_shape, inputs_shape if memory_shape is None else memory_shape)
-        self.feed_forward = self._feed_forward()
-        self.feed_forward.build(inputs_shape)
+        memory_shape = (memory_shape or inputs_shape) if self._cross_attention else None
+        self._build(inputs_shape, self.causal, memory_shape, self.cross_attention_options)
 
     def project_memory(self, memory):
         """Keys and values of `memory` `(B, S, Dm)` for `memory_cache`: `(key, value)`, `(B, K, S, H)` each."""
         return self.cross_attention.layer.project_memory(memory)
+
+    def empty_cache(self, batch, length):
+        """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built."""
+        layer = self.side_by_side.layer.first if self.parallel else self.self_attention
+        layer = getattr(layer, "layer", layer)
+        widths = layer.key_dim, layer.value_dim
+        return kv_cache.empty(batch, length, layer.num_kv_heads, widths, layer.compute_dtype)
 
     def call(
         self,
@@ -79,6 +97,8 @@ class DecoderBlock(Block):
         memory_attention_mask=None,
         bias=None,
         positions=None,
+        segments=None,
+        memory_segments=None,
         cache=None,
         memory_cache=None,
         training=None,
@@ -90,28 +110,15 @@ class DecoderBlock(Block):
                 f"Received: memory={memory}, memory_cache={memory_cache}"
             )
         inputs_mask = implicit_mask(inputs, inputs_mask)
-        x = self.self_attention(
-            inputs,
-            query_mask=inputs_mask,
-            attention_mask=attention_mask,
-            bias=bias,
-            positions=positions,
-            cache=cache,
-            training=training,
-        )
-        x, cache = x if cache is not None else (x, None)
+        own = {"attention_mask": attention_mask, "bias": bias, "positions": positions}
+        own |= {"query_mask": inputs_mask, "segments": segments, "cache": cache}
+        other = None
         if self._cross_attention:
-            x = self.cross_attention(
-                x,
-                memory,
-                query_mask=inputs_mask,
-                value_mask=memory_mask,
-                attention_mask=memory_attention_mask,
-                memory_cache=memory_cache,
-                training=training,
-            )
-        x = self.feed_forward(x, training=training)
-        return x if cache is None else (x, cache)
+            other = {"query_mask": inputs_mask, "value_mask": memory_mask, "attention_mask": memory_attention_mask}
+            other["memory_cache"] = memory_cache
+            if memory_segments is not None:
+                other |= {"segments": segments, "value_segments": memory_segments}
+        return self._run(inputs, own, memory, other, training)
 
     def compute_output_spec(self, inputs, memory=None, *, cache=None, **kwargs):
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

@@ -8,23 +8,34 @@ from keras_attn.layers.implicit_mask import implicit_mask
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class EncoderBlock(Block):
-    """Self-attention, then a feed-forward network, each inside a `Residual`.
+    """Self-attention, then a feed-forward network, each inside a `Residual`; or both side by side inside one.
 
     Args:
         num_heads: number of attention heads.
-        intermediate_dim: inner width of the feed-forward network.
+        intermediate_dim: inner width of the feed-forward network; None where `feed_forward` is given.
         key_dim: width of a head; the inputs' channels over `num_heads` where None.
         num_kv_heads: number of key/value heads; `num_heads` where None.
-        activation: activation of the feed-forward network.
-        norm: placement of layer normalisation: "pre", "post", "sandwich" or None, see `Residual`.
-        dropout: rate of the dropout on each sub-layer's output.
-        attention_dropout: rate of the dropout on attention weights.
-        activation_dropout: rate of the dropout inside the feed-forward network.
-        use_attention_bias: whether the projections of attention have biases.
         position: optional `PositionEncoding` that acts on queries, keys and logits.
         window: optional int, see `MultiHeadAttention`.
         mechanism: attention kernel, see `MultiHeadAttention`.
-        norm_epsilon: added to the variance in layer normalisation.
+        use_attention_bias: whether the projections of attention have biases.
+        attention_dropout: rate of the dropout on attention weights.
+        attention_options: optional dict of any further arguments of `MultiHeadAttention`, for self-attention.
+        activation: activation of the feed-forward network.
+        activation_dropout: rate of the dropout inside the feed-forward network.
+        feed_forward: optional Keras layer, a template of the feed-forward network: the block builds its own from the
+            template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`.
+        norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`.
+        norm_layer: "layer" or "rms", see `Residual`.
+        norm_epsilon: added to the variance, or to the mean square.
+        dropout: rate of the dropout on each sub-layer's output.
+        stochastic_depth: rate at which a sample skips a sub-layer in training.
+        residual_options: optional dict of further arguments of `Residual`: `shortcut_scale`, `gain`.
+        parallel: True puts attention and feed-forward network side by side on one norm, as GPT-J and PaLM do:
+            `x + dropout(attention(norm(x)) + network(norm(x)))`; "two_norms" gives each its own, as GPT-NeoX does.
+        init_gain: factor on the initial values of the kernels of value, attention output and feed-forward network:
+            the beta of DeepNorm.
+        remat: whether, in training, activations inside the block are not kept but computed again for the gradient.
         seed: seed of all dropouts.
         **kwargs: arguments of `keras.layers.Layer`.
 
@@ -34,6 +45,7 @@ class EncoderBlock(Block):
         attention_mask: optional bool that broadcasts to `(B, N, T, T)`, True = may attend.
         bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits.
         positions: optional int32 `(B, T)` or `(1, T)`.
+        segments: optional int32 `(B, T)`: which of several sequences packed into one row each token belongs to.
         training: whether dropout is on.
 
     Returns:
@@ -56,23 +68,13 @@ class EncoderBlock(Block):
     """
 
     def build(self, inputs_shape):
-        self.self_attention = self._attention(
-            "self_attention", inputs_shape, position=self.position, window=self.window
-        )
-        self.feed_forward = self._feed_forward()
-        self.self_attention.build(inputs_shape)
-        self.feed_forward.build(inputs_shape)
+        self._build(inputs_shape)
 
-    def call(self, inputs, *, inputs_mask=None, attention_mask=None, bias=None, positions=None, training=None):
-        x = self.self_attention(
-            inputs,
-            query_mask=implicit_mask(inputs, inputs_mask),
-            attention_mask=attention_mask,
-            bias=bias,
-            positions=positions,
-            training=training,
-        )
-        return self.feed_forward(x, training=training)
+    def call(
+        self, inputs, *, inputs_mask=None, attention_mask=None, bias=None, positions=None, segments=None, training=None
+    ):
+        own = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
+        return self._run(inputs, {"query_mask": implicit_mask(inputs, inputs_mask), **own}, training=training)
 
     def compute_output_spec(self, inputs, **kwargs):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

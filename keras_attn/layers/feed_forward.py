@@ -1,9 +1,9 @@
 """The position-wise feed-forward network of a Transformer block."""
 
 import keras
-from keras import activations, initializers
+from keras import activations, initializers, ops
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.argument_checks import check_positive, check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 
@@ -43,6 +43,9 @@ class FeedForward(Configurable, keras.layers.Layer):
     (2, 5, 16)
     """
 
+    # Whether a second map, through the activation, multiplies the first.
+    gated = False
+
     def __init__(
         self,
         intermediate_dim,
@@ -69,27 +72,40 @@ class FeedForward(Configurable, keras.layers.Layer):
         self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
 
     def build(self, inputs_shape):
-        if len(inputs_shape) != 3:
-            raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
-        self.intermediate_dense = self._dense("intermediate", self.intermediate_dim, activation=self.activation)
-        self.intermediate_dense.build((None, None, inputs_shape[-1]))
-        self.output_dense = self._dense("output", self.output_dim or inputs_shape[-1])
-        self.output_dense.build((None, None, self.intermediate_dim))
+        check_sequence("inputs", inputs_shape)
+        width = inputs_shape[-1]
+        if self.gated:
+            self.gate_dense = self._expansion("gate", width)
+        self.intermediate_dense = self._expansion("intermediate", width)
+        self.output_dense = self._contraction("output", self.output_dim or width)
 
-    def _dense(self, name, width, activation=None):
+    def _expansion(self, name, input_width):
+        projection = self._projection(name, "abc,cd->abd", (None, self.intermediate_dim), "d")
+        projection.build((None, None, input_width))
+        return projection
+
+    def _contraction(self, name, output_width):
+        projection = self._projection(name, "abc,cd->abd", (None, output_width), "d")
+        projection.build((None, None, self.intermediate_dim))
+        return projection
+
+    def _projection(self, name, equation, output_shape, bias_axes, kernel_initializer=None):
         return Projection(
-            "abc,cd->abd",
-            output_shape=(None, width),
-            bias_axes="d" if self.use_bias else None,
-            activation=activation,
-            kernel_initializer=self.kernel_initializer.clone(),
+            equation,
+            output_shape=output_shape,
+            bias_axes=bias_axes if self.use_bias else None,
+            kernel_initializer=kernel_initializer or self.kernel_initializer.clone(),
             bias_initializer=self.bias_initializer.clone(),
             dtype=self.dtype_policy,
             name=name,
         )
 
-    def call(self, inputs, training=None):
+    def _hidden(self, inputs):
         x = self.intermediate_dense(inputs)
+        return ops.multiply(self.activation(self.gate_dense(inputs)), x) if self.gated else self.activation(x)
+
+    def call(self, inputs, training=None):
+        x = self._hidden(inputs)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
         return self.output_dense(x)

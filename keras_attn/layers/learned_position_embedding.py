@@ -50,10 +50,21 @@ class LearnedPositionEmbedding(PositionEncoding):
             initializer=self.embeddings_initializer,
         )
 
+    def call(self, inputs, positions=None):
+        if positions is not None:
+            return super().call(inputs, positions)
+        # A slice has a dense gradient. With a gather's sparse one, Keras' optimizers take several times as long.
+        self._check_length(inputs)
+        rows = self.position_embeddings[: inputs.shape[1] or ops.shape(inputs)[1]]
+        return ops.add(inputs, ops.cast(ops.expand_dims(rows, 0), inputs.dtype))
+
     def add_to_embeddings(self, x, positions):
+        self._check_length(x)
+        return ops.add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))
+
+    def _check_length(self, x):
         length = x.shape[1]
         if length is not None and length > self.max_length:
             raise ValueError(
                 f"`inputs` must be at most `max_length`={self.max_length} long. Received: inputs of shape {x.shape}"
             )
-        return ops.add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))

@@ -3,12 +3,13 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from keras_attn.layers.argument_checks import check_mask, check_pairs, check_positive, fits
+from keras_attn.layers.argument_checks import check_count, check_positive
+from keras_attn.layers.attention_checks import check_attention
 from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
-from keras_attn.layers.projection import Projection
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
@@ -17,7 +18,7 @@ from keras_attn.ops.mechanisms import check_mechanism
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MultiHeadAttention(Configurable, keras.layers.Layer):
+class MultiHeadAttention(Configurable, HeadProjections):
     """`concat(head_1, ..., head_N) W_o` with `head_n = softmax(q_n k_n^T / sqrt(key_dim)) v_n`.
 
     A drop-in for `keras.layers.MultiHeadAttention`: the same arguments with the same meaning, and weights of the same
@@ -49,6 +50,7 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         qk_norm: whether each query and key head is RMS-normalised, with a trained scale.
         sinks: whether each head has a trained logit that takes part in the softmax and attends to nothing.
         sink_tokens: how many first positions `window` never hides.
+        value_initializer: initializer of the two kernels that values pass; `kernel_initializer` where None.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -124,6 +126,7 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         qk_norm=False,
         sinks=False,
         sink_tokens=0,
+        value_initializer=None,
         **kwargs,
     ):
         window = sliding_window if window is None else window
@@ -132,6 +135,9 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         check_positive(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, num_kv_heads=num_kv_heads)
         if window is not None:
             check_positive(window=window)
+        check_count(sink_tokens=sink_tokens)
+        if sink_tokens and window is None:
+            raise ValueError(f"`sink_tokens` go with a window. Received: sink_tokens={sink_tokens}, window=None")
         if num_heads % num_kv_heads:
             raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}. Received: num_kv_heads={num_kv_heads}")
         if not 0 <= dropout < 1:
@@ -146,11 +152,8 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         check_mechanism(mechanism)
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.num_heads = num_heads
-        self.key_dim = key_dim
-        self.value_dim = value_dim
-        self.dropout = dropout
-        self.use_bias = use_bias
+        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        self.dropout, self.use_bias = dropout, use_bias
         # `output_shape` is a property of every Keras layer.
         self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
@@ -163,17 +166,12 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         self._activity_regularizer = regularizers.get(activity_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
-        self.use_gate = use_gate
-        self.seed = seed
-        self.num_kv_heads = num_kv_heads
-        self.position = position
-        self.causal = causal
+        self.use_gate, self.seed = use_gate, seed
+        self.num_kv_heads, self.position, self.mechanism = num_kv_heads, position, mechanism
+        self.causal, self.sink_tokens = causal, sink_tokens
         self.window = self.sliding_window = window
-        self.mechanism = mechanism
-        self.logit_soft_cap = logit_soft_cap
-        self.qk_norm = qk_norm
-        self._sinks = sinks
-        self.sink_tokens = sink_tokens
+        self.logit_soft_cap, self.qk_norm, self._sinks = logit_soft_cap, qk_norm, sinks
+        self.value_initializer = initializers.get(value_initializer)
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -191,45 +189,11 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
                 f"Received shapes: value={value_shape}, key={key_shape}"
             )
         self._axes = AttentionAxes(rank, self.attention_axes)
-        heads, kv_heads = (self.num_heads, self.key_dim), (self.num_kv_heads, self.key_dim)
-        self.query_dense = self._to_heads("query", query_shape, heads)
-        self.key_dense = self._to_heads("key", key_shape, kv_heads)
-        if self.use_gate:
-            shape = (self.num_heads, self.value_dim)
-            self.gate_dense = self._to_heads("gate", query_shape, shape, activation="sigmoid")
-        self.value_dense = self._to_heads("value", value_shape, (self.num_kv_heads, self.value_dim))
-        outputs = (query_shape[-1],) if self._output_shape is None else tuple(self._output_shape)
-        letters = "efghij"[: len(outputs)]
-        self.output_dense = self._projection(
-            f"abcd,cd{letters}->ab{letters}", (None, *outputs), letters, name="attention_output"
-        )
-        self.output_dense.build((None, None, self.num_heads, self.value_dim))
-        if self.qk_norm:
-            norms = [keras.layers.RMSNormalization(dtype=self.dtype_policy, name=f"{n}_norm") for n in ("query", "key")]
-            self.query_norm, self.key_norm = norms
-            for norm in norms:
-                norm.build((None, None, None, self.key_dim))
+        self._build_projections(query_shape, value_shape, key_shape)
         if self._sinks:
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
         if self.position is not None and not self.position.built:
             self.position.build((None, None, query_shape[-1]))
-
-    def project_memory(self, value, key=None):
-        """Keys and values of a memory, projected once for many calls with `memory_cache`.
-
-        Args:
-            value: float `(B, S, Dv)`.
-            key: float `(B, S, Dk)`; the value where None.
-
-        Returns:
-            `(key, value)`, `(B, K, S, H)` each.
-
-        Raises:
-            ValueError: the layer was never built or called.
-        """
-        if not self.built:
-            raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
-        return self._project_keys(value if key is None else key, None), _heads_first(self.value_dense(value))
 
     def __call__(self, query, value=None, key=None, *args, **kwargs):
         # One tensor given twice shows only here: to convert the arguments' dtype makes two of it.
@@ -264,25 +228,24 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             value_mask = query_mask if value_mask is None and cache is None and memory_cache is None else value_mask
         key = value if key is None else key
         slots = memory_cache if cache is None else cache
-        self._check_shapes(query, value, key, query_mask, value_mask, key_mask, slots)
         if cache is not None and positions is None:
             raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
-        has_own_keys = is_self_attention and cache is None
-        if (segments is None) != (value_segments is None) and not (has_own_keys and value_segments is None):
-            raise ValueError(
-                "`segments` and `value_segments` go together, save in self-attention without a cache. "
-                f"Received: segments={segments}, value_segments={value_segments}"
-            )
+        if segments is not None and value_segments is None and is_self_attention and cache is None:
+            value_segments = segments
+        check_attention(
+            self._axes,
+            (query, value, key),
+            slots,
+            query_masks={"query_mask": query_mask, "segments": segments},
+            value_masks={"value_mask": value_mask, "key_mask": key_mask, "value_segments": value_segments},
+            pairs={"attention_mask": attention_mask, "bias": bias},
+        )
 
         axes = self._axes
-        num_keys = value.shape[-2] if slots is None else slots[0].shape[2]
-        if axes.plain:
-            check_pairs("attention_mask", attention_mask, query.shape[1], num_keys)
-            check_pairs("bias", bias, query.shape[1], num_keys)
         x, memory = axes.fold(query), axes.fold(value)
         if positions is None:
-            positions = _default_positions(x)
-        q = _heads_first(self.query_dense(x))
+            positions = default_positions(x)
+        q = heads_first(self.query_dense(x))
         if self.qk_norm:
             q = self.query_norm(q)
         if self.position is not None:
@@ -290,9 +253,9 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         if memory_cache is not None:
             k, v = memory_cache
         else:
-            key_positions = positions if is_self_attention else _default_positions(memory)
+            key_positions = positions if is_self_attention else default_positions(memory)
             k = self._project_keys(axes.fold(key), key_positions)
-            v = _heads_first(self.value_dense(memory))
+            v = heads_first(self.value_dense(memory))
         if cache is not None:
             k, v = cache = tuple(kv_cache.write(*pair, positions) for pair in zip(cache, (k, v), strict=True))
         if cache is not None or memory_cache is not None:
@@ -308,14 +271,16 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             query_mask=_as_bool(axes.fold_padding(query_mask)),
             key_mask=_all_of(_as_bool(axes.fold_padding(value_mask)), _as_bool(axes.fold_padding(key_mask))),
             query_segments=axes.fold_padding(segments),
-            key_segments=axes.fold_padding(segments if value_segments is None else value_segments),
+            key_segments=axes.fold_padding(value_segments),
             explicit=_as_bool(axes.fold_mask(attention_mask, query, key)),
         )
         records = recorder()
-        wants_scores = return_attention_scores or records is not None
+        recording = records is not None and not return_attention_scores
         bias = axes.fold_mask(bias, query, key)
-        heads, scores = self._attend(q, k, v, mask, bias, cache is not None, wants_scores, bool(training))
-        if wants_scores:
+        heads, scores = self._attend(
+            q, k, v, mask, bias, cache is not None, return_attention_scores, recording, bool(training)
+        )
+        if return_attention_scores or recording:
             scores = axes.unfold_scores(scores, query, key)
         if records is not None:
             records[self.path] = scores
@@ -331,7 +296,7 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         )
         return results[0] if len(results) == 1 else results
 
-    def _attend(self, q, k, v, mask, bias, cached, wants_scores, training):
+    def _attend(self, q, k, v, mask, bias, cached, wants_scores, recording, training):
         """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None where nobody looks at them."""
         position, scale = self.position, self.key_dim**-0.5
         positions = mask.query_positions, mask.key_positions
@@ -351,7 +316,9 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             return_scores=wants_scores or uses_scores,
             memory_efficient=bool(self.flash_attention),
         )
-        heads = select_mechanism(self.mechanism, request)(
+        recording = recording and not request.return_scores
+        wants_scores = request.return_scores or recording
+        heads = select_mechanism(self.mechanism, request, recording)(
             q,
             k,
             v,
@@ -363,9 +330,9 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             training=training,
             logit_soft_cap=self.logit_soft_cap,
             sinks=self.sinks if self._sinks else None,
-            return_scores=request.return_scores,
+            return_scores=wants_scores,
         )
-        heads, scores = heads if request.return_scores else (heads, None)
+        heads, scores = heads if wants_scores else (heads, None)
         if uses_scores:
             heads = ops.add(heads, position.content_value(scores, *positions))
         return heads, scores
@@ -401,36 +368,6 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
             results.append(tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache))
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _projection(self, equation, output_shape, bias_axes, **kwargs):
-        return Projection(
-            equation,
-            output_shape=output_shape,
-            bias_axes=bias_axes if self.use_bias else None,
-            # A shared initializer instance would start all projections from the same numbers.
-            kernel_initializer=self.kernel_initializer.clone(),
-            bias_initializer=self.bias_initializer.clone(),
-            kernel_regularizer=self.kernel_regularizer,
-            bias_regularizer=self.bias_regularizer,
-            activity_regularizer=self._activity_regularizer,
-            kernel_constraint=self.kernel_constraint,
-            bias_constraint=self.bias_constraint,
-            dtype=self.dtype_policy,
-            **kwargs,
-        )
-
-    def _to_heads(self, name, input_shape, heads, **kwargs):
-        projection = self._projection("abc,cde->abde", (None, *heads), "de", name=name, **kwargs)
-        projection.build((None, None, input_shape[-1]))
-        return projection
-
-    def _project_keys(self, key, positions):
-        k = _heads_first(self.key_dense(key))
-        if self.qk_norm:
-            k = self.key_norm(k)
-        if self.position is None:
-            return k
-        return self.position.rotate(k, _default_positions(key) if positions is None else positions)
-
     def _zero_dead_queries(self, output, mask):
         """The output's bias must not fill in for a query that attended to nothing."""
         live = mask.live_queries() if self.use_bias else None
@@ -440,30 +377,6 @@ class MultiHeadAttention(Configurable, keras.layers.Layer):
         for _ in output.shape[3:]:
             live = ops.expand_dims(live, -1)
         return ops.where(live, output, ops.zeros_like(output))
-
-    def _check_shapes(self, query, value, key, query_mask, value_mask, key_mask, slots):
-        if len(query.shape) != self._axes.rank:
-            raise ValueError(
-                f"`query` must have rank {self._axes.rank}, as this layer was built. Received: shape {query.shape}"
-            )
-        check_mask("query_mask", query_mask, query.shape[:-1])
-        sources = value.shape[:-1]
-        if slots is not None:
-            sources = (query.shape[0], slots[0].shape[2])
-        elif len(value.shape) != self._axes.rank:
-            raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
-        elif not fits(key.shape[:-1], sources):
-            raise ValueError(f"`key` must have shape {(*sources, 'channels')}. Received: shape {tuple(key.shape)}")
-        check_mask("value_mask", value_mask, sources)
-        check_mask("key_mask", key_mask, sources)
-
-
-def _default_positions(x):
-    return ops.expand_dims(ops.arange(x.shape[1] or ops.shape(x)[1], dtype="int32"), 0)
-
-
-def _heads_first(x):
-    return ops.transpose(x, (0, 2, 1, 3))
 
 
 def _as_bool(mask):

@@ -12,7 +12,7 @@ from keras_attn.ops import distance_buckets
 class RelativePositionBias(PositionEncoding):
     """Adds `table[bucket(key position - query position), n]` to the logits of head `n`, as T5 does.
 
-    Give one instance to all blocks of a stack, which then share its table.
+    Give one instance to all blocks of a stack, which then share its table, also in a model loaded from a `.keras` file.
 
     Args:
         num_heads: number of query heads.
@@ -54,10 +54,8 @@ class RelativePositionBias(PositionEncoding):
                 f"`max_distance`. Received: num_buckets={num_buckets}, max_distance={max_distance}"
             )
         super().__init__(**kwargs)
-        self.num_heads = num_heads
-        self.num_buckets = num_buckets
-        self.max_distance = max_distance
-        self.bidirectional = bidirectional
+        self.num_heads, self.num_buckets = num_heads, num_buckets
+        self.max_distance, self.bidirectional = max_distance, bidirectional
         self.embeddings_initializer = initializers.get(embeddings_initializer)
 
     def build(self, inputs_shape=None):

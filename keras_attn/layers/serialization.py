@@ -6,12 +6,37 @@ import keras
 
 
 def deserialized(value):
-    """An object from its `keras.saving` dict; anything else unchanged."""
+    """An object from its `keras.saving` dict, or a dict of them; anything else unchanged."""
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
 def serialized(value):
-    """What stands for a value in a config: activations by name, Keras objects as dicts, plain values unchanged."""
+    """What stands for a value in a config: activations by name, Keras objects as dicts, plain values unchanged.
+
+    Dicts and lists are taken apart.
+    """
     if isinstance(value, types.FunctionType):
         return keras.activations.serialize(value)
+    if isinstance(value, dict):
+        return {name: serialized(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [serialized(entry) for entry in value]
+    if isinstance(value, keras.layers.Layer) and value.built and value.weights:
+        # Inside `model.save`, Keras marks an object as shared when it meets it again, and leaves out the first mention
+        # where that was copied into another config. So the first mention comes twice.
+        keras.saving.serialize_keras_object(value)
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
+
+
+def blueprint(layer):
+    """What `deserialized` builds layers like this one from, any number of times; None for None.
+
+    Without the marks that Keras puts on shared objects inside `model.save` and `load_model`.
+    """
+    return _unmarked(serialized(layer))
+
+
+def _unmarked(config):
+    if isinstance(config, dict):
+        return {name: _unmarked(value) for name, value in config.items() if name != "shared_object_id"}
+    return [_unmarked(value) for value in config] if isinstance(config, list) else config

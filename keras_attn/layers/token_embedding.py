@@ -19,6 +19,7 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
         output_dim: width `D` of the vectors.
         scale: whether to multiply the vectors by `sqrt(output_dim)`.
         embeddings_initializer: initializer of the table; normal with deviation `output_dim ** -0.5` where None.
+        use_bias: whether the logits have a bias; not with `logit_soft_cap`.
         **kwargs: every other argument of `keras.layers.ReversibleEmbedding`.
 
     Call arguments:
@@ -27,6 +28,9 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
 
     Returns:
         Float `(B, T, D)`; with `reverse=True` `(B, T, V)`.
+
+    Raises:
+        ValueError: a size is not a positive integer, or `use_bias` meets a `logit_soft_cap`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.4;
@@ -42,12 +46,21 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
     ((1, 3, 16), (1, 3, 100))
     """
 
-    def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, **kwargs):
+    def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, use_bias=False, **kwargs):
         check_positive(input_dim=input_dim, output_dim=output_dim)
+        if use_bias and kwargs.get("logit_soft_cap") is not None:
+            raise ValueError(f"`use_bias` goes without `logit_soft_cap`. Received: use_bias={use_bias}")
         if embeddings_initializer is None:
             embeddings_initializer = keras.initializers.RandomNormal(stddev=output_dim**-0.5)
         super().__init__(input_dim, output_dim, embeddings_initializer=embeddings_initializer, **kwargs)
+        self.supports_masking = True
         self.scale = scale
+        self.use_bias = use_bias
+
+    def build(self, input_shape=None):
+        super().build(input_shape)
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.input_dim,), initializer="zeros")
 
     def call(self, inputs, reverse=False):
         if not reverse:
@@ -57,16 +70,25 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         # One 2-D product: a batched one would copy the table for every row of the batch.
         flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
+        if self.use_bias:
+            flat = ops.add(flat, ops.cast(self.bias, flat.dtype))
         if self.logit_soft_cap is not None:
             flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
         return ops.reshape(flat, (-1, *ops.shape(inputs)[1:-1], self.input_dim))
 
     def quantized_call(self, inputs, reverse=False):
         outputs = super().quantized_call(inputs, reverse=reverse)
-        return outputs if reverse else self._scaled(outputs)
+        if not reverse:
+            return self._scaled(outputs)
+        return ops.add(outputs, ops.cast(self.bias, outputs.dtype)) if self.use_bias else outputs
 
     def _scaled(self, vectors):
         return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors
+
+    @property
+    def variable_serialization_spec(self):
+        own = ["bias"] if self.use_bias else []
+        return {mode: [*names, *own] for mode, names in super().variable_serialization_spec.items()}
 
     @property
     def _reverse_dtype(self):

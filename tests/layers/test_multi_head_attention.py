@@ -103,6 +103,7 @@ def drop_in_arguments(shapes):
 
 
 @pytest.mark.parametrize("name", DROP_IN)
+@pytest.mark.peer("MultiHeadAttention", "keras.layers.MultiHeadAttention")
 def test_drop_in_for_keras(name):
     config, static, shapes = DROP_IN[name]
     arguments = drop_in_arguments(shapes)
@@ -119,6 +120,7 @@ def test_drop_in_for_keras(name):
         np.testing.assert_allclose(a, e, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.peer("MultiHeadAttention", "keras.layers.MultiHeadAttention")
 def test_drop_in_with_dead_queries():
     arguments = drop_in_arguments((VALUE, ("attention_mask", (B, T, S))))
     live = np.ones((B, T, 1), "float32")
@@ -135,6 +137,7 @@ def test_drop_in_with_dead_queries():
 
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.peer("MultiHeadAttention", "keras.layers.MultiHeadAttention")
 def test_drop_in_in_half_precision(dtype):
     arguments = drop_in_arguments((VALUE, ("value_mask", (B, S))))
     theirs, ours = (cls(N, H, dtype=dtype) for cls in (keras.layers.MultiHeadAttention, MultiHeadAttention))
@@ -181,6 +184,7 @@ def test_regularizers_and_constraints_as_keras():
 
 
 @pytest.mark.parametrize("config", [{}, {"use_gate": True}, {"sliding_window": 3}])
+@pytest.mark.peer("MultiHeadAttention", "keras.layers.GroupQueryAttention")
 def test_grouped_heads_as_keras(config):
     theirs = keras.layers.GroupQueryAttention(H, 6, 2, **config)
     ours = MultiHeadAttention(6, H, num_kv_heads=2, **config)

@@ -1,0 +1,38 @@
+"""What a call of an attention layer must fit."""
+
+from keras_attn.layers.argument_checks import check_mask, check_pairs, fits
+
+
+def check_attention(axes, tensors, slots, query_masks, value_masks, pairs):
+    """Raises a ValueError that names the first argument which does not fit the others.
+
+    Args:
+        axes: the layer's `AttentionAxes`.
+        tensors: `(query, value, key)`.
+        slots: the `(key, value)` cache in the place of `value` and `key`, or None.
+        query_masks: name -> mask or segments `(B, T)`, or None.
+        value_masks: name -> mask or segments `(B, S)`, or None.
+        pairs: name -> mask or bias that broadcasts to `(B, N, T, S)`, or None.
+    """
+    query, value, key = tensors
+    if len(query.shape) != axes.rank:
+        raise ValueError(f"`query` must have rank {axes.rank}, as this layer was built. Received: shape {query.shape}")
+    sources = value.shape[:-1]
+    if slots is not None:
+        sources = (query.shape[0], slots[0].shape[2])
+    elif len(value.shape) != axes.rank:
+        raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
+    elif not fits(key.shape[:-1], sources):
+        raise ValueError(f"`key` must have shape {(*sources, 'channels')}. Received: shape {tuple(key.shape)}")
+    for shape, masks in ((query.shape[:-1], query_masks), (sources, value_masks)):
+        for name, mask in masks.items():
+            check_mask(name, mask, shape)
+    segments, value_segments = query_masks["segments"], value_masks["value_segments"]
+    if (segments is None) != (value_segments is None):
+        raise ValueError(
+            "`segments` and `value_segments` go together, save in self-attention without a cache. "
+            f"Received: segments={segments}, value_segments={value_segments}"
+        )
+    if axes.plain:
+        for name, mask in pairs.items():
+            check_pairs(name, mask, query.shape[1], sources[-1])

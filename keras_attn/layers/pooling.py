@@ -1,0 +1,34 @@
+"""What all pooling layers have in common."""
+
+import keras
+
+from keras_attn.layers.argument_checks import check_mask, check_sequence
+from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.implicit_mask import implicit_mask
+
+
+class Pooling(Configurable, keras.layers.Layer):
+    """A sequence `(B, T, D)` as one vector `(B, D)`; a kind overrides `pool`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+
+    def pool(self, inputs, mask):
+        """`inputs` float `(B, T, D)`, `mask` bool `(B, T)` or None; returns `(B, D)`, zeros where all is padding."""
+        raise NotImplementedError
+
+    def build(self, inputs_shape):
+        check_sequence("inputs", inputs_shape)
+
+    def call(self, inputs, inputs_mask=None, **kwargs):
+        check_sequence("inputs", inputs.shape)
+        mask = implicit_mask(inputs, inputs_mask)
+        check_mask("inputs_mask", mask, inputs.shape[:-1])
+        return self.pool(inputs, None if mask is None else keras.ops.cast(mask, "bool"), **kwargs)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
+
+    def compute_output_shape(self, inputs_shape):
+        return (inputs_shape[0], inputs_shape[-1])

@@ -1,0 +1,173 @@
+"""Images and audio as sequences of vectors."""
+
+from functools import partial
+
+import keras
+import numpy as np
+import oracle
+import pytest
+import tensorflow as tf
+from harness import LayerCase, pairs, run_check
+from harness_export import check_export
+from samples import D, lengths, normal
+
+from keras_attn.layers import AudioFrontEnd, EncoderBlock, PatchEmbedding
+
+ROWS, COLUMNS, C = 2, 3, 5
+
+
+def whole(rng, B, T, S):
+    return {"images": normal(rng, B, ROWS * T, COLUMNS * S, C)}
+
+
+def ragged(rng, B, T, S):
+    return {"images": normal(rng, B, ROWS * T - 1, COLUMNS * S - 2, C)}
+
+
+def fixed(rng, B, T, S):
+    return {"images": normal(rng, B, 7, 11, C)}
+
+
+def patches_oracle(weights, images, class_token=False):
+    """A patch at a time; the class token's weight comes first."""
+    *token, kernel, bias = weights
+    missing = [-size % patch for size, patch in zip(images.shape[1:3], (ROWS, COLUMNS), strict=True)]
+    images = np.pad(images, ((0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)))
+    vectors = [
+        images[:, r : r + ROWS, c : c + COLUMNS].reshape(len(images), -1) @ kernel + bias
+        for r in range(0, images.shape[1], ROWS)
+        for c in range(0, images.shape[2], COLUMNS)
+    ]
+    if class_token:
+        vectors.insert(0, np.repeat(token[0][0], len(images), axis=0))
+    return np.stack(vectors, axis=1)
+
+
+def patch_case(name, inputs, oracle_kwargs=None, bad=(), **config):
+    return LayerCase(
+        f"patch_embedding_{name}",
+        partial(PatchEmbedding, patch_size=(ROWS, COLUMNS), hidden_dim=D, **config),
+        inputs,
+        partial(patches_oracle, **(oracle_kwargs or {})),
+        bad=bad,
+    )
+
+
+def audio(rng, B, T, S):
+    return {"inputs": normal(rng, B, T, C), "inputs_mask": lengths(B, T)}
+
+
+def audio_oracle(weights, inputs, inputs_mask, strides, activation):
+    """A row at a time, alone."""
+    stride = int(np.prod(strides))
+    outputs = np.zeros((len(inputs), -(-inputs.shape[1] // stride), weights[-1].shape[0]))
+    for row, (x, mask) in enumerate(zip(inputs, inputs_mask, strict=True)):
+        x = x[mask]
+        for i, step in enumerate(strides):
+            x = oracle.strided_convolution(*weights[2 * i : 2 * i + 2], x, step, activation)
+        outputs[row, : len(x)] = x
+    return outputs
+
+
+def audio_case(name, strides, activation="gelu", bad=(), **config):
+    return LayerCase(
+        f"audio_front_end_{name}",
+        partial(AudioFrontEnd, hidden_dim=D, strides=strides, activation=activation, **config),
+        audio,
+        partial(audio_oracle, strides=strides, activation=activation),
+        {"inputs": "inputs_mask"},
+        bad,
+        output_mask=lambda mask: mask[:, :: int(np.prod(strides))],
+    )
+
+
+CASES = [
+    patch_case(
+        "valid",
+        whole,
+        bad=(
+            ({"patch_size": 0}, "`patch_size`"),
+            ({"patch_size": (1, 2, 3)}, "`patch_size` must be an integer or a pair"),
+            ({"hidden_dim": -1}, "`hidden_dim`"),
+            ({"padding": "half"}, "`padding` must be 'valid' or 'same'. Received: padding='half'"),
+            ({"images": np.ones((2, 4, 6), "float32")}, "`images` must have rank 4"),
+            ({"images": np.ones((2, 4, 7, C), "float32")}, r"multiples of patch_size=\(2, 3\).*\(2, 4, 7, 5\)"),
+        ),
+    ),
+    patch_case("class_token", whole, {"class_token": True}, class_token=True),
+    patch_case("same", ragged, padding="same"),
+    patch_case("same_fixed", fixed, padding="same"),
+    audio_case(
+        "whisper",
+        (1, 2),
+        bad=(
+            ({"hidden_dim": 0}, "`hidden_dim`"),
+            ({"kernel_size": 0}, "`kernel_size`"),
+            ({"strides": ()}, "`strides`"),
+            ({"strides": (1, 0)}, "`strides`"),
+            ({"inputs": np.ones((2, C), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
+            ({"inputs_mask": np.ones((2, 4), "bool")}, "`inputs_mask` must have"),
+        ),
+    ),
+    audio_case("stem", (1,), "relu", kernel_size=4),
+    audio_case("samples", (3, 2), "silu", kernel_size=2),
+]
+
+
+@pytest.mark.parametrize(("check", "case"), pairs(CASES))
+def test_layer(check, case, tmp_path):
+    run_check(check, case, tmp_path)
+
+
+@pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
+def test_export(format_name, tmp_path):
+    check_export(CASES, format_name, tmp_path)
+
+
+@pytest.mark.peer("PatchEmbedding", "keras.layers.Conv2D")
+@pytest.mark.parametrize(
+    ("padding", "size"), [("valid", (6, 12)), ("same", (6, 12)), ("same", (7, 11)), ("same", (5, 13))]
+)
+def test_patches_are_a_convolution(padding, size):
+    theirs = keras.layers.Conv2D(D, (ROWS, COLUMNS), (ROWS, COLUMNS), padding=padding, bias_initializer="normal")
+    ours = PatchEmbedding((ROWS, COLUMNS), D, padding=padding)
+    images = normal(np.random.default_rng(0), 2, *size, C)
+    expected = theirs(images)
+    ours(images)
+    ours.set_weights([w.reshape(v.shape) for w, v in zip(theirs.get_weights(), ours.weights, strict=True)])
+    np.testing.assert_allclose(ours(images), np.reshape(expected, (2, -1, D)), atol=1e-5)
+
+
+def test_valid_leaves_out_what_is_over_where_it_learns_the_size_too_late():
+    layer = PatchEmbedding((ROWS, COLUMNS), D)
+    images = normal(np.random.default_rng(0), 2, 7, 11, C)
+    expected = layer(images[:, :6, :9])
+    function = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, C))])
+    np.testing.assert_allclose(function(images), expected, atol=1e-6)
+
+
+@pytest.mark.peer("AudioFrontEnd", "keras.layers.Conv1D")
+def test_audio_is_convolutions():
+    ours = AudioFrontEnd(D, activation="gelu")
+    x = normal(np.random.default_rng(0), 2, 11, C)
+    expected = x
+    ours(x)
+    for convolution, stride in zip(ours.convolutions, (1, 2), strict=True):
+        theirs = keras.layers.Conv1D(D, 3, stride, activation="gelu")
+        padded = np.pad(expected, ((0, 0), (1, 1), (0, 0)))
+        theirs.build(padded.shape)
+        convolution.bias.assign(normal(np.random.default_rng(1), D))
+        theirs.set_weights([np.reshape(convolution.kernel, theirs.kernel.shape), convolution.bias])
+        expected = np.asarray(theirs(padded))
+    np.testing.assert_allclose(ours(x), expected, atol=1e-5)
+
+
+def test_a_shortened_mask_reaches_the_encoder():
+    inputs, mask = audio(np.random.default_rng(0), 2, 11, 0).values()
+    front_end, block = AudioFrontEnd(12), EncoderBlock(2, 8)
+    x = tf.constant(inputs)
+    x._keras_mask = tf.constant(mask)
+    output = block(front_end(x))
+    np.testing.assert_array_equal(output._keras_mask, mask[:, ::2])
+    alone = block(front_end(inputs[:1, :9]))
+    np.testing.assert_allclose(output[:1, :5], alone, atol=1e-5)

@@ -1,0 +1,81 @@
+"""A sequence as one vector."""
+
+from functools import partial
+
+import numpy as np
+import oracle
+import pytest
+from harness import LayerCase, pairs, run_check
+from harness_export import check_export
+from samples import D, H, N, embedded, lengths, normal, padded
+
+from keras_attn.layers import AttentionPooling, FirstTokenPooling, MeanPooling
+
+
+def left_padded(rng, B, T, S):
+    return {"inputs": normal(rng, B, T, D), "inputs_mask": lengths(B, T)[:, ::-1].copy()}
+
+
+def mean_oracle(weights, inputs, inputs_mask):
+    return np.stack([x[mask].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)])
+
+
+def first_oracle(weights, inputs, inputs_mask):
+    return np.stack([x[mask][0] for x, mask in zip(inputs, inputs_mask, strict=True)])
+
+
+def attention_oracle(weights, inputs, inputs_mask=None):
+    query, *weights = weights
+    query = np.repeat(query, len(inputs), axis=0)
+    mask = True if inputs_mask is None else inputs_mask[:, None, None]
+    return oracle.multi_head_attention(weights, query, inputs, mask=mask)[0][:, 0]
+
+
+BAD = (
+    ({"inputs": np.ones((2, D), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
+    ({"inputs_mask": np.ones((2, 4), "bool")}, r"`inputs_mask` must have shape \(2, 5\).*\(2, 4\)"),
+)
+
+
+def masked_case(name, make, truth, inputs=padded, bad=BAD, exempt=None):
+    masks = {"inputs": "inputs_mask"}
+    return LayerCase(name, make, inputs, truth, masks, bad, exempt or {}, output_mask=lambda mask: mask.any(axis=1))
+
+
+CASES = [
+    masked_case("mean_pooling", MeanPooling, mean_oracle),
+    LayerCase("mean_pooling_all", MeanPooling, embedded, lambda weights, inputs: inputs.mean(axis=1)),
+    masked_case("first_token_pooling", FirstTokenPooling, first_oracle),
+    masked_case("first_token_pooling_left", FirstTokenPooling, first_oracle, left_padded),
+    LayerCase("first_token_pooling_all", FirstTokenPooling, embedded, lambda weights, inputs: inputs[:, 0]),
+    masked_case(
+        "attention_pooling",
+        partial(AttentionPooling, num_heads=N, key_dim=H),
+        attention_oracle,
+        bad=(
+            *BAD,
+            ({"num_heads": 0}, "`num_heads`"),
+            ({"key_dim": 0}, "`key_dim`"),
+            ({"key_dim": None}, "`num_heads` must divide the 13 channels.*Received: num_heads=3"),
+            ({"dropout": 1.0}, "`dropout`"),
+        ),
+    ),
+    LayerCase("attention_pooling_all", AttentionPooling, embedded, attention_oracle),
+]
+
+
+@pytest.mark.parametrize(("check", "case"), pairs(CASES))
+def test_layer(check, case, tmp_path):
+    run_check(check, case, tmp_path)
+
+
+@pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
+def test_export(format_name, tmp_path):
+    check_export(CASES, format_name, tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_mean_of_large_numbers_is_summed_in_float32(dtype):
+    layer = MeanPooling(dtype=dtype)
+    x = np.full((1, 4096, 1), 3e4, "float32")
+    np.testing.assert_allclose(np.asarray(layer(x), "float32"), 3e4, rtol=1e-2)

@@ -1,9 +1,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What others wrote and we compare with; torch alone by its exact version, which has a build without CUDA.
 TORCH := torch==2.13.0
+PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33'
+JAX := 'jax>=0.10,<0.11'
 
-.PHONY: demo test peers check benchmark clean
+.PHONY: demo test peers jax layers check benchmark clean
 
 # Trains the date model, exports it to three formats and proves them equal.
 demo: $(VENV)/.demo
@@ -13,9 +16,17 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Comparisons with libraries that are too heavy for the plain test run.
-peers: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pytest tests/peers
+peers: $(VENV)/.peers
+	$(BIN)/python -m pytest -n 2 tests/peers
+
+# The layers' outputs and gradients on another backend of Keras.
+jax: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet $(JAX)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
+
+# Writes docs/layers.md from a run of all layers' tests.
+layers: $(VENV)/.peers
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/peers --layer-docs docs/layers.md
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -23,6 +34,7 @@ check: $(VENV)/.test
 
 benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attention $(ARGS)
+	$(BIN)/python -m benchmarks.blocks $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
@@ -31,6 +43,11 @@ $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test]'
 	touch $@ $(VENV)/.demo
+
+$(VENV)/.peers: $(VENV)/.test
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet $(PEERS)
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed") if sys.version_info < (3, 11) else None'

@@ -1,9 +1,13 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# JAX knows float64, in which gradients are checked, only where it is told to.
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 
 import keras
 import pytest
+
+pytest_plugins = ["layer_docs"]
 
 
 @pytest.fixture(autouse=True)

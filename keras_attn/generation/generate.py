@@ -21,8 +21,9 @@ def generate(model, inputs, max_length=None, config=None):
     """Generates greedily with a key/value cache, in one graph that serves every batch size and length.
 
     Args:
-        model: a model with `prefill` and `decode`, as `keras_attn.models.Transformer`.
-        inputs: a list of strings, where the model carries a tokenizer; or int `(B, S)` ids, padded.
+        model: a model with `prefill`, `begin` and `decode`, as `keras_attn.models.Transformer` or `LanguageModel`.
+        inputs: a list of strings, where the model carries a tokenizer; or int `(B, S)` ids, padded behind: sources, or
+            prompts to continue.
         max_length: number of tokens to generate at most; that of `config` where None.
         config: `GenerationConfig`; the model's own, or the default one, where None.
 
@@ -30,8 +31,8 @@ def generate(model, inputs, max_length=None, config=None):
         A list of strings for strings; for ids, int32 `(B, max_length)` with the end token included and padding behind.
 
     Raises:
-        ValueError: `inputs` is empty, is of another kind, or is text for a model without a tokenizer; or `config` is
-            no `GenerationConfig`.
+        ValueError: `inputs` is empty, is of another kind, does not fit the model, or is text for a model without a
+            tokenizer; `config` is no `GenerationConfig`; or the model cannot generate.
 
     Example:
 
@@ -41,6 +42,8 @@ def generate(model, inputs, max_length=None, config=None):
     >>> model.generate(np.array([[5, 6, 7]]), max_length=4).shape
     (1, 4)
     """
+    if not hasattr(model, "prefill"):
+        raise ValueError(f"`model` must have `prefill` and `decode`. Received: {type(model).__name__}")
     config = config or getattr(model, "generation_config", None) or GenerationConfig()
     if not isinstance(config, GenerationConfig):
         raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
@@ -57,6 +60,7 @@ def generate(model, inputs, max_length=None, config=None):
             "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
             f"Received: shape {ids.shape}, dtype {ids.dtype}"
         )
+    model.check_prompt(ids, config.max_length)
     tokens = ops.convert_to_numpy(_graph(model, config)(ops.convert_to_tensor(ids, "int32"))["tokens"])
     return tokenizer.decode(tokens) if is_text else tokens
 

@@ -6,12 +6,13 @@ from keras import ops
 def greedy(model, source_ids, config, source_mask=None):
     """Decodes greedily, as one loop in the graph over a static key/value cache.
 
-    Written in `keras.ops`: the same function runs eagerly, in a `tf.function` and in every exported artefact. All
-    rows are at the same position in each step, so every cache policy of `keras_attn.ops.cache` will do.
+    Written in `keras.ops`: the same function runs eagerly, in a `tf.function` and in every exported artefact. Where a
+    model starts is its own affair: an encoder-decoder from `start_id`, all rows at one position; a language model from
+    the last token of each prompt, at a position a row.
 
     Args:
-        model: a model with `prefill` and `decode`.
-        source_ids: int32 `(B, S)`.
+        model: a model with `prefill`, `begin` and `decode`.
+        source_ids: int32 `(B, S)`; the prompt of a language model.
         config: `GenerationConfig`.
         source_mask: optional bool `(B, S)`; what the model makes of `source_ids` where None.
 
@@ -30,13 +31,14 @@ def greedy(model, source_ids, config, source_mask=None):
     """
     length, batch = config.max_length, ops.shape(source_ids)[0]
     cache, memory = model.prefill(source_ids, source_mask, length=length)
+    first, start = model.begin(source_ids, source_mask, config.start_id)
     slots = ops.expand_dims(ops.arange(length, dtype="int32"), 0)
 
     def unfinished(step, token, done, tokens, scores, cache):
         return ops.logical_and(step < length, ops.logical_not(ops.all(done)))
 
     def advance(step, token, done, tokens, scores, cache):
-        logits, cache = model.decode(token, ops.reshape(step, (1, 1)), cache, memory)
+        logits, cache = model.decode(token, ops.add(start, step), cache, memory)
         log_probabilities = ops.log_softmax(ops.cast(ops.squeeze(logits, 1), "float32"), axis=-1)
         score = ops.max(log_probabilities, axis=-1, keepdims=True)
         # Of integers: Keras' argmax of floats tells zeros apart by their sign bit, which TFLite has no operator for.
@@ -55,7 +57,7 @@ def greedy(model, source_ids, config, source_mask=None):
 
     state = (
         ops.zeros((), dtype="int32"),
-        ops.full((batch, 1), config.start_id, dtype="int32"),
+        first,
         ops.zeros((batch,), dtype="bool"),
         ops.full((batch, length), config.pad_id, dtype="int32"),
         ops.zeros((batch, length), dtype="float32"),

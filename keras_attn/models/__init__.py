@@ -1,6 +1,9 @@
 """Functional models composed of the layers, each with `encode`, `prefill` and `decode` beside `call`."""
 
 from keras_attn.models.attention_maps import attention_maps
+from keras_attn.models.encoder_model import EncoderModel
+from keras_attn.models.language_model import LanguageModel
+from keras_attn.models.seq2seq_rnn import Seq2SeqRNN
 from keras_attn.models.transformer import Transformer
 
-__all__ = ["Transformer", "attention_maps"]
+__all__ = ["EncoderModel", "LanguageModel", "Seq2SeqRNN", "Transformer", "attention_maps"]

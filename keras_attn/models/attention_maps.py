@@ -6,16 +6,22 @@ from keras_attn.layers import recording
 
 
 def attention_maps(model, inputs):
-    """Scores of every `MultiHeadAttention` in `model` for `inputs`.
+    """Scores of every attention layer in `model` for `inputs`, those of nested models included.
 
-    The model's outputs, config and weights stay as they are. Run it eagerly, outside of any `tf.function`.
+    The model's outputs, config and weights stay as they are. Mechanisms that never hold their scores answer as they
+    always do, and dense attention computes the scores beside them, which takes its memory. Run it eagerly, outside of
+    any `tf.function`.
 
     Args:
-        model: a Keras model that holds attention layers of this package.
+        model: a Keras model or layer that holds attention layers of this package.
         inputs: what the model is called with.
 
     Returns:
-        Dict of `{layer.path: float array (B, N, T, S)}`, in the order of the calls.
+        Dict of `{layer.path: float array (B, N, T, S)}`, in the order of the calls. The second and later calls of a
+        layer, as in models whose blocks share their weights, stand under `path#2`, `path#3`, ...
+
+    Raises:
+        ValueError: a layer's mechanism, such as linear attention, has no scores.
 
     Example:
 

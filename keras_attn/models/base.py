@@ -1,7 +1,12 @@
 """What all models of this package have in common."""
 
 import keras
+from keras import ops
 from keras.dtype_policies import DTypePolicyMap
+
+from keras_attn.layers import PaddingMask, PositionEncoding
+from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.serialization import blueprint, deserialized, serialized
 
 
 class AttentionModel(keras.Model):
@@ -9,7 +14,45 @@ class AttentionModel(keras.Model):
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
     turn text into text.
+
+    A subclass calls `_prepare` first, makes its layers, and then calls this constructor.
+
+    Args:
+        inputs: dict of `keras.Input` by name.
+        outputs: the outputs of the functional model.
+        policy: the dtype policy of the layers, from `_prepare`.
+        config: the arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
+        **kwargs: `name` and `trainable`.
     """
+
+    def __init__(self, inputs, outputs, *, policy, config, **kwargs):
+        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        self._distribute_policy(policy)
+        self._config = config
+
+    def _prepare(self, sizes, pad_id, dropout, dtype, *, tokenizer, **carried):
+        """Makes what every model has, keeps what it carries, and returns the dtype policy of its layers.
+
+        `sizes` is a dict of positive integers, `vocabulary_size` among them.
+        """
+        check_positive(**sizes)
+        tokenizer = deserialized(tokenizer)
+        if tokenizer is not None and tokenizer.vocabulary_size != sizes["vocabulary_size"]:
+            raise ValueError(
+                f"`vocabulary_size` must be that of the tokenizer, {tokenizer.vocabulary_size}. "
+                f"Received: vocabulary_size={sizes['vocabulary_size']}"
+            )
+        policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
+        self.tokenizer = tokenizer
+        for name, value in carried.items():
+            setattr(self, name, deserialized(value))
+        self._carried = ("tokenizer", *carried)
+        self.pad_id = pad_id
+        self.padding_mask = PaddingMask(pad_id, dtype=policy, name="token_mask")
+        # A language model calls it in generation only, and is built before.
+        self.padding_mask.build((None, None))
+        self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
+        return policy
 
     def __call__(self, inputs, *args, **kwargs):
         if isinstance(inputs, dict):
@@ -33,6 +76,30 @@ class AttentionModel(keras.Model):
         engine = keras.saving.get_registered_object("keras_attn>generate")
         return engine(self, inputs, max_length=max_length, config=config)
 
+    def check_prompt(self, ids, max_length):
+        """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
+
+    def begin(self, ids, mask, start_id):
+        """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
+
+        Args:
+            ids: int32 `(B, S)`, what `prefill` was given.
+            mask: optional bool `(B, S)`, what `prefill` was given.
+            start_id: the token that starts a target.
+        """
+        return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "trainable": self.trainable,
+            **serialized(self._config),
+            "pad_id": self.pad_id,
+            "dropout": self.dropout.rate,
+            "dtype": keras.dtype_policies.serialize(self._collect_policy()),
+            **{name: serialized(getattr(self, name)) for name in self._carried},
+        }
+
     def _distribute_policy(self, policy):
         """Gives the model, and each layer of a policy map, a policy of its own.
 
@@ -53,3 +120,51 @@ class AttentionModel(keras.Model):
             return self._policy
         given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
         return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
+
+
+def symbolic_inputs(*ids, masks, optional_ids=()):
+    """A model's inputs by name: int32 `(B, T)` for each of `ids`, and others that may be absent.
+
+    Args:
+        *ids, optional_ids: names.
+        masks: name -> rank, less the batch, of optional boolean inputs.
+    """
+    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ids}
+    for name, rank in masks.items():
+        inputs[name] = keras.Input((None,) * rank, dtype="bool", name=name, optional=True)
+    for name in optional_ids:
+        inputs[name] = keras.Input((None,), dtype="int32", name=name, optional=True)
+    return inputs
+
+
+def checked_position(name, position):
+    """A `PositionEncoding` from itself or its config, or None; a ValueError names the argument for anything else."""
+    position = deserialized(position)
+    if position is not None and not isinstance(position, PositionEncoding):
+        raise ValueError(f"`{name}` must be a PositionEncoding layer. Received: {name}={position!r}")
+    return position
+
+
+def split_options(kwargs):
+    """A model's further keyword arguments: `(those of keras.Model, those of its stacks)`.
+
+    Feed-forward templates of the latter become blueprints, since a model would track layers that it keeps.
+    """
+    own = {name: value for name, value in kwargs.items() if name in ("name", "trainable")}
+    options = _with_blueprints({name: value for name, value in kwargs.items() if name not in own})
+    if options.get("layer_options") is not None:
+        options["layer_options"] = [_with_blueprints(entry) for entry in options["layer_options"]]
+    return own, options
+
+
+def stack_arguments(options, intermediate_dim, **settings):
+    """Arguments of an `Encoder` or `Decoder`; a template stands in for `intermediate_dim`."""
+    width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
+    return {**options, **settings, **width}
+
+
+def _with_blueprints(options):
+    options = {name: deserialized(value) for name, value in options.items()}
+    if "feed_forward" in options:
+        options["feed_forward"] = blueprint(options["feed_forward"])
+    return options

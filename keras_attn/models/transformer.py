@@ -1,20 +1,10 @@
 """The encoder-decoder Transformer."""
 
 import keras
-from keras import ops
 
-from keras_attn.layers import (
-    DecoderBlock,
-    EncoderBlock,
-    PaddingMask,
-    PositionEncoding,
-    SinusoidalPositionEncoding,
-    TokenEmbedding,
-)
-from keras_attn.layers.argument_checks import check_positive
-from keras_attn.layers.serialization import deserialized, serialized
-from keras_attn.models.base import AttentionModel
-from keras_attn.ops import cache as kv_cache
+from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
+from keras_attn.layers.placement import deepnorm
+from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -25,24 +15,21 @@ class Transformer(AttentionModel):
         vocabulary_size: number of tokens `V`.
         num_layers: blocks in the encoder, and in the decoder.
         hidden_dim: model width `D`.
-        num_heads: attention heads, a divisor of `hidden_dim`.
-        intermediate_dim: inner width of the feed-forward networks.
+        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
         source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
         tie_output: whether the output projection is the target table.
         dropout: rate of the dropout on embeddings and on each sub-layer's output.
-        attention_dropout, activation_dropout: see `EncoderBlock`.
-        activation: activation of the feed-forward networks.
-        norm: "post" as in the paper, or "pre" (which ends each stack with one more norm), "sandwich" or None.
-        norm_epsilon: added to the variance in layer normalisation.
-        use_attention_bias: whether the projections of attention have biases.
+        norm: "post" as in the paper, or another of `Residual`.
         scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
         position: a `PositionEncoding`; sinusoidal where None.
-        mechanism: attention kernel, see `MultiHeadAttention`.
+        decoder_position: a `PositionEncoding` for the decoder alone; `position` serves both where None.
         pad_id: the id of padding.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: dtype or dtype policy of all layers.
-        **kwargs: `name` and `trainable`.
+        **kwargs: `name`, `trainable`, and every other argument of `Encoder`, which the decoder is given too:
+            `activation`, `mechanism`, `norm_layer`, `feed_forward`, `key_dim`, ...
 
     Call arguments:
         inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
@@ -79,45 +66,27 @@ class Transformer(AttentionModel):
         source_vocabulary_size=None,
         tie_output=True,
         dropout=0.1,
-        attention_dropout=0.0,
-        activation_dropout=0.0,
-        activation="relu",
         norm="post",
-        norm_epsilon=1e-6,
-        use_attention_bias=True,
         scale_embeddings=True,
         position=None,
-        mechanism="auto",
+        decoder_position=None,
         pad_id=0,
         tokenizer=None,
         generation_config=None,
         dtype=None,
         **kwargs,
     ):
-        check_positive(
-            vocabulary_size=vocabulary_size,
-            num_layers=num_layers,
-            hidden_dim=hidden_dim,
-            num_heads=num_heads,
-            intermediate_dim=intermediate_dim,
-        )
-        position = deserialized(position)
-        if position is not None and not isinstance(position, PositionEncoding):
-            raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
-        tokenizer = deserialized(tokenizer)
-        if tokenizer is not None and tokenizer.vocabulary_size != vocabulary_size:
-            raise ValueError(
-                f"`vocabulary_size` must be that of the tokenizer, {tokenizer.vocabulary_size}. "
-                f"Received: vocabulary_size={vocabulary_size}"
-            )
-        policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
+        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
+        sizes["num_heads"] = num_heads
+        own, options = split_options(kwargs)
+        position = checked_position("position", position)
+        decoder_position = checked_position("decoder_position", decoder_position)
+        policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
         self.num_layers = num_layers
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
-        self.pad_id = pad_id
-        self.tokenizer = tokenizer
-        self.generation_config = deserialized(generation_config)
         self.position = position or SinusoidalPositionEncoding(dtype=policy, name="position")
+        self.decoder_position = decoder_position or self.position
         self.target_embedding = TokenEmbedding(
             vocabulary_size,
             hidden_dim,
@@ -135,74 +104,40 @@ class Transformer(AttentionModel):
                 dtype=policy,
                 name="source_embedding",
             )
-        self.padding_mask = PaddingMask(pad_id, dtype=policy, name="padding_mask")
-        self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
-        settings = {
-            "num_heads": num_heads,
-            "intermediate_dim": intermediate_dim,
-            "activation": activation,
-            "norm": norm,
-            "norm_epsilon": norm_epsilon,
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "activation_dropout": activation_dropout,
-            "use_attention_bias": use_attention_bias,
-            "position": self.position,
-            "mechanism": mechanism,
-            "dtype": policy,
-        }
-        self.encoder_blocks = [EncoderBlock(**settings, name=f"encoder_{i}") for i in range(num_layers)]
-        self.decoder_blocks = [DecoderBlock(**settings, name=f"decoder_{i}") for i in range(num_layers)]
-        # Post-norm blocks end with a norm of their own.
-        self.encoder_norm = self.decoder_norm = None
-        if norm in ("pre", "sandwich"):
-            self.encoder_norm, self.decoder_norm = (
-                keras.layers.LayerNormalization(epsilon=norm_epsilon, dtype=policy, name=f"{side}_norm")
-                for side in ("encoder", "decoder")
-            )
+        stack = stack_arguments(
+            options, intermediate_dim, num_layers=num_layers, num_heads=num_heads, norm=norm, dropout=dropout
+        )
+        # What DeepNorm wants of an encoder depends on the decoder behind it.
+        constants = deepnorm(num_layers, num_layers)[0] if norm == "deepnorm" else {}
+        self.encoder = Encoder(**constants | stack, position=self.position, dtype=policy, name="encoder")
+        self.decoder = Decoder(**stack, position=self.decoder_position, dtype=policy, name="decoder")
 
-        inputs = {
-            "source_ids": keras.Input((None,), dtype="int32", name="source_ids"),
-            "target_ids": keras.Input((None,), dtype="int32", name="target_ids"),
-        }
         masks = {"source_mask": 1, "target_mask": 1}
         masks |= {f"{side}_attention_mask": 2 for side in ("source", "target", "memory")}
-        for mask, rank in masks.items():
-            inputs[mask] = keras.Input((None,) * rank, dtype="bool", name=mask, optional=True)
+        inputs = symbolic_inputs("source_ids", "target_ids", masks=masks)
         source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
         memory = self.encode(inputs["source_ids"], source_mask, inputs["source_attention_mask"])
-        x = self._embed(self.target_embedding, inputs["target_ids"], None)
-        for block in self.decoder_blocks:
-            x = block(
-                x,
-                memory,
-                inputs_mask=inputs["target_mask"],
-                memory_mask=source_mask,
-                attention_mask=inputs["target_attention_mask"],
-                memory_attention_mask=inputs["memory_attention_mask"],
-            )
-        super().__init__(inputs=inputs, outputs=self._logits(x), **kwargs)
-        self._distribute_policy(policy)
-        self._config = {
-            "vocabulary_size": vocabulary_size,
-            "num_layers": num_layers,
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
+        x = self._embed_target(inputs["target_ids"], None)
+        x = self.decoder(
+            x,
+            memory,
+            inputs_mask=inputs["target_mask"],
+            memory_mask=source_mask,
+            attention_mask=inputs["target_attention_mask"],
+            memory_attention_mask=inputs["memory_attention_mask"],
+        )
+        config = {
+            **options,
+            **sizes,
             "intermediate_dim": intermediate_dim,
             "source_vocabulary_size": source_vocabulary_size,
             "tie_output": tie_output,
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "activation_dropout": activation_dropout,
-            "activation": keras.activations.serialize(keras.activations.get(activation)),
             "norm": norm,
-            "norm_epsilon": norm_epsilon,
-            "use_attention_bias": use_attention_bias,
             "scale_embeddings": scale_embeddings,
-            "position": None if position is None else serialized(self.position),
-            "mechanism": mechanism,
-            "pad_id": pad_id,
+            "position": position,
+            "decoder_position": decoder_position,
         }
+        super().__init__(inputs, self.target_embedding(x, reverse=True), policy=policy, config=config, **own)
 
     @classmethod
     def base(cls, vocabulary_size, **kwargs):
@@ -218,10 +153,8 @@ class Transformer(AttentionModel):
     def encode(self, source_ids, source_mask=None, source_attention_mask=None):
         """Runs the encoder: int32 `(B, S)`, optional bool masks `(B, S)` and `(B, S, S)`, to float `(B, S, D)`."""
         source_mask = self.padding_mask(source_ids, source_mask)
-        x = self._embed(self.source_embedding, source_ids, None)
-        for block in self.encoder_blocks:
-            x = block(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
-        return x if self.encoder_norm is None else self.encoder_norm(x)
+        x = self.dropout(self.position(self.source_embedding(source_ids)))
+        return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
     def prefill(self, source_ids, source_mask=None, *, length):
         """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
@@ -237,7 +170,7 @@ class Transformer(AttentionModel):
         Raises:
             ValueError: `length` is more than the positions that the model can tell apart.
         """
-        limit = self.position.max_length
+        limit = self.decoder_position.max_length
         if limit is not None and length > limit:
             raise ValueError(
                 f"`length`, which is `max_length` of generation, must be at most the {limit} positions of the model. "
@@ -245,12 +178,8 @@ class Transformer(AttentionModel):
             )
         source_mask = self.padding_mask(source_ids, source_mask)
         encoded = self.encode(source_ids, source_mask)
-        batch, width = ops.shape(source_ids)[0], self.hidden_dim // self.num_heads
-        cache = tuple(
-            kv_cache.empty(batch, length, self.num_heads, width, self.target_embedding.compute_dtype)
-            for _ in self.decoder_blocks
-        )
-        return cache, (tuple(block.project_memory(encoded) for block in self.decoder_blocks), source_mask)
+        caches = self.decoder.empty_caches(keras.ops.shape(source_ids)[0], length)
+        return caches, (self.decoder.project_memory(encoded), source_mask)
 
     def decode(self, target_ids, positions, cache, memory):
         """Logits of the next tokens.
@@ -264,28 +193,14 @@ class Transformer(AttentionModel):
             `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
         """
         projected, source_mask = memory
-        x = self._embed(self.target_embedding, target_ids, positions)
-        caches = []
-        for block, block_cache, block_memory in zip(self.decoder_blocks, cache, projected, strict=True):
-            x, block_cache = block(
-                x, memory_mask=source_mask, positions=positions, cache=block_cache, memory_cache=block_memory
-            )
-            caches.append(block_cache)
-        return self._logits(x), tuple(caches)
+        x, cache = self.decoder(
+            self._embed_target(target_ids, positions),
+            memory_mask=source_mask,
+            positions=positions,
+            caches=cache,
+            memory_caches=projected,
+        )
+        return self.target_embedding(x, reverse=True), cache
 
-    def _embed(self, embedding, ids, positions):
-        return self.dropout(self.position(embedding(ids), positions))
-
-    def _logits(self, x):
-        x = x if self.decoder_norm is None else self.decoder_norm(x)
-        return self.target_embedding(x, reverse=True)
-
-    def get_config(self):
-        return {
-            "name": self.name,
-            "trainable": self.trainable,
-            **self._config,
-            "dtype": keras.dtype_policies.serialize(self._collect_policy()),
-            "tokenizer": serialized(self.tokenizer),
-            "generation_config": serialized(self.generation_config),
-        }
+    def _embed_target(self, ids, positions):
+        return self.dropout(self.decoder_position(self.target_embedding(ids), positions))

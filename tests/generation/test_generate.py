@@ -122,6 +122,9 @@ class Scripted:
         self.lines = np.array(lines)
         self.heard = []
 
+    def begin(self, source_ids, source_mask, start_id):
+        return np.full((len(source_ids), 1), start_id, "int32"), np.zeros((1, 1), "int32")
+
     def prefill(self, source_ids, source_mask, *, length):
         return (), ()
 
@@ -249,7 +252,7 @@ def test_new_weights_are_seen():
 def test_a_model_changed_by_lora_or_quantisation_is_seen():
     model = make(num_layers=1)
     tokens = [model.generate(SOURCE, config=CONFIG)]
-    projection = model.decoder_blocks[0].feed_forward.layer.intermediate_dense
+    projection = model.decoder.blocks[0].feed_forward.layer.intermediate_dense
     projection.enable_lora(2)
     projection.lora_kernel_b.assign(np.random.default_rng(3).standard_normal((2, 19)))
     tokens.append(model.generate(SOURCE, config=CONFIG))

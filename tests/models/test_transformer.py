@@ -65,8 +65,8 @@ def test_parameters_of_the_paper(variant, width, inner, millions):
 
 def test_named_models_take_other_arguments():
     model = Transformer.base(VOCABULARY, num_layers=1, use_attention_bias=True, dropout=0.3)
-    assert (len(model.encoder_blocks), model.hidden_dim, model.dropout.rate) == (1, 512, 0.3)
-    assert model.encoder_blocks[0].use_attention_bias
+    assert (len(model.encoder.blocks), model.hidden_dim, model.dropout.rate) == (1, 512, 0.3)
+    assert model.encoder.blocks[0].use_attention_bias
 
 
 @pytest.mark.parametrize("norm", ["pre", "post", "sandwich", None])
@@ -234,7 +234,7 @@ def test_a_quantised_model_round_trips(tmp_path):
         model.save(tmp_path / "model.keras")
         model = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(logits(model), expected)
-    assert model.decoder_blocks[0].cross_attention.layer.query_dense.kernel.dtype == "int8"
+    assert model.decoder.blocks[0].cross_attention.layer.query_dense.kernel.dtype == "int8"
 
 
 def test_one_table_serves_source_target_and_output(tmp_path):

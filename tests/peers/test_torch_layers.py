@@ -36,6 +36,7 @@ def randomise(module):
 
 
 @pytest.mark.parametrize("masks", [{"value_mask"}, {"attention_mask"}, {"value_mask", "attention_mask"}, set()])
+@pytest.mark.peer("MultiHeadAttention", "torch.nn.MultiheadAttention")
 def test_attention_to_a_memory(masks):
     theirs = randomise(torch.nn.MultiheadAttention(D, N, kdim=DV, vdim=DV, batch_first=True))
     ours = MultiHeadAttention(N, H)
@@ -54,6 +55,7 @@ def test_attention_to_a_memory(masks):
     close(scores, expected[1])
 
 
+@pytest.mark.peer("MultiHeadAttention", "torch.nn.MultiheadAttention")
 def test_causal_self_attention_and_its_gradients():
     theirs = randomise(torch.nn.MultiheadAttention(D, N, batch_first=True))
     ours = MultiHeadAttention(N, H, causal=True)
@@ -74,6 +76,7 @@ def test_causal_self_attention_and_its_gradients():
 
 @pytest.mark.parametrize("num_kv_heads", [6, 2, 1])
 @pytest.mark.parametrize("kind", ["plain", "mask", "bias", "causal", "scale"])
+@pytest.mark.peer("MultiHeadAttention", "torch.nn.functional.scaled_dot_product_attention")
 def test_scaled_dot_product_attention(kind, num_kv_heads):
     q, k, v = (normal(B, n, length, H, seed=n + length) for n, length in ((6, T), (num_kv_heads, S), (num_kv_heads, S)))
     if kind == "causal":
@@ -96,6 +99,7 @@ def test_scaled_dot_product_attention(kind, num_kv_heads):
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 @pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.peer("EncoderBlock", "torch.nn.TransformerEncoderLayer")
 def test_encoder(norm, activation):
     config = {"dim_feedforward": F, "activation": activation, "layer_norm_eps": 1e-6, "batch_first": True}
     theirs = randomise(torch.nn.TransformerEncoderLayer(D, N, norm_first=norm == "pre", **config))
@@ -110,6 +114,7 @@ def test_encoder(norm, activation):
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.peer("DecoderBlock", "torch.nn.TransformerDecoderLayer")
 def test_decoder(norm):
     theirs = randomise(
         torch.nn.TransformerDecoderLayer(

@@ -51,11 +51,11 @@ def pair(norm, activation="relu"):
     model = Transformer(V, 2, D, N, F, norm=norm, norm_epsilon=1e-5, activation=activation)
     model.target_embedding.embeddings.assign(module.embedding.weight.detach().numpy())
     stacks = module.transformer.encoder, module.transformer.decoder
-    for layer, block in zip(stacks[0].layers, model.encoder_blocks, strict=True):
+    for layer, block in zip(stacks[0].layers, model.encoder.blocks, strict=True):
         copy_encoder_layer(layer, block)
-    for layer, block in zip(stacks[1].layers, model.decoder_blocks, strict=True):
+    for layer, block in zip(stacks[1].layers, model.decoder.blocks, strict=True):
         copy_decoder_layer(layer, block)
-    for stack, norm_layer in zip(stacks, (model.encoder_norm, model.decoder_norm), strict=True):
+    for stack, norm_layer in zip(stacks, (model.encoder.final_norm, model.decoder.final_norm), strict=True):
         if norm_layer is not None:
             copy_layer_norm(stack.norm, norm_layer)
     return module, model
@@ -106,6 +106,7 @@ def our_logits(model, source=SOURCE, **masks):
 
 
 @pytest.mark.parametrize(("theirs", "ours"), CASES, ids=["+".join(theirs) or "none" for theirs, _ in CASES])
+@pytest.mark.peer("Transformer", "torch.nn.Transformer")
 def test_masks(models, theirs, ours):
     module, model = models
     logits, expected = our_logits(model, **ours), torch_logits(module, **theirs)
@@ -115,6 +116,7 @@ def test_masks(models, theirs, ours):
         assert np.abs(logits - our_logits(model))[TARGET_REAL].max() > 1e-2
 
 
+@pytest.mark.peer("Transformer", "torch.nn.Transformer")
 def test_padding_by_pad_id(models):
     module, model = models
     expected = torch_logits(module, src_key_padding_mask=SOURCE_REAL, memory_key_padding_mask=SOURCE_REAL)
@@ -123,6 +125,7 @@ def test_padding_by_pad_id(models):
 
 
 @pytest.mark.parametrize("norm", ["pre", "post"])
+@pytest.mark.peer("Transformer", "torch.nn.Transformer")
 def test_gelu(norm):
     # By this name both libraries mean the exact form.
     module, model = pair(norm, "gelu")

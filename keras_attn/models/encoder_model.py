@@ -1,0 +1,252 @@
+"""The encoder-only Transformer."""
+
+import keras
+
+from keras_attn.layers import (
+    Encoder,
+    FirstTokenPooling,
+    LearnedPositionEmbedding,
+    Projection,
+    TokenEmbedding,
+    TokenTypeEmbedding,
+)
+from keras_attn.layers.argument_checks import check_count, check_positive
+from keras_attn.layers.normalization import normalization
+from keras_attn.layers.pooling import Pooling
+from keras_attn.layers.serialization import deserialized
+from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class EncoderModel(AttentionModel):
+    """A bidirectional encoder stack over token embeddings, and a head: ids in, vectors or logits out.
+
+    | `head` | output |
+    | --- | --- |
+    | `None` | the encoder's vectors, `(B, T, D)` |
+    | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)` |
+    | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
+    | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
+
+    Args:
+        vocabulary_size: number of tokens `V`.
+        num_layers: number of blocks.
+        hidden_dim: model width `D`.
+        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        head: see the table.
+        num_classes: classes of the two classifiers.
+        pooling: pooling layer of the sequence classifier; `FirstTokenPooling()` where None.
+        num_token_types: number of token types with an embedding of their own; 0 for none.
+        embedding_dim: width of the embeddings, which a projection brings to `hidden_dim`; `hidden_dim` where None.
+        embedding_norm: whether the embeddings are normalised.
+        dropout: rate of the dropout on embeddings, on each sub-layer's output, and before a classifier.
+        activation: activation of the feed-forward networks and of the masked-LM head.
+        norm: "post" as in BERT, or another of `Residual`.
+        norm_layer, norm_epsilon: see `Residual`.
+        scale_embeddings: whether embeddings are multiplied by the square root of their width.
+        position: a `PositionEncoding`; `LearnedPositionEmbedding(512)` where None.
+        pad_id: the id of padding.
+        tokenizer: optional tokenizer, saved with the model.
+        dtype: dtype or dtype policy of all layers.
+        **kwargs: `name`, `trainable`, and every other argument of `Encoder`: `share_weights`, `attention_dropout`,
+            `feed_forward`, `layer_options`, ...
+
+    Call arguments:
+        inputs: dict of `token_ids` int32 `(B, T)`, and optionally of `padding_mask` bool `(B, T)`, False at padding
+            (`token_ids != pad_id` where absent); `attention_mask` bool `(B, T, T)`, True = may attend; `positions`
+            int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
+            row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent.
+
+    Returns:
+        Float, see the table.
+
+    Raises:
+        ValueError: an argument or an input does not fit; the message names it.
+
+    Reference:
+        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805); `embedding_dim` and `share_weights`
+        [Lan et al., 2020](https://arxiv.org/abs/1909.11942)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.models import EncoderModel
+    >>> model = EncoderModel(100, 1, 16, 2, 32, head="sequence_classification", num_classes=3)
+    >>> tuple(model({"token_ids": np.array([[5, 6, 7], [8, 9, 0]])}).shape)
+    (2, 3)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers,
+        hidden_dim,
+        num_heads,
+        intermediate_dim=None,
+        *,
+        head=None,
+        num_classes=None,
+        pooling=None,
+        num_token_types=0,
+        embedding_dim=None,
+        embedding_norm=True,
+        dropout=0.1,
+        activation="gelu",
+        norm="post",
+        norm_layer="layer",
+        norm_epsilon=1e-12,
+        scale_embeddings=False,
+        position=None,
+        pad_id=0,
+        tokenizer=None,
+        dtype=None,
+        **kwargs,
+    ):
+        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
+        sizes["num_heads"] = num_heads
+        check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
+        check_count(num_token_types=num_token_types)
+        pooling = deserialized(pooling)
+        _check_head(head, num_classes, pooling)
+        own, options = split_options(kwargs)
+        position = checked_position("position", position)
+        policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer)
+
+        def new_norm(name):
+            return normalization(norm_layer, norm_epsilon, policy, name)
+
+        def dense(name, equation, width, activation=None):
+            return Projection(equation, width, bias_axes=equation[-1], activation=activation, dtype=policy, name=name)
+
+        self.embedding = TokenEmbedding(
+            vocabulary_size,
+            hidden_dim if embedding_dim is None else embedding_dim,
+            scale=scale_embeddings,
+            use_bias=head == "masked_lm",
+            dtype=policy,
+            name="embedding",
+        )
+        self.position = position or LearnedPositionEmbedding(512, dtype=policy, name="position")
+        self.token_types = self.embedding_norm = self.embedding_projection = None
+        if num_token_types:
+            self.token_types = TokenTypeEmbedding(num_token_types, dtype=policy, name="token_types")
+        if embedding_norm:
+            self.embedding_norm = new_norm("embedding_norm")
+        if embedding_dim is not None:
+            self.embedding_projection = dense("embedding_projection", "abc,cd->abd", (None, hidden_dim))
+        settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
+        settings |= {"norm_layer": norm_layer, "norm_epsilon": norm_epsilon}
+        stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
+        self.encoder = Encoder(**stack, dtype=policy, name="encoder")
+
+        ids = ["positions", "segments", *(["token_type_ids"] if num_token_types else [])]
+        inputs = symbolic_inputs("token_ids", masks={"padding_mask": 1, "attention_mask": 2}, optional_ids=ids)
+        mask = self.padding_mask(inputs["token_ids"], inputs["padding_mask"])
+        outputs = _HEADS[head](
+            self.encode(**{**inputs, "padding_mask": mask}),
+            mask,
+            dense=dense,
+            new_norm=new_norm,
+            dropout=self.dropout,
+            embedding=self.embedding,
+            activation=activation,
+            num_classes=num_classes,
+            pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
+        )
+        config = {
+            **options,
+            **settings,
+            **sizes,
+            "intermediate_dim": intermediate_dim,
+            "head": head,
+            "num_classes": num_classes,
+            "pooling": pooling,
+            "num_token_types": num_token_types,
+            "embedding_dim": embedding_dim,
+            "embedding_norm": embedding_norm,
+            "scale_embeddings": scale_embeddings,
+            "position": position,
+        }
+        super().__init__(inputs, outputs, policy=policy, config=config, **own)
+
+    @classmethod
+    def bert_base(cls, vocabulary_size, **kwargs):
+        """BERT base: 12 layers of width 768 with 12 heads; other arguments by keyword."""
+        return cls(vocabulary_size, **{**_bert(num_layers=12, hidden_dim=768, num_heads=12), **kwargs})
+
+    @classmethod
+    def bert_large(cls, vocabulary_size, **kwargs):
+        """BERT large: 24 layers of width 1024 with 16 heads; other arguments by keyword."""
+        return cls(vocabulary_size, **{**_bert(num_layers=24, hidden_dim=1024, num_heads=16), **kwargs})
+
+    def encode(
+        self, token_ids, padding_mask=None, attention_mask=None, positions=None, segments=None, token_type_ids=None
+    ):
+        """The encoder's vectors, float `(B, T, D)`; for the arguments see the inputs of the model."""
+        x = self.embedding(token_ids)
+        if self.token_types is not None:
+            x = self.token_types(x, token_type_ids)
+        elif token_type_ids is not None:
+            raise ValueError(f"`token_type_ids` go with `num_token_types` only. Received: {token_type_ids}")
+        x = self.position(x, positions)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
+        x = self.dropout(x)
+        if self.embedding_projection is not None:
+            x = self.embedding_projection(x)
+        return self.encoder(
+            x,
+            inputs_mask=self.padding_mask(token_ids, padding_mask),
+            attention_mask=attention_mask,
+            positions=positions,
+            segments=segments,
+        )
+
+
+def _bert(hidden_dim, **sizes):
+    settings = {"intermediate_dim": 4 * hidden_dim, "num_token_types": 2, "attention_dropout": 0.1}
+    return {"hidden_dim": hidden_dim, **sizes, **settings}
+
+
+def _vectors(x, mask, **_):
+    return x
+
+
+def _sequence_classification(x, mask, *, dense, dropout, num_classes, pooling, **_):
+    pooled = dense("pooler", "ab,bc->ac", (x.shape[-1],), "tanh")(pooling(x, inputs_mask=mask))
+    return dense("classifier", "ab,bc->ac", (num_classes,))(dropout(pooled))
+
+
+def _token_classification(x, mask, *, dense, dropout, num_classes, **_):
+    return dense("classifier", "abc,cd->abd", (None, num_classes))(dropout(x))
+
+
+def _masked_lm(x, mask, *, dense, new_norm, embedding, activation, **_):
+    x = dense("transform", "abc,cd->abd", (None, embedding.output_dim), activation)(x)
+    return embedding(new_norm("transform_norm")(x), reverse=True)
+
+
+# A head is a function of the encoder's vectors, the padding mask and what it needs of the model.
+_HEADS = {
+    None: _vectors,
+    "sequence_classification": _sequence_classification,
+    "token_classification": _token_classification,
+    "masked_lm": _masked_lm,
+}
+
+
+def _check_head(head, num_classes, pooling):
+    if head not in _HEADS:
+        *names, last = map(repr, _HEADS)
+        raise ValueError(f"`head` must be {', '.join(names)} or {last}. Received: head={head!r}")
+    classifies = head in ("sequence_classification", "token_classification")
+    if classifies:
+        check_positive(num_classes=num_classes)
+    elif num_classes is not None:
+        raise ValueError(f"`num_classes` goes with a classifier. Received: num_classes={num_classes!r}, head={head!r}")
+    if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, Pooling)):
+        raise ValueError(
+            "`pooling` must be a pooling layer, and goes with head='sequence_classification'. "
+            f"Received: pooling={pooling!r}, head={head!r}"
+        )

@@ -1,0 +1,225 @@
+"""The decoder-only Transformer."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.layers import (
+    Decoder,
+    GatedFeedForward,
+    LearnedPositionEmbedding,
+    RotaryPositionEncoding,
+    TokenEmbedding,
+)
+from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.ops import gelu_tanh
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class LanguageModel(AttentionModel):
+    """A causal decoder stack over token embeddings: ids in, logits of the next token at each position out.
+
+    Args:
+        vocabulary_size: number of tokens `V`.
+        num_layers: number of blocks.
+        hidden_dim: model width `D`.
+        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        tie_output: whether the output projection is the embedding table.
+        output_bias: whether the logits have a bias.
+        logit_soft_cap: optional `c`: the model's logits become `c * tanh(logits / c)`. That of attention logits is set
+            by `attention_options`.
+        dropout: rate of the dropout on embeddings and on each sub-layer's output.
+        activation: activation of the feed-forward networks.
+        norm: "pre", or another of `Residual`.
+        scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
+        position: a `PositionEncoding`; `RotaryPositionEncoding()` where None.
+        pad_id: the id of padding behind a prompt; -1 where every id is a token.
+        tokenizer: optional tokenizer, saved with the model.
+        generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
+        dtype: dtype or dtype policy of all layers.
+        **kwargs: `name`, `trainable`, and every other argument of `Decoder`: `num_kv_heads`, `norm_layer`,
+            `feed_forward`, `layer_options`, `attention_options`, `parallel`, ...
+
+    Call arguments:
+        inputs: dict of `token_ids` int32 `(B, T)`, and optionally of `padding_mask` bool `(B, T)`, False at padding;
+            `attention_mask` bool `(B, T, T)`, which adds to the causal mask; `positions` int32 `(B, T)`, `0, 1, ...`
+            where absent; `segments` int32 `(B, T)`, which of several texts packed into one row a token belongs to.
+            Padding behind a text needs no mask: causality hides it.
+
+    Returns:
+        Logits, float `(B, T, V)`.
+
+    Raises:
+        ValueError: an argument or an input does not fit; the message names it.
+
+    Reference:
+        [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.models import LanguageModel
+    >>> model = LanguageModel(100, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> tuple(model({"token_ids": np.array([[5, 6, 7]])}).shape)
+    (1, 3, 100)
+    >>> model.generate(np.array([[5, 6, 7]]), max_length=4).shape
+    (1, 4)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers,
+        hidden_dim,
+        num_heads,
+        intermediate_dim=None,
+        *,
+        tie_output=True,
+        output_bias=False,
+        logit_soft_cap=None,
+        dropout=0.0,
+        activation="gelu",
+        norm="pre",
+        scale_embeddings=False,
+        position=None,
+        pad_id=0,
+        tokenizer=None,
+        generation_config=None,
+        dtype=None,
+        **kwargs,
+    ):
+        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
+        sizes["num_heads"] = num_heads
+        own, options = split_options(kwargs)
+        position = checked_position("position", position)
+        policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
+        self.position = position or RotaryPositionEncoding(dtype=policy, name="position")
+        self.embedding = TokenEmbedding(
+            vocabulary_size,
+            hidden_dim,
+            scale=scale_embeddings,
+            tie_weights=tie_output,
+            logit_soft_cap=logit_soft_cap,
+            use_bias=output_bias,
+            dtype=policy,
+            name="embedding",
+        )
+        settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
+        stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
+        self.decoder = Decoder(**stack, cross_attention=False, dtype=policy, name="decoder")
+
+        masks = {"padding_mask": 1, "attention_mask": 2}
+        inputs = symbolic_inputs("token_ids", masks=masks, optional_ids=("positions", "segments"))
+        x = self.decoder(
+            self._embed(inputs["token_ids"], inputs["positions"]),
+            inputs_mask=inputs["padding_mask"],
+            attention_mask=inputs["attention_mask"],
+            positions=inputs["positions"],
+            segments=inputs["segments"],
+        )
+        config = {
+            **options,
+            **settings,
+            **sizes,
+            "intermediate_dim": intermediate_dim,
+            "tie_output": tie_output,
+            "output_bias": output_bias,
+            "logit_soft_cap": logit_soft_cap,
+            "scale_embeddings": scale_embeddings,
+            "position": position,
+        }
+        super().__init__(inputs, self.embedding(x, reverse=True), policy=policy, config=config, **own)
+
+    @classmethod
+    def gpt2(cls, vocabulary_size, max_length=1024, **kwargs):
+        """GPT-2, the smallest model of the paper: 12 layers of width 768 with 12 heads; other arguments by keyword."""
+        sizes = {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "intermediate_dim": 3072}
+        position = LearnedPositionEmbedding(max_length, dtype=kwargs.get("dtype"), name="position")
+        settings = {"activation": gelu_tanh, "norm_epsilon": 1e-5, "position": position}
+        settings |= {"dropout": 0.1, "attention_dropout": 0.1}
+        return cls(vocabulary_size, **{**sizes, **settings, **kwargs})
+
+    @classmethod
+    def llama(
+        cls,
+        vocabulary_size,
+        num_layers,
+        hidden_dim,
+        num_heads,
+        intermediate_dim,
+        *,
+        rope_base=10000.0,
+        rope_scaling=None,
+        **kwargs,
+    ):
+        """Llama, of any size: RMS norm, rotary positions, SwiGLU and no biases; other arguments by keyword.
+
+        Args:
+            vocabulary_size, num_layers, hidden_dim, num_heads, intermediate_dim: see `LanguageModel`.
+            rope_base, rope_scaling: `base` and `scaling` of `RotaryPositionEncoding`.
+            **kwargs: other arguments of `LanguageModel`, such as `num_kv_heads`.
+        """
+        dtype = kwargs.get("dtype")
+        settings = {
+            "position": RotaryPositionEncoding(rope_base, scaling=rope_scaling, dtype=dtype, name="position"),
+            "feed_forward": GatedFeedForward(intermediate_dim, activation="silu", use_bias=False, dtype=dtype),
+            "norm_layer": "rms",
+            "norm_epsilon": 1e-5,
+            "use_attention_bias": False,
+            "tie_output": False,
+        }
+        return cls(vocabulary_size, num_layers, hidden_dim, num_heads, **{**settings, **kwargs})
+
+    def check_prompt(self, ids, max_length):
+        limit, length = self.position.max_length, ids.shape[1] + max_length
+        if limit is not None and length > limit:
+            raise ValueError(
+                f"`max_length` of generation must leave prompt and continuation within the {limit} positions of the "
+                f"model. Received: max_length={max_length}, behind a prompt of {ids.shape[1]}"
+            )
+        real = ids != self.pad_id
+        if np.any(real[:, 1:] & ~real[:, :-1]):
+            raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")
+
+    def begin(self, ids, mask, start_id):
+        """The last token of each prompt and its position, int32 `(B, 1)` both; see `AttentionModel.begin`."""
+        real = ops.cast(self.padding_mask(ids, mask), "int32")
+        last = ops.maximum(ops.sum(real, axis=1, keepdims=True) - 1, 0)
+        slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+        here = ops.cast(ops.equal(slots, last), "int32")
+        return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
+
+    def prefill(self, token_ids, padding_mask=None, *, length):
+        """The cache of a prompt.
+
+        Args:
+            token_ids: int32 `(B, T)`, padded behind.
+            padding_mask: optional bool `(B, T)`. Not needed: a slot of padding is hidden until it is written to.
+            length: number of further tokens that the cache can hold.
+
+        Returns:
+            `(cache, memory)` for `decode`: a `(key, value)` pair a block, with `T + length` slots; and no memory.
+        """
+        size = ops.shape(token_ids)[1]
+        positions = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
+        caches = self.decoder.empty_caches(ops.shape(token_ids)[0], size + length)
+        return self.decode(token_ids, positions, caches)[1], ()
+
+    def decode(self, token_ids, positions, cache, memory=()):
+        """Logits of the next tokens.
+
+        Args:
+            token_ids: int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
+            positions: int32 `(B, T)` or `(1, T)`.
+            cache: from `prefill`, or from the last call.
+            memory: not used.
+
+        Returns:
+            `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
+        """
+        x, cache = self.decoder(self._embed(token_ids, positions), positions=positions, caches=cache)
+        return self.embedding(x, reverse=True), cache
+
+    def _embed(self, ids, positions):
+        return self.dropout(self.position(self.embedding(ids), positions))

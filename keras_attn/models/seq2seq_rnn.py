@@ -1,0 +1,279 @@
+"""The recurrent encoder-decoder with attention."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers import (
+    AdditiveAttention,
+    AttentionCell,
+    AttentionRNN,
+    Projection,
+    Recurrence,
+    TokenEmbedding,
+)
+from keras_attn.layers.alignment import Alignment
+from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.serialization import deserialized
+from keras_attn.models.base import AttentionModel, symbolic_inputs
+
+CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
+READOUTS = ("tanh", "maxout", None)
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Seq2SeqRNN(AttentionModel):
+    """Encoder and decoder of recurrent layers: source ids and target ids in, logits out.
+
+    The first decoder layer attends to the encoder's outputs, and its context joins the inputs of all layers above it.
+
+    Args:
+        vocabulary_size: number of tokens `V`.
+        num_layers: layers in the encoder, and in the decoder.
+        hidden_dim: width `D` of embeddings and layers; a bidirectional layer has it in each direction.
+        cell: "lstm", "gru" or "simple".
+        attention: an `Alignment` layer; `AdditiveAttention(hidden_dim)` where None.
+        num_bidirectional_layers: how many of the first encoder layers run in both directions.
+        residual_from: optional number of a layer, counted from 1; its inputs and those of all layers above are added to
+            their outputs.
+        dropout: rate of the dropout on the inputs of each layer.
+        attend_first: whether the query is the last output of the first decoder layer, and not the new one; see
+            `AttentionCell`.
+        input_feeding: whether the attention joins the inputs of the first decoder layer.
+        bridge: whether the decoder layers start from a projection of the final outputs of the encoder layers, or from
+            zeros. Of a bidirectional layer, the output of the backward direction counts.
+        readout: what stands between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
+            "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; None, nothing.
+        source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
+        tie_output: whether the output projection is the target table.
+        pad_id: the id of padding.
+        tokenizer: optional tokenizer, saved with the model.
+        generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
+        dtype: dtype or dtype policy of all layers.
+        **kwargs: `name` and `trainable`.
+
+    Call arguments:
+        inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
+            True = real: `source_mask` `(B, S)` (`source_ids != pad_id` where absent) and `target_mask` `(B, T)`.
+
+    Returns:
+        Logits, float `(B, T, V)`.
+
+    Raises:
+        ValueError: an argument or an input does not fit; the message names it.
+
+    Reference:
+        [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473); [Wu et al., 2016](https://arxiv.org/abs/1609.08144)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.models import Seq2SeqRNN
+    >>> model = Seq2SeqRNN(100, num_layers=2, hidden_dim=16, cell="gru")
+    >>> tuple(model({"source_ids": np.array([[5, 6, 7]]), "target_ids": np.array([[2, 8]])}).shape)
+    (1, 2, 100)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size,
+        num_layers=2,
+        hidden_dim=512,
+        *,
+        cell="lstm",
+        attention=None,
+        num_bidirectional_layers=1,
+        residual_from=None,
+        dropout=0.1,
+        attend_first=False,
+        input_feeding=True,
+        bridge=True,
+        readout="tanh",
+        source_vocabulary_size=None,
+        tie_output=True,
+        pad_id=0,
+        tokenizer=None,
+        generation_config=None,
+        dtype=None,
+        **kwargs,
+    ):
+        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
+        given = deserialized(attention)
+        policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
+        _check_arguments(given, cell, readout, num_layers, num_bidirectional_layers, residual_from)
+        attention = AdditiveAttention(hidden_dim, dtype=policy, name="attention") if given is None else given
+        self.hidden_dim = hidden_dim
+        self._residual_from = residual_from
+        self._readout = readout
+
+        def embedding(size, name, tied=True):
+            return TokenEmbedding(size, hidden_dim, scale=False, tie_weights=tied, dtype=policy, name=name)
+
+        def new_cell():
+            return CELLS[cell](hidden_dim, dtype=policy)
+
+        def recurrence(name, both_ways=False):
+            layer = Recurrence(new_cell(), return_sequences=True, return_state=True, dtype=policy, name=name)
+            return keras.layers.Bidirectional(layer, dtype=policy, name=name) if both_ways else layer
+
+        def dense(name, equation, width, activation="tanh"):
+            return Projection(equation, width, bias_axes=equation[-1], activation=activation, dtype=policy, name=name)
+
+        self.target_embedding = self.source_embedding = embedding(vocabulary_size, "embedding", tie_output)
+        if source_vocabulary_size is not None:
+            self.source_embedding = embedding(source_vocabulary_size, "source_embedding")
+        self.encoder_layers = [recurrence(f"encoder_{i}", i < num_bidirectional_layers) for i in range(num_layers)]
+        attention_cell = AttentionCell(
+            new_cell(), attention, input_feeding=input_feeding, attend_first=attend_first, dtype=policy, name="cell"
+        )
+        self.attention_layer = AttentionRNN(attention_cell, dtype=policy, name="decoder_0")
+        self.decoder_layers = [recurrence(f"decoder_{i}") for i in range(1, num_layers)]
+        num_states = len(keras.tree.flatten(attention_cell.cell.state_size))
+        self.bridges = [
+            [dense(f"bridge_{i}_{j}", "ab,bc->ac", (hidden_dim,)) for j in range(num_states)]
+            for i in range(num_layers if bridge else 0)
+        ]
+        if readout is not None:
+            width, activation = (hidden_dim, "tanh") if readout == "tanh" else (2 * hidden_dim, None)
+            self.readout_dense = dense("readout", "abc,cd->abd", (None, width), activation)
+
+        inputs = symbolic_inputs("source_ids", "target_ids", masks={"source_mask": 1, "target_mask": 1})
+        source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
+        memory, states = self._encode(inputs["source_ids"], source_mask)
+        logits, _ = self._decode(
+            inputs["target_ids"],
+            {"memory": memory, "memory_mask": source_mask, "cell_state": states[0] if bridge else None},
+            states[1:] if bridge else [None] * (num_layers - 1),
+            inputs["target_mask"],
+        )
+        config = {
+            **sizes,
+            "cell": cell,
+            "attention": given,
+            "num_bidirectional_layers": num_bidirectional_layers,
+            "residual_from": residual_from,
+            "attend_first": attend_first,
+            "input_feeding": input_feeding,
+            "bridge": bridge,
+            "readout": readout,
+            "source_vocabulary_size": source_vocabulary_size,
+            "tie_output": tie_output,
+        }
+        super().__init__(inputs, logits, policy=policy, config=config, **kwargs)
+
+    @classmethod
+    def bahdanau(cls, vocabulary_size, **kwargs):
+        """The model of Bahdanau et al.: GRU layers of width 1000, the encoder's bidirectional, and a maxout readout.
+
+        Embeddings are as wide as the layers here, 620 there; other arguments by keyword.
+        """
+        settings = {"num_layers": 1, "hidden_dim": 1000, "cell": "gru", "attend_first": True, "readout": "maxout"}
+        return cls(vocabulary_size, **{**settings, "dropout": 0.0, "tie_output": False, **kwargs})
+
+    @classmethod
+    def gnmt(cls, vocabulary_size, **kwargs):
+        """Google's GNMT: 8 LSTM layers of width 1024, the first of the encoder bidirectional, residuals from the third.
+
+        The attention is additive, weight-normalised, and its query the last output of the first decoder layer, whose
+        context all decoder layers are given; other arguments by keyword.
+        """
+        settings = {"num_layers": 8, "hidden_dim": 1024, "cell": "lstm", "attend_first": True, "residual_from": 3}
+        settings |= {"dropout": 0.2, "bridge": False, "readout": None, "tie_output": False, **kwargs}
+        if settings.get("attention") is None:
+            dtype = settings.get("dtype")
+            settings["attention"] = AdditiveAttention(settings["hidden_dim"], normalize=True, dtype=dtype)
+        return cls(vocabulary_size, **settings)
+
+    def encode(self, source_ids, source_mask=None):
+        """Runs the encoder: int32 `(B, S)` and optional bool `(B, S)`, to float `(B, S, D)`, twice as wide for one
+        layer in both directions."""
+        return self._encode(source_ids, self.padding_mask(source_ids, source_mask))[0]
+
+    def prefill(self, source_ids, source_mask=None, *, length=None):
+        """Everything that decoding needs of a source: the states of the decoder, and the memory that each step reads.
+
+        Args:
+            source_ids: int32 `(B, S)`.
+            source_mask: optional bool `(B, S)`.
+            length: not used; the states hold any number of target positions.
+
+        Returns:
+            `(cache, memory)` for `decode`: a tuple of states a decoder layer; keys, encoder outputs and their mask.
+        """
+        source_mask = self.padding_mask(source_ids, source_mask)
+        encoded, bridged = self._encode(source_ids, source_mask)
+        keys, encoded = self.attention_layer.project_memory(encoded)
+        states = [self.attention_layer.start(keys, encoded, bridged[0] if bridged else None)]
+        for i, layer in enumerate(self.decoder_layers, start=1):
+            states.append(bridged[i] if bridged else layer.get_initial_state(ops.shape(source_ids)[0]))
+        return tuple(tuple(state) for state in states), (keys, encoded, source_mask)
+
+    def decode(self, target_ids, positions, cache, memory):
+        """Logits of the next tokens.
+
+        Args:
+            target_ids: int32 `(B, T)`, the tokens behind those of the last call; one a row in a generation loop.
+            positions: not used; the states say where decoding stands.
+            cache, memory: from `prefill`, or from the last call.
+
+        Returns:
+            `(logits, cache)`: float `(B, T, V)`, and the states behind these tokens.
+        """
+        keys, encoded, source_mask = memory
+        attending = {"memory_cache": (keys, encoded), "memory_mask": source_mask, "states": cache[0]}
+        return self._decode(target_ids, attending, cache[1:])
+
+    def _encode(self, source_ids, source_mask):
+        """`(outputs, states)`: states a decoder layer, where there is a bridge."""
+        x, states = self.source_embedding(source_ids), []
+        for i, layer in enumerate(self.encoder_layers, start=1):
+            outputs, *final = layer(self.dropout(x), mask=source_mask)
+            x = self._with_residual(i, x, outputs)
+            if self.bridges:
+                # The states of the backward direction come last.
+                last = final[-len(self.bridges[0])]
+                states.append(tuple(dense(last) for dense in self.bridges[i - 1]))
+        return x, states
+
+    def _decode(self, target_ids, attending, states, target_mask=None):
+        embedded = self.target_embedding(target_ids)
+        outputs, final = self.attention_layer(
+            self.dropout(embedded), inputs_mask=target_mask, return_state=True, **attending
+        )
+        finals = [final]
+        x, context = outputs[..., : self.hidden_dim], outputs[..., self.hidden_dim :]
+        x = self._with_residual(1, embedded, x)
+        for i, (layer, state) in enumerate(zip(self.decoder_layers, states, strict=True), start=2):
+            inputs = ops.concatenate([self.dropout(x), context], axis=-1)
+            state = None if state is None else list(state)
+            outputs, *final = layer(inputs, initial_state=state, mask=target_mask)
+            finals.append(tuple(final))
+            x = self._with_residual(i, x, outputs)
+        if self._readout == "tanh":
+            x = self.readout_dense(ops.concatenate([x, context], axis=-1))
+        elif self._readout == "maxout":
+            x = self.readout_dense(ops.concatenate([x, context, embedded], axis=-1))
+            x = ops.maximum(x[..., : self.hidden_dim], x[..., self.hidden_dim :])
+        return self.target_embedding(x, reverse=True), tuple(finals)
+
+    def _with_residual(self, number, inputs, outputs):
+        return outputs if self._residual_from is None or number < self._residual_from else ops.add(inputs, outputs)
+
+
+def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):
+    if attention is not None and not isinstance(attention, Alignment):
+        raise ValueError(f"`attention` must be an Alignment layer. Received: attention={attention!r}")
+    if cell not in CELLS:
+        raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={cell!r}")
+    if readout not in READOUTS:
+        raise ValueError(f"`readout` must be one of {list(READOUTS)}. Received: readout={readout!r}")
+    if num_bidirectional not in range(num_layers + 1):
+        raise ValueError(f"`num_bidirectional_layers` must be in 0 to {num_layers}. Received: {num_bidirectional!r}")
+    if residual_from is not None:
+        check_positive(residual_from=residual_from)
+        widths = [1] + [2 if i < num_bidirectional else 1 for i in range(num_layers)]
+        uneven = [i for i in range(1, num_layers + 1) if widths[i - 1] != widths[i]]
+        if uneven and residual_from <= uneven[-1]:
+            raise ValueError(
+                f"`residual_from` must be above {uneven[-1]}, the last encoder layer whose outputs are not as wide as "
+                f"its inputs. Received: residual_from={residual_from}"
+            )

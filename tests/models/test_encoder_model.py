@@ -1,0 +1,235 @@
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+from model_checks import as_float32, check_mixed_precision, check_round_trips, scattered
+
+from keras_attn import EncoderModel, attention_maps
+from keras_attn.export import export
+from keras_attn.layers import AttentionPooling, GatedFeedForward, MeanPooling, RotaryPositionEncoding
+from keras_attn.text import CharacterTokenizer
+
+VOCABULARY = 23
+IDS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]])
+HEADS = {
+    "vectors": {},
+    "sequence": {"head": "sequence_classification", "num_classes": 11},
+    "tokens": {"head": "token_classification", "num_classes": 11},
+    "masked_lm": {"head": "masked_lm", "num_token_types": 3},
+}
+
+
+def make(cls=EncoderModel, **kwargs):
+    settings = {"num_layers": 2, "hidden_dim": 18, "num_heads": 3, "intermediate_dim": 19}
+    keras.utils.set_random_seed(7)
+    return scattered(cls(**{"vocabulary_size": VOCABULARY, **settings, **kwargs}))
+
+
+def call(model, ids=IDS, **inputs):
+    return as_float32(model({"token_ids": ids, **inputs}))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_padding_changes_no_real_position(head):
+    model = make(**HEADS[head])
+    expected = call(model)
+    shapes = {"vectors": (2, 7, 18), "sequence": (2, 11), "tokens": (2, 7, 11), "masked_lm": (2, 7, VOCABULARY)}
+    assert expected.shape == shapes[head]
+    garbage = np.pad(IDS, ((0, 0), (0, 4)), constant_values=21)
+    mask = np.broadcast_to(np.arange(11) < 7, (2, 11))
+    for padded in (call(model, np.where(mask, garbage, 0)), call(model, garbage, padding_mask=mask)):
+        np.testing.assert_allclose(padded if head == "sequence" else padded[:, :7], expected, atol=1e-5)
+
+
+def test_a_classifier_looks_at_the_first_real_token():
+    model = make(**HEADS["sequence"], position=RotaryPositionEncoding())
+    padded = np.pad(IDS, ((0, 0), (3, 0)))
+    np.testing.assert_allclose(call(model, padded), call(model), atol=1e-4)
+
+
+def test_a_row_of_padding_only_is_finite():
+    for head in HEADS.values():
+        assert np.isfinite(call(make(**head), np.zeros_like(IDS))).all()
+
+
+def test_an_attention_mask_hides_a_token(model):
+    mask = np.ones((1, 7, 7), bool)
+    mask[:, :, 3] = np.arange(7) == 3
+    changed = IDS.copy()
+    changed[:, 3] = 4
+    outputs = [call(model, ids, attention_mask=mask) for ids in (IDS, changed)]
+    np.testing.assert_array_equal(np.abs(outputs[0] - outputs[1]).max(axis=(0, 2)) > 1e-4, np.arange(7) == 3)
+    assert (np.abs(call(model) - call(model, changed)).max(axis=(0, 2)) > 1e-4).all()
+
+
+def test_packed_texts_are_as_each_alone(model):
+    segments, positions = np.array([[1, 1, 1, 2, 2, 2, 2]] * 2), np.array([[0, 1, 2, 0, 1, 2, 3]] * 2)
+    packed = call(model, segments=segments, positions=positions)
+    np.testing.assert_allclose(packed[:, :3], call(model, IDS[:, :3]), atol=1e-5)
+    np.testing.assert_allclose(packed[:, 3:], call(model, IDS[:, 3:]), atol=1e-5)
+
+
+def test_token_types_count_and_are_0_where_absent():
+    model = make(num_token_types=3)
+    types = np.zeros_like(IDS)
+    np.testing.assert_allclose(call(model, token_type_ids=types), call(model), atol=1e-6)
+    types[:, 4:] = 2
+    assert np.abs(call(model, token_type_ids=types) - call(model)).max() > 1e-2
+    np.testing.assert_allclose(model.encode(IDS, token_type_ids=types), call(model, token_type_ids=types), atol=1e-6)
+
+
+def test_one_table_serves_input_and_masked_tokens():
+    model = make(head="masked_lm")
+    before, table = call(model), model.embedding.embeddings
+    # Token 22 is not in the ids: only its logit may move.
+    table.assign(ops.convert_to_numpy(table) + np.eye(VOCABULARY)[22][:, None])
+    after = call(model)
+    np.testing.assert_array_equal(after[..., :22], before[..., :22])
+    assert (after[..., 22] != before[..., 22]).all()
+
+
+def test_shared_weights_are_albert():
+    model = make(head="masked_lm", embedding_dim=5, share_weights=True, num_layers=3)
+    deeper = make(head="masked_lm", embedding_dim=5, share_weights=True, num_layers=4)
+    assert model.count_params() == deeper.count_params()
+    assert model.embedding.embeddings.shape == (VOCABULARY, 5)
+    assert np.abs(call(model) - call(deeper)).max() > 1e-2
+
+
+@pytest.mark.parametrize("pooling", [MeanPooling, lambda: AttentionPooling(3)])
+def test_pooling_is_a_choice(pooling):
+    model = make(**HEADS["sequence"], pooling=pooling())
+    assert np.abs(call(model) - call(make(**HEADS["sequence"]))).max() > 1e-2
+    clone = EncoderModel.from_config(json.loads(json.dumps(model.get_config())))
+    clone.set_weights(model.get_weights())
+    np.testing.assert_array_equal(call(clone), call(model))
+
+
+def test_parameters_of_the_paper():
+    # Of the 109,482,240 of Hugging Face's BertModel, and a classifier.
+    model = EncoderModel.bert_base(30522, head="sequence_classification", num_classes=2)
+    assert model.count_params() == 109482240 + 2 * 768 + 2
+    block = EncoderModel.bert_large(VOCABULARY, num_layers=1).encoder.blocks[0]
+    assert (block.num_heads, block.intermediate_dim, block.self_attention.layer.key_dim) == (16, 4096, 64)
+
+
+VARIANTS = {
+    **HEADS,
+    "pre": {"norm": "pre", "embedding_norm": False, "activation": "relu", "position": RotaryPositionEncoding()},
+    "albert": {"embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
+    "modern": {
+        "norm": "pre",
+        "norm_layer": "rms",
+        "feed_forward": GatedFeedForward(17, activation="gelu", use_bias=False),
+        "layer_options": [{"window": 3}, {"position": RotaryPositionEncoding(base=50.0)}],
+        "scale_embeddings": True,
+        "pad_id": 1,
+    },
+    "text": {"vocabulary_size": 8, "tokenizer": CharacterTokenizer("abc "), **HEADS["tokens"]},
+    "mixed": {"dtype": "mixed_bfloat16", "name": "reader", "trainable": False, **HEADS["sequence"]},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_config_and_file_round_trips(variant, tmp_path):
+    model = make(**VARIANTS[variant])
+    check_round_trips(model, {"token_ids": IDS % model.embedding.input_dim}, VARIANTS[variant], tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
+def test_a_quantised_model_round_trips(tmp_path):
+    model = make(head="masked_lm", num_layers=1)
+    before = call(model)
+    model.quantize("int8")
+    expected = call(model)
+    assert 0 < np.abs(expected - before).max() < 0.1 * np.abs(before).max()
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(call(keras.saving.load_model(tmp_path / "model.keras")), expected)
+
+
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("head", HEADS)
+def test_mixed_precision_has_no_nan(head, dtype):
+    models = make(**HEADS[head], dtype=dtype), make(**HEADS[head])
+    check_mixed_precision(*models, {"token_ids": np.where(np.arange(7) < [[4], [0]], IDS, 0)}, tolerance=0.06)
+
+
+def test_fit_learns_to_tell_which_token_is_there():
+    keras.utils.set_random_seed(3)
+    rng = np.random.default_rng(3)
+    ids = rng.integers(3, 11, (320, 5))
+    labels = rng.integers(0, 2, 320)
+    ids[np.arange(320), rng.integers(0, 5, 320)] = 1 + labels
+    model = EncoderModel(11, 1, 16, 2, 32, head="sequence_classification", num_classes=2, dropout=0.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.Adam(1e-2), loss, jit_compile=False)
+    losses = model.fit({"token_ids": ids}, labels, epochs=8, batch_size=32, verbose=0).history["loss"]
+    assert losses[-1] < 0.1 < losses[0]
+
+
+def test_attention_maps_see_no_padding(model):
+    ids = np.where(np.arange(7) < [[7], [3]], IDS, 0)
+    maps = attention_maps(model, {"token_ids": ids})
+    assert [path.split("/")[-3] for path in maps] == ["encoder_0", "encoder_1"]
+    pairs = np.repeat((ids != 0)[:, None, None] & (ids != 0)[:, None, :, None], 3, axis=1)
+    for scores in maps.values():
+        assert (scores[~pairs] == 0).all()
+        np.testing.assert_allclose(scores.sum(-1), pairs.any(-1), atol=1e-5)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_format_agrees(head, tmp_path):
+    report = export(make(**HEADS[head]), tmp_path, ["saved_model", "tflite", "onnx"], tasks="forward")
+    assert len(report.rows) == 3
+    for row in report.rows:
+        assert row["max_abs_diff"] <= 1e-4
+        assert row["identical"] == row["total"] > 5
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"token_ids": IDS[0]}, r"`token_ids` must .*rank 2.*Received: shape \(7,\)"),
+        ({"token_ids": IDS, "token_type_ids": IDS}, r"`inputs` may hold .*unknown: \['token_type_ids'\]"),
+        ({"token_ids": IDS, "attention_mask": IDS > 0}, "`attention_mask` must .*rank 3"),
+        ({"padding_mask": IDS > 0}, "'token_ids' is not optional"),
+    ],
+)
+def test_bad_inputs(model, inputs, message):
+    with pytest.raises(ValueError, match=message):
+        model(inputs)
+
+
+def test_what_an_encoder_cannot_do(model):
+    with pytest.raises(ValueError, match="`token_type_ids` go with `num_token_types` only"):
+        model.encode(IDS, token_type_ids=IDS)
+    with pytest.raises(ValueError, match=r"`model` must have `prefill` and `decode`\. Received: EncoderModel"):
+        model.generate(IDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_layers": 0}, "`num_layers` must .*Received: num_layers=0"),
+        ({"num_heads": 4}, "`num_heads` must divide the 18 .*Received: num_heads=4"),
+        ({"head": "regression"}, "`head` must be None, 'seq.* or 'masked_lm'. Received: head='regression'"),
+        ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
+        ({"num_classes": 3}, "`num_classes` goes with a classifier. Received: num_classes=3, head=None"),
+        ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),
+        ({**HEADS["sequence"], "pooling": "mean"}, "`pooling` must .*pooling='mean'"),
+        ({"embedding_dim": 0}, "`embedding_dim` must .*Received: embedding_dim=0"),
+        ({"num_token_types": -1}, "`num_token_types` must .*Received: num_token_types=-1"),
+        ({"position": "rotary"}, "`position` must .*Received: position='rotary'"),
+        ({"norm_layer": "batch"}, "`norm_layer` must be .*Received: norm_layer='batch'"),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**arguments)

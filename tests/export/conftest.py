@@ -10,7 +10,7 @@ CHARACTERS = "abcdefghij é日"
 
 
 def make_transformer(**kwargs):
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(7)
     model = Transformer(
         len(CHARACTERS) + 4,
         num_layers=1,

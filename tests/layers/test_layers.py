@@ -136,7 +136,7 @@ BAD_ATTENTION = (
     ({"dropout": 1.0}, "`dropout`"),
     ({"logit_soft_cap": -1.0}, "`logit_soft_cap`"),
     ({"position": "rotary"}, "`position`"),
-    ({"mechanism": "magic"}, "`mechanism` must be one of 'auto', 'dense'.*'magic'"),
+    ({"mechanism": "magic"}, "`mechanism` must be one of 'auto', .*'dense', .*'magic'"),
     ({"flash_attention": True, "dropout": 0.1}, "`flash_attention`"),
     ({"attention_axes": 2}, "`attention_axes`"),
     ({"query": np.ones((2, D), "float32")}, "`query`"),

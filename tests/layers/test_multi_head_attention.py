@@ -424,4 +424,4 @@ def test_residual_round_attention_to_a_memory():
 
 def test_refuses_what_no_mechanism_can_do():
     with pytest.raises(ValueError, match=r"`mechanism` cannot answer this call.*flash_attention=True"):
-        MultiHeadAttention(N, H, flash_attention=True)(normal(B, T, D))
+        MultiHeadAttention(N, H, flash_attention=True, mechanism="dense")(normal(B, T, D))

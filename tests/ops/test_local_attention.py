@@ -148,7 +148,7 @@ def test_nothing_in_its_graph_is_quadratic(jit_compile):
 
     graph = gradients.get_concrete_function().graph
     largest = max(x.shape.num_elements() or 0 for op in graph.get_operations() for x in op.outputs if x.shape.rank)
-    assert largest < length * length / 8
+    assert largest < B * 2 * length * length / 16
 
 
 def test_unknown_length():

@@ -1,6 +1,6 @@
 """Attention and Transformer layers for Keras 3 on TensorFlow."""
 
-from keras_attn import export, generation, layers, models, ops, text, training
+from keras_attn import export, generation, layers, models, ops, plot, text, training
 from keras_attn.generation import GenerationConfig
 from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
 
@@ -18,6 +18,7 @@ __all__ = [
     "layers",
     "models",
     "ops",
+    "plot",
     "text",
     "training",
 ]

@@ -11,7 +11,7 @@ from keras_attn import layers
 
 TEXT = (pathlib.Path(__file__).parents[1] / "docs" / "layers.md").read_text(encoding="utf-8")
 LINES = TEXT.splitlines()
-# A base class, and what is always called by another layer: their cases are those of `LuongAttention` and `AttentionRNN`.
+# A base class, and what another layer always calls: their cases are those of `LuongAttention` and `AttentionRNN`.
 ROWLESS = {"Alignment", "AttentionCell"}
 CLASSES = [name for name in layers.__all__ if inspect.isclass(getattr(layers, name)) and name not in ROWLESS]
 

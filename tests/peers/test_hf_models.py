@@ -48,7 +48,7 @@ def close(ours, theirs, where=None):
     ours = np.asarray(ours)
     assert ours.shape == theirs.shape
     where = slice(None) if where is None else where
-    np.testing.assert_allclose(ours[where], theirs[where], atol=3e-5, rtol=1e-5)
+    np.testing.assert_allclose(ours[where], theirs[where], atol=1e-5, rtol=1e-5)
 
 
 BERT = {"vocab_size": V, "hidden_size": D, "num_hidden_layers": L, "num_attention_heads": N, "intermediate_size": F}

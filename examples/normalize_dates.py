@@ -22,15 +22,23 @@ from date_corpus import DateCorpus
 
 import keras_attn.plot
 from keras_attn.export import ExportError, export
+from keras_attn.generation import AutomatonConstraint, GenerationConfig, TokenAutomaton
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy, ProgressBar, SampleOutputs, get_strategy
 
 BATCH_SIZE = 64
 COLUMNS = 4  # of the accuracy table
 ISO_LENGTH = 11  # ten characters and the end token
+# Every date from 1900 to 2099 and nothing else; 1900 is no leap year, 2000 is one.
+ISO_DATE = (
+    r"(19|20)\d\d-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
+    r"|((19|20)(0[48]|[2468][048]|[13579][26])|2000)-02-29"
+)
 
 
 def build_model(tokenizer, steps):
+    # Whatever the input, and in every artefact: what is not a date cannot be written.
+    dates = AutomatonConstraint(TokenAutomaton.from_regex(ISO_DATE, tokenizer.id_to_character))
     model = keras_attn.Transformer(
         tokenizer.vocabulary_size,
         num_layers=2,
@@ -42,7 +50,7 @@ def build_model(tokenizer, steps):
         # Digits are told apart by their neighbours, wherever in the text they stand.
         position=keras_attn.layers.RotaryPositionEncoding(),
         tokenizer=tokenizer,
-        generation_config=keras_attn.GenerationConfig(max_length=ISO_LENGTH),
+        generation_config=GenerationConfig(max_length=ISO_LENGTH, processors=(dates,)),
         name="dates",
     )
     warmup = min(200, steps // 2)

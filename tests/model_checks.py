@@ -7,6 +7,8 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from keras_attn.generation import Decoding, run
+
 
 def scattered(model, scale=0.3):
     """The model with random weights: at Keras' initial values biases are zero and norms the identity, which hides a
@@ -49,3 +51,8 @@ def check_mixed_precision(model, single, inputs, tolerance=0.05):
     assert all(np.isfinite(tf.convert_to_tensor(g)).all() for g in gradients)
     expected = as_float32(single(inputs))
     np.testing.assert_allclose(as_float32(outputs), expected, atol=tolerance * np.abs(expected).max())
+
+
+def generated(model, ids, config, mask=None):
+    """What generation returns outside of any graph."""
+    return run(Decoding(model, config), ids, mask)

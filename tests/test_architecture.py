@@ -31,6 +31,7 @@ HELPERS = {"extras", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",
+    "interegular",
     "matplotlib",
     "onnx",
     "onnxruntime",

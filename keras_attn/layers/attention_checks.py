@@ -1,15 +1,16 @@
 """What a call of an attention layer must fit."""
 
 from keras_attn.layers.argument_checks import check_mask, check_pairs, fits
+from keras_attn.ops.cache import length
 
 
-def check_attention(axes, tensors, slots, query_masks, value_masks, pairs):
+def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
     """Raises a ValueError that names the first argument which does not fit the others.
 
     Args:
         axes: the layer's `AttentionAxes`.
         tensors: `(query, value, key)`.
-        slots: the `(key, value)` cache in the place of `value` and `key`, or None.
+        stored: the `(key, value)` cache in the place of `value` and `key`, or None.
         query_masks: name -> mask or segments `(B, T)`, or None.
         value_masks: name -> mask or segments `(B, S)`, or None.
         pairs: name -> mask or bias that broadcasts to `(B, N, T, S)`, or None.
@@ -18,8 +19,8 @@ def check_attention(axes, tensors, slots, query_masks, value_masks, pairs):
     if len(query.shape) != axes.rank:
         raise ValueError(f"`query` must have rank {axes.rank}, as this layer was built. Received: shape {query.shape}")
     sources = value.shape[:-1]
-    if slots is not None:
-        sources = (query.shape[0], slots[0].shape[2])
+    if stored:
+        sources = (query.shape[0], length(stored))
     elif len(value.shape) != axes.rank:
         raise ValueError(f"`value` must have the query's rank. Received: shape {value.shape}")
     elif not fits(key.shape[:-1], sources):

@@ -6,6 +6,8 @@ from keras_attn.layers.decoder_block import DecoderBlock
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.placement import deepnorm
 from keras_attn.layers.stack import Stack
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops import cache_slots
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -19,7 +21,8 @@ class Decoder(Stack):
     Call arguments:
         inputs: float `(B, T, D)`.
         memory: float `(B, S, Dm)`; not with `cross_attention=False`, and not needed where `memory_caches` are given.
-        caches: optional tuple of one `(key, value)` a layer, from `empty_caches` or from the last call.
+        caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
+        slots: optional second result of `advance`, for caches whose slots are not positions.
         memory_caches: optional result of `project_memory`.
         **kwargs: every other call argument of `DecoderBlock` but `cache` and `memory_cache`, given to each block.
 
@@ -60,12 +63,66 @@ class Decoder(Stack):
         """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
         return tuple(block.empty_cache(batch, length) for block in self.layers())
 
+    def fill(self, presents, mask, length, bounded=True):
+        """Caches of a prompt, with room behind it.
+
+        Args:
+            presents: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
+            mask: bool `(B, P)`, which tokens of the prompt later ones may attend to; the prompt is padded behind.
+            length: how many further tokens there is room for.
+            bounded: whether a layer with a window keeps only what that reaches; one token a call from then on.
+
+        Returns:
+            `(caches, slots)`, `slots` with an entry for each number of slots that layers have.
+        """
+        caches, slots = [None] * self.num_layers, []
+        for reach, layers in self._reaches(bounded):
+            if reach is None:
+                slots.append(cache_slots.of_prompt(mask, length))
+            else:
+                held, source = cache_slots.of_window(mask, *reach)
+                slots.append(held)
+            for i in layers:
+                if reach is None:
+                    caches[i] = tuple(kv_cache.extended(x, length) for x in presents[i])
+                else:
+                    caches[i] = tuple(kv_cache.gathered(x, source) for x in presents[i])
+        return tuple(caches), tuple(slots)
+
+    def start(self, batch, length, bounded=True):
+        """`(caches, slots)` as `fill` returns them, with no prompt and all rows at the same positions."""
+        caches, slots = [None] * self.num_layers, []
+        for reach, layers in self._reaches(bounded):
+            size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
+            slots.append(cache_slots.empty(size, sinks))
+            for i in layers:
+                caches[i] = self.layers()[i].empty_cache(batch, size)
+        return tuple(caches), tuple(slots)
+
+    def advance(self, slots, positions):
+        """`(slots, written)`: `slots` with tokens at `positions` in them, and the argument `slots` of their call."""
+        reaches = self._reaches(bounded=len(slots) > 1)
+        moved = [cache_slots.advance(held, positions) for held in slots]
+        written = [None] * self.num_layers
+        for (held, where), (_, layers) in zip(moved, reaches, strict=True):
+            for i in layers:
+                written[i] = where, held[0]
+        return tuple(held for held, _ in moved), tuple(written)
+
+    def _reaches(self, bounded):
+        """`(reach, indices)`: which layers look back how far."""
+        groups = {}
+        for i, block in enumerate(self.layers()):
+            groups.setdefault(block.reach() if bounded else None, []).append(i)
+        return list(groups.items())
+
     def call(
         self,
         inputs,
         memory=None,
         *,
         caches=None,
+        slots=None,
         memory_caches=None,
         inputs_mask=None,
         memory_mask=None,
@@ -87,6 +144,8 @@ class Decoder(Stack):
         for i, block in enumerate(self.layers()):
             if memory_caches is not None:
                 arguments["memory_cache"] = memory_caches[i]
+            if slots is not None:
+                arguments["slots"] = slots[i]
             if caches is None:
                 x = block(x, memory, training=training, **arguments)
             else:

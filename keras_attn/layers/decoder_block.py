@@ -30,7 +30,8 @@ class DecoderBlock(Block):
         positions: optional int32 `(B, T)` or `(1, T)`; required with `cache`.
         segments, memory_segments: optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
             token attends to the whole memory.
-        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call.
+        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call, or `()` for the first.
+        slots: optional, see `MultiHeadAttention`.
         memory_cache: optional result of `project_memory`.
         training: whether dropout is on.
 
@@ -81,10 +82,18 @@ class DecoderBlock(Block):
 
     def empty_cache(self, batch, length):
         """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built."""
-        layer = self.side_by_side.layer.first if self.parallel else self.self_attention
-        layer = getattr(layer, "layer", layer)
+        layer = self._attention_layer()
         widths = layer.key_dim, layer.value_dim
         return kv_cache.empty(batch, length, layer.num_kv_heads, widths, layer.compute_dtype)
+
+    def reach(self):
+        """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
+        layer = self._attention_layer()
+        return None if layer.window is None else (layer.window, layer.sink_tokens)
+
+    def _attention_layer(self):
+        layer = self.side_by_side.layer.first if self.parallel else self.self_attention
+        return getattr(layer, "layer", layer)
 
     def call(
         self,
@@ -100,6 +109,7 @@ class DecoderBlock(Block):
         segments=None,
         memory_segments=None,
         cache=None,
+        slots=None,
         memory_cache=None,
         training=None,
     ):
@@ -111,7 +121,7 @@ class DecoderBlock(Block):
             )
         inputs_mask = implicit_mask(inputs, inputs_mask)
         own = {"attention_mask": attention_mask, "bias": bias, "positions": positions}
-        own |= {"query_mask": inputs_mask, "segments": segments, "cache": cache}
+        own |= {"query_mask": inputs_mask, "segments": segments, "cache": cache, "slots": slots}
         other = None
         if self._cross_attention:
             other = {"query_mask": inputs_mask, "value_mask": memory_mask, "attention_mask": memory_attention_mask}
@@ -124,4 +134,4 @@ class DecoderBlock(Block):
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if cache is None:
             return output
-        return output, tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache)
+        return output, keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache)

@@ -87,6 +87,11 @@ def default_positions(x):
     return np.arange(x.shape[1], dtype="int32")[None]
 
 
+def slot_numbers(keys):
+    """`0, 1, ..., M - 1` for `keys` `(B, K, M, H)`: int32 `(1, M)`."""
+    return ops.expand_dims(ops.arange(ops.shape(keys)[2], dtype="int32"), 0)
+
+
 def heads_first(x):
     """`(B, T, N, H)` to `(B, N, T, H)`."""
     if x.shape[2] == 1:

@@ -7,7 +7,7 @@ from keras_attn.layers.argument_checks import check_count, check_positive
 from keras_attn.layers.attention_checks import check_attention
 from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.configurable import Configurable
-from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first
+from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first, slot_numbers
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.layers.serialization import deserialized
@@ -66,8 +66,11 @@ class MultiHeadAttention(Configurable, HeadProjections):
         bias: optional float, added to the logits; shapes as for `attention_mask`.
         positions: optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
             `0, 1, ...` where None. Required with `cache`.
-        cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written at
-            `positions`, and attention is over all slots up to the query's position.
+        cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written to
+            `slots`, and attention is over all slots that hold the query's position or an earlier one. With `()` this
+            call is the first: attention is over its own keys, which `keras_attn.ops.cache.store` keeps.
+        slots: optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys
+            go, and int32 `(B, M)` or `(1, M)`, the position in each slot after that; see `keras_attn.ops.cache_slots`.
         memory_cache: optional result of `project_memory`, which replaces `value` and `key`.
         segments: optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
             attend to keys of its own segment only.
@@ -217,6 +220,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         bias=None,
         positions=None,
         cache=None,
+        slots=None,
         memory_cache=None,
         segments=None,
         value_segments=None,
@@ -227,7 +231,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             value = query
             value_mask = query_mask if value_mask is None and cache is None and memory_cache is None else value_mask
         key = value if key is None else key
-        slots = memory_cache if cache is None else cache
+        is_cached = bool(cache)
         if cache is not None and positions is None:
             raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
         if segments is not None and value_segments is None and is_self_attention and cache is None:
@@ -235,7 +239,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         check_attention(
             self._axes,
             (query, value, key),
-            slots,
+            cache or memory_cache,
             query_masks={"query_mask": query_mask, "segments": segments},
             value_masks={"value_mask": value_mask, "key_mask": key_mask, "value_segments": value_segments},
             pairs={"attention_mask": attention_mask, "bias": bias},
@@ -256,10 +260,15 @@ class MultiHeadAttention(Configurable, HeadProjections):
             key_positions = positions if is_self_attention else default_positions(memory)
             k = self._project_keys(axes.fold(key), key_positions)
             v = heads_first(self.value_dense(memory))
-        if cache is not None:
-            k, v = cache = tuple(kv_cache.write(*pair, positions) for pair in zip(cache, (k, v), strict=True))
-        if cache is not None or memory_cache is not None:
-            key_positions = ops.expand_dims(ops.arange(ops.shape(k)[2], dtype="int32"), 0)
+        if is_cached:
+            written, held = slots or (positions, None)
+            cache = tuple(kv_cache.write(*pair, written) for pair in zip(cache, (k, v), strict=True))
+            k, v = (kv_cache.load(x, self.compute_dtype) for x in cache)
+            key_positions = slot_numbers(k) if held is None else held
+        elif cache is not None:
+            cache = kv_cache.store(k), kv_cache.store(v)
+        elif memory_cache is not None:
+            key_positions = slot_numbers(k)
 
         mask = AttentionMask(
             query_positions=positions,
@@ -277,9 +286,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         records = recorder()
         recording = records is not None and not return_attention_scores
         bias = axes.fold_mask(bias, query, key)
-        heads, scores = self._attend(
-            q, k, v, mask, bias, cache is not None, return_attention_scores, recording, bool(training)
-        )
+        heads, scores = self._attend(q, k, v, mask, bias, is_cached, return_attention_scores, recording, bool(training))
         if return_attention_scores or recording:
             scores = axes.unfold_scores(scores, query, key)
         if records is not None:
@@ -359,13 +366,13 @@ class MultiHeadAttention(Configurable, HeadProjections):
             axes = AttentionAxes(len(query.shape), self.attention_axes)
             source = query if value is None else value
             keys = [source.shape[axis] for axis in axes.axes]
-            if cache is not None or memory_cache is not None:
-                keys = [(memory_cache if cache is None else cache)[0].shape[2]]
+            if stored := cache or memory_cache:
+                keys = [kv_cache.length(stored)]
             batch, queries = ([query.shape[axis] for axis in group] for group in (axes.batch_axes, axes.axes))
             shape = (*batch, self.num_heads, *queries, *keys)
             results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
         if cache is not None:
-            results.append(tuple(keras.KerasTensor(x.shape, dtype=x.dtype) for x in cache))
+            results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
         return results[0] if len(results) == 1 else tuple(results)
 
     def _zero_dead_queries(self, output, mask):

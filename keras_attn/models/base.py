@@ -1,6 +1,7 @@
 """What all models of this package have in common."""
 
 import keras
+import numpy as np
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
@@ -24,6 +25,9 @@ class AttentionModel(keras.Model):
         config: the arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
         **kwargs: `name` and `trainable`.
     """
+
+    # Whether the cache of `decode` has a slot a token, of which `attention_mask` hides some.
+    has_slots = True
 
     def __init__(self, inputs, outputs, *, policy, config, **kwargs):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
@@ -70,11 +74,11 @@ class AttentionModel(keras.Model):
                 received = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
                 raise ValueError(f"`{name}` must be a tensor of rank {rank}. Received: {received}")
 
-    def generate(self, inputs, max_length=None, config=None):
+    def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
         # The rooms' arrows forbid importing generation from here; Keras' registry knows it.
         engine = keras.saving.get_registered_object("keras_attn>generate")
-        return engine(self, inputs, max_length=max_length, config=config)
+        return engine(self, inputs, max_length=max_length, config=config, **kwargs)
 
     def check_prompt(self, ids, max_length):
         """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
@@ -88,6 +92,37 @@ class AttentionModel(keras.Model):
             start_id: the token that starts a target.
         """
         return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
+
+    def alignment_layers(self):
+        """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
+        return []
+
+    def known_tokens(self, ids, mask, start_id):
+        """What stands before the first generated token, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
+        first = ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32")
+        return first, ops.ones_like(first, dtype="bool")
+
+    def score_logits(self, ids, tokens, start_id):
+        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, an int array `(B, S)`."""
+        first = np.full((len(tokens), 1), start_id, tokens.dtype)
+        target_ids = np.concatenate([first, tokens[:, :-1]], axis=1)
+        return self({"source_ids": ids, "target_ids": target_ids}, training=False)
+
+    def decode(self, ids, positions, cache, memory, attention_mask=None):
+        """Logits of the next tokens.
+
+        Args:
+            ids: int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
+            positions: int32 `(B, T)` or `(1, T)`.
+            cache, memory: from `prefill`, or from the last call.
+            attention_mask: optional bool `(B, T, M)`, which slots of the cache a token may look at besides what
+                positions say.
+
+        Returns:
+            `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
+        """
+        hidden, cache = self.hidden(ids, positions, cache, memory, attention_mask)
+        return self.logits(hidden), cache
 
     def get_config(self):
         return {

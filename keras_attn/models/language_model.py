@@ -11,6 +11,7 @@ from keras_attn.layers import (
     RotaryPositionEncoding,
     TokenEmbedding,
 )
+from keras_attn.layers.head_projections import default_positions
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.ops import gelu_tanh
 
@@ -184,42 +185,62 @@ class LanguageModel(AttentionModel):
 
     def begin(self, ids, mask, start_id):
         """The last token of each prompt and its position, int32 `(B, 1)` both; see `AttentionModel.begin`."""
-        real = ops.cast(self.padding_mask(ids, mask), "int32")
-        last = ops.maximum(ops.sum(real, axis=1, keepdims=True) - 1, 0)
+        last = self._last_positions(ids, mask)
         slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 
-    def prefill(self, token_ids, padding_mask=None, *, length):
-        """The cache of a prompt.
+    def known_tokens(self, ids, mask, start_id):
+        """The prompt itself, and which of its tokens are real; see `AttentionModel.known_tokens`."""
+        return ids, self.padding_mask(ids, mask)
+
+    def score_logits(self, ids, tokens, start_id):
+        lengths = np.maximum((ids != self.pad_id).sum(axis=1), 1)
+        whole = np.pad(ids, ((0, 0), (0, tokens.shape[1])), constant_values=max(self.pad_id, 0))
+        # The logits of a token are those of the place before it.
+        places = lengths[:, None] + np.arange(tokens.shape[1])
+        np.put_along_axis(whole, places, tokens, axis=1)
+        logits = self({"token_ids": whole}, training=False)
+        return ops.take_along_axis(logits, ops.expand_dims(places - 1, -1), axis=1)
+
+    def prefill(self, token_ids, padding_mask=None, *, length, bounded=True):
+        """The cache of all tokens of a prompt but the last, which decoding starts from.
 
         Args:
             token_ids: int32 `(B, T)`, padded behind.
-            padding_mask: optional bool `(B, T)`. Not needed: a slot of padding is hidden until it is written to.
-            length: number of further tokens that the cache can hold.
+            padding_mask: optional bool `(B, T)`; what `pad_id` says where None.
+            length: number of tokens that the cache has room for: the last of the prompt, and those generated.
+            bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
 
         Returns:
-            `(cache, memory)` for `decode`: a `(key, value)` pair a block, with `T + length` slots; and no memory.
+            `(cache, memory)` for `decode`: the caches of `Decoder.fill`; and no memory.
         """
-        size = ops.shape(token_ids)[1]
-        positions = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
-        caches = self.decoder.empty_caches(ops.shape(token_ids)[0], size + length)
-        return self.decode(token_ids, positions, caches)[1], ()
+        positions = default_positions(token_ids)
+        first = ((),) * self.decoder.num_layers
+        _, presents = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
+        known = ops.less(positions, self._last_positions(token_ids, padding_mask))
+        return self.decoder.fill(presents, known, length, bounded), ()
 
-    def decode(self, token_ids, positions, cache, memory=()):
-        """Logits of the next tokens.
+    def hidden(self, token_ids, positions, cache, memory=(), attention_mask=None):
+        """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
+        caches, slots = cache
+        slots, written = self.decoder.advance(slots, positions)
+        x, caches = self.decoder(
+            self._embed(token_ids, positions),
+            attention_mask=attention_mask,
+            positions=positions,
+            caches=caches,
+            slots=written,
+        )
+        return x, (caches, slots)
 
-        Args:
-            token_ids: int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
-            positions: int32 `(B, T)` or `(1, T)`.
-            cache: from `prefill`, or from the last call.
-            memory: not used.
+    def logits(self, hidden):
+        """Logits `(B, T, V)` of the decoder's outputs."""
+        return self.embedding(hidden, reverse=True)
 
-        Returns:
-            `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
-        """
-        x, cache = self.decoder(self._embed(token_ids, positions), positions=positions, caches=cache)
-        return self.embedding(x, reverse=True), cache
+    def _last_positions(self, ids, mask):
+        real = ops.cast(self.padding_mask(ids, mask), "int32")
+        return ops.maximum(ops.sum(real, axis=1, keepdims=True) - 1, 0)
 
     def _embed(self, ids, positions):
         return self.dropout(self.position(self.embedding(ids), positions))

@@ -139,7 +139,7 @@ class Seq2SeqRNN(AttentionModel):
         inputs = symbolic_inputs("source_ids", "target_ids", masks={"source_mask": 1, "target_mask": 1})
         source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
         memory, states = self._encode(inputs["source_ids"], source_mask)
-        logits, _ = self._decode(
+        x, _ = self._decode(
             inputs["target_ids"],
             {"memory": memory, "memory_mask": source_mask, "cell_state": states[0] if bridge else None},
             states[1:] if bridge else [None] * (num_layers - 1),
@@ -158,7 +158,7 @@ class Seq2SeqRNN(AttentionModel):
             "source_vocabulary_size": source_vocabulary_size,
             "tie_output": tie_output,
         }
-        super().__init__(inputs, logits, policy=policy, config=config, **kwargs)
+        super().__init__(inputs, self.logits(x), policy=policy, config=config, **kwargs)
 
     @classmethod
     def bahdanau(cls, vocabulary_size, **kwargs):
@@ -188,13 +188,16 @@ class Seq2SeqRNN(AttentionModel):
         layer in both directions."""
         return self._encode(source_ids, self.padding_mask(source_ids, source_mask))[0]
 
-    def prefill(self, source_ids, source_mask=None, *, length=None):
+    # The cache is a state a row, and not a slot a token.
+    has_slots = False
+
+    def prefill(self, source_ids, source_mask=None, *, length=None, bounded=True):
         """Everything that decoding needs of a source: the states of the decoder, and the memory that each step reads.
 
         Args:
             source_ids: int32 `(B, S)`.
             source_mask: optional bool `(B, S)`.
-            length: not used; the states hold any number of target positions.
+            length, bounded: not used; the states hold any number of target positions.
 
         Returns:
             `(cache, memory)` for `decode`: a tuple of states a decoder layer; keys, encoder outputs and their mask.
@@ -207,20 +210,21 @@ class Seq2SeqRNN(AttentionModel):
             states.append(bridged[i] if bridged else layer.get_initial_state(ops.shape(source_ids)[0]))
         return tuple(tuple(state) for state in states), (keys, encoded, source_mask)
 
-    def decode(self, target_ids, positions, cache, memory):
-        """Logits of the next tokens.
+    def hidden(self, target_ids, positions, cache, memory, attention_mask=None):
+        """As `decode`, with what the logits are made of, float `(B, T, D)`, in their place.
 
-        Args:
-            target_ids: int32 `(B, T)`, the tokens behind those of the last call; one a row in a generation loop.
-            positions: not used; the states say where decoding stands.
-            cache, memory: from `prefill`, or from the last call.
-
-        Returns:
-            `(logits, cache)`: float `(B, T, V)`, and the states behind these tokens.
+        `positions` and `attention_mask` are not used: the states say where decoding stands.
         """
         keys, encoded, source_mask = memory
         attending = {"memory_cache": (keys, encoded), "memory_mask": source_mask, "states": cache[0]}
         return self._decode(target_ids, attending, cache[1:])
+
+    def alignment_layers(self):
+        return [self.attention_layer.cell.attention.path]
+
+    def logits(self, hidden):
+        """Logits `(B, T, V)` of what `hidden` returned."""
+        return self.target_embedding(hidden, reverse=True)
 
     def _encode(self, source_ids, source_mask):
         """`(outputs, states)`: states a decoder layer, where there is a bridge."""
@@ -253,7 +257,7 @@ class Seq2SeqRNN(AttentionModel):
         elif self._readout == "maxout":
             x = self.readout_dense(ops.concatenate([x, context, embedded], axis=-1))
             x = ops.maximum(x[..., : self.hidden_dim], x[..., self.hidden_dim :])
-        return self.target_embedding(x, reverse=True), tuple(finals)
+        return x, tuple(finals)
 
     def _with_residual(self, number, inputs, outputs):
         return outputs if self._residual_from is None or number < self._residual_from else ops.add(inputs, outputs)

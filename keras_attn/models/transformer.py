@@ -156,51 +156,53 @@ class Transformer(AttentionModel):
         x = self.dropout(self.position(self.source_embedding(source_ids)))
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
-    def prefill(self, source_ids, source_mask=None, *, length):
+    def check_prompt(self, ids, max_length):
+        limit = self.decoder_position.max_length
+        if limit is not None and max_length > limit:
+            raise ValueError(
+                f"`max_length` of generation must be at most the {limit} positions of the model. "
+                f"Received: max_length={max_length}"
+            )
+
+    def prefill(self, source_ids, source_mask=None, *, length, bounded=True):
         """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
 
         Args:
             source_ids: int32 `(B, S)`.
             source_mask: optional bool `(B, S)`.
-            length: number of target positions that the cache can hold.
+            length: number of target tokens that the cache can hold.
+            bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
 
         Returns:
-            `(cache, memory)` for `decode`: a `(key, value)` pair a block, and the projected memory with its mask.
-
-        Raises:
-            ValueError: `length` is more than the positions that the model can tell apart.
+            `(cache, memory)` for `decode`: the caches of `Decoder.start`, and the projected memory with its mask.
         """
-        limit = self.decoder_position.max_length
-        if limit is not None and length > limit:
-            raise ValueError(
-                f"`length`, which is `max_length` of generation, must be at most the {limit} positions of the model. "
-                f"Received: length={length}"
-            )
         source_mask = self.padding_mask(source_ids, source_mask)
         encoded = self.encode(source_ids, source_mask)
-        caches = self.decoder.empty_caches(keras.ops.shape(source_ids)[0], length)
-        return caches, (self.decoder.project_memory(encoded), source_mask)
+        cache = self.decoder.start(keras.ops.shape(source_ids)[0], length, bounded)
+        return cache, (self.decoder.project_memory(encoded), source_mask)
 
-    def decode(self, target_ids, positions, cache, memory):
-        """Logits of the next tokens.
-
-        Args:
-            target_ids: int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
-            positions: int32 `(B, T)` or `(1, T)`.
-            cache, memory: from `prefill`, or from the last call.
-
-        Returns:
-            `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
-        """
+    def hidden(self, target_ids, positions, cache, memory, attention_mask=None):
+        """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
+        caches, slots = cache
         projected, source_mask = memory
-        x, cache = self.decoder(
+        slots, written = self.decoder.advance(slots, positions)
+        x, caches = self.decoder(
             self._embed_target(target_ids, positions),
             memory_mask=source_mask,
+            attention_mask=attention_mask,
             positions=positions,
-            caches=cache,
+            caches=caches,
+            slots=written,
             memory_caches=projected,
         )
-        return self.target_embedding(x, reverse=True), cache
+        return x, (caches, slots)
+
+    def alignment_layers(self):
+        return [block.cross_attention.layer.path for block in self.decoder.blocks]
+
+    def logits(self, hidden):
+        """Logits `(B, T, V)` of the decoder's outputs."""
+        return self.target_embedding(hidden, reverse=True)
 
     def _embed_target(self, ids, positions):
         return self.dropout(self.decoder_position(self.target_embedding(ids), positions))

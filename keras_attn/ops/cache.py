@@ -1,11 +1,14 @@
-"""Key/value caches: plain tensors `(B, K, M, H)`, in which a token's slot is its position.
+"""Key/value caches: plain tensors `(B, K, M, H)`, in which a token's slot is its position unless told otherwise.
 
 How new keys enter a cache depends on where the graph will run, so the policy is chosen around the trace with `writing`:
 
-* `"select"` (default): compare and choose. Any positions, every runtime.
-* `"slice"`: one in-place slice update where all rows are at the same, consecutive positions `(1, T)`; fastest in XLA,
-  SavedModel and TFLite. With positions a row, `(B, T)`, it is `"select"`.
+* `"select"` (default): compare and choose. Any slots, every runtime.
+* `"slice"`: one in-place slice update where all rows write to the same, consecutive slots `(1, T)`; fastest in XLA,
+  SavedModel and TFLite. With slots a row, `(B, T)`, it is `"select"`.
 * `"concat"`: the update is appended, the cache grows. For step models that hand the cache to their caller.
+
+What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` keeps a pair
+`(int8 (B, K, M, H), scale (B, K, M, 1))`, a quarter of the memory of float32.
 """
 
 import contextlib
@@ -32,24 +35,58 @@ def empty(batch, length, heads, dim, dtype):
     (2, 4, 16, 8)
     """
     key_dim, value_dim = dim if isinstance(dim, tuple) else (dim, dim)
-    return (
-        ops.zeros((batch, heads, length, key_dim), dtype=dtype),
-        ops.zeros((batch, heads, length, value_dim), dtype=dtype),
-    )
+    return tuple(store(ops.zeros((batch, heads, length, width), dtype=dtype)) for width in (key_dim, value_dim))
 
 
-def write(buffer, update, positions):
-    """Returns `buffer` with `update` in the slots that `positions` name, by the policy in force.
+def store(x):
+    """Keys or values `(B, K, T, H)` as a cache keeps them: a tensor, or `(int8, scale)` within `storing("int8")`."""
+    return _quantized(x) if _storage.get() == "int8" else x
+
+
+def load(stored, dtype):
+    """The tensor `(B, K, M, H)` of `dtype` that `store` was given, as far as it was kept."""
+    if not isinstance(stored, (tuple, list)):
+        return stored
+    values, scale = stored
+    return ops.multiply(ops.cast(values, dtype), ops.cast(scale, dtype))
+
+
+def write(buffer, update, slots):
+    """Returns `buffer` with `update` in the slots that are named, by the policy in force.
 
     Args:
-        buffer: `(B, K, M, H)`.
+        buffer: what `store` returned, `(B, K, M, H)`.
         update: `(B, K, T, H)`.
-        positions: int32 `(B, T)` or `(1, T)`. A position of `M` or more is not written.
+        slots: int32 `(B, T)` or `(1, T)`. A slot of `M` or more is not written.
 
     Returns:
-        Tensor of `buffer`'s shape; under `"concat"`, `(B, K, M + T, H)`.
+        As `buffer`; under `"concat"` there are `M + T` slots.
     """
-    return _POLICIES[_policy.get()](buffer, ops.cast(update, buffer.dtype), positions)
+    if isinstance(buffer, (tuple, list)):
+        return tuple(_write(*pair, slots) for pair in zip(buffer, _quantized(update), strict=True))
+    return _write(buffer, update, slots)
+
+
+def length(pair):
+    """The static number of slots of a `(key, value)` pair, None where it is not known."""
+    key = pair[0]
+    return (key[0] if isinstance(key, (tuple, list)) else key).shape[2]
+
+
+def extended(stored, length):
+    """`stored` with `length` slots of zeros behind its own."""
+    if isinstance(stored, (tuple, list)):
+        return tuple(extended(part, length) for part in stored)
+    batch, heads, _, width = stored.shape
+    batch = ops.shape(stored)[0] if batch is None else batch
+    return ops.concatenate([stored, ops.zeros((batch, heads, length, width), dtype=stored.dtype)], axis=2)
+
+
+def gathered(stored, source):
+    """`stored` of the slots that `source`, int32 `(B, M)`, names."""
+    if isinstance(stored, (tuple, list)):
+        return tuple(gathered(part, source) for part in stored)
+    return ops.take_along_axis(stored, ops.expand_dims(ops.expand_dims(source, 1), -1), axis=2)
 
 
 @contextlib.contextmanager
@@ -59,13 +96,30 @@ def writing(policy):
     Raises:
         ValueError: there is no such policy.
     """
-    if policy not in _POLICIES:
-        raise ValueError(f"`policy` must be one of {sorted(_POLICIES)}. Received: policy={policy!r}")
-    token = _policy.set(policy)
+    with _scope("policy", _policy, _POLICIES, policy):
+        yield
+
+
+@contextlib.contextmanager
+def storing(storage):
+    """Within the scope, new caches keep their keys and values as "float" or as "int8".
+
+    Raises:
+        ValueError: there is no such storage.
+    """
+    with _scope("storage", _storage, ("float", "int8"), storage):
+        yield
+
+
+@contextlib.contextmanager
+def _scope(name, variable, known, value):
+    if value not in known:
+        raise ValueError(f"`{name}` must be one of {sorted(known)}. Received: {name}={value!r}")
+    token = variable.set(value)
     try:
         yield
     finally:
-        _policy.reset(token)
+        variable.reset(token)
 
 
 def policy():
@@ -73,20 +127,31 @@ def policy():
     return _policy.get()
 
 
-def _write_by_slice(buffer, update, positions):
-    if positions.shape[0] != 1:
-        return _write_by_select(buffer, update, positions)
-    start = ops.cast(positions[0, 0], "int32")
+def _quantized(x):
+    """`(int8, scale)` of one scale a slot and head."""
+    x = ops.cast(x, "float32")
+    scale = ops.divide(ops.maximum(ops.max(ops.abs(x), axis=-1, keepdims=True), 1e-20), 127.0)
+    return ops.cast(ops.round(ops.divide(x, scale)), "int8"), scale
+
+
+def _write(buffer, update, slots):
+    return _POLICIES[_policy.get()](buffer, ops.cast(update, buffer.dtype), slots)
+
+
+def _write_by_slice(buffer, update, slots):
+    if slots.shape[0] != 1:
+        return _write_by_select(buffer, update, slots)
+    start = ops.cast(slots[0, 0], "int32")
     return ops.slice_update(buffer, (0, 0, start, 0), update)
 
 
-def _write_by_select(buffer, update, positions):
-    slots = ops.arange(buffer.shape[2] or ops.shape(buffer)[2], dtype="int32")
+def _write_by_select(buffer, update, slots):
+    all_slots = ops.arange(buffer.shape[2] or ops.shape(buffer)[2], dtype="int32")
     if update.shape[2] == 1:
-        hit = ops.equal(positions, slots)
+        hit = ops.equal(slots, all_slots)
     else:
         # (B, T, M): which update, if any, belongs in each slot.
-        match = ops.equal(ops.expand_dims(positions, -1), slots)
+        match = ops.equal(ops.expand_dims(slots, -1), all_slots)
         hit = ops.any(match, axis=1)
         source = ops.argmax(ops.cast(match, "int32"), axis=1)
         source = ops.expand_dims(ops.expand_dims(source, 1), -1)
@@ -94,9 +159,10 @@ def _write_by_select(buffer, update, positions):
     return ops.where(ops.expand_dims(ops.expand_dims(hit, 1), -1), update, buffer)
 
 
-def _write_by_concat(buffer, update, positions):
+def _write_by_concat(buffer, update, slots):
     return ops.concatenate([buffer, update], axis=2)
 
 
 _POLICIES = {"select": _write_by_select, "slice": _write_by_slice, "concat": _write_by_concat}
 _policy = contextvars.ContextVar("keras_attn_cache_policy", default="select")
+_storage = contextvars.ContextVar("keras_attn_cache_storage", default="float")

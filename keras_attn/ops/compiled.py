@@ -3,12 +3,13 @@
 import keras
 
 
-def compiled(function, *specs):
+def compiled(function, *specs, jit_compile=False):
     """`function` as one graph, traced once for inputs that fit `specs`, whatever their free dimensions are.
 
     Args:
         function: takes and returns tensors.
         *specs: `keras.KerasTensor` a positional argument, None for a free dimension.
+        jit_compile: whether XLA compiles the graph, once for each set of shapes.
 
     Returns:
         On TensorFlow a `tf.function`; elsewhere `function` as it is.
@@ -18,4 +19,4 @@ def compiled(function, *specs):
     import tensorflow as tf
 
     signature = [tf.TensorSpec(spec.shape, spec.dtype) for spec in specs]
-    return tf.function(function, input_signature=signature, autograph=False)
+    return tf.function(function, input_signature=signature, autograph=False, jit_compile=jit_compile or None)

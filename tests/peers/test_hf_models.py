@@ -102,9 +102,7 @@ T5 = {"vocab_size": V, "d_model": D, "d_kv": 10, "d_ff": F, "num_layers": L, "nu
 T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 11}
 
 
-@pytest.mark.peer("Transformer", "transformers.T5ForConditionalGeneration")
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-def test_t5(version):
+def t5(version):
     if version == "1.0":
         theirs = their("T5ForConditionalGeneration", "T5Config", **T5)
         network = FeedForward(F, activation="relu", use_bias=False)
@@ -130,6 +128,13 @@ def test_t5(version):
         decoder_position=RelativePositionBias(N, 8, 11, bidirectional=False),
     )
     hf_weights.copy_t5(theirs, ours)
+    return theirs, ours
+
+
+@pytest.mark.peer("Transformer", "transformers.T5ForConditionalGeneration")
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_t5(version):
+    theirs, ours = t5(version)
     target = np.random.default_rng(5).integers(1, V, (B, T))
     expected = outputs(theirs, input_ids=PADDED, attention_mask=REAL.astype("int64"), decoder_input_ids=target)
     close(ours({"source_ids": PADDED, "target_ids": target}), expected)

@@ -1,4 +1,4 @@
-"""Greedy generation in the graph: source ids or strings in, tokens, scores and perhaps text out."""
+"""Generation in the graph: source ids or strings in, tokens, scores and perhaps text out."""
 
 import functools
 
@@ -13,7 +13,7 @@ BATCH_LIMIT = 32
 
 
 class Task:
-    """Exports `keras_attn.generation.greedy` under the model's own `generation_config`.
+    """Exports generation under the model's own `generation_config`.
 
     Args:
         model: a model with `generation_config` set.
@@ -43,9 +43,9 @@ class Task:
 
     def call(self, source_ids):
         """`tokens` int32 and `scores` float32, both `(batch, target_length)`."""
-        from keras_attn.generation import greedy
+        from keras_attn.generation import Decoding, run
 
-        return greedy(self.model, source_ids, self.config)
+        return run(Decoding(self.model, self.config), source_ids)
 
     def cases(self, samples=None):
         """The first sample alone, then all others; or random inputs of unequal lengths."""

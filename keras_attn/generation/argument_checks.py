@@ -1,0 +1,58 @@
+"""Refusals that several settings share."""
+
+import reprlib
+
+
+def check_positive(**values):
+    """Raises a ValueError unless each value is an int above 0."""
+    for name, value in values.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def check_positive_number(**values):
+    """Raises a ValueError unless each value is a finite number above 0."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 < value < float("inf"):
+            raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
+
+
+def check_finite(**values):
+    """Raises a ValueError unless each value is a finite number."""
+    for name, value in values.items():
+        if not _is_number(value) or not abs(value) < float("inf"):
+            raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
+
+
+def check_probability(**values):
+    """Raises a ValueError unless each value is above 0, and 1 at most."""
+    for name, value in values.items():
+        if not _is_number(value) or not 0 < value <= 1:
+            raise ValueError(f"`{name}` must be above 0, and 1 at most. Received: {name}={value!r}")
+
+
+def check_ids(**values):
+    """Raises a ValueError unless each value is a tuple of one token or more."""
+    for name, value in values.items():
+        if not isinstance(value, tuple) or not value or not all(map(_is_id, value)):
+            raise ValueError(
+                f"`{name}` must be a tuple, not empty, of non-negative integers. Received: {name}={reprlib.repr(value)}"
+            )
+
+
+def check_vocabulary(vocabulary_size, **values):
+    """Raises a ValueError where one of the tokens is not among `vocabulary_size`."""
+    for name, value in values.items():
+        if max(value) >= vocabulary_size:
+            raise ValueError(
+                f"`{name}` must be inside of the vocabulary of {vocabulary_size}. "
+                f"Received: {name}={reprlib.repr(value)}"
+            )
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_id(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

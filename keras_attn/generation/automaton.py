@@ -1,0 +1,196 @@
+"""Which sequences of tokens are allowed, as a table."""
+
+import base64
+import functools
+import zlib
+
+import keras
+import numpy as np
+
+from keras_attn.generation.minimization import minimal
+from keras_attn.generation.regular_expression import token_table
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class TokenAutomaton:
+    """A minimal deterministic automaton over tokens; it begins in state 0.
+
+    Immutable. Two automata are equal where they allow the same sequences of tokens, whichever way they were made. The
+    table is dense: states times classes of tokens that behave equally.
+
+    Args:
+        transitions: int `(states, classes)`, the next state, or -1 where there is no way.
+        token_classes: int `(V,)`, the class of each token of the vocabulary.
+        accepting: bool `(states,)`, the states in which a sequence may end.
+
+    Attributes:
+        transitions: int32 `(states, classes)` of the smallest such automaton, from each of whose states an accepting
+            one can be reached; the tokens of class 0 are never allowed.
+        token_classes: int32 `(V,)`.
+        accepting: bool `(states,)`.
+        distances: int32 `(states,)`, the least number of tokens to an accepting state.
+        vocabulary_size: `V`.
+
+    Raises:
+        ValueError: an argument is not as described, or no sequence is allowed.
+
+    Example:
+
+    >>> from keras_attn.generation import TokenAutomaton
+    >>> automaton = TokenAutomaton.from_regex("(ab)+", ["", "a", "b", "ba"])
+    >>> automaton.accepts([1, 2]), automaton.accepts([1, 3, 2]), automaton.accepts([1, 1])
+    (True, True, False)
+    >>> automaton.distances
+    array([2, 1, 0], dtype=int32)
+    """
+
+    def __init__(self, transitions, token_classes, accepting):
+        arrays = [np.asarray(x) for x in (transitions, token_classes, accepting)]
+        transitions, token_classes, accepting = arrays
+        if transitions.ndim != 2 or accepting.dtype != bool or accepting.shape != transitions.shape[:1]:
+            raise ValueError(
+                "`transitions` must be (states, classes) and `accepting` bool (states,). "
+                f"Received: shapes {transitions.shape} and {accepting.shape}, the latter of {accepting.dtype}"
+            )
+        _check_inside("transitions", transitions, -1, len(accepting))
+        _check_inside("token_classes", token_classes, 0, transitions.shape[1])
+        self.transitions, self.token_classes, self.accepting, self.distances = minimal(*arrays)
+        if not len(self.accepting):
+            raise ValueError("`transitions` must lead from state 0 to an accepting state. Received: none that do")
+        for array in (self.transitions, self.token_classes, self.accepting, self.distances):
+            array.flags.writeable = False
+
+    @classmethod
+    def from_regex(cls, pattern, pieces):
+        """The automaton of all sequences of tokens whose joined texts match a regular expression whole.
+
+        Needs the extra `constraints`. `\\d`, `\\w` and `\\s` are those of ASCII. Anchors, lookaround and references
+        are refused.
+
+        Args:
+            pattern: str, in the syntax of `re`.
+            pieces: list of `V` strings, what each token reads as; "" for special tokens, which are never allowed.
+
+        Returns:
+            A `TokenAutomaton`.
+
+        Raises:
+            ValueError: `pattern` is no such expression, or no sequence of `pieces` matches it; or `pieces` is not a
+                list of strings.
+            ImportError: the extra is not installed.
+        """
+        if isinstance(pieces, str) or not len(pieces) or not all(isinstance(piece, str) for piece in pieces):
+            raise ValueError(f"`pieces` must be a list of strings, one a token. Received: {_shortened(pieces)}")
+        return cls._of_language(
+            token_table(pattern, pieces), f"`pattern` must match a text that `pieces` can spell. Received: {pattern!r}"
+        )
+
+    @classmethod
+    def from_phrases(cls, phrases, vocabulary_size):
+        """The automaton of a set of sequences: a trie, whose equal ends are one.
+
+        Args:
+            phrases: list of sequences of token ids, without end tokens.
+            vocabulary_size: `V`.
+
+        Returns:
+            A `TokenAutomaton`.
+
+        Raises:
+            ValueError: `phrases` is empty or holds something else than ids inside of the vocabulary.
+        """
+        if not isinstance(vocabulary_size, int) or vocabulary_size < 1:
+            raise ValueError(
+                f"`vocabulary_size` must be a positive integer. Received: vocabulary_size={vocabulary_size!r}"
+            )
+        phrases = [np.asarray(phrase, dtype=None if len(phrase) else np.int32) for phrase in phrases]
+        if not phrases:
+            raise ValueError("`phrases` must hold at least one sequence of token ids. Received: none")
+        for phrase in phrases:
+            if phrase.ndim != 1:
+                raise ValueError(f"`phrases` must hold sequences of token ids. Received: {_shortened(phrase)}")
+            _check_inside("phrases", phrase, 0, vocabulary_size)
+        used, classes = np.unique(np.concatenate(phrases), return_inverse=True)
+        token_classes = np.zeros(vocabulary_size, np.int32)
+        token_classes[used.astype(int)] = np.arange(len(used)) + 1
+        trie, ends, first = [{}], set(), 0
+        for phrase in phrases:
+            state = 0
+            for token_class in classes[first : first + len(phrase)].tolist():
+                if token_class not in trie[state]:
+                    trie[state][token_class] = len(trie)
+                    trie.append({})
+                state = trie[state][token_class]
+            ends.add(state)
+            first += len(phrase)
+        transitions = np.full((len(trie), len(used) + 1), -1, np.int32)
+        for state, ways in enumerate(trie):
+            transitions[state, np.fromiter(ways, int, len(ways)) + 1] = list(ways.values())
+        return cls(transitions, token_classes, np.isin(np.arange(len(trie)), list(ends)))
+
+    @classmethod
+    def _of_language(cls, table, message):
+        try:
+            return cls(*table)
+        except ValueError as error:
+            raise ValueError(message) from error
+
+    @property
+    def vocabulary_size(self):
+        return len(self.token_classes)
+
+    def accepts(self, tokens):
+        """Whether a sequence of ids is allowed, from its first token to its last."""
+        state = 0
+        for token in tokens:
+            state = self.transitions[state, self.token_classes[token]]
+            if state < 0:
+                return False
+        return bool(self.accepting[state])
+
+    def get_config(self):
+        return {
+            "transitions": [len(self.accepting), _packed(self.transitions)],
+            "token_classes": _packed(self.token_classes),
+            "accepting": np.flatnonzero(self.accepting).tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        states, transitions = config["transitions"]
+        accepting = np.isin(np.arange(states), config["accepting"])
+        return cls(_unpacked(transitions).reshape(states, -1), _unpacked(config["token_classes"]), accepting)
+
+    @functools.cached_property
+    def _key(self):
+        return self.transitions.tobytes(), self.token_classes.tobytes(), self.accepting.tobytes()
+
+    def __eq__(self, other):
+        return type(other) is type(self) and other._key == self._key
+
+    def __hash__(self):
+        return hash(self._key)
+
+    def __repr__(self):
+        states, classes = self.transitions.shape
+        return f"<TokenAutomaton of {states} states and {classes} classes of {self.vocabulary_size} tokens>"
+
+
+def _packed(array):
+    return base64.b64encode(zlib.compress(array.astype("<i4").tobytes(), 9)).decode()
+
+
+def _unpacked(text):
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), "<i4").astype(np.int32)
+
+
+def _check_inside(name, array, least, limit):
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"`{name}` must hold integers. Received: {_shortened(array)}")
+    if array.size and not least <= array.min() <= array.max() < limit:
+        raise ValueError(f"`{name}` must be in [{least}, {limit}). Received: from {array.min()} to {array.max()}")
+
+
+def _shortened(value):
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -1,0 +1,232 @@
+"""Beam search."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_finite, check_positive
+from keras_attn.generation.beams import beams, flat_rows
+from keras_attn.generation.strategy import Strategy
+from keras_attn.layers import recording
+
+# Finite, see `processors.BANNED`; what is worth this is no candidate.
+NEVER = -1e9
+LENGTH_PENALTIES = ("power", "gnmt")
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class BeamSearch(Strategy):
+    """Keeps the `num_beams` most likely unfinished sequences of each row, and the `num_beams` best finished ones.
+
+    A finished sequence `y` is worth `log p(y) / penalty(|y|) + coverage`, its end token included. The penalty is
+    `|y| ** length_penalty`, or for `penalty="gnmt"` `((5 + |y|) / 6) ** length_penalty`. The coverage is
+    `coverage_penalty * sum_s log min(sum_t a_ts, 1)` over the source positions `s`, with the attention `a` to the
+    memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them.
+
+    Args:
+        num_beams: number of beams.
+        length_penalty: exponent; above 0, long sequences are favoured.
+        penalty: "power" or "gnmt".
+        coverage_penalty: weight of the coverage; only for models with a memory.
+        early_stopping: True: a row ends once `num_beams` sequences have finished. False: it ends once no beam, at its
+            present length, is better than the worst of them. "never": once no beam can become so.
+        num_sequences: how many of the best are returned, at most `num_beams`.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Reference:
+        [Wu et al., 2016](https://arxiv.org/abs/1609.08144), section 7
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, Transformer
+    >>> from keras_attn.generation import BeamSearch
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> config = GenerationConfig(4, strategy=BeamSearch(3, num_sequences=2))
+    >>> model.generate(np.array([[5, 6, 7]]), config=config).shape
+    (1, 2, 4)
+    """
+
+    num_beams: int = 4
+    length_penalty: float = 1.0
+    penalty: str = "power"
+    coverage_penalty: float = 0.0
+    early_stopping: bool | str = False
+    num_sequences: int = 1
+
+    def __post_init__(self):
+        check_positive(num_beams=self.num_beams, num_sequences=self.num_sequences)
+        check_finite(length_penalty=self.length_penalty, coverage_penalty=self.coverage_penalty)
+        if self.num_sequences > self.num_beams:
+            raise ValueError(
+                f"`num_sequences` must be at most num_beams={self.num_beams}. "
+                f"Received: num_sequences={self.num_sequences}"
+            )
+        if self.penalty not in LENGTH_PENALTIES:
+            raise ValueError(f"`penalty` must be one of {list(LENGTH_PENALTIES)}. Received: penalty={self.penalty!r}")
+        if self.early_stopping not in (True, False, "never"):
+            raise ValueError(
+                f"`early_stopping` must be True, False or 'never'. Received: early_stopping={self.early_stopping!r}"
+            )
+
+    def validate(self, model, config):
+        vocabulary_size = model.output.shape[-1]
+        if self._num_candidates(config) > self.num_beams * vocabulary_size:
+            raise ValueError(
+                f"`num_beams` must leave each beam candidates in a vocabulary of {vocabulary_size}. "
+                f"Received: num_beams={self.num_beams}"
+            )
+        if self.coverage_penalty and not model.alignment_layers():
+            raise ValueError(
+                "`coverage_penalty` must be 0 for a model without attention to a memory. "
+                f"Received: coverage_penalty={self.coverage_penalty}"
+            )
+
+    def start(self, decoding, ids, mask):
+        config, count = decoding.config, self.num_beams
+        fixed, layout = beams(decoding, count).start(ids, mask)
+        batch = ops.shape(ids)[0]
+        history = decoding.history(ids, mask)
+        history = dataclasses.replace(
+            history, ids=ops.repeat(history.ids, count, axis=0), mask=ops.repeat(history.mask, count, axis=0)
+        )
+        pool = self._empty_pool(decoding, batch)
+        # All beams begin alike: only the first one counts.
+        first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, NEVER)
+        state = {
+            "step": ops.zeros((), dtype="int32"),
+            "layout": layout,
+            "processors": decoding.start_processors(history),
+            "running": {**pool, "values": ops.add(first, ops.zeros((batch, 1), dtype="float32"))},
+            "finished": {**pool, "done": ops.zeros((batch, count), dtype="bool")},
+            "hopeful": ops.ones((batch, 1), dtype="bool"),
+        }
+        if self.coverage_penalty:
+            state["running"]["coverage"] = ops.zeros((batch, count, ops.shape(ids)[1]), dtype="float32")
+            fixed = {**fixed, "source_mask": decoding.model.padding_mask(ids, mask)}
+        return fixed, state
+
+    def _empty_pool(self, decoding, batch):
+        shape = (batch, self.num_beams, decoding.config.max_length)
+        return {
+            "tokens": ops.full(shape, decoding.config.pad_id, dtype="int32"),
+            "scores": ops.zeros(shape, dtype="float32"),
+            "values": ops.full(shape[:2], NEVER, dtype="float32"),
+        }
+
+    def unfinished(self, decoding, state):
+        more = ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
+        if self.early_stopping is True:
+            more = ops.logical_and(more, ops.logical_not(ops.all(state["finished"]["done"])))
+        return more
+
+    def advance(self, decoding, fixed, state):
+        step, running = state["step"], state["running"]
+        layout = beams(decoding, self.num_beams)
+        with recording() as records:
+            hidden, layout_state = layout.decode(fixed, state["layout"], step)
+        logits = ops.cast(decoding.model.logits(hidden), "float32")
+        vocabulary_size = logits.shape[-1]
+        flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
+        flat = decoding.process(flat, state["processors"], step)
+        if self.coverage_penalty:
+            running = {**running, "coverage": ops.add(running["coverage"], self._attention(decoding, records))}
+
+        log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
+        parents, tokens, scores, values = self._candidates(decoding, running, log_probabilities)
+        is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
+        candidates = {name: along(value, parents) for name, value in running.items() if name != "values"}
+        candidates = {**candidates, "values": values}
+        candidates["tokens"] = in_column(candidates["tokens"], step, tokens)
+        candidates["scores"] = in_column(candidates["scores"], step, scores)
+
+        finished = self._finish(decoding, fixed, state, candidates, is_end)
+        going = ops.add(values, ops.cast(is_end, "float32") * NEVER)
+        values, chosen = ops.top_k(going, self.num_beams)
+        running = {name: along(value, chosen) for name, value in candidates.items()}
+        running["values"] = values
+        parents, tokens = along(parents, chosen), along(tokens, chosen)
+        rows = flat_rows(parents)
+        processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state["processors"])
+        return {
+            "step": step + 1,
+            "layout": layout.select(layout_state, parents, tokens),
+            "processors": decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
+            "running": running,
+            "finished": finished,
+            "hopeful": self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished),
+        }
+
+    def _num_candidates(self, config):
+        """Enough for all beams to go on although every end token is among the best of each."""
+        return (1 + len(config.end_ids)) * self.num_beams
+
+    def _candidates(self, decoding, running, log_probabilities):
+        """The best continuations of all beams: their beam, token, log-probability and value, `(B, C)` each."""
+        vocabulary_size = log_probabilities.shape[-1]
+        total = ops.add(log_probabilities, ops.expand_dims(running["values"], -1))
+        total = ops.reshape(total, (-1, self.num_beams * vocabulary_size))
+        values, index = ops.top_k(total, self._num_candidates(decoding.config))
+        parents = ops.floor_divide(index, vocabulary_size)
+        return parents, ops.mod(index, vocabulary_size), values - along(running["values"], parents), values
+
+    def _finish(self, decoding, fixed, state, candidates, is_end):
+        """The pool of finished sequences with those of the best candidates that have ended."""
+        finished, count = state["finished"], self.num_beams
+        # What is further down the list is there to go on only.
+        ended = ops.logical_and(is_end, ops.less(ops.arange(is_end.shape[1], dtype="int32"), count))
+        admitted = ops.logical_and(ended, state["hopeful"])
+        if self.early_stopping is True:
+            full = ops.all(finished["done"], axis=-1, keepdims=True)
+            admitted = ops.logical_and(admitted, ops.logical_not(full))
+        values = ops.divide(candidates["values"], self._penalty(state["step"] + 1))
+        if self.coverage_penalty:
+            covered = ops.log(ops.clip(candidates["coverage"], 1e-9, 1.0))
+            covered = ops.where(ops.expand_dims(fixed["source_mask"], 1), covered, ops.zeros_like(covered))
+            values = ops.add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
+        candidates = {name: candidates[name] for name in ("tokens", "scores")}
+        candidates |= {"values": ops.where(admitted, values, NEVER), "done": ended}
+        merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}
+        values, chosen = ops.top_k(merged["values"], count)
+        return {**{name: along(value, chosen) for name, value in merged.items()}, "values": values}
+
+    def _still_hopeful(self, decoding, hopeful, length, running, finished):
+        best = running["values"][:, :1]
+        longest = decoding.last_step if self.early_stopping == "never" and self.length_penalty > 0 else length
+        best = ops.divide(best, self._penalty(longest))
+        worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), NEVER)
+        return ops.logical_and(hopeful, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
+
+    def _penalty(self, length):
+        length = ops.cast(length, "float32")
+        if self.penalty == "gnmt":
+            length = (5.0 + length) / 6.0
+        return ops.power(length, self.length_penalty)
+
+    def _attention(self, decoding, records):
+        """Attention to the memory, averaged over heads and layers: `(B, beams, S)`."""
+        maps = [ops.mean(ops.cast(records[path], "float32"), axis=1) for path in decoding.model.alignment_layers()]
+        mean = sum(maps[1:], maps[0]) / len(maps)
+        return ops.reshape(mean, (-1, self.num_beams, ops.shape(mean)[-1]))
+
+    def result(self, decoding, fixed, state):
+        best = {name: value[:, : self.num_sequences] for name, value in state["finished"].items() if name != "done"}
+        outputs = {"tokens": best["tokens"], "scores": best["scores"], "sequence_scores": best["values"]}
+        return outputs if self.num_sequences > 1 else {name: value[:, 0] for name, value in outputs.items()}
+
+
+def along(values, index):
+    """`values` `(B, n, ...)` at `index`, int32 `(B, m)`, of its second axis: `(B, m, ...)`."""
+    for _ in values.shape[2:]:
+        index = ops.expand_dims(index, -1)
+    return ops.take_along_axis(values, index, axis=1)
+
+
+def in_column(buffer, step, values):
+    """`buffer` `(B, n, L)` with `values` `(B, n)` in column `step`."""
+    here = ops.equal(ops.arange(buffer.shape[-1], dtype="int32"), step)
+    return ops.where(here, ops.expand_dims(values, -1), buffer)

@@ -1,0 +1,88 @@
+"""Several sequences a row, through one model: where their caches are, and what it takes to reorder them."""
+
+import keras
+from keras import ops
+
+from keras_attn.generation.single_sequence import repeated
+
+
+def beams(decoding, count):
+    """How a model decodes `count` beams a row: side by side in the slots of one cache, or as rows of their own."""
+    return (SlotBeams if decoding.model.has_slots else RowBeams)(decoding, count)
+
+
+class SlotBeams:
+    """Beams that share the prompt's slots and the memory; each looks only at the slots that led to it.
+
+    A beam's token stands beside those of the others, at the same position. To reorder beams moves a boolean a slot,
+    and no key or value.
+
+    Args:
+        decoding: `Decoding`.
+        count: number of beams.
+    """
+
+    def __init__(self, decoding, count):
+        self.decoding, self.count = decoding, count
+
+    def start(self, ids, mask):
+        """`(fixed, state)` of all beams at the first token."""
+        model, config = self.decoding.model, self.decoding.config
+        room = config.max_length * self.count
+        (caches, slots), memory = model.prefill(ids, mask, length=room, bounded=False)
+        token, position = model.begin(ids, mask, config.start_id)
+        batch, size = ops.shape(ids)[0], ops.shape(slots[0][0])[1]
+        is_prompt = ops.less(ops.arange(size, dtype="int32"), size - room)
+        visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
+        fixed = {"memory": memory, "position": ops.repeat(position, self.count, axis=1)}
+        return fixed, {"token": ops.repeat(token, self.count, axis=1), "cache": (caches, slots), "visible": visible}
+
+    def decode(self, fixed, state, step):
+        """`(hidden, state)`: the model's outputs `(B, count, D)` for the tokens of `state`."""
+        size = ops.shape(state["visible"])[2]
+        start = size + (step - self.decoding.config.max_length) * self.count
+        own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
+        visible = ops.logical_or(state["visible"], ops.equal(ops.arange(size, dtype="int32"), own))
+        positions = ops.add(fixed["position"], step)
+        hidden, cache = self.decoding.model.hidden(
+            state["token"], positions, state["cache"], fixed["memory"], attention_mask=visible
+        )
+        return hidden, {**state, "cache": cache, "visible": visible}
+
+    def select(self, state, parents, tokens):
+        """The state in which beam `i` goes on from `parents[:, i]` with `tokens[:, i]`, int32 `(B, count)` both."""
+        visible = ops.take_along_axis(state["visible"], ops.expand_dims(parents, -1), axis=1)
+        return {**state, "token": tokens, "visible": visible}
+
+
+class RowBeams:
+    """Beams as rows of a larger batch, for models whose cache is a state; arguments and methods as `SlotBeams`."""
+
+    def __init__(self, decoding, count):
+        self.decoding, self.count = decoding, count
+
+    def start(self, ids, mask):
+        model, config = self.decoding.model, self.decoding.config
+        prefilled = model.prefill(ids, mask, length=config.max_length)
+        token, position = model.begin(ids, mask, config.start_id)
+        cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(ids)[0])
+        fixed = {"memory": memory, "position": position}
+        return fixed, {"token": ops.repeat(token, self.count, axis=1), "cache": cache}
+
+    def decode(self, fixed, state, step):
+        token = ops.reshape(state["token"], (-1, 1))
+        positions = ops.add(fixed["position"], step)
+        hidden, cache = self.decoding.model.hidden(token, positions, state["cache"], fixed["memory"])
+        return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), {**state, "cache": cache}
+
+    def select(self, state, parents, tokens):
+        rows = flat_rows(parents)
+        cache = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state["cache"])
+        return {**state, "token": tokens, "cache": cache}
+
+
+def flat_rows(parents):
+    """int32 `(B, n)`, numbers of beams in a row, as `(B * n,)`, numbers of rows of a flat batch."""
+    batch, count = ops.shape(parents)[0], parents.shape[1]
+    offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * count, -1)
+    return ops.reshape(ops.add(parents, offsets), (-1,))

@@ -1,0 +1,48 @@
+"""The only tokens that come."""
+
+import dataclasses
+import reprlib
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_ids, check_vocabulary
+from keras_attn.generation.processors.banned_tokens import BannedTokens
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import is_one_of
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class AllowedTokens(LogitProcessor):
+    """Bans all other tokens throughout; without an end token among `ids` every row is `max_length` long.
+
+    Args:
+        ids: tuple of the allowed tokens.
+
+    Raises:
+        ValueError: `ids` is not as described, not in the vocabulary, or a `BannedTokens` beside it bans all of them.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import AllowedTokens
+    >>> np.asarray(AllowedTokens((0, 2))(np.ones((1, 4), "float32"), (), 0)).astype("int32")
+    array([[ 1, -1000000000, 1, -1000000000]], dtype=int32)
+    """
+
+    ids: tuple
+
+    def __post_init__(self):
+        check_ids(ids=self.ids)
+
+    def validate(self, config, vocabulary_size):
+        check_vocabulary(vocabulary_size, ids=self.ids)
+        banned = {token for x in config.processors if isinstance(x, BannedTokens) for token in x.ids}
+        if banned.issuperset(self.ids):
+            raise ValueError(
+                f"`ids` of AllowedTokens must not all be banned by BannedTokens. Received: ids={reprlib.repr(self.ids)}"
+            )
+
+    def __call__(self, logits, state, step):
+        return ops.where(is_one_of(self.ids, logits.shape[-1]), logits, BANNED)

@@ -1,0 +1,96 @@
+"""Only sequences that an automaton accepts."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.generation.automaton import TokenAutomaton
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import is_token
+
+# Of a state from which there is no way to an accepting one.
+NEVER = 1 << 30
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class AutomatonConstraint(LogitProcessor):
+    """Bans every token but those that lead to an output which a `TokenAutomaton` accepts, in time for `max_length`.
+
+    A token is allowed where the automaton has a way by it to a state from which the shortest way to an accepting one,
+    and the end token, fit into the tokens that are left. An end token is allowed in accepting states. A row that has
+    left the automaton, after its end or by a token that something else forced on it, may only end.
+
+    Args:
+        automaton: `TokenAutomaton` over the model's vocabulary. Its tokens are those that the model generates; what a
+            prompt holds is no part of them.
+
+    Raises:
+        ValueError: `automaton` is no `TokenAutomaton`, or of another vocabulary, or allows an end token inside of a
+            sequence, or `max_length` is too small for its shortest sequence and the end token.
+
+    Reference:
+        [Willard and Louf, 2023](https://arxiv.org/abs/2307.09702).
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import AutomatonConstraint, GenerationConfig, TokenAutomaton
+    >>> automaton = TokenAutomaton.from_regex("(ab)+", ["", "a", "b", ""])
+    >>> config = GenerationConfig(max_length=5, end_id=3, processors=(AutomatonConstraint(automaton),))
+    >>> config.validate(vocabulary_size=4)
+    """
+
+    automaton: TokenAutomaton
+
+    def __post_init__(self):
+        if not isinstance(self.automaton, TokenAutomaton):
+            raise ValueError(f"`automaton` must be a TokenAutomaton. Received: automaton={self.automaton!r}")
+
+    def validate(self, config, vocabulary_size):
+        automaton = self.automaton
+        if automaton.vocabulary_size != vocabulary_size:
+            raise ValueError(
+                f"`automaton` must be over the model's vocabulary of {vocabulary_size}. Received: {automaton!r}"
+            )
+        allowed = [x for x in config.end_ids if automaton.token_classes[x]]
+        if allowed:
+            raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
+        least = int(automaton.distances[0]) + 1
+        if least > config.max_length:
+            raise ValueError(
+                f"`max_length` must leave room for the shortest output that `automaton` allows, {least} tokens with "
+                f"the end token. Received: max_length={config.max_length}"
+            )
+
+    def start(self, history):
+        row = ops.zeros_like(ops.convert_to_tensor(history.ids, dtype="int32")[:, 0])
+        ends = ops.add(ops.expand_dims(row, 1), ops.convert_to_tensor([history.end_ids], dtype="int32"))
+        return row, ops.add(row, history.max_length), ends
+
+    def __call__(self, logits, state, step):
+        row, limit, ends = state
+        distances = np.append(self.automaton.distances, NEVER).astype(np.int32)
+        targets = ops.take(ops.convert_to_tensor(self._table()), row, axis=0)
+        left = ops.expand_dims(ops.subtract(limit, ops.add(step, 2)), 1)
+        fits = ops.less_equal(ops.take(ops.convert_to_tensor(distances), targets, axis=0), left)
+        allowed = ops.take(fits, ops.convert_to_tensor(self.automaton.token_classes), axis=1)
+        may_end = ops.take(ops.convert_to_tensor(np.append(self.automaton.accepting, True)), row, axis=0)
+        is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
+        allowed = ops.logical_or(allowed, ops.logical_and(is_end, ops.expand_dims(may_end, 1)))
+        return ops.where(allowed, logits, BANNED)
+
+    def update(self, state, tokens, step):
+        row, limit, ends = state
+        table = self._table()
+        classes = ops.take(ops.convert_to_tensor(self.automaton.token_classes), tokens, axis=0)
+        places = ops.add(ops.multiply(row, table.shape[1]), classes)
+        return ops.take(ops.convert_to_tensor(table.reshape(-1)), places, axis=0), limit, ends
+
+    def _table(self):
+        """The transitions with one more state, which stands for "no way" and is never left."""
+        dead = len(self.automaton.accepting)
+        table = np.vstack([self.automaton.transitions, np.full((1, self.automaton.transitions.shape[1]), dead)])
+        return np.where(table < 0, dead, table).astype(np.int32)

@@ -1,0 +1,37 @@
+"""A last token that ends."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import certain
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class ForcedEnd(LogitProcessor):
+    """Makes the last token, that of step `max_length - 1`, the end token, or the first of several.
+
+    A forced token is certain: its logit, and log-probability, is 0 and all others are banned.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import ForcedEnd, History
+    >>> ids, mask = np.array([[2]]), np.array([[True]])
+    >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = ForcedEnd()
+    >>> logits = np.array([[0.4, 0.3, 0.2, 0.1]], "float32")
+    >>> [int(np.argmax(processor(logits, processor.start(history), step))) for step in (5, 6)]
+    [0, 3]
+    """
+
+    def start(self, history):
+        rows = ops.zeros_like(history.ids[:, :1])
+        return ops.add(rows, history.end_ids[0]), ops.add(rows, history.max_length - 1)
+
+    def __call__(self, logits, state, step):
+        end, last = state
+        return ops.where(ops.equal(last, step), certain(end, logits), logits)

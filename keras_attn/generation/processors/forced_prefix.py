@@ -1,0 +1,59 @@
+"""How a generation begins."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_ids, check_vocabulary
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import certain
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class ForcedPrefix(LogitProcessor):
+    """Makes `ids` the first generated tokens; a forced start token is a prefix of one.
+
+    A forced token is certain: its logit, and log-probability, is 0 and all others are banned.
+
+    Args:
+        ids: tuple of tokens.
+
+    Raises:
+        ValueError: `ids` is not as described, not in the vocabulary, longer than `max_length` of the generation, or
+            goes on behind an end token.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import ForcedPrefix
+    >>> processor = ForcedPrefix((4, 1))
+    >>> logits = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]], "float32")
+    >>> [int(np.argmax(processor(logits, (), step))) for step in range(2)]
+    [4, 1]
+    >>> np.array_equal(processor(logits, (), 2), logits)
+    True
+    """
+
+    ids: tuple
+
+    def __post_init__(self):
+        check_ids(ids=self.ids)
+
+    def validate(self, config, vocabulary_size):
+        check_vocabulary(vocabulary_size, ids=self.ids)
+        if len(self.ids) > config.max_length:
+            raise ValueError(
+                f"`ids` of ForcedPrefix must be no more than `max_length`={config.max_length}. "
+                f"Received: {len(self.ids)} of them"
+            )
+        if set(self.ids[:-1]) & set(config.end_ids):
+            raise ValueError(
+                f"`ids` of ForcedPrefix must not go on behind an end token, {config.end_ids}. Received: ids={self.ids}"
+            )
+
+    def __call__(self, logits, state, step):
+        count = len(self.ids)
+        token = ops.take(ops.convert_to_tensor(self.ids, dtype="int32"), ops.minimum(step, count - 1))
+        return ops.where(ops.less(step, count), certain(token, logits), logits)

@@ -1,0 +1,64 @@
+"""What changes the logits of the next token before a strategy chooses from them."""
+
+import dataclasses
+
+from keras_attn.generation.settings import Settings
+
+# Finite: what a runtime computes in the branch that it does not select must not be infinity or NaN.
+BANNED = -1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class History:
+    """What stands before the first generated token.
+
+    Args:
+        ids: int32 `(R, P)`: the prompt of a language model, padded behind; the start token of an encoder-decoder. `R`
+            counts rows, or beams.
+        mask: bool `(R, P)`, False at padding.
+        vocabulary_size: number of logits `V`.
+        max_length: number of tokens to generate at most, an int or int32 scalar.
+        end_ids: tuple of the tokens that end a row.
+        capacity: an int that `max_length` does not exceed; `max_length` itself where None.
+    """
+
+    ids: object
+    mask: object
+    vocabulary_size: int
+    max_length: object
+    end_ids: tuple
+    capacity: int | None = None
+
+    def __post_init__(self):
+        if self.capacity is None:
+            object.__setattr__(self, "capacity", self.max_length)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogitProcessor(Settings):
+    """Base of the processors; a kind is a frozen dataclass that overrides what it needs of the four methods.
+
+    All is written in `keras.ops` without loops, so that it runs in every exported artefact. What a processor remembers
+    is its state: a tuple of tensors with the rows on their first axis, which beam search reorders with its beams.
+    """
+
+    def validate(self, config, vocabulary_size):
+        """Raises a ValueError where the processor does not fit a `GenerationConfig` or the vocabulary."""
+
+    def start(self, history):
+        """The state before the first token, from a `History`."""
+        return ()
+
+    def __call__(self, logits, state, step):
+        """The changed logits; a banned token has `BANNED`.
+
+        Args:
+            logits: float32 `(R, V)`: logits, or log-probabilities in a beam search.
+            state: of the tokens so far.
+            step: int32 scalar, the number of tokens generated so far.
+        """
+        return logits
+
+    def update(self, state, tokens, step):
+        """The state with `tokens`, int32 `(R,)`, chosen as those of `step`."""
+        return state

@@ -1,0 +1,55 @@
+"""No end before its time."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import is_token
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class MinLength(LogitProcessor):
+    """Bans the end tokens while fewer than `length` tokens have been generated.
+
+    Args:
+        length: number of tokens before the end token, at least.
+
+    Raises:
+        ValueError: `length` is not a positive integer, or `max_length` of the generation leaves no token for the end.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import History, MinLength
+    >>> ids, mask = np.array([[2]]), np.array([[True]])
+    >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = MinLength(2)
+    >>> state = processor.start(history)
+    >>> [int(processor(np.zeros((1, 4), "float32"), state, step)[0, 3]) for step in range(3)]
+    [-1000000000, -1000000000, 0]
+    """
+
+    length: int
+
+    def __post_init__(self):
+        check_positive(length=self.length)
+
+    def validate(self, config, vocabulary_size):
+        if self.length >= config.max_length:
+            raise ValueError(
+                f"`length` of MinLength must be below `max_length`={config.max_length}, so that a row can end. "
+                f"Received: length={self.length}"
+            )
+
+    def start(self, history):
+        rows = ops.zeros_like(history.ids[:, :1])
+        return (ops.add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
+
+    def __call__(self, logits, state, step):
+        [ends] = state
+        is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
+        return ops.where(ops.logical_and(is_end, ops.less(step, self.length)), BANNED, logits)

@@ -1,0 +1,43 @@
+"""Tokens that are not too unlikely."""
+
+import dataclasses
+import math
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_probability
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class MinP(LogitProcessor):
+    """Bans tokens whose probability is below `p` times that of the most likely token.
+
+    Args:
+        p: a share.
+
+    Raises:
+        ValueError: `p` is not above 0, or above 1.
+
+    Reference:
+        [Turning Up the Heat: Min-p Sampling](https://arxiv.org/abs/2407.01082), Nguyen et al., 2024.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import MinP
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
+    >>> np.asarray(MinP(0.4)(logits, (), 0)) == logits
+    array([[False, True, True]])
+    """
+
+    p: float
+
+    def __post_init__(self):
+        check_probability(p=self.p)
+
+    def __call__(self, logits, state, step):
+        return keep_above(logits, ops.max(logits, axis=-1, keepdims=True) + math.log(self.p), logits)

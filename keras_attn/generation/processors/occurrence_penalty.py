@@ -1,0 +1,64 @@
+"""Less of what was generated, the more the more often."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_finite
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import is_token
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class OccurrencePenalty(LogitProcessor):
+    """Subtracts `presence * (count > 0) + frequency * count` from the logits.
+
+    `count` is how often a token was generated; the prompt does not count.
+
+    Args:
+        presence: a number; below 0 it encourages.
+        frequency: a number; below 0 it encourages.
+
+    Raises:
+        ValueError: one of them is not a finite number.
+
+    Reference:
+        [OpenAI's API](https://platform.openai.com/docs/api-reference/completions/create), `presence_penalty` and
+        `frequency_penalty`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import History, OccurrencePenalty
+    >>> ids, mask = np.array([[1]]), np.array([[True]])
+    >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = OccurrencePenalty(presence=1.0, frequency=0.25)
+    >>> state = processor.start(history)
+    >>> for step, token in enumerate((2, 0, 2)):
+    ...     state = processor.update(state, np.array([token]), step)
+    >>> np.asarray(processor(np.zeros((1, 4), "float32"), state, 3))
+    array([[-1.25, 0. , -1.5 , 0. ]], dtype=float32)
+    """
+
+    presence: float = 0.0
+    frequency: float = 0.0
+
+    def __post_init__(self):
+        check_finite(presence=self.presence, frequency=self.frequency)
+
+    def start(self, history):
+        return (ops.zeros((ops.shape(history.ids)[0], history.vocabulary_size), dtype="float32"),)
+
+    def __call__(self, logits, state, step):
+        [counts] = state
+        if self.frequency:
+            logits = logits - float(self.frequency) * counts
+        if self.presence:
+            logits = logits - float(self.presence) * ops.minimum(counts, 1.0)
+        return logits
+
+    def update(self, state, tokens, step):
+        [counts] = state
+        return (ops.add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)

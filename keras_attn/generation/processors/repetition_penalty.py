@@ -1,0 +1,58 @@
+"""Less of what was there."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive_number
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import is_token
+from keras_attn.ops.occurrences import occurrences
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class RepetitionPenalty(LogitProcessor):
+    """Makes the tokens of the prompt and those generated less likely, however often they occur.
+
+    Their logits `x` become `x * penalty` where negative, and `x / penalty` otherwise.
+
+    Args:
+        penalty: a number; above 1 it penalises, below 1 it encourages.
+
+    Raises:
+        ValueError: `penalty` is not a positive number.
+
+    Reference:
+        [CTRL](https://arxiv.org/abs/1909.05858), Keskar et al., 2019.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import History, RepetitionPenalty
+    >>> ids, mask = np.array([[1, 0]]), np.array([[True, False]])
+    >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = RepetitionPenalty(2.0)
+    >>> state = processor.update(processor.start(history), np.array([2]), 0)
+    >>> np.asarray(processor(np.array([[8.0, 8.0, -8.0, -8.0]], "float32"), state, 1))
+    array([[ 8., 4., -16., -8.]], dtype=float32)
+    """
+
+    penalty: float
+
+    def __post_init__(self):
+        check_positive_number(penalty=self.penalty)
+
+    def start(self, history):
+        return (occurrences(history.ids, history.mask, history.vocabulary_size),)
+
+    def __call__(self, logits, state, step):
+        [seen] = state
+        penalised = ops.where(ops.less(logits, 0.0), logits * float(self.penalty), logits / float(self.penalty))
+        # A banned token stays so, to the digit.
+        return ops.where(ops.logical_and(seen, ops.greater(logits, BANNED)), penalised, logits)
+
+    def update(self, state, tokens, step):
+        [seen] = state
+        return (ops.logical_or(seen, is_token(ops.expand_dims(tokens, 1), seen.shape[-1])),)

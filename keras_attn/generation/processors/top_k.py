@@ -1,0 +1,42 @@
+"""The likeliest tokens, so many."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class TopK(LogitProcessor):
+    """Bans all but the `k` most likely tokens, and those that are as likely as the last of them.
+
+    Args:
+        k: number of tokens; a vocabulary of fewer stays whole.
+
+    Raises:
+        ValueError: `k` is not a positive integer.
+
+    Reference:
+        [Hierarchical Neural Story Generation](https://arxiv.org/abs/1805.04833), Fan et al., 2018.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import TopK
+    >>> np.asarray(TopK(2)(np.array([[1.0, 4.0, 3.0]], "float32"), (), 0)).astype("int32")
+    array([[-1000000000, 4, 3]], dtype=int32)
+    """
+
+    k: int
+
+    def __post_init__(self):
+        check_positive(k=self.k)
+
+    def __call__(self, logits, state, step):
+        values, _ = ops.top_k(logits, min(self.k, logits.shape[-1]))
+        return keep_above(logits, values[:, -1:], logits)

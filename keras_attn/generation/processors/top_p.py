@@ -1,0 +1,47 @@
+"""The likeliest tokens, up to a probability."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_probability
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above, mass_threshold
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class TopP(LogitProcessor):
+    """Bans all but the fewest, most likely tokens whose probabilities together reach `p` (nucleus sampling).
+
+    Tokens that are as likely as the last of them stay too.
+
+    Args:
+        p: a probability.
+
+    Raises:
+        ValueError: `p` is not above 0, or above 1.
+
+    Reference:
+        [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751), Holtzman et al., 2019.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import TopP
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
+    >>> np.asarray(TopP(0.8)(logits, (), 0)) == logits
+    array([[False, True, True]])
+    """
+
+    p: float
+
+    def __post_init__(self):
+        check_probability(p=self.p)
+
+    def __call__(self, logits, state, step):
+        if self.p == 1:
+            return logits
+        falling, _ = ops.top_k(logits, logits.shape[-1])
+        return keep_above(logits, mass_threshold(falling, ops.softmax(falling, axis=-1), float(self.p)), logits)

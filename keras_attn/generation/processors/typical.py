@@ -1,0 +1,55 @@
+"""Tokens that are about as surprising as one expects."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_probability
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above, mass_threshold
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class Typical(LogitProcessor):
+    """Bans all but the fewest, most typical tokens whose probabilities together reach `p`.
+
+    A token `x` is the more typical, the smaller `|-log p(x) - H|` is, `H` being the entropy of the distribution. Tokens
+    that are as typical as the last of them stay too.
+
+    Args:
+        p: a probability.
+
+    Raises:
+        ValueError: `p` is not above 0, or above 1.
+
+    Reference:
+        [Locally Typical Sampling](https://arxiv.org/abs/2202.00666), Meister et al., 2022.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import Typical
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
+    >>> np.asarray(Typical(0.3)(logits, (), 0)) == logits
+    array([[False, False, True]])
+    """
+
+    p: float
+
+    def __post_init__(self):
+        check_probability(p=self.p)
+
+    def __call__(self, logits, state, step):
+        if self.p == 1:
+            return logits
+        size = logits.shape[-1]
+        logs = ops.log_softmax(logits, axis=-1)
+        probabilities = ops.exp(logs)
+        negative_entropy = ops.sum(logs * probabilities, axis=-1, keepdims=True)
+        closeness = ops.negative(ops.abs(logs - negative_entropy))
+        falling, order = ops.top_k(closeness, size)
+        starts = ops.expand_dims(ops.multiply(ops.arange(ops.shape(logits)[0], dtype="int32"), size), 1)
+        ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.add(ops.cast(order, "int32"), starts))
+        return keep_above(closeness, mass_threshold(falling, ordered, float(self.p)), logits)

@@ -1,0 +1,75 @@
+"""Tokens drawn from the model's distribution."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive
+from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.generation.strategy import index_of_largest
+from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class Sampling(SingleSequence):
+    """`y_t ~ p(y | y_<t)`, with the distribution that the config's processors leave, such as `Temperature` and `TopP`.
+
+    Drawn as `argmax_y log p(y) + g_y` with Gumbel noise `g`, a function of the seed, the step and the row's own inputs:
+    a row's samples do not depend on what stands beside it, and are the same in every exported artefact.
+
+    Args:
+        seed: int; the same seed draws the same samples.
+        num_sequences: how many samples are drawn for each row.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Reference:
+        [Maddison et al., 2014](https://arxiv.org/abs/1411.0030)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, Transformer
+    >>> from keras_attn.generation import Sampling, Temperature, TopK
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> config = GenerationConfig(4, strategy=Sampling(7, num_sequences=3), processors=(Temperature(0.8), TopK(10)))
+    >>> model.generate(np.array([[5, 6, 7]]), config=config).shape
+    (1, 3, 4)
+    """
+
+    seed: int = 0
+    num_sequences: int = 1
+
+    def __post_init__(self):
+        check_positive(num_sequences=self.num_sequences)
+        if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
+            raise ValueError(f"`seed` must be an integer in 0 to 2**31 - 1. Received: seed={self.seed!r}")
+
+    def rows(self, decoding, ids, mask):
+        real = decoding.model.padding_mask(ids, mask)
+        count = self.num_sequences
+        keys = tuple(ops.repeat(key, count) for key in row_keys(ids, real)) if count > 1 else row_keys(ids, real)
+        if count > 1:
+            number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
+            keys = tuple(ops.add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
+        seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
+        return count, (*keys, seed)
+
+    def choose(self, decoding, fixed, logits, step):
+        *keys, seed = fixed
+        uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
+        return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
+
+    def result(self, decoding, fixed, state):
+        outputs = super().result(decoding, fixed, state)
+        if self.num_sequences == 1:
+            return outputs
+        return {name: unfolded(value, self.num_sequences) for name, value in outputs.items()}
+
+
+def unfolded(x, count):
+    """`(B * count, ...)` to `(B, count, ...)`."""
+    return ops.reshape(x, (-1, count, *x.shape[1:]))

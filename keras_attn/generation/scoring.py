@@ -1,0 +1,83 @@
+"""How likely a model finds given outputs."""
+
+import numpy as np
+from keras import ops
+
+from keras_attn.generation.prompts import Prompts
+from keras_attn.generation.strategy import pick
+from keras_attn.layers import recording
+
+
+def score(model, inputs, targets, config=None, *, return_alignments=False):
+    """Log-probabilities of given target tokens, in one pass without a cache.
+
+    Args:
+        model: see `generate`.
+        inputs: see `generate`: sources, or prompts that the targets continue.
+        targets: int `(B, L)` as `generate` returns them, the end token included and `pad_id` behind; or a list of
+            strings, which an end token is put behind.
+        config: `GenerationConfig`, for the special tokens; the model's own, or the default one, where None.
+        return_alignments: whether to return the attention to the source as well.
+
+    Returns:
+        Dict of `scores`, float32 `(B, L)`, the log-probability of each token, 0 behind the end; `sequence_scores`
+        `(B,)`, their sums; and on request `alignments`, float32 `(B, L, S)`, the attention of each token to each
+        source position, averaged over heads and layers, 0 behind the end.
+
+    Raises:
+        ValueError: an argument does not fit the model or the others.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import Transformer
+    >>> from keras_attn.generation import score
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> score(model, np.array([[5, 6, 7]]), np.array([[8, 9, 3, 0]]))["scores"].shape
+    (1, 4)
+    """
+    prompts = Prompts(model, inputs, config, 1)
+    config, ids = prompts.config, prompts.ids
+    if return_alignments and not model.alignment_layers():
+        raise ValueError(
+            "`return_alignments` must be False for a model without attention to a memory. "
+            f"Received: {type(model).__name__}"
+        )
+    tokens = _as_ids(targets, prompts)
+    if tokens.ndim != 2 or len(tokens) != len(ids) or not np.issubdtype(tokens.dtype, np.integer):
+        raise ValueError(
+            f"`targets` must be one string, or one row of ids, for each of {len(ids)} inputs. "
+            f"Received: shape {tokens.shape}, dtype {tokens.dtype}"
+        )
+    real = _up_to_end(tokens, config)
+    with recording() as records:
+        logits = model.score_logits(ids, np.where(real, tokens, config.pad_id), config.start_id)
+    log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+    flat = ops.reshape(log_probabilities, (-1, logits.shape[-1]))
+    scores = ops.reshape(pick(flat, ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1,))), tokens.shape)
+    scores = np.where(real, ops.convert_to_numpy(scores), np.float32(0))
+    outputs = {"scores": scores, "sequence_scores": scores.sum(axis=-1)}
+    if return_alignments:
+        maps = [ops.convert_to_numpy(records[path]).mean(axis=1) for path in model.alignment_layers()]
+        outputs["alignments"] = np.where(real[..., None], np.mean(maps, axis=0), 0).astype("float32")
+    return outputs
+
+
+def _as_ids(targets, prompts):
+    if not isinstance(targets, (list, tuple)) or not all(isinstance(x, str) for x in targets):
+        return np.asarray(targets)
+    if prompts.tokenizer is None:
+        raise ValueError("`targets` must be ids where `inputs` are. Received: strings")
+    ids, config = prompts.tokenizer.encode(list(targets)), prompts.config
+    ids = np.pad(ids, ((0, 0), (0, 1)), constant_values=config.pad_id)
+    lengths = [len(row) - np.argmax(row[::-1] != config.pad_id) if np.any(row != config.pad_id) else 0 for row in ids]
+    ids[np.arange(len(ids)), lengths] = config.end_ids[0]
+    return ids
+
+
+def _up_to_end(tokens, config):
+    """Which tokens count: all up to the first end token, and no padding behind the last one of a row without."""
+    is_end = np.isin(tokens, config.end_ids)
+    before = np.cumsum(is_end, axis=1) - is_end == 0
+    behind = np.cumsum((tokens != config.pad_id)[:, ::-1], axis=1)[:, ::-1] > 0
+    return before & behind

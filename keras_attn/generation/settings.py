@@ -1,0 +1,28 @@
+"""Settings that a model carries: compared by value, and saved with it."""
+
+import dataclasses
+
+import keras
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Base of frozen dataclasses that Keras can save; fields may hold further ones, and tuples of them.
+
+    A subclass is registered with `keras.saving.register_keras_serializable(package="keras_attn")`.
+    """
+
+    def get_config(self):
+        return {
+            field.name: keras.saving.serialize_keras_object(getattr(self, field.name))
+            for field in dataclasses.fields(self)
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: _frozen(keras.saving.deserialize_keras_object(value)) for name, value in config.items()})
+
+
+def _frozen(value):
+    """JSON knows lists only, and a list has no hash."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value

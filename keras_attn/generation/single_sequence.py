@@ -1,0 +1,79 @@
+"""Strategies that keep one sequence a row."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.strategy import Strategy, pick, put
+
+
+@dataclasses.dataclass(frozen=True)
+class SingleSequence(Strategy):
+    """Token after token, none taken back; a kind says which one is chosen."""
+
+    def choose(self, decoding, fixed, logits, step):
+        """int32 `(R,)` from processed logits, float32 `(R, V)`."""
+        raise NotImplementedError
+
+    def rows(self, decoding, ids, mask):
+        """`(sequences of a row, what choose needs)`."""
+        return 1, ()
+
+    def start(self, decoding, ids, mask):
+        config, batch = decoding.config, ops.shape(ids)[0]
+        count, drawing = self.rows(decoding, ids, mask)
+        cache, memory = decoding.model.prefill(ids, mask, length=config.max_length)
+        token, position = decoding.model.begin(ids, mask, config.start_id)
+        processors = decoding.start_processors(decoding.history(ids, mask))
+        parts = cache, memory, token, position, processors
+        cache, memory, token, position, processors = repeated(parts, count, batch)
+        batch = batch * count
+        state = {
+            "step": ops.zeros((), dtype="int32"),
+            "token": token,
+            "done": ops.zeros((batch,), dtype="bool"),
+            "tokens": ops.full((batch, config.max_length), config.pad_id, dtype="int32"),
+            "scores": ops.zeros((batch, config.max_length), dtype="float32"),
+            "cache": cache,
+            "processors": processors,
+        }
+        return {"memory": memory, "position": position, "drawing": drawing}, state
+
+    def unfinished(self, decoding, state):
+        return ops.logical_and(state["step"] < decoding.last_step, ops.logical_not(ops.all(state["done"])))
+
+    def advance(self, decoding, fixed, state):
+        step, done = state["step"], state["done"]
+        positions = ops.add(fixed["position"], step)
+        logits, cache = decoding.model.decode(state["token"], positions, state["cache"], fixed["memory"])
+        logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
+        chosen = self.choose(decoding, fixed["drawing"], logits, step)
+        score = pick(ops.log_softmax(logits, axis=-1), chosen)
+        token = ops.where(done, ops.full_like(chosen, decoding.config.pad_id), chosen)
+        return {
+            "step": step + 1,
+            "token": ops.expand_dims(token, 1),
+            "done": ops.logical_or(done, decoding.ends(token)),
+            "tokens": put(state["tokens"], step, token),
+            "scores": put(state["scores"], step, ops.where(done, ops.zeros_like(score), score)),
+            "cache": cache,
+            "processors": decoding.update_processors(state["processors"], token, step),
+        }
+
+    def result(self, decoding, fixed, state):
+        tokens, scores = state["tokens"], state["scores"]
+        return {"tokens": tokens, "scores": scores, "sequence_scores": ops.sum(scores, axis=-1)}
+
+
+def repeated(tree, count, batch):
+    """Every tensor with a row axis, each of `batch` rows `count` times in sequence; a row axis of one stays."""
+    if count == 1:
+        return tree
+    # Not `repeat`, which leaves TFLite with a tensor of unknown rank.
+    rows = ops.floor_divide(ops.arange(batch * count, dtype="int32"), count)
+
+    def repeat(x):
+        return x if len(x.shape) == 0 or x.shape[0] == 1 else ops.take(x, rows, axis=0)
+
+    return keras.tree.map_structure(repeat, tree)

@@ -1,0 +1,135 @@
+"""How tokens are chosen: what all strategies have in common, and the loop that runs them."""
+
+import dataclasses
+
+from keras import ops
+
+from keras_attn.generation.processors import History
+from keras_attn.generation.settings import Settings
+from keras_attn.ops import cache as kv_cache
+
+
+@dataclasses.dataclass(frozen=True)
+class Strategy(Settings):
+    """Base of the strategies: frozen dataclasses of settings, whose methods are the parts of one loop.
+
+    All parts take a `Decoding`, and are written in `keras.ops`: the same code runs eagerly, in a `tf.function` and in
+    every exported artefact. `fixed` is what the loop reads, `state` a dict of what it changes; `state["step"]` counts
+    the tokens.
+    """
+
+    def validate(self, model, config):
+        """Raises a ValueError where the strategy does not fit a model or the other settings."""
+
+    def start(self, decoding, ids, mask):
+        """`(fixed, state)` before the first token."""
+        raise NotImplementedError
+
+    def unfinished(self, decoding, state):
+        """Whether any row may go on, a bool scalar."""
+        raise NotImplementedError
+
+    def advance(self, decoding, fixed, state):
+        """The state with a further token a row, or with several."""
+        raise NotImplementedError
+
+    def result(self, decoding, fixed, state):
+        """Dict of `tokens`, int32 `(B, L)` or `(B, n, L)`, `scores` of that shape, and `sequence_scores`."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoding:
+    """One generation: a model, and how it is to generate.
+
+    Args:
+        model: a model with `prefill`, `begin` and `decode`.
+        config: `GenerationConfig`.
+        seed: int32 scalar that takes the place of the strategy's, where that draws.
+        limit: int32 scalar, number of tokens to generate at most; where None, `config.max_length`, which gives the
+            cache its size.
+    """
+
+    model: object
+    config: object
+    seed: object = None
+    limit: object = None
+
+    @property
+    def last_step(self):
+        """The number of tokens to generate at most."""
+        return self.config.max_length if self.limit is None else self.limit
+
+    def history(self, ids, mask):
+        """The `History` of each row."""
+        known, real = self.model.known_tokens(ids, mask, self.config.start_id)
+        return History(
+            ids=known,
+            mask=real,
+            vocabulary_size=self.model.output.shape[-1],
+            max_length=self.last_step,
+            capacity=self.config.max_length,
+            end_ids=self.config.end_ids,
+        )
+
+    def start_processors(self, history):
+        """The states of all processors."""
+        return tuple(processor.start(history) for processor in self.config.processors)
+
+    def process(self, logits, states, step):
+        """Logits `(R, V)` changed by all processors."""
+        for processor, state in zip(self.config.processors, states, strict=True):
+            logits = processor(logits, state, step)
+        return logits
+
+    def update_processors(self, states, tokens, step):
+        """The states with `tokens`, int32 `(R,)`."""
+        pairs = zip(self.config.processors, states, strict=True)
+        return tuple(processor.update(state, tokens, step) for processor, state in pairs)
+
+    def ends(self, tokens):
+        """Which of `tokens` end a row."""
+        found = ops.equal(tokens, self.config.end_ids[0])
+        for end in self.config.end_ids[1:]:
+            found = ops.logical_or(found, ops.equal(tokens, end))
+        return found
+
+
+def run(decoding, ids, mask=None):
+    """Generates: starts the strategy, loops until it has finished, and returns its result.
+
+    Args:
+        decoding: `Decoding`.
+        ids: int32 `(B, S)`: sources, or prompts of a language model.
+        mask: optional bool `(B, S)`; what the model makes of `ids` where None.
+    """
+    strategy = decoding.config.chosen_strategy
+    with kv_cache.storing(decoding.config.cache):
+        fixed, state = strategy.start(decoding, ids, mask)
+        (state,) = ops.while_loop(
+            lambda state: strategy.unfinished(decoding, state),
+            lambda state: (strategy.advance(decoding, fixed, state),),
+            (state,),
+            maximum_iterations=decoding.config.max_length,
+        )
+    return strategy.result(decoding, fixed, state)
+
+
+def index_of_largest(x):
+    """`argmax` along the last axis, the first where several are equal: int32.
+
+    Of integers: Keras' argmax of floats tells zeros apart by their sign bit, which TFLite has no operator for.
+    """
+    return ops.argmax(ops.cast(ops.equal(x, ops.max(x, axis=-1, keepdims=True)), "int32"), axis=-1)
+
+
+def put(buffer, step, values):
+    """`buffer` `(..., L)` with `values` `(...)` in column `step`."""
+    here = ops.equal(ops.arange(ops.shape(buffer)[-1], dtype="int32"), step)
+    return ops.where(here, ops.expand_dims(values, -1), buffer)
+
+
+def pick(values, index):
+    """`values[..., index]` for `values` `(R, V)` and int32 `(R,)`, by comparing."""
+    here = ops.equal(ops.arange(values.shape[-1], dtype="int32"), ops.expand_dims(index, -1))
+    return ops.sum(ops.where(here, values, ops.zeros_like(values)), axis=-1)

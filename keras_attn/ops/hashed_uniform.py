@@ -1,0 +1,59 @@
+"""Random numbers that are a function of their keys alone, in integer arithmetic that every export format has.
+
+Each of two streams permutes the residues of a prime by cubing and shifts them by keys in between; the sum of both,
+modulo one, is the number. Products stay below `2 ** 31`.
+"""
+
+from keras import ops
+
+# Cubing is a permutation of the residues of a prime `p` with `p % 3 == 2`.
+_PRIMES = (46337, 46307)
+_FACTORS = ((40503, 31337, 27583), (39119, 30011, 28657))
+
+
+def row_keys(ids, mask):
+    """A key a row, a function of its real tokens and their places: two int32 `(B,)`, one a stream.
+
+    Args:
+        ids: int32 `(B, S)`.
+        mask: bool `(B, S)`, False at padding.
+    """
+    ids = ops.cast(ids, "int32")
+    places = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+    keys = []
+    for prime, (factor, other, _) in zip(_PRIMES, _FACTORS, strict=True):
+        mixed = _cube(_cube(_times(ids, factor, prime), prime) + _times(places, other, prime), prime)
+        total = ops.sum(ops.where(mask, mixed, 0), axis=1)
+        keys.append(ops.mod(total, prime))
+    return tuple(keys)
+
+
+def hashed_uniform(keys, step, seed, size):
+    """Float32 `(B, size)` in (0, 1), the same for the same key, step and seed.
+
+    Args:
+        keys: what `row_keys` returns, or a shifted one.
+        step, seed: int32 scalars.
+        size: int.
+    """
+    numbers = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
+    total = None
+    for key, prime, (factor, other, third) in zip(keys, _PRIMES, _FACTORS, strict=True):
+        row = _cube(ops.add(key, _cube(_times(seed, third, prime) + 1, prime)), prime)
+        row = ops.expand_dims(_cube(row + _times(step, factor, prime) + 1, prime), 1)
+        mixed = _cube(_times(numbers, other, prime) + row, prime)
+        mixed = _cube(mixed + _times(row, third, prime), prime)
+        mixed = _cube(mixed + row, prime)
+        part = ops.divide(ops.add(ops.cast(mixed, "float32"), 0.5), float(prime))
+        total = part if total is None else ops.add(total, part)
+    total = ops.where(ops.greater_equal(total, 1.0), total - 1.0, total)
+    return ops.clip(total, 1e-7, 1.0 - 1e-7)
+
+
+def _times(x, factor, prime):
+    return ops.mod(ops.multiply(ops.mod(x, prime), factor), prime)
+
+
+def _cube(x, prime):
+    x = ops.mod(x, prime)
+    return ops.mod(ops.multiply(ops.mod(ops.multiply(x, x), prime), x), prime)

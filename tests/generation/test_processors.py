@@ -1,0 +1,411 @@
+"""Each logit processor against NumPy, on prompts of different lengths; and what all of them must hold."""
+
+import dataclasses
+import json
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import ops
+
+from keras_attn.export import registry
+from keras_attn.export.tensor_spec import TensorSpec
+from keras_attn.generation import processors as room
+from keras_attn.generation.generation_config import GenerationConfig
+from keras_attn.generation.processors import (
+    BANNED,
+    AllowedTokens,
+    BannedTokens,
+    ForcedEnd,
+    ForcedPrefix,
+    History,
+    MinLength,
+    MinP,
+    NoRepeatNGram,
+    OccurrencePenalty,
+    RepetitionPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    Typical,
+)
+from keras_attn.ops.occurrences import occurrences
+
+V, LENGTH, ENDS = 11, 5, (3, 7)
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def ban(logits, banned):
+    return np.where(banned, BANNED, logits)
+
+
+def certain(token):
+    return ban(np.zeros(V), np.arange(V) != token)
+
+
+# The oracles: what a processor must make of one row, from lists of its prompt and of the tokens generated.
+
+
+def min_length(p, logits, prompt, generated):
+    return ban(logits, np.isin(np.arange(V), ENDS) & (len(generated) < p.length))
+
+
+def forced_prefix(p, logits, prompt, generated):
+    return certain(p.ids[len(generated)]) if len(generated) < len(p.ids) else logits
+
+
+def forced_end(p, logits, prompt, generated):
+    return certain(ENDS[0]) if len(generated) == LENGTH - 1 else logits
+
+
+def repetition(p, logits, prompt, generated):
+    x = logits.copy()
+    for token in {*prompt, *generated}:
+        if x[token] > BANNED:
+            x[token] = x[token] * p.penalty if x[token] < 0 else x[token] / p.penalty
+    return x
+
+
+def occurrence(p, logits, prompt, generated):
+    x = logits.copy()
+    for token in set(generated):
+        x[token] -= p.presence + p.frequency * generated.count(token)
+    return x
+
+
+def no_repeat(p, logits, prompt, generated):
+    text, n = [*prompt, *generated], p.size
+    grams = {tuple(text[i : i + n]) for i in range(len(text) - n + 1)}
+    if len(text) + 1 < n:
+        return logits
+    return ban(logits, [(*text[len(text) + 1 - n :], token) in grams for token in range(V)])
+
+
+def banned(p, logits, prompt, generated):
+    return ban(logits, [token in p.ids for token in range(V)])
+
+
+def allowed(p, logits, prompt, generated):
+    return ban(logits, [token not in p.ids for token in range(V)])
+
+
+def temperature(p, logits, prompt, generated):
+    return np.where(logits > BANNED, logits / p.value, BANNED)
+
+
+def top_k(p, logits, prompt, generated):
+    return ban(logits, [(logits > x).sum() >= p.k for x in logits])
+
+
+def top_p(p, logits, prompt, generated):
+    return keep_mass(logits, logits, p.p)
+
+
+def min_p(p, logits, prompt, generated):
+    probabilities = softmax(logits)
+    return ban(logits, probabilities < p.p * probabilities.max())
+
+
+def typical(p, logits, prompt, generated):
+    probabilities = softmax(logits)
+    logs = np.log(np.maximum(probabilities, 1e-300))
+    return keep_mass(-np.abs(-logs + (probabilities * logs).sum()), logits, p.p)
+
+
+def keep_mass(scores, logits, mass):
+    kept, total = set(), 0.0
+    for token in np.argsort(-scores):
+        if total >= mass:
+            break
+        kept.add(token)
+        total += softmax(logits)[token]
+    return ban(logits, [token not in kept for token in range(V)])
+
+
+CASES = [
+    (MinLength(3), min_length),
+    (ForcedPrefix((4, 1)), forced_prefix),
+    (ForcedPrefix((5,)), forced_prefix),
+    (ForcedEnd(), forced_end),
+    (RepetitionPenalty(1.7), repetition),
+    (RepetitionPenalty(0.3), repetition),
+    (OccurrencePenalty(presence=0.7), occurrence),
+    (OccurrencePenalty(frequency=-0.3), occurrence),
+    (OccurrencePenalty(0.7, 0.3), occurrence),
+    (NoRepeatNGram(1), no_repeat),
+    (NoRepeatNGram(2), no_repeat),
+    (NoRepeatNGram(3), no_repeat),
+    (NoRepeatNGram(13), no_repeat),
+    (BannedTokens((0, 7)), banned),
+    (AllowedTokens((1, 3, 8)), allowed),
+    (Temperature(0.6), temperature),
+    (Temperature(2), temperature),
+    (TopK(3), top_k),
+    (TopK(V + 2), top_k),
+    (TopP(0.7), top_p),
+    (TopP(0.01), top_p),
+    (TopP(1), top_p),
+    (MinP(0.2), min_p),
+    (MinP(1), min_p),
+    (Typical(0.6), typical),
+    (Typical(0.01), typical),
+    (Typical(1), typical),
+]
+PROCESSORS = [processor for processor, _ in CASES]
+
+
+def arrays(rows=5, width=7, seed=0, steps=LENGTH):
+    """Prompts of all lengths up to `width`, of few tokens, so that they repeat; logits, some banned; chosen tokens."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, width + 1, size=rows)
+    lengths[0] = width
+    logits = rng.normal(size=(steps, rows, V)) * 2
+    logits[:, :, 9] = BANNED
+    return {
+        "ids": rng.choice([1, 2, 4], size=(rows, width)).astype("int32"),
+        "mask": np.arange(width) < lengths[:, None],
+        "logits": logits.astype("float32"),
+        "tokens": rng.choice([1, 2, 4, 10], size=(steps, rows)).astype("int32"),
+    }
+
+
+def run(processor, ids, mask, logits, tokens):
+    """The logits of every step, `(steps, R, V)`, one step after another."""
+    state, outputs = processor.start(History(ids, mask, V, LENGTH, ENDS)), []
+    for step in range(tokens.shape[0]):
+        index = ops.convert_to_tensor(step, "int32")
+        outputs.append(processor(logits[step], state, index))
+        state = processor.update(state, tokens[step], index)
+    return ops.stack(outputs)
+
+
+def expected(processor, oracle, ids, mask, logits, tokens):
+    return np.array(
+        [
+            [oracle(processor, x.astype("float64"), list(i[m]), list(t)) for x, i, m, t in zip(*rows, strict=True)]
+            for step in range(len(tokens))
+            for rows in [(logits[step], ids, mask, tokens[:step].T)]
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(("processor", "oracle"), CASES, ids=str)
+def test_oracle(processor, oracle, seed):
+    given = arrays(seed=seed)
+    actual = np.asarray(run(processor, **given))
+    assert actual.dtype == "float32"
+    np.testing.assert_allclose(actual, expected(processor, oracle, **given), rtol=1e-5, atol=1e-5)
+
+
+def test_the_cases_name_every_processor():
+    public = {getattr(room, name) for name in room.__all__ if isinstance(getattr(room, name), type)}
+    ours = {x for x in public if x.__module__.rpartition(".")[2] in FILES}
+    assert {type(processor) for processor in PROCESSORS} == ours
+    assert len(ours) == len(FILES)
+
+
+FILES = [
+    *("min_length", "forced_prefix", "forced_end", "repetition_penalty", "occurrence_penalty", "no_repeat_ngram"),
+    *("banned_tokens", "allowed_tokens", "temperature", "top_k", "top_p", "min_p", "typical"),
+]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.integers(1, 5),
+    rows=st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=3),
+    filler=st.integers(0, V - 1),
+    data=st.data(),
+)
+def test_ngrams_of_ragged_rows(size, rows, filler, data):
+    width = max(map(len, rows)) + data.draw(st.integers(0, 2))
+    ids = np.array([row + [filler] * (width - len(row)) for row in rows], "int32")
+    mask = np.array([[i < len(row) for i in range(width)] for row in rows])
+    tokens = [[data.draw(st.integers(0, 2)) for _ in rows] for _ in range(LENGTH)]
+    logits = np.zeros((LENGTH, len(rows), V), "float32")
+    given = {"ids": ids, "mask": mask, "logits": logits, "tokens": np.array(tokens, "int32")}
+    processor = NoRepeatNGram(size)
+    np.testing.assert_array_equal(run(processor, **given), expected(processor, no_repeat, **given))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([TopK, TopP, MinP, Typical]),
+    st.lists(st.sampled_from([-3, 0, 0.5, 4, BANNED]), min_size=V, max_size=V),
+)
+def test_ties_stay_together_and_one_token_always_stays(kind, values):
+    logits = np.array([values], "float32")
+    actual = np.asarray(kind(1 if kind is TopK else 0.3)(logits, (), 0))
+    assert np.isin(actual, [*logits[0], BANNED]).all()
+    kept = {value for value, x in zip(values, actual[0], strict=True) if x > BANNED}
+    assert bool(kept) == (max(values) > BANNED)
+    for value, x in zip(values, actual[0], strict=True):
+        assert (x > BANNED) == (value in kept - {BANNED})
+
+
+def test_occurrences():
+    ids, mask = np.array([[1, 1, V + 3, 2], [4, 2, 2, 0]]), np.array([[True, True, True, False], [True] * 4])
+    wanted = [[j in ([1], [0, 2, 4])[i] for j in range(V)] for i in range(2)]
+    np.testing.assert_array_equal(occurrences(ids.astype("int32"), mask, V), wanted)
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=str)
+def test_reordered_state(processor):
+    """Rows taken elsewhere, as beams are: all that a processor knows of a row is in its row of the state."""
+    given, order = arrays(), np.array([3, 3, 0, 4])
+    history = History(given["ids"], given["mask"], V, LENGTH, ENDS)
+    state = processor.start(history)
+    assert isinstance(state, tuple)
+    for step in range(2):
+        state = processor.update(state, given["tokens"][step], step)
+    whole = np.asarray(processor(given["logits"][2], state, 2))
+    taken = processor(given["logits"][2][order], tuple(ops.take(x, order, axis=0) for x in state), 2)
+    np.testing.assert_array_equal(taken, whole[order])
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=str)
+def test_what_padding_holds_is_nothing(processor):
+    given = arrays()
+    wide = {**given, "ids": np.pad(given["ids"], ((0, 0), (0, 2))), "mask": np.pad(given["mask"], ((0, 0), (0, 2)))}
+    wide["ids"][~wide["mask"]] = 10
+    np.testing.assert_array_equal(run(processor, **wide), run(processor, **given))
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=str)
+def test_banned_stays_banned(processor):
+    outputs = np.asarray(run(processor, **arrays()))[..., 9]
+    np.testing.assert_array_equal(outputs, np.full_like(outputs, BANNED))
+
+
+@pytest.mark.parametrize("processor", PROCESSORS, ids=str)
+def test_config_round_trip(processor):
+    written = json.loads(json.dumps(keras.saving.serialize_keras_object(processor)))
+    read = keras.saving.deserialize_keras_object(written)
+    assert read == processor
+    assert hash(read) == hash(processor)
+    config = GenerationConfig(max_length=LENGTH, end_id=ENDS, processors=(processor,))
+    config.validate(V)
+    read = keras.saving.deserialize_keras_object(json.loads(json.dumps(keras.saving.serialize_keras_object(config))))
+    assert read == config
+    assert hash(read) == hash(config)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        processor.other = 1
+
+
+SPECS = {
+    "ids": TensorSpec(("batch", "source_length"), "int32"),
+    "mask": TensorSpec(("batch", "source_length"), "bool"),
+    "logits": TensorSpec((3, "batch", V), "float32"),
+    "tokens": TensorSpec((3, "batch"), "int32"),
+}
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_one_graph_for_all_sizes(jit):
+    specs = {name: tf.TensorSpec(spec.shape, spec.dtype) for name, spec in SPECS.items()}
+    function = tf.function(
+        lambda x: [run(processor, **x) for processor in PROCESSORS],
+        input_signature=[specs],
+        autograph=False,
+        jit_compile=jit,
+    )
+    for rows, width in ((5, 7), (2, 1), (3, 4)):
+        given = arrays(rows, width, steps=3)
+        for processor, actual in zip(PROCESSORS, function(given), strict=True):
+            np.testing.assert_allclose(actual, run(processor, **given), rtol=1e-5, atol=1e-5, err_msg=str(processor))
+    assert function.experimental_get_tracing_count() == 1
+
+
+@pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
+def test_export(format_name, tmp_path):
+    def loop(processor, ids, mask, logits, tokens):
+        """As `run`, but as a strategy does it: in a loop of the graph."""
+        state = processor.start(History(ids, mask, V, LENGTH, ENDS))
+
+        def advance(step, outputs, *state):
+            logit, token = (ops.squeeze(ops.take(x, ops.expand_dims(step, 0), axis=0), 0) for x in (logits, tokens))
+            new = ops.expand_dims(processor(ops.reshape(logit, (-1, V)), state, step), 0)
+            here = ops.equal(ops.reshape(ops.arange(3, dtype="int32"), (3, 1, 1)), step)
+            return step + 1, ops.where(here, new, outputs), *processor.update(state, token, step)
+
+        start = (ops.zeros((), "int32"), ops.zeros_like(logits), *state)
+        return ops.while_loop(lambda step, *_: step < 3, advance, start)[1]
+
+    names = [f"output_{i}" for i in range(len(PROCESSORS))]
+    task = types.SimpleNamespace(
+        name="forward",
+        tokenizer=None,
+        call=lambda **x: {name: loop(p, **x) for name, p in zip(names, PROCESSORS, strict=True)},
+        inputs=SPECS,
+        model=types.SimpleNamespace(variables=[]),
+    )
+    emitter = registry.load("formats", format_name)()
+    emitter.emit([task], tmp_path)
+    artefact = runner(format_name, tmp_path / emitter.path("forward"))
+    for rows, width in ((5, 7), (2, 1)):
+        given = arrays(rows, width, steps=3)
+        actual = artefact(given)
+        for name, processor in zip(names, PROCESSORS, strict=True):
+            wanted = run(processor, **given)
+            np.testing.assert_allclose(actual[name], wanted, rtol=1e-5, atol=1e-5, err_msg=str(processor))
+
+
+def runner(format_name, path):
+    from harness_export import _RUNNERS
+
+    return _RUNNERS[format_name](path)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: MinLength(0), "`length` must be a positive integer"),
+        (lambda: MinLength(True), "`length` must be a positive integer"),
+        (lambda: ForcedPrefix(()), "`ids` must be a tuple, not empty"),
+        (lambda: ForcedPrefix([1]), "`ids` must be a tuple"),
+        (lambda: BannedTokens((1, -1)), "`ids` must be a tuple, not empty, of non-negative integers"),
+        (lambda: AllowedTokens(()), "`ids` must be a tuple, not empty"),
+        (lambda: AllowedTokens((1.0,)), "`ids` must be a tuple, not empty, of non-negative integers"),
+        (lambda: RepetitionPenalty(0), "`penalty` must be a positive number"),
+        (lambda: RepetitionPenalty(float("inf")), "`penalty` must be a positive number"),
+        (lambda: OccurrencePenalty(presence=float("nan")), "`presence` must be a finite number"),
+        (lambda: OccurrencePenalty(frequency="1"), "`frequency` must be a finite number"),
+        (lambda: NoRepeatNGram(0), "`size` must be a positive integer"),
+        (lambda: Temperature(0.0), "`value` must be a positive number"),
+        (lambda: TopK(1.5), "`k` must be a positive integer"),
+        (lambda: TopP(0), "`p` must be above 0, and 1 at most"),
+        (lambda: MinP(1.1), "`p` must be above 0, and 1 at most"),
+        (lambda: Typical(None), "`p` must be above 0, and 1 at most"),
+    ],
+)
+def test_bad_arguments(make, message):
+    with pytest.raises(ValueError, match=f"{message}.*Received"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("processors", "message"),
+    [
+        ((MinLength(LENGTH),), "`length` of MinLength must be below `max_length`=5"),
+        ((ForcedPrefix((1, V)),), f"`ids` must be inside of the vocabulary of {V}"),
+        ((ForcedPrefix((1,) * (LENGTH + 1)),), "`ids` of ForcedPrefix must be no more than `max_length`=5"),
+        ((ForcedPrefix((1, 7, 1)),), "`ids` of ForcedPrefix must not go on behind an end token"),
+        ((BannedTokens((V,)),), f"`ids` must be inside of the vocabulary of {V}"),
+        ((BannedTokens(tuple(range(V))),), "`ids` of BannedTokens must leave a token"),
+        ((AllowedTokens((0, V)),), f"`ids` must be inside of the vocabulary of {V}"),
+        ((AllowedTokens((0, 1)), BannedTokens((0, 1, 2))), "`ids` of AllowedTokens must not all be banned"),
+    ],
+)
+def test_contradictions(processors, message):
+    config = GenerationConfig(max_length=LENGTH, end_id=ENDS, processors=processors)
+    with pytest.raises(ValueError, match=f"{message}.*Received"):
+        config.validate(V)

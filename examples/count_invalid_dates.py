@@ -54,7 +54,7 @@ def main(argv=None):
         parser.error("--count must be 1 or more")
     if not args.model.is_file():
         parser.error(f"--model must be a file that normalize_dates.py has written, and there is none: {args.model}")
-    model, corpus = keras.models.load_model(args.model), DateCorpus()
+    model, corpus = keras.models.load_model(args.model, compile=False), DateCorpus()
     held_out = corpus.held_out(-(-args.count // len(corpus.locales)), args.seed)
     held_out = [held_out[i] for i in np.random.default_rng(args.seed).permutation(len(held_out))[: args.count]]
     kinds = {

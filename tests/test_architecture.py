@@ -25,9 +25,10 @@ MAY_IMPORT = {
     "cli": {"ops", "layers", "models", "text", "generation", "training", "pretrained", "export"},
     # Not rooms, but helpers that any of them may use.
     "extras": set(),
+    "lazy": set(),
     "plot": set(),
 }
-HELPERS = {"extras", "plot"}
+HELPERS = {"extras", "lazy", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",
@@ -37,6 +38,7 @@ EXTRAS = {
     "onnxruntime",
     "onnxruntime_extensions",
     "rich",
+    "sacrebleu",
     "safetensors",
     "sentencepiece",
     "tensorflow_text",

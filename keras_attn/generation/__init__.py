@@ -1,26 +1,38 @@
 """Generation: settings, strategies, logit processors, and the loop over a cache."""
 
 from keras_attn.generation import processors as _processors
-from keras_attn.generation.automaton import TokenAutomaton
-from keras_attn.generation.beam_search import BeamSearch
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generation_config import GenerationConfig
 from keras_attn.generation.greedy import Greedy
-from keras_attn.generation.processors import *  # noqa: F403
-from keras_attn.generation.sampling import Sampling
+from keras_attn.generation.processors import BANNED, History, LogitProcessor
 from keras_attn.generation.scoring import score
 from keras_attn.generation.strategy import Decoding, Strategy, run
+from keras_attn.lazy import lazy
 
+_HOMES = {
+    "automaton": "TokenAutomaton",
+    "beam_search": "BeamSearch",
+    "contrastive_search": "ContrastiveSearch",
+    "diverse_beam_search": "DiverseBeamSearch",
+    "minimum_bayes_risk": "minimum_bayes_risk",
+    "prompt_lookup": "PromptLookup",
+    "sampling": "Sampling",
+    "speculative_decoding": "SpeculativeDecoding",
+    "streaming": "stream",
+    **{f"processors.{module}": names for module, names in _processors.HOMES.items()},
+}
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)
 __all__ = [
-    "BeamSearch",
+    "BANNED",
     "Decoding",
     "GenerationConfig",
     "Greedy",
-    "Sampling",
+    "History",
+    "LogitProcessor",
     "Strategy",
-    "TokenAutomaton",
     "generate",
     "run",
     "score",
-    *_processors.__all__,
+    *_HOMES.values(),
 ]

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.generation.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
 from keras_attn.generation.strategy import Strategy
-from keras_attn.layers import recording
+from keras_attn.ops.attention_recording import recording
 
 # Finite, see `processors.BANNED`; what is worth this is no candidate.
 NEVER = -1e9
@@ -87,7 +87,7 @@ class BeamSearch(Strategy):
             )
 
     def start(self, decoding, ids, mask):
-        config, count = decoding.config, self.num_beams
+        count = self.num_beams
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
         history = decoding.history(ids, mask)
@@ -101,7 +101,7 @@ class BeamSearch(Strategy):
             "step": ops.zeros((), dtype="int32"),
             "layout": layout,
             "processors": decoding.start_processors(history),
-            "running": {**pool, "values": ops.add(first, ops.zeros((batch, 1), dtype="float32"))},
+            "running": {**pool, "values": ops.zeros((batch, 1), dtype="float32") + first},
             "finished": {**pool, "done": ops.zeros((batch, count), dtype="bool")},
             "hopeful": ops.ones((batch, 1), dtype="bool"),
         }
@@ -137,6 +137,19 @@ class BeamSearch(Strategy):
             running = {**running, "coverage": ops.add(running["coverage"], self._attention(decoding, records))}
 
         log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
+        pools, parents, tokens = self._select(decoding, fixed, {**state, "running": running}, log_probabilities)
+        rows = flat_rows(parents)
+        processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state["processors"])
+        return {
+            **pools,
+            "step": step + 1,
+            "layout": layout.select(layout_state, parents, tokens),
+            "processors": decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
+        }
+
+    def _select(self, decoding, fixed, state, log_probabilities):
+        """`(pools, parents, tokens)`: `running`, `finished` and `hopeful` after this step, and the beams that go on."""
+        step, running = state["step"], state["running"]
         parents, tokens, scores, values = self._candidates(decoding, running, log_probabilities)
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
         candidates = {name: along(value, parents) for name, value in running.items() if name != "values"}
@@ -149,17 +162,9 @@ class BeamSearch(Strategy):
         values, chosen = ops.top_k(going, self.num_beams)
         running = {name: along(value, chosen) for name, value in candidates.items()}
         running["values"] = values
-        parents, tokens = along(parents, chosen), along(tokens, chosen)
-        rows = flat_rows(parents)
-        processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state["processors"])
-        return {
-            "step": step + 1,
-            "layout": layout.select(layout_state, parents, tokens),
-            "processors": decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
-            "running": running,
-            "finished": finished,
-            "hopeful": self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished),
-        }
+        hopeful = self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished)
+        pools = {"running": running, "finished": finished, "hopeful": hopeful}
+        return pools, along(parents, chosen), along(tokens, chosen)
 
     def _num_candidates(self, config):
         """Enough for all beams to go on although every end token is among the best of each."""
@@ -168,7 +173,8 @@ class BeamSearch(Strategy):
     def _candidates(self, decoding, running, log_probabilities):
         """The best continuations of all beams: their beam, token, log-probability and value, `(B, C)` each."""
         vocabulary_size = log_probabilities.shape[-1]
-        total = ops.add(log_probabilities, ops.expand_dims(running["values"], -1))
+        # Not `ops.add`: Keras may take a second operand of one long axis for a bias of the last one.
+        total = log_probabilities + ops.expand_dims(running["values"], -1)
         total = ops.reshape(total, (-1, self.num_beams * vocabulary_size))
         values, index = ops.top_k(total, self._num_candidates(decoding.config))
         parents = ops.floor_divide(index, vocabulary_size)

@@ -85,4 +85,5 @@ def flat_rows(parents):
     """int32 `(B, n)`, numbers of beams in a row, as `(B * n,)`, numbers of rows of a flat batch."""
     batch, count = ops.shape(parents)[0], parents.shape[1]
     offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * count, -1)
-    return ops.reshape(ops.add(parents, offsets), (-1,))
+    # The column first: Keras takes `(B, B) + (B, 1)` for the addition of a bias.
+    return ops.reshape(ops.add(offsets, parents), (-1,))

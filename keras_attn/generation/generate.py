@@ -1,5 +1,6 @@
 """Text or ids in, text or ids out."""
 
+import contextlib
 import dataclasses
 import weakref
 
@@ -78,22 +79,33 @@ def generate(
 
 def graph_of(model, config, capacity, jit_compile=False):
     """The graph of `run` for `model`: `(ids, seed, limit)` to a dict; made once for its settings."""
-    strategy = config.chosen_strategy
-    if hasattr(strategy, "seed"):
-        strategy = dataclasses.replace(strategy, seed=0)
-    config = dataclasses.replace(config, max_length=capacity, strategy=strategy)
+    config = without_seed(dataclasses.replace(config, max_length=capacity))
     owner = weakref.ref(model)
 
     def call(ids, seed, limit):
-        return run(Decoding(owner(), config, seed, limit), ids)
+        with owner().prepared() if jit_compile else contextlib.nullcontext():
+            return run(Decoding(owner(), config, seed, limit), ids)
 
-    return cached_graph(model, (config, jit_compile), call, [(None, None), (), ()], jit_compile)
+    return cached_graph(
+        model, (config, jit_compile), call, [(None, None), (), ()], jit_compile, config.chosen_strategy.models
+    )
 
 
-def cached_graph(model, key, call, shapes, jit_compile):
-    """`call` of int32 tensors as a graph, kept by `key` until the model's variables are others."""
+def without_seed(config):
+    """`config` as it is for every seed: a graph is given that when it runs."""
+    strategy = config.chosen_strategy
+    if hasattr(strategy, "seed"):
+        strategy = dataclasses.replace(strategy, seed=0)
+    return dataclasses.replace(config, strategy=strategy)
+
+
+def cached_graph(model, key, call, shapes=(), jit_compile=False, others=()):
+    """`call` as a graph, kept by `key` until the variables of `model` or of `others` are others.
+
+    It takes an int32 tensor for each of `shapes`; without them, any nests of tensors.
+    """
     graphs = _graphs.setdefault(model, {})
-    variables = model.variables
+    variables = [variable for asked in (model, *others) for variable in asked.variables]
     known, graph = graphs.get(key, (None, None))
     # `quantize` and `enable_lora` put other variables in place of those that a graph has captured.
     if known is None or list(map(id, known)) != list(map(id, variables)):

@@ -41,9 +41,11 @@ class Prompts:
                 "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
                 f"Received: shape {ids.shape}, dtype {ids.dtype}"
             )
-        model.check_prompt(ids, config.max_length)
+        strategy = config.chosen_strategy
         config.validate(model.output.shape[-1])
-        config.chosen_strategy.validate(model, config)
+        strategy.validate(model, config)
+        for asked in (model, *strategy.models):
+            asked.check_prompt(ids, config.max_length + strategy.lookahead)
         self.ids, self.config, self.tokenizer = ids, config, tokenizer if is_text else None
 
     def decode(self, tokens):

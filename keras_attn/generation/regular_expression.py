@@ -8,13 +8,11 @@ from keras_attn.extras import require
 
 # What the parser would read differently from Python's `re`, and so has to be refused here. The first two alternatives
 # step over what is harmless: escapes, and character classes without two negated ones.
-_REFUSED = re.compile(
-    r"""\\.
+_REFUSED = r"""
+    \\.
     | \[\^?+(?!\]) (?: \\[^DWS] | [^]\\] )* (?: \\[DWS] (?: \\[^DWS] | [^]\\] )* )? \]
     | (?P<refused> \[\^?\] | \[ | \{\} | \(\?<?[=!] | \(\?\w*- )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+"""
 # Entries of the table that are held while tokens walk through it.
 _CHUNK = 1 << 23
 
@@ -88,7 +86,8 @@ def _machine(pattern):
         re.compile(pattern)
     except re.error as error:
         raise ValueError(f"`pattern` must be a regular expression: {error}. Received: pattern={pattern!r}") from error
-    refused = next((match["refused"] for match in _REFUSED.finditer(pattern) if match["refused"]), None)
+    matches = re.finditer(_REFUSED, pattern, re.VERBOSE | re.DOTALL)
+    refused = next((match["refused"] for match in matches if match["refused"]), None)
     try:
         if refused is None:
             return interegular.parse_pattern(pattern).to_fsm(prefix_postfix=(0, 0))

@@ -1,11 +1,14 @@
 """How likely a model finds given outputs."""
 
+import dataclasses
+
 import numpy as np
 from keras import ops
 
+from keras_attn.generation.generation_config import GenerationConfig
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.strategy import pick
-from keras_attn.layers import recording
+from keras_attn.ops.attention_recording import recording
 
 
 def score(model, inputs, targets, config=None, *, return_alignments=False):
@@ -36,6 +39,10 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
     >>> score(model, np.array([[5, 6, 7]]), np.array([[8, 9, 3, 0]]))["scores"].shape
     (1, 4)
     """
+    config = config or getattr(model, "generation_config", None) or GenerationConfig()
+    if isinstance(config, GenerationConfig):
+        # Neither has a say here, nor need it fit the one token that is asked for.
+        config = dataclasses.replace(config, strategy=None, processors=())
     prompts = Prompts(model, inputs, config, 1)
     config, ids = prompts.config, prompts.ids
     if return_alignments and not model.alignment_layers():

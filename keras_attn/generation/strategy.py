@@ -18,6 +18,12 @@ class Strategy(Settings):
     the tokens.
     """
 
+    # How many positions behind the last token are tried.
+    lookahead = 0
+
+    # Further models that are asked.
+    models = ()
+
     def validate(self, model, config):
         """Raises a ValueError where the strategy does not fit a model or the other settings."""
 

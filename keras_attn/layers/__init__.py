@@ -5,7 +5,6 @@ from keras_attn.layers.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.attention_cell import AttentionCell
 from keras_attn.layers.attention_pooling import AttentionPooling
-from keras_attn.layers.attention_recording import recording
 from keras_attn.layers.attention_rnn import AttentionRNN
 from keras_attn.layers.audio_front_end import AudioFrontEnd
 from keras_attn.layers.axial_rotary_position_encoding import AxialRotaryPositionEncoding
@@ -37,6 +36,7 @@ from keras_attn.layers.sinusoidal_position_encoding import SinusoidalPositionEnc
 from keras_attn.layers.sinusoidal_position_encoding_2d import SinusoidalPositionEncoding2D
 from keras_attn.layers.token_embedding import TokenEmbedding
 from keras_attn.layers.token_type_embedding import TokenTypeEmbedding
+from keras_attn.ops.attention_recording import recording
 
 __all__ = [
     "ALiBiPositionBias",

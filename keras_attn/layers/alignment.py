@@ -4,11 +4,11 @@ import keras
 from keras import ops
 
 from keras_attn.layers.argument_checks import check_mask, check_pairs, fits
-from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection
 from keras_attn.ops import AttentionMask, masked_softmax, scan
+from keras_attn.ops.attention_recording import recorder
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

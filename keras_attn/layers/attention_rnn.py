@@ -5,10 +5,10 @@ from keras import ops, tree
 
 from keras_attn.layers.argument_checks import check_mask
 from keras_attn.layers.attention_cell import AttentionCell
-from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import scan
+from keras_attn.ops.attention_recording import recorder
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

@@ -30,7 +30,7 @@ class DecoderBlock(Block):
         positions: optional int32 `(B, T)` or `(1, T)`; required with `cache`.
         segments, memory_segments: optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
             token attends to the whole memory.
-        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call, or `()` for the first.
+        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call; `()` for the first.
         slots: optional, see `MultiHeadAttention`.
         memory_cache: optional result of `project_memory`.
         training: whether dropout is on.

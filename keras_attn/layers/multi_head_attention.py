@@ -5,7 +5,6 @@ from keras import constraints, initializers, ops, regularizers
 
 from keras_attn.layers.argument_checks import check_count, check_positive
 from keras_attn.layers.attention_checks import check_attention
-from keras_attn.layers.attention_recording import recorder
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first, slot_numbers
 from keras_attn.layers.implicit_mask import implicit_mask
@@ -14,6 +13,7 @@ from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
+from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.mechanisms import check_mechanism
 
 

@@ -1,5 +1,7 @@
 """The linear map of attention and feed-forward layers, computed as one 2-D matrix product."""
 
+import contextlib
+import contextvars
 import math
 
 import keras
@@ -58,16 +60,21 @@ class Projection(keras.layers.EinsumDense):
 
     def call(self, inputs, training=None):
         shape = ops.shape(inputs)
-        lead, kernel = shape[: -self._num_contracted], self.kernel
-        outputs = tuple(kernel.shape)[self._num_contracted :]
-        contracted = math.prod(kernel.shape[: self._num_contracted])
-        flat = ops.matmul(ops.reshape(inputs, (-1, contracted)), ops.reshape(kernel, (contracted, -1)))
+        lead = shape[: -self._num_contracted]
+        prepared = (_matrices.get() or {}).get(self.path)
+        matrix = self._matrix() if prepared is None else prepared
+        outputs = tuple(self._kernel.shape)[self._num_contracted :]
+        flat = ops.matmul(ops.reshape(inputs, (-1, matrix.shape[0])), matrix)
         if self.bias is not None:
             bias = self.bias if tuple(self.bias.shape) == outputs else ops.broadcast_to(self.bias, outputs)
             flat = ops.add(flat, ops.reshape(bias, (-1,)))
         # With -1 for the batch, only a dynamic length costs the graph a shape computation.
         y = ops.reshape(flat, (-1, *lead[1:], *outputs))
         return y if self.activation is None else self.activation(y)
+
+    def _matrix(self):
+        kernel = self.kernel
+        return ops.reshape(kernel, (math.prod(kernel.shape[: self._num_contracted]), -1))
 
     def compute_output_shape(self, inputs_shape):
         lead = tuple(inputs_shape[: -self._num_contracted])
@@ -76,3 +83,21 @@ class Projection(keras.layers.EinsumDense):
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""
         return super().quantize(mode, type_check=False, config=config)
+
+
+@contextlib.contextmanager
+def prepared_matrices(model):
+    """Within the scope, the projections in `model` multiply by matrices made at its start.
+
+    For a loop under XLA, which would lay out a kernel that is reshaped inside anew at every step.
+    """
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
+    found = [layer for layer in found if layer.built and layer.quantization_mode is None]
+    token = _matrices.set({layer.path: ops.cast(layer._matrix(), layer.compute_dtype) for layer in found})
+    try:
+        yield
+    finally:
+        _matrices.reset(token)
+
+
+_matrices = contextvars.ContextVar("keras_attn_prepared_matrices", default=None)

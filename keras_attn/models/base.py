@@ -7,6 +7,7 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.layers import PaddingMask, PositionEncoding
 from keras_attn.layers.argument_checks import check_positive
+from keras_attn.layers.projection import prepared_matrices
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 
 
@@ -93,6 +94,10 @@ class AttentionModel(keras.Model):
         """
         return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
+    def prepared(self):
+        """A scope in which projections multiply by matrices made at its start; see `prepared_matrices`."""
+        return prepared_matrices(self)
+
     def alignment_layers(self):
         """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
         return []
@@ -103,12 +108,12 @@ class AttentionModel(keras.Model):
         return first, ops.ones_like(first, dtype="bool")
 
     def score_logits(self, ids, tokens, start_id):
-        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, an int array `(B, S)`."""
+        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
         first = np.full((len(tokens), 1), start_id, tokens.dtype)
         target_ids = np.concatenate([first, tokens[:, :-1]], axis=1)
         return self({"source_ids": ids, "target_ids": target_ids}, training=False)
 
-    def decode(self, ids, positions, cache, memory, attention_mask=None):
+    def decode(self, ids, positions, cache, memory=(), attention_mask=None):
         """Logits of the next tokens.
 
         Args:

@@ -7,8 +7,8 @@ How new keys enter a cache depends on where the graph will run, so the policy is
   SavedModel and TFLite. With slots a row, `(B, T)`, it is `"select"`.
 * `"concat"`: the update is appended, the cache grows. For step models that hand the cache to their caller.
 
-What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` keeps a pair
-`(int8 (B, K, M, H), scale (B, K, M, 1))`, a quarter of the memory of float32.
+What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` a pair
+`(int8 (B, K, M, H), scale (B, K, M, 1))`, about a quarter of the memory of float32.
 """
 
 import contextlib

@@ -47,17 +47,20 @@ def of_window(mask, window, sinks):
         sinks: how many first tokens are kept.
 
     Returns:
-        `(slots, source)`: with `sinks + window` slots, and int32 `(B, sinks + window)`, the column of the prompt that
-        each slot is filled from.
+        `(slots, source)`: with `2 * sinks + window` slots, and int32 of that width, the column of the prompt that each
+        slot is filled from. Behind the sinks of the prompt as many slots wait for the first tokens to come, which are
+        the sinks of a row whose prompt is shorter.
     """
     lengths = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
     head = ops.expand_dims(ops.arange(sinks, dtype="int32"), 0)
-    tail = ops.add(ops.expand_dims(ops.arange(window, dtype="int32"), 0), lengths - window)
-    head = ops.add(head, ops.zeros_like(lengths))
-    wanted = ops.concatenate([head, tail], axis=1)
-    held = ops.concatenate([ops.less(head, lengths), ops.greater_equal(tail, sinks)], axis=1)
+    # The column first: Keras takes `(1, N) + (N, 1)` for the addition of a bias.
+    tail = ops.add(lengths - window, ops.expand_dims(ops.arange(window, dtype="int32"), 0))
+    head = ops.add(ops.zeros_like(lengths), head)
+    wanted = ops.concatenate([head, head, tail], axis=1)
+    held = [ops.less(head, lengths), ops.zeros_like(head, dtype="bool"), ops.greater_equal(tail, sinks)]
+    held = ops.concatenate(held, axis=1)
     source = ops.clip(wanted, 0, ops.shape(mask)[1] - 1)
-    return (ops.where(held, wanted, FAR), *_scalars(sinks, sinks)), source
+    return (ops.where(held, wanted, FAR), *_scalars(sinks, 2 * sinks)), source
 
 
 def advance(slots, positions, mask=None):
@@ -86,7 +89,7 @@ def advance(slots, positions, mask=None):
     if mask is not None:
         positions = ops.where(mask, positions, FAR)
     every = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
-    if count == 1:
+    if positions.shape[1] == 1:
         held = ops.where(ops.equal(every, written), positions, held)
     else:
         offset = ops.subtract(every, following)

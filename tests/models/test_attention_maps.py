@@ -7,8 +7,8 @@ from samples import lengths, normal
 
 from keras_attn import attention_maps
 from keras_attn.layers import AttentionPooling, EncoderBlock, MultiHeadAttention
-from keras_attn.layers.attention_recording import recorder
 from keras_attn.ops import attention_rollout
+from keras_attn.ops.attention_recording import recorder
 
 B, T, D, N = 2, 7, 12, 3
 

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attn import GenerationConfig, Transformer, attention_maps
 from keras_attn.layers import LearnedPositionEmbedding, RotaryPositionEncoding
-from keras_attn.layers.attention_recording import recorder
+from keras_attn.ops.attention_recording import recorder
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy, get_strategy
 

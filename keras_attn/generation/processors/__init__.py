@@ -1,37 +1,24 @@
 """Logit processors: constraints and filters on the next token, one a file."""
 
-from keras_attn.generation.processors.allowed_tokens import AllowedTokens
-from keras_attn.generation.processors.automaton_constraint import AutomatonConstraint
-from keras_attn.generation.processors.banned_tokens import BannedTokens
-from keras_attn.generation.processors.forced_end import ForcedEnd
-from keras_attn.generation.processors.forced_prefix import ForcedPrefix
 from keras_attn.generation.processors.logit_processor import BANNED, History, LogitProcessor
-from keras_attn.generation.processors.min_length import MinLength
-from keras_attn.generation.processors.min_p import MinP
-from keras_attn.generation.processors.no_repeat_ngram import NoRepeatNGram
-from keras_attn.generation.processors.occurrence_penalty import OccurrencePenalty
-from keras_attn.generation.processors.repetition_penalty import RepetitionPenalty
-from keras_attn.generation.processors.temperature import Temperature
-from keras_attn.generation.processors.top_k import TopK
-from keras_attn.generation.processors.top_p import TopP
-from keras_attn.generation.processors.typical import Typical
+from keras_attn.lazy import lazy
 
-__all__ = [
-    "BANNED",
-    "AllowedTokens",
-    "AutomatonConstraint",
-    "BannedTokens",
-    "ForcedEnd",
-    "ForcedPrefix",
-    "History",
-    "LogitProcessor",
-    "MinLength",
-    "MinP",
-    "NoRepeatNGram",
-    "OccurrencePenalty",
-    "RepetitionPenalty",
-    "Temperature",
-    "TopK",
-    "TopP",
-    "Typical",
-]
+HOMES = {
+    "allowed_tokens": "AllowedTokens",
+    "automaton_constraint": "AutomatonConstraint",
+    "banned_tokens": "BannedTokens",
+    "forced_end": "ForcedEnd",
+    "forced_prefix": "ForcedPrefix",
+    "min_length": "MinLength",
+    "min_p": "MinP",
+    "no_repeat_ngram": "NoRepeatNGram",
+    "occurrence_penalty": "OccurrencePenalty",
+    "repetition_penalty": "RepetitionPenalty",
+    "temperature": "Temperature",
+    "top_k": "TopK",
+    "top_p": "TopP",
+    "typical": "Typical",
+}
+
+__getattr__, __dir__ = lazy(__name__, HOMES)
+__all__ = ["BANNED", "History", "LogitProcessor", *HOMES.values()]

@@ -51,5 +51,5 @@ class Typical(LogitProcessor):
         closeness = ops.negative(ops.abs(logs - negative_entropy))
         falling, order = ops.top_k(closeness, size)
         starts = ops.expand_dims(ops.multiply(ops.arange(ops.shape(logits)[0], dtype="int32"), size), 1)
-        ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.add(ops.cast(order, "int32"), starts))
+        ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.cast(order, "int32") + starts)
         return keep_above(closeness, mass_threshold(falling, ordered, float(self.p)), logits)

@@ -1,0 +1,146 @@
+"""Likely tokens that lead to something new."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive
+from keras_attn.generation.beams import SlotBeams
+from keras_attn.generation.draft_model import decoded
+from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.generation.strategy import index_of_largest
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class ContrastiveSearch(SingleSequence):
+    """`y_t = argmax_y (1 - alpha) p(y | y_<t) - alpha max_j cos(h_y, h_j)` over the `top_k` most likely tokens.
+
+    `h_y` is the decoder's output at `y`, and `h_j` those at all tokens before it: of the prompt, or from the start
+    token on. All candidates of a step stand side by side in the cache, and one call of the model serves them.
+
+    Args:
+        top_k: number of candidates.
+        alpha: weight of the penalty, in 0 to 1; 0 is greedy search.
+
+    Raises:
+        ValueError: an argument is not as described, or the model's cache is not one of a slot a token.
+
+    Reference:
+        [Su et al., 2022](https://arxiv.org/abs/2202.06417)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, LanguageModel
+    >>> from keras_attn.generation import ContrastiveSearch
+    >>> model = LanguageModel(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> model.generate(np.array([[5, 6, 7]]), config=GenerationConfig(4, strategy=ContrastiveSearch())).shape
+    (1, 4)
+    """
+
+    top_k: int = 4
+    alpha: float = 0.6
+
+    # The last token is heard as well.
+    lookahead = 1
+
+    def __post_init__(self):
+        check_positive(top_k=self.top_k)
+        if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
+            raise ValueError(f"`alpha` must be a number in 0 to 1. Received: alpha={self.alpha!r}")
+
+    def validate(self, model, config):
+        if not model.has_slots:
+            raise ValueError(
+                "`strategy` must be another one for a model whose cache has no slot a token. "
+                f"Received: ContrastiveSearch for {type(model).__name__}"
+            )
+        size = model.output.shape[-1]
+        if self.top_k > size:
+            raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
+
+    def start(self, decoding, ids, mask):
+        model, config, count = decoding.model, decoding.config, self.top_k
+        known, real = model.known_tokens(ids, mask, config.start_id)
+        batch, size = ops.shape(known)[0], known.shape[1] or ops.shape(known)[1]
+        room = config.max_length * count
+        # Its cache has no outputs of the prompt.
+        _, memory = model.prefill(ids, mask, length=1, bounded=False)
+        cache = model.decoder.start(batch, size + room, bounded=False)
+        places = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
+        lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
+        # Positions a row, since they are that from here on.
+        hidden, cache = model.hidden(known, ops.add(places, ops.zeros_like(lengths)), cache, memory)
+        last = ops.cast(ops.equal(places, ops.maximum(lengths - 1, 0)), hidden.dtype)
+        last_hidden = ops.sum(ops.multiply(hidden, ops.expand_dims(last, -1)), axis=1, keepdims=True)
+        token = ops.zeros((batch, 1), dtype="int32")
+        state = {
+            "step": ops.zeros((), dtype="int32"),
+            "token": token,
+            "done": ops.zeros((batch,), dtype="bool"),
+            "tokens": ops.add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
+            "scores": ops.zeros((batch, config.max_length), dtype="float32"),
+            "cache": (),
+            "processors": decoding.start_processors(decoding.history(ids, mask)),
+        }
+        logits, tokens, scores = self._candidates(decoding, last_hidden, state)
+
+        free = ops.zeros((batch, room), dtype="bool")
+        visible = ops.repeat(ops.expand_dims(ops.concatenate([real, free], axis=1), 1), count, axis=1)
+        unheard = ops.zeros((batch, config.max_length, hidden.shape[-1]), dtype="float32")
+        return {"memory": memory, "position": ops.repeat(lengths, count, axis=1), "drawing": ()}, {
+            **state,
+            "layout": {"cache": cache, "visible": visible, "token": tokens},
+            "logits": logits,
+            "log_probabilities": scores,
+            "heard": ops.concatenate([unit(hidden), unheard], axis=1),
+            "known": ops.concatenate([real, free[:, : config.max_length]], axis=1),
+        }
+
+    def choose(self, decoding, fixed, logits, step):
+        return fixed
+
+    def advance(self, decoding, fixed, state):
+        layout = SlotBeams(decoding, self.top_k)
+        hidden, layout_state = layout.decode(fixed, state["layout"], state["step"])
+        directions = unit(hidden)
+        similarity = ops.matmul(directions, ops.transpose(state["heard"], (0, 2, 1)))
+        nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
+        worth = (1.0 - self.alpha) * ops.exp(state["log_probabilities"]) - self.alpha * nearest
+        best = ops.cast(index_of_largest(worth), "int32")
+        is_best = ops.equal(ops.arange(self.top_k, dtype="int32"), ops.expand_dims(best, -1))
+
+        def of_best(values):
+            here = ops.cast(ops.expand_dims(is_best, -1), values.dtype)
+            return ops.sum(ops.multiply(values, here), axis=1, keepdims=True)
+
+        token = ops.sum(ops.where(is_best, state["layout"]["token"], 0), axis=1)
+        written = super().advance(decoded(decoding, state["logits"]), {**fixed, "drawing": token}, state)
+        logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
+        size = ops.shape(state["heard"])[1]
+        column = ops.equal(ops.arange(size, dtype="int32"), ops.add(state["step"], size - decoding.config.max_length))
+        parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
+        return {
+            **written,
+            "layout": layout.select(layout_state, parents, tokens),
+            "logits": logits,
+            "log_probabilities": scores,
+            "heard": ops.where(ops.expand_dims(column, -1), of_best(directions), state["heard"]),
+            "known": ops.logical_or(state["known"], column),
+        }
+
+    def _candidates(self, decoding, hidden, state):
+        """Logits `(B, 1, V)` behind outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
+        logits = decoding.model.logits(hidden)
+        processed = ops.cast(ops.squeeze(logits, 1), "float32")
+        processed = decoding.process(processed, state["processors"], state["step"])
+        scores, tokens = ops.top_k(ops.log_softmax(processed, axis=-1), self.top_k)
+        return logits, tokens, scores
+
+
+def unit(x):
+    """float32 vectors of length one."""
+    x = ops.cast(x, "float32")
+    return ops.divide(x, ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12))

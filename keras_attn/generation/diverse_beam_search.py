@@ -1,0 +1,109 @@
+"""Beam search whose groups keep away from each other."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_finite, check_positive
+from keras_attn.generation.beam_search import NEVER, BeamSearch, along
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class DiverseBeamSearch(BeamSearch):
+    """`num_groups` beam searches of `num_beams / num_groups` beams each, one after another at every step.
+
+    To a group, a token is worth `log p(y) - diversity_penalty * n(y)`, where `n(y)` is how many beams of the groups
+    before it have gone on with `y` at the same step, or stopped with it at the last. What has been subtracted stays in
+    the worth of a sequence, by which the sequences of all groups are ranked in the end, but not in the `scores` of its
+    tokens. A group that has ended repels no further one.
+
+    Args:
+        num_groups: a divisor of `num_beams`.
+        diversity_penalty: at least 0.
+        **kwargs: see `BeamSearch`. `early_stopping` is a matter of each group.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Reference:
+        [Vijayakumar et al., 2018](https://arxiv.org/abs/1610.02424), with the Hamming diversity
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, Transformer
+    >>> from keras_attn.generation import DiverseBeamSearch
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> config = GenerationConfig(4, strategy=DiverseBeamSearch(4, num_sequences=4, num_groups=2))
+    >>> model.generate(np.array([[5, 6, 7]]), config=config).shape
+    (1, 4, 4)
+    """
+
+    num_groups: int = 2
+    diversity_penalty: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_positive(num_groups=self.num_groups)
+        check_finite(diversity_penalty=self.diversity_penalty)
+        if self.num_beams % self.num_groups:
+            raise ValueError(
+                f"`num_groups` must divide `num_beams`={self.num_beams}. Received: num_groups={self.num_groups}"
+            )
+        if self.diversity_penalty < 0:
+            raise ValueError(
+                f"`diversity_penalty` must be at least 0. Received: diversity_penalty={self.diversity_penalty}"
+            )
+
+    @property
+    def _group_size(self):
+        return self.num_beams // self.num_groups
+
+    def start(self, decoding, ids, mask):
+        fixed, state = super().start(decoding, ids, mask)
+        number = ops.mod(ops.arange(self.num_beams, dtype="int32"), self._group_size)
+        values = ops.add(ops.where(ops.equal(number, 0), 0.0, NEVER), ops.zeros_like(state["running"]["values"]))
+        hopeful = ops.repeat(state["hopeful"], self.num_groups, axis=1)
+        return fixed, {**state, "running": {**state["running"], "values": values}, "hopeful": hopeful}
+
+    def unfinished(self, decoding, state):
+        return ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
+
+    def _select(self, decoding, fixed, state, log_probabilities):
+        size, vocabulary = self._group_size, ops.arange(log_probabilities.shape[-1], dtype="int32")
+        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(BeamSearch)}
+        penalties = ops.zeros_like(log_probabilities[:, 0])
+        groups = []
+        for i in range(self.num_groups):
+            beams = slice(i * size, (i + 1) * size)
+            pools = {name: {key: x[:, beams] for key, x in state[name].items()} for name in ("running", "finished")}
+            hopeful = state["hopeful"][:, i : i + 1]
+            group = _Group(**{**settings, "num_beams": size, "num_sequences": 1}, penalties=penalties)
+            pools, parents, tokens = group._select(
+                decoding, fixed, {**pools, "hopeful": hopeful, "step": state["step"]}, log_probabilities[:, beams]
+            )
+            groups.append((pools, parents + i * size, tokens))
+            same = ops.cast(ops.equal(ops.expand_dims(tokens, -1), vocabulary), "float32")
+            repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(hopeful, "float32"))
+            penalties = ops.add(penalties, ops.multiply(repelled, self.diversity_penalty))
+        return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
+
+    def result(self, decoding, fixed, state):
+        finished = state["finished"]
+        _, best = ops.top_k(finished["values"], self.num_beams)
+        finished = {name: along(value, best) for name, value in finished.items()}
+        return super().result(decoding, fixed, {**state, "finished": finished})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Group(BeamSearch):
+    """One of the groups, at a step where it finds `penalties` `(B, V)` on the tokens."""
+
+    penalties: object = None
+
+    def _candidates(self, decoding, running, log_probabilities):
+        repelled = ops.subtract(log_probabilities, ops.expand_dims(self.penalties, 1))
+        parents, tokens, scores, values = super()._candidates(decoding, running, repelled)
+        return parents, tokens, ops.add(scores, ops.take_along_axis(self.penalties, tokens, axis=1)), values

@@ -1,0 +1,71 @@
+"""Drafts that a smaller model writes."""
+
+import dataclasses
+
+from keras import ops
+
+from keras_attn.generation.strategy import Decoding
+from keras_attn.ops import cache_slots
+
+
+@dataclasses.dataclass(frozen=True)
+class DraftModel:
+    """Methods as those of `PromptLookup`, with a model and its own cache.
+
+    Args:
+        model: a model as `generate` takes it.
+    """
+
+    model: object
+
+    def start(self, strategy, decoding, ids, mask):
+        # Both models must see the same padding.
+        real = decoding.model.padding_mask(ids, mask)
+        length = decoding.config.max_length + strategy.num_tokens
+        cache, memory = self.model.prefill(ids, real, length=length, bounded=False)
+        _, position = self.model.begin(ids, real, decoding.config.start_id)
+        return (memory, position), cache
+
+    def propose(self, strategy, decoding, fixed, state):
+        memory, position = fixed["draft"]
+        step, count = state["step"], strategy.num_tokens + 1
+        decoding = dataclasses.replace(decoding, model=self.model)
+        slots = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
+
+        def body(i, token, proposals, cache, processors):
+            logits, cache = self.model.decode(token, ops.add(position, step + i), cache, memory)
+            logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), processors, step + i)
+            chosen = strategy.choose(decoding, fixed["drawing"], logits, step + i)
+            processors = decoding.update_processors(processors, chosen, step + i)
+            token = ops.expand_dims(chosen, 1)
+            return i + 1, token, ops.where(ops.equal(slots, i), token, proposals), cache, processors
+
+        none = ops.add(ops.zeros_like(state["token"]), ops.zeros((1, count), dtype="int32"))
+        first = (ops.zeros((), dtype="int32"), state["token"], none, state["draft"], state["processors"])
+        # The last token is only heard: its keys and values have to be in the cache where it is accepted.
+        _, _, proposals, cache, _ = ops.while_loop(lambda i, *_: i < count, body, first, maximum_iterations=count)
+        return proposals, cache
+
+    def rewind(self, state, count):
+        return rewound(state, count)
+
+
+def rewound(cache, count):
+    """The cache of a model without the last `count` tokens, an int32 scalar."""
+    caches, slots = cache
+    return caches, tuple(cache_slots.rewind(held, count) for held in slots)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoded:
+    """Stands in for a model that has decoded already: its `decode` returns `logits` `(R, 1, V)`."""
+
+    logits: object
+
+    def decode(self, ids, positions, cache, memory):
+        return self.logits, cache
+
+
+def decoded(decoding, logits):
+    """`Decoding` whose next logits are given."""
+    return Decoding(Decoded(logits), decoding.config, decoding.seed, decoding.limit)

@@ -1,0 +1,113 @@
+"""The sample that all others agree with most."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_attn.extras import require
+from keras_attn.generation.generate import generate
+from keras_attn.generation.generation_config import GenerationConfig
+from keras_attn.generation.sampling import Sampling
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+def minimum_bayes_risk(
+    model,
+    inputs,
+    max_length=None,
+    config=None,
+    *,
+    num_samples=16,
+    seed=0,
+    utility=None,
+    jit_compile=False,
+    return_dict=False,
+):
+    """Draws samples of each row and returns the one with the highest mean utility, the others being the references.
+
+    `argmax_i 1 / (n - 1) * sum_{j != i} utility(y_i, y_j)`, the first of several that are equal.
+
+    Args:
+        model, inputs, max_length, jit_compile: see `generate`.
+        config: see `generate`; its processors shape the distribution, and a `Sampling` takes the place of its strategy.
+        num_samples: number of samples `n` a row, at least 2.
+        seed: of `Sampling`.
+        utility: `(candidate, reference) -> float`, both strings where the model carries a tokenizer and the inputs are
+            text, else lists of token ids, up to the end token and without it; the chrF of sacrebleu for two sentences
+            where None, which takes text, and the extra "metrics".
+        return_dict: whether to return more than the tokens or strings.
+
+    Returns:
+        A list of strings for strings, else int32 `(B, max_length)`. With `return_dict`, a dict of `tokens` and, for
+        strings, `text`; `utility` float32 `(B,)`, the mean that has won; `samples` int32 `(B, n, max_length)`, and
+        `sample_utilities` float32 `(B, n)`.
+
+    Raises:
+        ValueError: see `generate`; `num_samples` is no integer above 1, or there is no `utility` for ids.
+        ImportError: sacrebleu is not installed, and there is no other `utility`.
+
+    Reference:
+        [Eikema and Aziz, 2020](https://arxiv.org/abs/2005.10283)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import Transformer
+    >>> from keras_attn.generation import minimum_bayes_risk
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> def common(candidate, reference):
+    ...     return len(set(candidate) & set(reference)) / max(len(set(candidate + reference)), 1)
+    >>> minimum_bayes_risk(model, np.array([[5, 6, 7]]), max_length=4, num_samples=5, utility=common).shape
+    (1, 4)
+    """
+    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 2:
+        raise ValueError(f"`num_samples` must be an integer above 1. Received: num_samples={num_samples!r}")
+    config = config or getattr(model, "generation_config", None) or GenerationConfig()
+    if not isinstance(config, GenerationConfig):
+        raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
+    config = dataclasses.replace(config, strategy=Sampling(seed, num_samples))
+    drawn = generate(model, inputs, max_length, config, jit_compile=jit_compile, return_dict=True)
+    if utility is None:
+        if "text" not in drawn:
+            raise ValueError("`utility` must be given where `inputs` are ids: chrF compares text. Received: None")
+        utility = _chrf()
+    samples = drawn["tokens"]
+    candidates = drawn.get("text") or [[_up_to_end(tokens, config) for tokens in row] for row in samples]
+    utilities = np.array([mean_utilities(row, utility) for row in candidates], "float32")
+    best = np.argmax(utilities, axis=1)
+    rows = np.arange(len(best))
+    outputs = {"tokens": samples[rows, best]}
+    if "text" in drawn:
+        outputs["text"] = [row[i] for row, i in zip(candidates, best, strict=True)]
+    if not return_dict:
+        return outputs["text" if "text" in outputs else "tokens"]
+    return {**outputs, "utility": utilities[rows, best], "samples": samples, "sample_utilities": utilities}
+
+
+def mean_utilities(candidates, utility):
+    """The mean utility of each of several candidates, the others being the references."""
+    keys = [candidate if isinstance(candidate, str) else tuple(candidate) for candidate in candidates]
+    known = {}
+    means = []
+    for i, candidate in enumerate(candidates):
+        total = 0.0
+        for j, reference in enumerate(candidates):
+            if i != j:
+                # Samples repeat, and a utility is slow.
+                pair = keys[i], keys[j]
+                if pair not in known:
+                    known[pair] = float(utility(candidate, reference))
+                total += known[pair]
+        means.append(total / (len(candidates) - 1))
+    return means
+
+
+def _up_to_end(tokens, config):
+    ends = np.flatnonzero(np.isin(tokens, config.end_ids))
+    return tokens[: ends[0] if ends.size else None].tolist()
+
+
+def _chrf():
+    metric = require("sacrebleu.metrics", "metrics").CHRF()
+    return lambda candidate, reference: metric.sentence_score(candidate, [reference]).score

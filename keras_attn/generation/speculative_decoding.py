@@ -1,0 +1,156 @@
+"""Several tokens from one call of a model, guessed in advance."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.generation.argument_checks import check_positive
+from keras_attn.generation.draft_model import DraftModel, decoded, rewound
+from keras_attn.generation.greedy import Greedy
+from keras_attn.generation.prompt_lookup import PromptLookup
+from keras_attn.generation.sampling import Sampling
+from keras_attn.generation.single_sequence import SingleSequence
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class SpeculativeDecoding(SingleSequence):
+    """The tokens of `Greedy()` or `Sampling(seed)`, in fewer calls of the model.
+
+    Each round, a draft proposes `num_tokens` tokens, and one call of the model gives the logits after all of them.
+    Proposals are accepted up to the first that is not what the model chooses itself, whose choice stands in its place.
+    The draft chooses with the same Gumbel noise as the model: `argmax_y log q(y) + g_y` proposes for
+    `argmax_y log p(y) + g_y`. So a sample is drawn from `p` exactly, is the same for every draft, and a proposal is
+    accepted with a probability of `(1 - d) / (1 + d)` at the least, `d` the total variation of `p` and `q`. Rows of a
+    batch go on together, by what all unfinished ones accept. A further output, `rounds`, int32 `(B,)`, counts the
+    calls of the model while a row was unfinished.
+
+    Args:
+        draft: `PromptLookup()`, or a smaller model of the same vocabulary. A model counts as a setting by its identity:
+            it is not saved with these, and lives as long as the graphs that it is in.
+        num_tokens: how many tokens are proposed.
+        sampling: whether tokens are drawn, or are the most likely ones.
+        seed: see `Sampling`.
+
+    Raises:
+        ValueError: an argument is not as described, or does not fit the model; or settings with a model are saved.
+
+    Reference:
+        [Leviathan et al., 2023](https://arxiv.org/abs/2211.17192);
+        [Daliri et al., 2024](https://arxiv.org/abs/2408.07978), the coupling by Gumbel noise
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, LanguageModel
+    >>> from keras_attn.generation import SpeculativeDecoding
+    >>> model = LanguageModel(50, num_layers=2, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> draft = LanguageModel(50, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16)
+    >>> config = GenerationConfig(8, strategy=SpeculativeDecoding(draft))
+    >>> outputs = model.generate(np.array([[5, 6, 7]]), config=config, return_dict=True)
+    >>> bool((outputs["tokens"] == model.generate(np.array([[5, 6, 7]]), max_length=8)).all())
+    True
+    """
+
+    draft: object = PromptLookup()
+    num_tokens: int = 4
+    sampling: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        check_positive(num_tokens=self.num_tokens)
+        if not isinstance(self.draft, PromptLookup) and not hasattr(self.draft, "prefill"):
+            raise ValueError(f"`draft` must be a PromptLookup, or a model. Received: draft={self.draft!r}")
+        Sampling(self.seed)
+
+    def get_config(self):
+        if self.models:
+            raise ValueError(
+                "`draft` must be a PromptLookup where settings are saved: a model is not saved with another one. "
+                f"Received: {type(self.draft).__name__}"
+            )
+        return super().get_config()
+
+    @property
+    def models(self):
+        return () if isinstance(self.draft, PromptLookup) else (self.draft,)
+
+    @property
+    def lookahead(self):
+        return self.num_tokens
+
+    def validate(self, model, config):
+        for name, value in (("model", model), *(("draft", draft) for draft in self.models)):
+            if not value.has_slots:
+                raise ValueError(
+                    f"`{name}` must have a cache of which tokens can be taken back. Received: {type(value).__name__}"
+                )
+        for draft in self.models:
+            if draft is model:
+                raise ValueError("`draft` must be another model. Received: the model itself")
+            size, expected = draft.output.shape[-1], model.output.shape[-1]
+            if size != expected:
+                raise ValueError(
+                    f"`draft` must have the vocabulary of {expected} of the model. Received: a vocabulary of {size}"
+                )
+
+    @property
+    def _drafting(self):
+        return DraftModel(self.draft) if self.models else self.draft
+
+    @property
+    def _choosing(self):
+        return Sampling(self.seed) if self.sampling else Greedy()
+
+    def rows(self, decoding, ids, mask):
+        return self._choosing.rows(decoding, ids, mask)
+
+    def choose(self, decoding, fixed, logits, step):
+        return self._choosing.choose(decoding, fixed, logits, step)
+
+    def start(self, decoding, ids, mask):
+        length = decoding.config.max_length + self.num_tokens
+        fixed, state = super().start(decoding, ids, mask)
+        cache, memory = decoding.model.prefill(ids, mask, length=length, bounded=False)
+        draft, draft_state = self._drafting.start(self, decoding, ids, mask)
+        rounds = ops.zeros_like(state["token"][:, 0])
+        return {**fixed, "memory": memory, "draft": draft}, {
+            **state,
+            "cache": cache,
+            "draft": draft_state,
+            "rounds": rounds,
+        }
+
+    def advance(self, decoding, fixed, state):
+        step, count = state["step"], self.num_tokens + 1
+        proposals, draft = self._drafting.propose(self, decoding, fixed, state)
+        offsets = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
+        heard = ops.concatenate([state["token"], proposals[:, :-1]], axis=1)
+        positions = ops.add(ops.add(fixed["position"], step), offsets)
+        logits, cache = decoding.model.decode(heard, positions, state["cache"], fixed["memory"])
+        changed = {name: value for name, value in state.items() if name not in ("cache", "draft", "rounds")}
+
+        def more(accepted, state):
+            return ops.logical_and(accepted, self.unfinished(decoding, state))
+
+        def accept(_, state):
+            here = ops.expand_dims(state["step"] - step, 0)
+            choice = decoded(decoding, ops.take(logits, here, axis=1))
+            state = super(SpeculativeDecoding, self).advance(choice, fixed, {**state, "cache": ()})
+            state.pop("cache")
+            proposal = ops.take(proposals, here, axis=1)
+            agreed = ops.squeeze(ops.equal(state["token"], proposal), 1)
+            in_draft = ops.less(state["step"], step + count)
+            return ops.logical_and(in_draft, ops.all(ops.logical_or(agreed, state["done"]))), state
+
+        _, changed = ops.while_loop(
+            more, accept, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
+        )
+        rejected = step + count - changed["step"]
+        rounds = ops.add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
+        cache, draft = rewound(cache, rejected), self._drafting.rewind(draft, rejected)
+        return {**changed, "cache": cache, "draft": draft, "rounds": rounds}
+
+    def result(self, decoding, fixed, state):
+        return {**super().result(decoding, fixed, state), "rounds": state["rounds"]}

@@ -1,0 +1,90 @@
+"""Tokens, or text, as they come."""
+
+import dataclasses
+import weakref
+
+import numpy as np
+from keras import ops
+
+from keras_attn.generation.generate import cached_graph, power_of_two, without_seed
+from keras_attn.generation.prompts import Prompts
+from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.generation.strategy import Decoding
+from keras_attn.ops import cache as kv_cache
+
+
+def stream(model, inputs, max_length=None, config=None, *, every=1):
+    """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
+
+    Args:
+        model, inputs, max_length, config: see `generate`; with a strategy that keeps one sequence a row and takes
+            nothing back: `Greedy` or `Sampling` of one sequence.
+        every: how many tokens are generated between two pieces.
+
+    Yields:
+        For ids, int32 `(B, every)` or shorter at the end; joined they are what `generate` returns, up to the step at
+        which all rows had ended. For strings, a list of strings, the text that each row has gained: never half a
+        character. Joined they are what `generate` returns.
+
+    Raises:
+        ValueError: see `generate`, when the first piece is asked for.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import Transformer
+    >>> from keras_attn.generation import stream
+    >>> model = Transformer(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> pieces = list(stream(model, np.array([[5, 6, 7]]), max_length=4))
+    >>> bool((np.concatenate(pieces, axis=1) == model.generate(np.array([[5, 6, 7]]), max_length=4)).all())
+    True
+    """
+    prompts = Prompts(model, inputs, config, max_length)
+    config, strategy = prompts.config, prompts.config.chosen_strategy
+    if not isinstance(strategy, SingleSequence) or getattr(strategy, "num_sequences", 1) != 1 or strategy.lookahead:
+        raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={strategy!r}")
+    if not isinstance(every, int) or every < 1:
+        raise ValueError(f"`every` must be a positive integer. Received: every={every!r}")
+    begin, go_on = _graphs(model, config)
+    seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(strategy, "seed", 0), config.max_length))
+    fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit)
+    step, told = 0, [""] * len(prompts.ids)
+    while step < config.max_length and not np.all(ops.convert_to_numpy(state["done"])):
+        until = min(step + every, config.max_length)
+        state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"))
+        until = int(state["step"])
+        tokens = ops.convert_to_numpy(state["tokens"])
+        if prompts.tokenizer is None:
+            yield tokens[:, step:until]
+        else:
+            is_last = until >= config.max_length or np.all(ops.convert_to_numpy(state["done"]))
+            texts = [x if is_last else whole_characters(x) for x in prompts.decode(tokens[:, :until])]
+            yield [text[len(known) :] for text, known in zip(texts, told, strict=True)]
+            told = texts
+        step = until
+
+
+def whole_characters(text):
+    """`text` without the replacement characters at its end, which stand for bytes of a character to come."""
+    return text.rstrip("\ufffd")
+
+
+def _graphs(model, config):
+    config = without_seed(dataclasses.replace(config, max_length=power_of_two(config.max_length)))
+    strategy, owner = config.chosen_strategy, weakref.ref(model)
+
+    def begin(ids, seed, limit):
+        with kv_cache.storing(config.cache):
+            return strategy.start(Decoding(owner(), config, seed, limit), ids, None)
+
+    def go_on(fixed, state, limit, until):
+        decoding = Decoding(owner(), config, limit=limit)
+
+        def unfinished(state):
+            return ops.logical_and(state["step"] < until, strategy.unfinished(decoding, state))
+
+        with kv_cache.storing(config.cache):
+            (state,) = ops.while_loop(unfinished, lambda x: (strategy.advance(decoding, fixed, x),), (state,))
+        return state
+
+    return [cached_graph(model, (config, part.__name__), part) for part in (begin, go_on)]

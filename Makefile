@@ -35,6 +35,7 @@ check: $(VENV)/.test
 benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attention $(ARGS)
 	$(BIN)/python -m benchmarks.blocks $(ARGS)
+	$(BIN)/python -m benchmarks.generation $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'

@@ -93,7 +93,7 @@ def test_a_cache_changes_no_token(kind):
     ("name", "sizes"),
     [
         ("window", (WINDOW, WINDOW)),
-        ("sink_tokens", (WINDOW + SINKS, WINDOW + SINKS)),
+        ("sink_tokens", (WINDOW + 2 * SINKS, WINDOW + 2 * SINKS)),
         ("mixed", (WINDOW, 13 + 999)),
         ("two_windows", (WINDOW, 3)),
     ],

@@ -198,7 +198,7 @@ def expected(processor, oracle, ids, mask, logits, tokens):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("processor", "oracle"), CASES, ids=str)
+@pytest.mark.parametrize(("processor", "oracle"), CASES, ids=lambda x: getattr(x, "__name__", None) or str(x))
 def test_oracle(processor, oracle, seed):
     given = arrays(seed=seed)
     actual = np.asarray(run(processor, **given))

@@ -45,7 +45,7 @@ class NoRepeatNGram(LogitProcessor):
 
     def start(self, history):
         """The tokens of each row, then free slots; how many of them the prompt has; the last `size - 1` tokens."""
-        ids, lengths = history.ids, ops.sum(ops.cast(history.mask, "int32"), axis=1, keepdims=True)
+        ids, lengths = ops.cast(history.ids, "int32"), ops.sum(ops.cast(history.mask, "int32"), axis=1, keepdims=True)
         tokens = ops.where(history.mask, ids, _FREE)
         free = ops.zeros_like(ids[:, :1]) + ops.full((1, max(history.capacity, self.size)), _FREE, dtype="int32")
         tokens = ops.concatenate([tokens, free], axis=1)

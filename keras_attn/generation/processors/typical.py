@@ -32,7 +32,7 @@ class Typical(LogitProcessor):
     >>> import numpy as np
     >>> from keras_attn.generation import Typical
     >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
-    >>> np.asarray(Typical(0.3)(logits, (), 0)) == logits
+    >>> np.asarray(Typical(0.2)(logits, (), 0)) == logits
     array([[False, False, True]])
     """
 

@@ -78,8 +78,8 @@ class Task:
 
     @staticmethod
     def agreement(inputs, expected, actual):
-        """Rows with the same tokens and the same text."""
+        """Sequences with the same tokens and the same text."""
         same = np.all(expected["tokens"] == actual["tokens"], axis=-1)
         if "text" in expected:
             same &= expected["text"] == actual["text"]
-        return int(np.sum(same)), len(same)
+        return int(np.sum(same)), same.size

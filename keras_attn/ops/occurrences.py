@@ -23,9 +23,10 @@ def occurrences(ids, mask, vocabulary_size):
     """
     rows, width = ops.shape(ids)[0], vocabulary_size + 1
     # A column more takes what is masked; it is cut off below.
-    columns = ops.minimum(ops.where(mask, ids, vocabulary_size), vocabulary_size)
+    columns = ops.cast(ops.minimum(ops.where(mask, ids, vocabulary_size), vocabulary_size), "int32")
     starts = ops.expand_dims(ops.multiply(ops.arange(rows, dtype="int32"), width), 1)
-    places = ops.reshape(ops.add(columns, starts), (-1, 1))
+    # Not `ops.add`: Keras may take a second operand of one long axis for a bias.
+    places = ops.reshape(columns + starts, (-1, 1))
     # Some runtimes add what meets in one place, others keep one of them: either way it is not 0.
     marks = ops.scatter(places, ops.ones_like(places[:, 0]), (rows * width,))
     return ops.greater(ops.reshape(marks, (-1, width))[:, :vocabulary_size], 0)

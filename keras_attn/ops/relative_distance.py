@@ -61,4 +61,5 @@ def _cells(rows, query_positions, key_positions):
     distance = ops.cast(ops.subtract(keys, queries), "int32")
     column = ops.clip(distance, -max_distance, max_distance) + max_distance
     first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, (batch, heads, length, 1))
-    return ops.add(first, ops.expand_dims(column, 1))
+    # Not `ops.add`: Keras may take a second operand of one long axis for a bias.
+    return first + ops.expand_dims(column, 1)

@@ -409,3 +409,10 @@ def test_contradictions(processors, message):
     config = GenerationConfig(max_length=LENGTH, end_id=ENDS, processors=processors)
     with pytest.raises(ValueError, match=f"{message}.*Received"):
         config.validate(V)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 5])
+def test_as_many_rows_as_tokens(rows):
+    ids = np.arange(rows * 3).reshape(rows, 3) % 7
+    [seen] = RepetitionPenalty(2.0).start(History(ids, np.ones_like(ids, bool), 7, 5, (3,)))
+    np.testing.assert_array_equal(seen, [np.isin(np.arange(7), row) for row in ids])

@@ -146,3 +146,12 @@ def test_products_with_a_table_of_distances(shared, max_distance):
         rows = table.astype("float64")[np.clip(distance, -max_distance, max_distance) + max_distance]
         np.testing.assert_allclose(logits[b], np.einsum("nth,tsh->nts", queries[b], rows), atol=1e-5)
         np.testing.assert_allclose(values[b], np.einsum("nts,tsh->nth", weights[b], rows), atol=1e-5)
+
+
+def test_one_query_and_as_many_keys_as_heads():
+    """Sizes at which `keras.ops.add` would take the keys' axis for that of the heads."""
+    rng = np.random.default_rng(0)
+    table, queries = rng.normal(size=(9, H)).astype("float32"), heads()[:, :, :1]
+    logits = relative_logits(queries, table, np.array([[1]]), np.arange(N)[None])
+    rows = table.astype("float64")[np.clip(np.arange(N) - 1, -4, 4) + 4]
+    np.testing.assert_allclose(logits, np.einsum("bnth,sh->bnts", queries, rows), atol=1e-5)

@@ -24,11 +24,12 @@ MAY_IMPORT = {
     "export": {"ops", "layers", "models", "text", "generation", "training", "pretrained"},
     "cli": {"ops", "layers", "models", "text", "generation", "training", "pretrained", "export"},
     # Not rooms, but helpers that any of them may use.
+    "argument_checks": set(),
     "extras": set(),
     "lazy": set(),
     "plot": set(),
 }
-HELPERS = {"extras", "lazy", "plot"}
+HELPERS = {"argument_checks", "extras", "lazy", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

@@ -5,9 +5,10 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_finite, check_positive
+from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
-from keras_attn.generation.strategy import Strategy
+from keras_attn.generation.single_sequence import repeated
+from keras_attn.generation.strategy import Strategy, put
 from keras_attn.ops.attention_recording import recording
 
 # Finite, see `processors.BANNED`; what is worth this is no candidate.
@@ -91,9 +92,8 @@ class BeamSearch(Strategy):
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
         history = decoding.history(ids, mask)
-        history = dataclasses.replace(
-            history, ids=ops.repeat(history.ids, count, axis=0), mask=ops.repeat(history.mask, count, axis=0)
-        )
+        known, real = repeated((history.ids, history.mask), count, batch)
+        history = dataclasses.replace(history, ids=known, mask=real)
         pool = self._empty_pool(decoding, batch)
         # All beams begin alike: only the first one counts.
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, NEVER)
@@ -154,8 +154,8 @@ class BeamSearch(Strategy):
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
         candidates = {name: along(value, parents) for name, value in running.items() if name != "values"}
         candidates = {**candidates, "values": values}
-        candidates["tokens"] = in_column(candidates["tokens"], step, tokens)
-        candidates["scores"] = in_column(candidates["scores"], step, scores)
+        candidates["tokens"] = put(candidates["tokens"], step, tokens)
+        candidates["scores"] = put(candidates["scores"], step, scores)
 
         finished = self._finish(decoding, fixed, state, candidates, is_end)
         going = ops.add(values, ops.cast(is_end, "float32") * NEVER)
@@ -230,9 +230,3 @@ def along(values, index):
     for _ in values.shape[2:]:
         index = ops.expand_dims(index, -1)
     return ops.take_along_axis(values, index, axis=1)
-
-
-def in_column(buffer, step, values):
-    """`buffer` `(B, n, L)` with `values` `(B, n)` in column `step`."""
-    here = ops.equal(ops.arange(buffer.shape[-1], dtype="int32"), step)
-    return ops.where(here, ops.expand_dims(values, -1), buffer)

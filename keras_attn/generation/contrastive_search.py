@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.single_sequence import SingleSequence
@@ -72,7 +72,7 @@ class ContrastiveSearch(SingleSequence):
         places = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
         lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
         # Positions a row, since they are that from here on.
-        hidden, cache = model.hidden(known, ops.add(places, ops.zeros_like(lengths)), cache, memory)
+        hidden, cache = model.hidden(known, places + ops.zeros_like(lengths), cache, memory)
         last = ops.cast(ops.equal(places, ops.maximum(lengths - 1, 0)), hidden.dtype)
         last_hidden = ops.sum(ops.multiply(hidden, ops.expand_dims(last, -1)), axis=1, keepdims=True)
         token = ops.zeros((batch, 1), dtype="int32")

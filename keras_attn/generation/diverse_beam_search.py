@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_finite, check_positive
+from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_search import NEVER, BeamSearch, along
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.generation.prompts import Prompts
-from keras_attn.generation.scoring import score
+from keras_attn.generation.scoring import check_alignments, score
 from keras_attn.generation.strategy import Decoding, run
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.compiled import compiled
@@ -61,9 +61,10 @@ def generate(
     """
     prompts = Prompts(model, inputs, config, max_length)
     config, ids = prompts.config, prompts.ids
-    capacity = power_of_two(config.max_length)
+    if return_alignments:
+        check_alignments(model)
     padded = _padded(model, ids) if jit_compile else ids
-    graph = graph_of(model, config, capacity, jit_compile)
+    graph = graph_of(model, config, jit_compile)
     seed = getattr(config.chosen_strategy, "seed", 0)
     outputs = graph(*(ops.convert_to_tensor(x, "int32") for x in (padded, seed, config.max_length)))
     outputs = {name: ops.convert_to_numpy(value)[: len(ids)] for name, value in outputs.items()}
@@ -77,26 +78,24 @@ def generate(
     return outputs["tokens" if prompts.tokenizer is None else "text"]
 
 
-def graph_of(model, config, capacity, jit_compile=False):
+def graph_of(model, config, jit_compile=False):
     """The graph of `run` for `model`: `(ids, seed, limit)` to a dict; made once for its settings."""
-    config = without_seed(dataclasses.replace(config, max_length=capacity))
-    owner = weakref.ref(model)
+    config, owner = shared_settings(config), weakref.ref(model)
 
     def call(ids, seed, limit):
         with owner().prepared() if jit_compile else contextlib.nullcontext():
             return run(Decoding(owner(), config, seed, limit), ids)
 
-    return cached_graph(
-        model, (config, jit_compile), call, [(None, None), (), ()], jit_compile, config.chosen_strategy.models
-    )
+    shapes, others = [(None, None), (), ()], config.chosen_strategy.models
+    return cached_graph(model, (config, jit_compile), call, shapes, jit_compile, others)
 
 
-def without_seed(config):
-    """`config` as it is for every seed: a graph is given that when it runs."""
+def shared_settings(config):
+    """`config` as it is for every seed and for near `max_length`: a graph is given these when it runs."""
     strategy = config.chosen_strategy
     if hasattr(strategy, "seed"):
         strategy = dataclasses.replace(strategy, seed=0)
-    return dataclasses.replace(config, strategy=strategy)
+    return dataclasses.replace(config, max_length=power_of_two(config.max_length), strategy=strategy)
 
 
 def cached_graph(model, key, call, shapes=(), jit_compile=False, others=()):

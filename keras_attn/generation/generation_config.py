@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from keras_attn.argument_checks import check_count, check_positive, check_vocabulary, is_count
 from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.processors import LogitProcessor
 from keras_attn.generation.settings import Settings
@@ -46,24 +47,17 @@ class GenerationConfig(Settings):
     cache: str = "float"
 
     def __post_init__(self):
-        if not isinstance(self.max_length, int) or self.max_length <= 0:
-            raise ValueError(f"`max_length` must be a positive integer. Received: max_length={self.max_length!r}")
-        for name in ("start_id", "pad_id"):
-            value = getattr(self, name)
-            if not _is_id(value):
-                raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
-        if not self.end_ids or not all(map(_is_id, self.end_ids)):
+        check_positive(max_length=self.max_length)
+        check_count(start_id=self.start_id, pad_id=self.pad_id)
+        if not self.end_ids or not all(map(is_count, self.end_ids)):
             raise ValueError(
                 f"`end_id` must be a non-negative integer or a tuple of them. Received: end_id={self.end_id!r}"
             )
-        processors = self.processors if isinstance(self.processors, tuple) else (self.processors,)
-        if not all(isinstance(x, LogitProcessor) for x in processors):
-            raise ValueError(
-                f"`processors` must be a tuple of LogitProcessor. Received: processors={self.processors!r}"
-            )
+        processors = self.processors
+        if not isinstance(processors, tuple) or not all(isinstance(x, LogitProcessor) for x in processors):
+            raise ValueError(f"`processors` must be a tuple of LogitProcessor. Received: processors={processors!r}")
         if self.cache not in CACHES:
             raise ValueError(f"`cache` must be one of {list(CACHES)}. Received: cache={self.cache!r}")
-
         if self.strategy is not None and not isinstance(self.strategy, Strategy):
             raise ValueError(f"`strategy` must be a Strategy, or None. Received: strategy={self.strategy!r}")
 
@@ -79,15 +73,6 @@ class GenerationConfig(Settings):
 
     def validate(self, vocabulary_size):
         """Raises a ValueError where an id is outside of the vocabulary, or a processor does not fit."""
-        for name, ids in (("start_id", (self.start_id,)), ("end_id", self.end_ids), ("pad_id", (self.pad_id,))):
-            if any(x >= vocabulary_size for x in ids):
-                raise ValueError(
-                    f"`{name}` must be inside of the vocabulary of {vocabulary_size}. "
-                    f"Received: {name}={getattr(self, name)!r}"
-                )
+        check_vocabulary(vocabulary_size, start_id=self.start_id, end_id=self.end_id, pad_id=self.pad_id)
         for processor in self.processors:
             processor.validate(self, vocabulary_size)
-
-
-def _is_id(value):
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.generation.settings import Settings
 
 # Neither is a token, nor equal to the other.

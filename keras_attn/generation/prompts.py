@@ -25,9 +25,7 @@ class Prompts:
     def __init__(self, model, inputs, config=None, max_length=None):
         if not hasattr(model, "prefill"):
             raise ValueError(f"`model` must have `prefill` and `decode`. Received: {type(model).__name__}")
-        config = config or getattr(model, "generation_config", None) or GenerationConfig()
-        if not isinstance(config, GenerationConfig):
-            raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
+        config = settings_of(model, config)
         if max_length is not None:
             config = dataclasses.replace(config, max_length=max_length)
         is_text = isinstance(inputs, (list, tuple)) and len(inputs) > 0 and all(isinstance(x, str) for x in inputs)
@@ -54,3 +52,11 @@ class Prompts:
             return self.tokenizer.decode(tokens)
         texts = iter(self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1])))
         return [[next(texts) for _ in range(tokens.shape[1])] for _ in range(tokens.shape[0])]
+
+
+def settings_of(model, config):
+    """`config`, or the model's own, or the default one; a ValueError where it is no `GenerationConfig`."""
+    config = config or getattr(model, "generation_config", None) or GenerationConfig()
+    if not isinstance(config, GenerationConfig):
+        raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
+    return config

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_attn.extras import require
 from keras_attn.generation.generate import generate
-from keras_attn.generation.generation_config import GenerationConfig
+from keras_attn.generation.prompts import settings_of
 from keras_attn.generation.sampling import Sampling
 
 
@@ -63,10 +63,7 @@ def minimum_bayes_risk(
     """
     if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 2:
         raise ValueError(f"`num_samples` must be an integer above 1. Received: num_samples={num_samples!r}")
-    config = config or getattr(model, "generation_config", None) or GenerationConfig()
-    if not isinstance(config, GenerationConfig):
-        raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
-    config = dataclasses.replace(config, strategy=Sampling(seed, num_samples))
+    config = dataclasses.replace(settings_of(model, config), strategy=Sampling(seed, num_samples))
     drawn = generate(model, inputs, max_length, config, jit_compile=jit_compile, return_dict=True)
     if utility is None:
         if "text" not in drawn:

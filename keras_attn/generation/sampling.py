@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys

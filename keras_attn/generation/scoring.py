@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from keras_attn.generation.generation_config import GenerationConfig
-from keras_attn.generation.prompts import Prompts
+from keras_attn.generation.prompts import Prompts, settings_of
 from keras_attn.generation.strategy import pick
 from keras_attn.ops.attention_recording import recording
 
@@ -39,17 +38,12 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
     >>> score(model, np.array([[5, 6, 7]]), np.array([[8, 9, 3, 0]]))["scores"].shape
     (1, 4)
     """
-    config = config or getattr(model, "generation_config", None) or GenerationConfig()
-    if isinstance(config, GenerationConfig):
-        # Neither has a say here, nor need it fit the one token that is asked for.
-        config = dataclasses.replace(config, strategy=None, processors=())
+    # Neither has a say here, nor need it fit the one token that is asked for.
+    config = dataclasses.replace(settings_of(model, config), strategy=None, processors=())
     prompts = Prompts(model, inputs, config, 1)
     config, ids = prompts.config, prompts.ids
-    if return_alignments and not model.alignment_layers():
-        raise ValueError(
-            "`return_alignments` must be False for a model without attention to a memory. "
-            f"Received: {type(model).__name__}"
-        )
+    if return_alignments:
+        check_alignments(model)
     tokens = _as_ids(targets, prompts)
     if tokens.ndim != 2 or len(tokens) != len(ids) or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(
@@ -68,6 +62,15 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
         maps = [ops.convert_to_numpy(records[path]).mean(axis=1) for path in model.alignment_layers()]
         outputs["alignments"] = np.where(real[..., None], np.mean(maps, axis=0), 0).astype("float32")
     return outputs
+
+
+def check_alignments(model):
+    """Raises a ValueError where a model has no alignments to return."""
+    if not model.alignment_layers():
+        raise ValueError(
+            "`return_alignments` must be False for a model without attention to a memory. "
+            f"Received: {type(model).__name__}"
+        )
 
 
 def _as_ids(targets, prompts):

@@ -23,7 +23,9 @@ class SingleSequence(Strategy):
     def start(self, decoding, ids, mask):
         config, batch = decoding.config, ops.shape(ids)[0]
         count, drawing = self.rows(decoding, ids, mask)
-        cache, memory = decoding.model.prefill(ids, mask, length=config.max_length)
+        room = config.max_length + self.lookahead
+        # What is tried and taken back must not have pushed anything out of a window.
+        cache, memory = decoding.model.prefill(ids, mask, length=room, bounded=not self.lookahead)
         token, position = decoding.model.begin(ids, mask, config.start_id)
         processors = decoding.start_processors(decoding.history(ids, mask))
         parts = cache, memory, token, position, processors
@@ -67,13 +69,18 @@ class SingleSequence(Strategy):
 
 
 def repeated(tree, count, batch):
-    """Every tensor with a row axis, each of `batch` rows `count` times in sequence; a row axis of one stays."""
+    """Every tensor with a row axis, each of `batch` rows `count` times in sequence.
+
+    A row axis of one that stands for all of several rows stays.
+    """
     if count == 1:
         return tree
     # Not `repeat`, which leaves TFLite with a tensor of unknown rank.
     rows = ops.floor_divide(ops.arange(batch * count, dtype="int32"), count)
+    is_alone = isinstance(batch, int) and batch == 1
 
     def repeat(x):
-        return x if len(x.shape) == 0 or x.shape[0] == 1 else ops.take(x, rows, axis=0)
+        is_for_all = len(x.shape) == 0 or (x.shape[0] == 1 and not is_alone)
+        return x if is_for_all else ops.take(x, rows, axis=0)
 
     return keras.tree.map_structure(repeat, tree)

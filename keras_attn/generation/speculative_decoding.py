@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.generation.draft_model import DraftModel, decoded, rewound
 from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.prompt_lookup import PromptLookup
@@ -110,17 +110,10 @@ class SpeculativeDecoding(SingleSequence):
         return self._choosing.choose(decoding, fixed, logits, step)
 
     def start(self, decoding, ids, mask):
-        length = decoding.config.max_length + self.num_tokens
         fixed, state = super().start(decoding, ids, mask)
-        cache, memory = decoding.model.prefill(ids, mask, length=length, bounded=False)
         draft, draft_state = self._drafting.start(self, decoding, ids, mask)
         rounds = ops.zeros_like(state["token"][:, 0])
-        return {**fixed, "memory": memory, "draft": draft}, {
-            **state,
-            "cache": cache,
-            "draft": draft_state,
-            "rounds": rounds,
-        }
+        return {**fixed, "draft": draft}, {**state, "draft": draft_state, "rounds": rounds}
 
     def advance(self, decoding, fixed, state):
         step, count = state["step"], self.num_tokens + 1

@@ -109,16 +109,32 @@ def run(decoding, ids, mask=None):
         ids: int32 `(B, S)`: sources, or prompts of a language model.
         mask: optional bool `(B, S)`; what the model makes of `ids` where None.
     """
-    strategy = decoding.config.chosen_strategy
+    fixed, state = start(decoding, ids, mask)
+    state = go_on(decoding, fixed, state)
+    return decoding.config.chosen_strategy.result(decoding, fixed, state)
+
+
+def start(decoding, ids, mask=None):
+    """`(fixed, state)` of the strategy before the first token; arguments as of `run`."""
     with kv_cache.storing(decoding.config.cache):
-        fixed, state = strategy.start(decoding, ids, mask)
-        (state,) = ops.while_loop(
-            lambda state: strategy.unfinished(decoding, state),
-            lambda state: (strategy.advance(decoding, fixed, state),),
-            (state,),
-            maximum_iterations=decoding.config.max_length,
-        )
-    return strategy.result(decoding, fixed, state)
+        return decoding.config.chosen_strategy.start(decoding, ids, mask)
+
+
+def go_on(decoding, fixed, state, until=None):
+    """The state once the strategy has finished, or at step `until`, an int32 scalar."""
+    strategy = decoding.config.chosen_strategy
+
+    def unfinished(state):
+        more = strategy.unfinished(decoding, state)
+        return more if until is None else ops.logical_and(more, state["step"] < until)
+
+    (state,) = ops.while_loop(
+        unfinished,
+        lambda state: (strategy.advance(decoding, fixed, state),),
+        (state,),
+        maximum_iterations=decoding.config.max_length,
+    )
+    return state
 
 
 def index_of_largest(x):

@@ -1,16 +1,15 @@
 """Tokens, or text, as they come."""
 
-import dataclasses
 import weakref
 
 import numpy as np
 from keras import ops
 
-from keras_attn.generation.generate import cached_graph, power_of_two, without_seed
+from keras_attn.generation import strategy
+from keras_attn.generation.generate import cached_graph, shared_settings
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import Decoding
-from keras_attn.ops import cache as kv_cache
 
 
 def stream(model, inputs, max_length=None, config=None, *, every=1):
@@ -40,13 +39,13 @@ def stream(model, inputs, max_length=None, config=None, *, every=1):
     True
     """
     prompts = Prompts(model, inputs, config, max_length)
-    config, strategy = prompts.config, prompts.config.chosen_strategy
-    if not isinstance(strategy, SingleSequence) or getattr(strategy, "num_sequences", 1) != 1 or strategy.lookahead:
-        raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={strategy!r}")
+    config, chosen = prompts.config, prompts.config.chosen_strategy
+    if not isinstance(chosen, SingleSequence) or getattr(chosen, "num_sequences", 1) != 1 or chosen.lookahead:
+        raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={chosen!r}")
     if not isinstance(every, int) or every < 1:
         raise ValueError(f"`every` must be a positive integer. Received: every={every!r}")
     begin, go_on = _graphs(model, config)
-    seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(strategy, "seed", 0), config.max_length))
+    seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
     fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit)
     step, told = 0, [""] * len(prompts.ids)
     while step < config.max_length and not np.all(ops.convert_to_numpy(state["done"])):
@@ -70,21 +69,12 @@ def whole_characters(text):
 
 
 def _graphs(model, config):
-    config = without_seed(dataclasses.replace(config, max_length=power_of_two(config.max_length)))
-    strategy, owner = config.chosen_strategy, weakref.ref(model)
+    config, owner = shared_settings(config), weakref.ref(model)
 
     def begin(ids, seed, limit):
-        with kv_cache.storing(config.cache):
-            return strategy.start(Decoding(owner(), config, seed, limit), ids, None)
+        return strategy.start(Decoding(owner(), config, seed, limit), ids)
 
     def go_on(fixed, state, limit, until):
-        decoding = Decoding(owner(), config, limit=limit)
-
-        def unfinished(state):
-            return ops.logical_and(state["step"] < until, strategy.unfinished(decoding, state))
-
-        with kv_cache.storing(config.cache):
-            (state,) = ops.while_loop(unfinished, lambda x: (strategy.advance(decoding, fixed, x),), (state,))
-        return state
+        return strategy.go_on(Decoding(owner(), config, limit=limit), fixed, state, until)
 
     return [cached_graph(model, (config, part.__name__), part) for part in (begin, go_on)]

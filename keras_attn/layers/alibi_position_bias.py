@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 
 

@@ -1,20 +1,6 @@
 """Refusals that several layers and models share."""
 
 
-def check_positive(**values):
-    """Raises a ValueError unless each value is an int above 0."""
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-            raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
-
-
-def check_count(**values):
-    """Raises a ValueError unless each value is an int, 0 or above."""
-    for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-            raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
-
-
 def check_sequence(name, shape):
     """Raises a ValueError unless `shape` is that of a sequence of vectors."""
     if len(shape) != 3:

@@ -3,8 +3,8 @@
 import keras
 from keras import ops, tree
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.alignment import Alignment
-from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 from keras_attn.layers.serialization import deserialized

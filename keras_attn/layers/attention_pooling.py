@@ -3,7 +3,7 @@
 import keras
 from keras import initializers, ops
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.pooling import Pooling
 

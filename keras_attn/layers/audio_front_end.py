@@ -5,7 +5,8 @@ import math
 import keras
 from keras import activations, initializers, ops
 
-from keras_attn.layers.argument_checks import check_mask, check_positive, check_sequence
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection

@@ -5,7 +5,7 @@ import inspect
 import keras
 from keras import activations
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.multi_head_attention import MultiHeadAttention

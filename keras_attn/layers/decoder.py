@@ -22,7 +22,7 @@ class Decoder(Stack):
         inputs: float `(B, T, D)`.
         memory: float `(B, S, Dm)`; not with `cross_attention=False`, and not needed where `memory_caches` are given.
         caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
-        slots: optional second result of `advance`, for caches whose slots are not positions.
+        slots: optional tuple of one `slots` of `DecoderBlock` a layer, which `decode` makes.
         memory_caches: optional result of `project_memory`.
         **kwargs: every other call argument of `DecoderBlock` but `cache` and `memory_cache`, given to each block.
 
@@ -78,15 +78,12 @@ class Decoder(Stack):
         caches, slots = [None] * self.num_layers, []
         for reach, layers in self._reaches(bounded):
             if reach is None:
-                slots.append(cache_slots.of_prompt(mask, length))
+                held, moved, where = cache_slots.of_prompt(mask, length), kv_cache.extended, length
             else:
-                held, source = cache_slots.of_window(mask, *reach)
-                slots.append(held)
+                (held, where), moved = cache_slots.of_window(mask, *reach), kv_cache.gathered
+            slots.append(held)
             for i in layers:
-                if reach is None:
-                    caches[i] = tuple(kv_cache.extended(x, length) for x in presents[i])
-                else:
-                    caches[i] = tuple(kv_cache.gathered(x, source) for x in presents[i])
+                caches[i] = tuple(moved(x, where) for x in presents[i])
         return tuple(caches), tuple(slots)
 
     def start(self, batch, length, bounded=True):
@@ -99,7 +96,23 @@ class Decoder(Stack):
                 caches[i] = self.layers()[i].empty_cache(batch, size)
         return tuple(caches), tuple(slots)
 
-    def advance(self, slots, positions):
+    def decode(self, inputs, positions, cache, **kwargs):
+        """A call with the next tokens.
+
+        Args:
+            inputs, positions: as in a call.
+            cache: `(caches, slots)` of `fill` or `start`, or of the last call.
+            **kwargs: further arguments of the call.
+
+        Returns:
+            `(output, cache)`.
+        """
+        caches, slots = cache
+        slots, written = self._advance(slots, positions)
+        x, caches = self(inputs, positions=positions, caches=caches, slots=written, **kwargs)
+        return x, (caches, slots)
+
+    def _advance(self, slots, positions):
         """`(slots, written)`: `slots` with tokens at `positions` in them, and the argument `slots` of their call."""
         reaches = self._reaches(bounded=len(slots) > 1)
         moved = [cache_slots.advance(held, positions) for held in slots]

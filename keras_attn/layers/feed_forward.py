@@ -3,7 +3,8 @@
 import keras
 from keras import activations, initializers, ops
 
-from keras_attn.layers.argument_checks import check_positive, check_sequence
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.argument_checks import check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 

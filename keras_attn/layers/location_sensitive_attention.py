@@ -3,8 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.additive_attention import AdditiveAttention
-from keras_attn.layers.argument_checks import check_positive
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_attn.layers.argument_checks import check_mask, check_positive, check_sequence
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss

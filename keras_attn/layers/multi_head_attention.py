@@ -3,7 +3,7 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from keras_attn.layers.argument_checks import check_count, check_positive
+from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.attention_checks import check_attention
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first, slot_numbers

@@ -3,7 +3,7 @@
 import keras
 from keras import initializers, ops
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 from keras_attn.ops.windows import image_patches

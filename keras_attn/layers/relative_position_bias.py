@@ -3,7 +3,7 @@
 import keras
 from keras import initializers, ops
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import distance_buckets
 

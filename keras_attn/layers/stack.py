@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from keras_attn.layers.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers.block import Block
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.normalization import normalization

@@ -3,7 +3,8 @@
 import keras
 from keras import initializers, ops
 
-from keras_attn.layers.argument_checks import check_mask, check_positive, check_sequence
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
 
 

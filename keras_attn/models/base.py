@@ -5,8 +5,8 @@ import numpy as np
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers import PaddingMask, PositionEncoding
-from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.projection import prepared_matrices
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers import (
     Encoder,
     FirstTokenPooling,
@@ -10,7 +11,6 @@ from keras_attn.layers import (
     TokenEmbedding,
     TokenTypeEmbedding,
 )
-from keras_attn.layers.argument_checks import check_count, check_positive
 from keras_attn.layers.normalization import normalization
 from keras_attn.layers.pooling import Pooling
 from keras_attn.layers.serialization import deserialized

@@ -223,16 +223,8 @@ class LanguageModel(AttentionModel):
 
     def hidden(self, token_ids, positions, cache, memory=(), attention_mask=None):
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
-        caches, slots = cache
-        slots, written = self.decoder.advance(slots, positions)
-        x, caches = self.decoder(
-            self._embed(token_ids, positions),
-            attention_mask=attention_mask,
-            positions=positions,
-            caches=caches,
-            slots=written,
-        )
-        return x, (caches, slots)
+        x = self._embed(token_ids, positions)
+        return self.decoder.decode(x, positions, cache, attention_mask=attention_mask)
 
     def logits(self, hidden):
         """Logits `(B, T, V)` of the decoder's outputs."""

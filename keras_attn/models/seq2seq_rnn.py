@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers import (
     AdditiveAttention,
     AttentionCell,
@@ -12,7 +13,6 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 from keras_attn.layers.alignment import Alignment
-from keras_attn.layers.argument_checks import check_positive
 from keras_attn.layers.serialization import deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 

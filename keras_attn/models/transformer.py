@@ -183,19 +183,15 @@ class Transformer(AttentionModel):
 
     def hidden(self, target_ids, positions, cache, memory, attention_mask=None):
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
-        caches, slots = cache
         projected, source_mask = memory
-        slots, written = self.decoder.advance(slots, positions)
-        x, caches = self.decoder(
+        return self.decoder.decode(
             self._embed_target(target_ids, positions),
+            positions,
+            cache,
             memory_mask=source_mask,
             attention_mask=attention_mask,
-            positions=positions,
-            caches=caches,
-            slots=written,
             memory_caches=projected,
         )
-        return x, (caches, slots)
 
     def alignment_layers(self):
         return [block.cross_attention.layer.path for block in self.decoder.blocks]

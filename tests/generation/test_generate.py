@@ -8,8 +8,8 @@ import pytest
 from keras import ops
 from model_checks import generated
 
-from keras_attn import GenerationConfig, Transformer
-from keras_attn.generation import generate
+from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
+from keras_attn.generation import BeamSearch, MinLength, Sampling, generate
 from keras_attn.layers import (
     LearnedPositionEmbedding,
     PositionEncoding,
@@ -131,7 +131,7 @@ class Scripted:
     def begin(self, source_ids, source_mask, start_id):
         return np.full((len(source_ids), 1), start_id, "int32"), np.zeros((1, 1), "int32")
 
-    def prefill(self, source_ids, source_mask, *, length):
+    def prefill(self, source_ids, source_mask, *, length, bounded):
         return (), ()
 
     def decode(self, target_ids, positions, cache, memory):
@@ -298,3 +298,27 @@ def test_generation_config_round_trip():
 def test_generation_config_refuses(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be a .*integer.*Received: {name}={value!r}"):
         GenerationConfig(**{name: value})
+
+
+@pytest.mark.parametrize("strategy", [Sampling(3, num_sequences=2), BeamSearch(3, num_sequences=2)])
+@pytest.mark.parametrize("cls", [Transformer, Seq2SeqRNN])
+def test_one_row_of_known_size(cls, strategy):
+    """A batch that is known to be one is no batch of one for all."""
+    keras.utils.set_random_seed(7)
+    sizes = {"num_layers": 1, "hidden_dim": 16}
+    model = cls(23, **sizes, **({"num_heads": 2, "intermediate_dim": 32} if cls is Transformer else {}))
+    config = GenerationConfig(5, end_id=22, strategy=strategy)
+    np.testing.assert_array_equal(
+        generated(model, SOURCE[:1], config)["tokens"], model.generate(SOURCE[:1], config=config)
+    )
+
+
+def test_processors_come_as_a_tuple():
+    with pytest.raises(ValueError, match=r"`processors` must be a tuple of LogitProcessor.*MinLength"):
+        GenerationConfig(processors=MinLength(2))
+
+
+def test_alignments_are_refused_before_any_work():
+    model = LanguageModel(23, 1, 16, 2, 32)
+    with pytest.raises(ValueError, match=r"`return_alignments` must be False.*Received: LanguageModel"):
+        model.generate(SOURCE, max_length=4, return_alignments=True)

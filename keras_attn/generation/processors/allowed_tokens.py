@@ -6,7 +6,7 @@ import reprlib
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_ids, check_vocabulary
+from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.banned_tokens import BannedTokens
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_one_of

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_ids, check_vocabulary
+from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
 

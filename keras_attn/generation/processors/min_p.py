@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-from keras_attn.generation.argument_checks import check_probability
+from keras_attn.argument_checks import check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
 

@@ -1,4 +1,4 @@
-"""Refusals that several settings share."""
+"""Refusals of numbers and ids that several rooms share."""
 
 import reprlib
 
@@ -8,6 +8,13 @@ def check_positive(**values):
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def check_count(**values):
+    """Raises a ValueError unless each value is an int, 0 or above."""
+    for name, value in values.items():
+        if not is_count(value):
+            raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
 
 
 def check_positive_number(**values):
@@ -34,16 +41,16 @@ def check_probability(**values):
 def check_ids(**values):
     """Raises a ValueError unless each value is a tuple of one token or more."""
     for name, value in values.items():
-        if not isinstance(value, tuple) or not value or not all(map(_is_id, value)):
+        if not isinstance(value, tuple) or not value or not all(map(is_count, value)):
             raise ValueError(
                 f"`{name}` must be a tuple, not empty, of non-negative integers. Received: {name}={reprlib.repr(value)}"
             )
 
 
 def check_vocabulary(vocabulary_size, **values):
-    """Raises a ValueError where one of the tokens is not among `vocabulary_size`."""
+    """Raises a ValueError where a token, or one of a tuple of them, is not among `vocabulary_size`."""
     for name, value in values.items():
-        if max(value) >= vocabulary_size:
+        if max(value if isinstance(value, tuple) else (value,)) >= vocabulary_size:
             raise ValueError(
                 f"`{name}` must be inside of the vocabulary of {vocabulary_size}. "
                 f"Received: {name}={reprlib.repr(value)}"
@@ -54,5 +61,6 @@ def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_id(value):
+def is_count(value):
+    """Whether `value` is an int, 0 or above."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

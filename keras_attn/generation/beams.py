@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn.generation.single_sequence import repeated
+from keras_attn.ops import cache as kv_cache
 
 
 def beams(decoding, count):
@@ -35,7 +36,11 @@ class SlotBeams:
         is_prompt = ops.less(ops.arange(size, dtype="int32"), size - room)
         visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
         fixed = {"memory": memory, "position": ops.repeat(position, self.count, axis=1)}
-        return fixed, {"token": ops.repeat(token, self.count, axis=1), "cache": (caches, slots), "visible": visible}
+        return fixed, {
+            "token": ops.repeat(token, self.count, axis=1),
+            "cache": kv_cache.packed((caches, slots)),
+            "visible": visible,
+        }
 
     def decode(self, fixed, state, step):
         """`(hidden, state)`: the model's outputs `(B, count, D)` for the tokens of `state`."""

@@ -10,6 +10,8 @@ from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.products import matmul_transposed
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -92,7 +94,7 @@ class ContrastiveSearch(SingleSequence):
         unheard = ops.zeros((batch, config.max_length, hidden.shape[-1]), dtype="float32")
         return {"memory": memory, "position": ops.repeat(lengths, count, axis=1), "drawing": ()}, {
             **state,
-            "layout": {"cache": cache, "visible": visible, "token": tokens},
+            "layout": {"cache": kv_cache.packed(cache), "visible": visible, "token": tokens},
             "logits": logits,
             "log_probabilities": scores,
             "heard": ops.concatenate([unit(hidden), unheard], axis=1),
@@ -106,7 +108,7 @@ class ContrastiveSearch(SingleSequence):
         layout = SlotBeams(decoding, self.top_k)
         hidden, layout_state = layout.decode(fixed, state["layout"], state["step"])
         directions = unit(hidden)
-        similarity = ops.matmul(directions, ops.transpose(state["heard"], (0, 2, 1)))
+        similarity = matmul_transposed(directions, state["heard"])
         nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
         worth = (1.0 - self.alpha) * ops.exp(state["log_probabilities"]) - self.alpha * nearest
         best = ops.cast(index_of_largest(worth), "int32")

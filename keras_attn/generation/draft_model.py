@@ -5,6 +5,7 @@ import dataclasses
 from keras import ops
 
 from keras_attn.generation.strategy import Decoding
+from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
 
 
@@ -24,7 +25,7 @@ class DraftModel:
         length = decoding.config.max_length + strategy.num_tokens
         cache, memory = self.model.prefill(ids, real, length=length, bounded=False)
         _, position = self.model.begin(ids, real, decoding.config.start_id)
-        return (memory, position), cache
+        return (memory, position), kv_cache.packed(cache)
 
     def propose(self, strategy, decoding, fixed, state):
         memory, position = fixed["draft"]

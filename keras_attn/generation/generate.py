@@ -64,7 +64,7 @@ def generate(
     if return_alignments:
         check_alignments(model)
     padded = _padded(model, ids) if jit_compile else ids
-    graph = graph_of(model, config, jit_compile)
+    graph = graph_of(model, config, jit_compile, len(padded) == 1)
     seed = getattr(config.chosen_strategy, "seed", 0)
     outputs = graph(*(ops.convert_to_tensor(x, "int32") for x in (padded, seed, config.max_length)))
     outputs = {name: ops.convert_to_numpy(value)[: len(ids)] for name, value in outputs.items()}
@@ -78,16 +78,20 @@ def generate(
     return outputs["tokens" if prompts.tokenizer is None else "text"]
 
 
-def graph_of(model, config, jit_compile=False):
-    """The graph of `run` for `model`: `(ids, seed, limit)` to a dict; made once for its settings."""
+def graph_of(model, config, jit_compile=False, is_alone=False):
+    """The graph of `run` for `model`: `(ids, seed, limit)` to a dict; made once for its settings.
+
+    XLA has a graph of its own for a prompt that `is_alone`.
+    """
     config, owner = shared_settings(config), weakref.ref(model)
 
     def call(ids, seed, limit):
         with owner().prepared() if jit_compile else contextlib.nullcontext():
             return run(Decoding(owner(), config, seed, limit), ids)
 
-    shapes, others = [(None, None), (), ()], config.chosen_strategy.models
-    return cached_graph(model, (config, jit_compile), call, shapes, jit_compile, others)
+    batch, others = 1 if jit_compile and is_alone else None, config.chosen_strategy.models
+    shapes = [(batch, None), (), ()]
+    return cached_graph(model, (config, jit_compile, batch), call, shapes, jit_compile, others)
 
 
 def shared_settings(config):

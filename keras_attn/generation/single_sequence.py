@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_attn.generation.strategy import Strategy, pick, put
+from keras_attn.ops import cache as kv_cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +31,8 @@ class SingleSequence(Strategy):
         processors = decoding.start_processors(decoding.history(ids, mask))
         parts = cache, memory, token, position, processors
         cache, memory, token, position, processors = repeated(parts, count, batch)
+        if decoding.model.has_slots:
+            cache = kv_cache.packed(cache)
         batch = batch * count
         state = {
             "step": ops.zeros((), dtype="int32"),

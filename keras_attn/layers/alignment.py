@@ -9,6 +9,7 @@ from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection
 from keras_attn.ops import AttentionMask, masked_softmax, scan
 from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.products import matmul_transposed
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -93,7 +94,7 @@ class Alignment(Configurable, keras.layers.Layer):
 
     def energies(self, queries, keys, state=()):
         """How well each key fits each query, float `(B, T, S)`."""
-        return ops.matmul(queries, ops.transpose(keys, (0, 2, 1)))
+        return matmul_transposed(queries, keys)
 
     def weigh(self, energies, mask, state=(), training=False):
         """Energies to weights `(B, T, S)`, zero where `mask`, which broadcasts to them, is False."""

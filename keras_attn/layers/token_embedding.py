@@ -74,7 +74,7 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
             flat = ops.add(flat, ops.cast(self.bias, flat.dtype))
         if self.logit_soft_cap is not None:
             flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
-        return ops.reshape(flat, (-1, *ops.shape(inputs)[1:-1], self.input_dim))
+        return ops.reshape(flat, (inputs.shape[0] or -1, *ops.shape(inputs)[1:-1], self.input_dim))
 
     def quantized_call(self, inputs, reverse=False):
         outputs = super().quantized_call(inputs, reverse=reverse)

@@ -7,7 +7,7 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers import PaddingMask, PositionEncoding
-from keras_attn.layers.projection import prepared_matrices
+from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 
 
@@ -95,8 +95,8 @@ class AttentionModel(keras.Model):
         return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
     def prepared(self):
-        """A scope in which projections multiply by matrices made at its start; see `prepared_matrices`."""
-        return prepared_matrices(self)
+        """A scope in which projections read what was made of their weights at its start; see `prepared_projections`."""
+        return prepared_projections(self)
 
     def alignment_layers(self):
         """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""

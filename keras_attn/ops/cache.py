@@ -9,11 +9,14 @@ How new keys enter a cache depends on where the graph will run, so the policy is
 
 What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` a pair
 `(int8 (B, K, M, H), scale (B, K, M, 1))`, about a quarter of the memory of float32.
+
+A loop over one sequence takes its caches `packed`, `(K, M, H)`: XLA writes to these in place, and copies the others.
 """
 
 import contextlib
 import contextvars
 
+import keras
 from keras import ops
 
 
@@ -45,17 +48,22 @@ def store(x):
 
 def load(stored, dtype):
     """The tensor `(B, K, M, H)` of `dtype` that `store` was given, as far as it was kept."""
-    if not isinstance(stored, (tuple, list)):
-        return stored
-    values, scale = stored
-    return ops.multiply(ops.cast(values, dtype), ops.cast(scale, dtype))
+    if isinstance(stored, (tuple, list)):
+        values, scale = stored
+        stored = ops.multiply(ops.cast(values, dtype), ops.cast(scale, dtype))
+    return stored if len(stored.shape) == 4 else ops.expand_dims(stored, 0)
+
+
+def packed(cache):
+    """A nest of caches and their slots, with each `(1, K, M, H)` as `(K, M, H)`; caches of several rows as they are."""
+    return keras.tree.map_structure(lambda x: ops.squeeze(x, 0) if len(x.shape) == 4 and x.shape[0] == 1 else x, cache)
 
 
 def write(buffer, update, slots):
     """Returns `buffer` with `update` in the slots that are named, by the policy in force.
 
     Args:
-        buffer: what `store` returned, `(B, K, M, H)`.
+        buffer: what `store` or `packed` returned, `(B, K, M, H)` or `(K, M, H)`.
         update: `(B, K, T, H)`.
         slots: int32 `(B, T)` or `(1, T)`. A slot of `M` or more is not written.
 
@@ -70,7 +78,7 @@ def write(buffer, update, slots):
 def length(pair):
     """The static number of slots of a `(key, value)` pair, None where it is not known."""
     key = pair[0]
-    return (key[0] if isinstance(key, (tuple, list)) else key).shape[2]
+    return (key[0] if isinstance(key, (tuple, list)) else key).shape[-2]
 
 
 def extended(stored, length):
@@ -135,14 +143,18 @@ def _quantized(x):
 
 
 def _write(buffer, update, slots):
-    return _POLICIES[_policy.get()](buffer, ops.cast(update, buffer.dtype), slots)
+    policy, update = _POLICIES[_policy.get()], ops.cast(update, buffer.dtype)
+    if len(buffer.shape) == 3:
+        if policy is _write_by_slice:
+            return ops.slice_update(buffer, (0, ops.cast(slots[0, 0], "int32"), 0), ops.squeeze(update, 0))
+        return ops.squeeze(policy(ops.expand_dims(buffer, 0), update, slots), 0)
+    return policy(buffer, update, slots)
 
 
 def _write_by_slice(buffer, update, slots):
     if slots.shape[0] != 1:
         return _write_by_select(buffer, update, slots)
-    start = ops.cast(slots[0, 0], "int32")
-    return ops.slice_update(buffer, (0, 0, start, 0), update)
+    return ops.slice_update(buffer, (0, 0, ops.cast(slots[0, 0], "int32"), 0), update)
 
 
 def _write_by_select(buffer, update, slots):

@@ -6,6 +6,7 @@ from keras import ops
 from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block
 from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax, softmax_with_sinks
+from keras_attn.ops.products import matmul_transposed
 
 # From this length on, later keys are left out of the products, which is known to be right for triangular masks.
 _LONG = 128
@@ -73,12 +74,12 @@ def dense_attention(
     q = ops.multiply(q, ops.full((width,), scale, dtype=q.dtype))
     # Query heads that share a key head line up behind one another on the length axis, which keeps rank 4.
     grouped = num_kv_heads != num_heads
-    length = ops.shape(q)[2]
+    batch, length = q.shape[0] or -1, ops.shape(q)[2]
     if grouped:
-        q = ops.reshape(q, (-1, num_kv_heads, num_heads // num_kv_heads * length, width))
-    logits = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+        q = ops.reshape(q, (batch, num_kv_heads, num_heads // num_kv_heads * length, width))
+    logits = matmul_transposed(q, k)
     if grouped:
-        logits = ops.reshape(logits, (-1, num_heads, length, ops.shape(k)[2]))
+        logits = ops.reshape(logits, (batch, num_heads, length, ops.shape(k)[2]))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
     if logit_soft_cap is not None:
@@ -99,10 +100,10 @@ def dense_attention(
     if dropping:
         weights = keras.random.dropout(weights, dropout, seed=seed)
     if grouped:
-        weights = ops.reshape(weights, (-1, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2]))
+        weights = ops.reshape(weights, (batch, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2]))
     output = ops.matmul(weights, v)
     if grouped:
-        output = ops.reshape(output, (-1, num_heads, length, v.shape[-1]))
+        output = ops.reshape(output, (batch, num_heads, length, v.shape[-1]))
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
     output = _zero_dead(output, live)
     return (output, _zero_dead(scores, live)) if return_scores else output

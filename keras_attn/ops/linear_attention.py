@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.grouped_heads import repeat_heads
+from keras_attn.ops.products import matmul_transposed
 
 _CHUNK = 64
 _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
@@ -144,5 +145,5 @@ def _chunk_by_chunk(q, k, v, mask):
 
 
 def _pair_by_pair(q, k, v, mask):
-    weights = ops.matmul(q, ops.transpose(k, (0, 1, 3, 2)))
+    weights = matmul_transposed(q, k)
     return ops.matmul(ops.where(mask.pairs, weights, ops.zeros_like(weights)), v)

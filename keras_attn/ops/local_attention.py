@@ -8,6 +8,7 @@ from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
+from keras_attn.ops.products import matmul_transposed
 
 _SMALLEST_CHUNK = 32
 _LARGEST_CHUNK = 128
@@ -89,7 +90,7 @@ def local_attention(
         chunks.around(ops.reshape(repeat_heads(x, num_heads), (-1, length, x.shape[-1])), *neighbours) for x in (k, v)
     )
     num_keys = k.shape[1]
-    logits = ops.reshape(ops.matmul(q, ops.transpose(k, (0, 2, 1))), (-1, num_heads, chunks.padded, num_keys))
+    logits = ops.reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
     if logit_soft_cap is not None:

@@ -1,5 +1,6 @@
 import contextlib
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -89,3 +90,23 @@ def test_slices_give_way_where_rows_are_at_different_positions():
     with cache.writing("slice"):
         written = cache.write(buffer, update, positions)
     np.testing.assert_array_equal(written, cache.write(buffer, update, positions))
+
+
+@pytest.mark.parametrize("storage", ["float", "int8"])
+@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+def test_a_packed_cache_is_that_of_its_row(policy, storage):
+    buffer, update, slots = normal(1, K, M, H), normal(1, K, 2, H), np.array([[4, 5]], "int32")
+    with cache.writing(policy), cache.storing(storage):
+        stored = cache.store(buffer)
+        packed, held = cache.packed((stored, slots))
+        assert {len(x.shape) for x in keras.tree.flatten(packed)} == {3} and held is slots
+        written = cache.write(packed, update, slots)
+        assert {len(x.shape) for x in keras.tree.flatten(written)} == {3}
+        expected = cache.load(cache.write(stored, update, slots), "float32")
+        np.testing.assert_array_equal(cache.load(written, "float32"), expected)
+        assert cache.length((written, written)) == expected.shape[2]
+
+
+def test_caches_of_several_rows_are_not_packed():
+    buffer = normal(B, K, M, H)
+    assert cache.packed(buffer) is buffer

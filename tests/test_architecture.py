@@ -44,6 +44,7 @@ EXTRAS = {
     "sentencepiece",
     "tensorflow_text",
     "tf2onnx",
+    "tokenizers",
     "torch",
 }
 

@@ -1,5 +1,6 @@
 """A tokenizer whose tokens are single characters."""
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_attn.extras import require
+from keras_attn.text.tokenizer import Tokenizer, write_atomically
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 # A SentencePiece .vocab file has no way to write tabs and line ends; onnxruntime-extensions ends a text at NUL.
@@ -16,7 +18,7 @@ RESERVED_CHARACTERS = "\t\n\r\0"
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """Turns texts into ids, one a character (Unicode code point), and back.
 
     Ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`; the character at index `i` of `characters` has id
@@ -80,64 +82,23 @@ class CharacterTokenizer:
         """What each id reads as: `""` for the four specials, then the characters."""
         return [""] * len(SPECIAL_PIECES) + list(self.characters)
 
-    def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
-        """Turns texts into a matrix of ids, padded on the right with `pad_id`.
-
-        No `start_id` or `end_id` is added.
-
-        Args:
-            texts: A list of `B` strings.
-            length: The number of columns `L`; longer texts lose their end. Defaults to that of the longest
-                text, and to 1 where all texts are empty.
-
-        Returns:
-            An int32 array of shape `(B, L)`.
-
-        Raises:
-            ValueError: If `texts` is a bare string or holds anything but strings, or `length` is not
-                positive.
-        """
-        if isinstance(texts, (str, bytes)) or not all(isinstance(text, str) for text in texts):
-            raise ValueError(f"`texts` must be a list of strings. Received: texts={texts!r}")
-        if length is not None and length < 1:
-            raise ValueError(f"`length` must be positive. Received: length={length}")
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        texts = list(texts)
         ids = self._ids[np.minimum(_code_points("".join(texts)), len(self._ids) - 1)]
         rows = np.repeat(np.arange(len(texts)), [len(text) for text in texts])
-
         unknown = ids == self.unknown_id
         repeats = np.zeros_like(unknown)
         repeats[1:] = unknown[1:] & unknown[:-1] & (rows[1:] == rows[:-1])
-        ids, rows = ids[~repeats], rows[~repeats]
+        ids, rows = ids[~repeats].tolist(), rows[~repeats]
+        bounds = np.searchsorted(rows, np.arange(len(texts) + 1)).tolist()
+        return [ids[start:end] for start, end in itertools.pairwise(bounds)]
 
-        counts = np.bincount(rows, minlength=len(texts))
-        columns = np.arange(len(ids)) - np.repeat(np.cumsum(counts) - counts, counts)
-        if length is None:
-            length = max(1, counts.max(initial=0))
-        kept = columns < length
-        matrix = np.full((len(texts), length), self.pad_id, np.int32)
-        matrix[rows[kept], columns[kept]] = ids[kept]
-        return matrix
+    def readings(self) -> tuple[list[bytes], list[bytes]]:
+        table = [character.encode() for character in self.id_to_character]
+        return table, table
 
-    def decode(self, ids) -> list[str]:
-        """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
-
-        Args:
-            ids: Integers of shape `(B, L)`, each in `[0, vocabulary_size)`.
-
-        Returns:
-            A list of `B` strings.
-
-        Raises:
-            ValueError: If `ids` is not a matrix of integers, or an id is outside the vocabulary.
-        """
-        ids = np.asarray(ids)
-        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(f"`ids` must be integers of shape (B, L). Received: shape={ids.shape}, dtype={ids.dtype}")
-        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary_size:
-            raise ValueError(f"`ids` must be in [0, {self.vocabulary_size}). Received: from {ids.min()} to {ids.max()}")
-        ended = np.cumsum(ids == self.end_id, axis=1) > 0
-        table = np.array(self.id_to_character, dtype=object)
-        return ["".join(row) for row in table[np.where(ended, self.pad_id, ids)]]
+    def refusal(self, format: str) -> str | None:
+        return None
 
     def sentencepiece_model(self) -> bytes:
         """The vocabulary as a serialised SentencePiece `ModelProto`, the same bytes at every call.
@@ -176,9 +137,7 @@ class CharacterTokenizer:
         Raises:
             ImportError: If sentencepiece is not installed.
         """
-        unfinished = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
-        unfinished.write_bytes(self.sentencepiece_model())
-        os.replace(unfinished, path)
+        write_atomically(path, self.sentencepiece_model())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
@@ -228,16 +187,6 @@ class CharacterTokenizer:
 
     def get_config(self) -> dict:
         return {"characters": self.characters}
-
-    @classmethod
-    def from_config(cls, config: dict) -> "CharacterTokenizer":
-        return cls(**config)
-
-    def __eq__(self, other) -> bool:
-        return type(other) is type(self) and other.characters == self.characters
-
-    def __hash__(self) -> int:
-        return hash(self.characters)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.characters!r})"

@@ -1,0 +1,192 @@
+"""GPT-2's tokenizer: byte pair encoding over the bytes of a text."""
+
+import functools
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_attn.extras import require
+from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
+
+END = "<|endoftext|>"
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class BytePairTokenizer(Tokenizer):
+    """Turns texts into GPT-2's ids, and back.
+
+    A text is split into words, numbers, punctuation and spaces; the bytes of each are merged, the earliest of `merges`
+    first. Every text has ids, and they give it back: nothing is unknown or normalised. Special tokens that are written
+    out in a text are text.
+
+    Artefacts take its ids, and no texts.
+
+    Args:
+        vocabulary: The pieces in the order of their ids, bytes written as GPT-2 does; or piece -> id.
+        merges: Pairs of pieces, `"a b"` or `("a", "b")`, the earliest first.
+        start_token: The piece that starts a text, or None.
+        end_token: The piece that ends a text, or None.
+        pad_token: The piece that pads; defaults to `end_token`. Generation wants another than `start_token` where
+            `add_start`.
+        add_prefix_space: Whether a text begins as if a space stood before it.
+        add_start: Whether `encode` begins each text with `start_id`.
+        add_end: Whether `encode` puts `end_id` behind each text.
+
+    Raises:
+        ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a part of
+            `merges`.
+
+    Reference:
+        [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
+
+    Example:
+        >>> tokenizer = BytePairTokenizer.train(["low lower lowest", "new newer newest"], 270)
+        >>> tokenizer.decode(tokenizer.encode(["lower, \U0001f642"]))
+        ['lower, \U0001f642']
+    """
+
+    def __init__(
+        self,
+        vocabulary: Iterable[str] | dict[str, int],
+        merges: Iterable,
+        start_token: str | None = END,
+        end_token: str | None = END,
+        pad_token: str | None = None,
+        add_prefix_space: bool = False,
+        add_start: bool = False,
+        add_end: bool = False,
+    ):
+        if isinstance(vocabulary, dict):
+            vocabulary = _in_order(vocabulary)
+        self.start_token, self.end_token = start_token, end_token
+        self.pad_token = end_token if pad_token is None else pad_token
+        if self.pad_token is None:
+            raise ValueError("`pad_token` must be a piece where there is no `end_token`. Received: pad_token=None")
+        specials = [token for token in (start_token, end_token, self.pad_token) if token is not None]
+        self.vocabulary = checked_pieces(vocabulary, list(dict.fromkeys(specials)))
+        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
+        self.merges = [" ".join(_pair(merge)) for merge in merges]
+        lacking = [m for m in self.merges if any(part not in ids for part in (*m.split(" "), m.replace(" ", "")))]
+        if lacking:
+            raise ValueError(f"`vocabulary` must hold what `merges` join. Received: not all of {lacking[:5]}")
+        self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
+        for name, wanted, token in (("add_start", add_start, start_token), ("add_end", add_end, end_token)):
+            if wanted and token is None:
+                raise ValueError(f"`{name}` must be False where there is no such token. Received: {name}=True")
+        self.add_prefix_space, self.add_start, self.add_end = add_prefix_space, add_start, add_end
+        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.vocabulary)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
+
+    def readings(self) -> tuple[list[bytes], list[bytes]]:
+        specials, known = {self.start_token, self.end_token, self.pad_token}, _bytes_of_characters()
+        table = [b"" if piece in specials else _bytes(piece, known) for piece in self.vocabulary]
+        return table, [reading.removeprefix(b" ") for reading in table] if self.add_prefix_space else table
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
+        """Learns a vocabulary with the `tokenizers` library.
+
+        Args:
+            texts: The texts to learn from, in any iterable.
+            vocabulary_size: How many pieces to learn at most; special tokens and 256 bytes are always in.
+            min_frequency: How often two pieces must meet to become one.
+            **settings: The constructor's arguments but `vocabulary` and `merges`.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ImportError: If tokenizers is not installed.
+        """
+        check_trainable(texts, vocabulary_size)
+        library = require("tokenizers", "text")
+        names = [settings.get(name, default) for name, default in (("start_token", END), ("end_token", END))]
+        specials = list(dict.fromkeys(t for t in (settings.get("pad_token"), *names) if t is not None))
+        alphabet = sorted(_bytes_of_characters())
+        learner = cls([*specials, *alphabet], [], **settings)._tokenizer
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            min_frequency=min_frequency,
+            special_tokens=specials,
+            initial_alphabet=alphabet,
+            show_progress=False,
+        )
+        learner.train_from_iterator(texts, trainer)
+        model = json.loads(learner.to_str())["model"]
+        return cls(model["vocab"], model["merges"], **settings)
+
+    @classmethod
+    def from_file(cls, vocabulary: str | os.PathLike, merges: str | os.PathLike, **settings):
+        """Reads a `vocab.json` and the `merges.txt` beside it.
+
+        Args:
+            vocabulary: The file of pieces and ids.
+            merges: The file of merges, one a line.
+            **settings: The constructor's arguments but `vocabulary` and `merges`.
+
+        Returns:
+            The tokenizer.
+        """
+        lines = Path(merges).read_text(encoding="utf-8").split("\n")
+        lines = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :]]
+        pieces = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
+        return cls(pieces, [line for line in lines if line], **settings)
+
+    def get_config(self) -> dict:
+        return {
+            "vocabulary": self.vocabulary,
+            "merges": self.merges,
+            "start_token": self.start_token,
+            "end_token": self.end_token,
+            "pad_token": self.pad_token,
+            "add_prefix_space": self.add_prefix_space,
+            "add_start": self.add_start,
+            "add_end": self.add_end,
+        }
+
+    @functools.cached_property
+    def _tokenizer(self):
+        library = require("tokenizers", "text")
+        vocabulary = {piece: i for i, piece in enumerate(self.vocabulary)}
+        merges = [tuple(merge.split(" ")) for merge in self.merges]
+        tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges))
+        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=self.add_prefix_space)
+        return tokenizer
+
+
+def _in_order(vocabulary):
+    pieces = sorted(vocabulary, key=vocabulary.get)
+    if [vocabulary[piece] for piece in pieces] != list(range(len(pieces))):
+        raise ValueError(f"`vocabulary` must number its {len(pieces)} pieces from 0. Received: other ids")
+    return pieces
+
+
+def _pair(merge):
+    parts = merge.split(" ") if isinstance(merge, str) else list(merge)
+    if len(parts) != 2 or not all(parts):
+        raise ValueError(f"`merges` must hold pairs of pieces. Received: {merge!r}")
+    return parts
+
+
+def _bytes(piece, known):
+    """The bytes that a piece stands for; one that was added beside the alphabet stands for itself."""
+    if all(character in known for character in piece):
+        return bytes(known[character] for character in piece)
+    return piece.encode()
+
+
+@functools.cache
+def _bytes_of_characters():
+    """GPT-2's characters for bytes: themselves where they can be printed, and those from U+0100 on elsewhere."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}

@@ -1,0 +1,156 @@
+"""SentencePiece models, as T5, ALBERT, Llama and many translation models have them."""
+
+import base64
+import functools
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_attn.extras import require
+from keras_attn.text.tokenizer import Tokenizer, check_trainable, without_surrogates
+
+SPACE = "\u2581"
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class SentencePieceTokenizer(Tokenizer):
+    """Turns texts into the ids of a SentencePiece model, unigram or BPE, and back.
+
+    The model is part of the config, so that a `.keras` file holds it. Special ids are those of the model.
+
+    Artefacts take its ids, and no texts.
+
+    Args:
+        model: The serialised `ModelProto`, as bytes or in base64.
+        pad_id: What pads; defaults to the model's own, and to its end or unknown id where it has none.
+        add_start: Whether `encode` begins each text with `start_id`.
+        add_end: Whether `encode` puts `end_id` behind each text.
+
+    Raises:
+        ImportError: If sentencepiece is not installed.
+        ValueError: If `model` is none, or lacks the special id to add.
+
+    Reference:
+        [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
+
+    Example:
+        >>> tokenizer = SentencePieceTokenizer.train(["to be or not to be", "not to be or to be"], 21)
+        >>> tokenizer.decode(tokenizer.encode(["not to be"]))
+        ['not to be']
+    """
+
+    def __init__(self, model: bytes | str, pad_id: int | None = None, add_start: bool = False, add_end: bool = False):
+        try:
+            self.model = base64.b64decode(model, validate=True) if isinstance(model, str) else bytes(model)
+            proto = _proto(self.model)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"`model` must be a SentencePiece model. Received: {type(model).__name__}") from error
+        spec = proto.trainer_spec
+        self._pieces = [(piece.piece, piece.type) for piece in proto.pieces]
+        self._types = proto.SentencePiece
+        self.kind = type(spec).ModelType.Name(spec.model_type).lower()
+        self.byte_fallback = spec.byte_fallback
+        self._strips = proto.normalizer_spec.add_dummy_prefix or proto.normalizer_spec.remove_extra_whitespaces
+        self.unknown_id, self.start_id, self.end_id = (
+            i if 0 <= i < len(self._pieces) else None for i in (spec.unk_id, spec.bos_id, spec.eos_id)
+        )
+        known = (pad_id, spec.pad_id if spec.pad_id >= 0 else None, self.end_id, self.unknown_id)
+        self.pad_id = next(i for i in known if i is not None)
+        if not 0 <= self.pad_id < len(self._pieces):
+            raise ValueError(f"`pad_id` must be in [0, {len(self._pieces)}). Received: pad_id={pad_id}")
+        for name, wanted, token in (("add_start", add_start, self.start_id), ("add_end", add_end, self.end_id)):
+            if wanted and token is None:
+                raise ValueError(f"`{name}` must be False for a model without such a token. Received: {name}=True")
+        self.add_start, self.add_end = add_start, add_end
+        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self._pieces)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return self._processor.encode(without_surrogates(texts))
+
+    def readings(self) -> tuple[list[bytes], list[bytes]]:
+        table = [self._reading(*piece) for piece in self._pieces]
+        return table, [reading.removeprefix(b" ") for reading in table] if self._strips else table
+
+    def _reading(self, piece, kind):
+        if kind in (self._types.CONTROL, self._types.UNKNOWN):
+            return b""
+        return bytes([int(piece[1:-1], 16)]) if kind == self._types.BYTE else piece.replace(SPACE, " ").encode()
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, kind: str = "unigram", trainer=None, **settings):
+        """Learns a model with the sentencepiece library; ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`.
+
+        Args:
+            texts: The texts to learn from, in any iterable.
+            vocabulary_size: How many pieces to learn at most, special tokens included.
+            kind: `"unigram"` or `"bpe"`.
+            trainer: Optional dict of further options of `SentencePieceTrainer.train`, such as `byte_fallback`.
+            **settings: The constructor's arguments but `model`.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ImportError: If sentencepiece is not installed.
+            ValueError: If `kind` is another one, or the texts do not yield a model.
+        """
+        check_trainable(texts, vocabulary_size)
+        if kind not in ("unigram", "bpe"):
+            raise ValueError(f"`kind` must be 'unigram' or 'bpe'. Received: kind={kind!r}")
+        options = {"pad_id": 0, "unk_id": 1, "bos_id": 2, "eos_id": 3, "hard_vocab_limit": False}
+        options |= {"minloglevel": 2, "num_threads": 1, **(trainer or {})}
+        model = io.BytesIO()
+        try:
+            require("sentencepiece", "text").SentencePieceTrainer.train(
+                sentence_iterator=iter(without_surrogates(texts)),
+                model_writer=model,
+                vocab_size=vocabulary_size,
+                model_type=kind,
+                **options,
+            )
+        except RuntimeError as error:
+            raise ValueError(f"`texts` must yield {vocabulary_size} pieces. Received: {error}") from error
+        return cls(model.getvalue(), **settings)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike, **settings):
+        """Reads a `spiece.model`, `tokenizer.model` or other SentencePiece model.
+
+        Args:
+            path: The file.
+            **settings: The constructor's arguments but `model`.
+
+        Returns:
+            The tokenizer.
+        """
+        return cls(Path(path).read_bytes(), **settings)
+
+    def get_config(self) -> dict:
+        return {
+            "model": base64.b64encode(self.model).decode(),
+            "pad_id": self.pad_id,
+            "add_start": self.add_start,
+            "add_end": self.add_end,
+        }
+
+    @functools.cached_property
+    def _processor(self):
+        return require("sentencepiece", "text").SentencePieceProcessor(model_proto=self.model)
+
+
+def _proto(content):
+    proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except require("google.protobuf.message", "text").DecodeError as error:
+        raise ValueError(str(error)) from error
+    if not proto.pieces:
+        raise ValueError("no pieces")
+    return proto

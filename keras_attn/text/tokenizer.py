@@ -1,0 +1,222 @@
+"""What all tokenizers have in common: matrices of ids out of texts, texts out of ids, and one file."""
+
+import functools
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from keras_attn.argument_checks import check_positive
+
+SURROGATES = re.compile("[\ud800-\udfff]")
+FILE_FORMAT = "keras_attn tokenizer 1"
+
+
+class Tokenizer:
+    """Base of the tokenizers: texts to ids and back.
+
+    A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and says
+    `vocabulary_size`, `tokenize`, `readings` and `get_config`; and `refusal`, where artefacts can hold it.
+    """
+
+    pad_id = unknown_id = start_id = end_id = None
+    # The special ids around each encoded text.
+    prefix: tuple[int, ...] = ()
+    suffix: tuple[int, ...] = ()
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of ids."""
+        raise NotImplementedError
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text, without special tokens and padding."""
+        raise NotImplementedError
+
+    def readings(self) -> tuple[list[bytes], list[bytes]]:
+        """What each id reads as, in UTF-8: in general, and as the first token of a text. Specials read as `b""`."""
+        raise NotImplementedError
+
+    def refusal(self, format: str) -> str | None:
+        """Why artefacts of a format, such as `"tflite"`, cannot hold this tokenizer; None where they can."""
+        return (
+            f"no operators of {format} are known for a {type(self).__name__}. Export ids with `tokenizer=False`, and "
+            "put the file that the tokenizer's `save` writes beside the artefact"
+        )
+
+    def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
+        """Turns texts into a matrix of ids, padded on the right with `pad_id`.
+
+        Args:
+            texts: A list of `B` strings.
+            length: The number of columns `L`; longer texts lose their end, though not the special token behind it.
+                Defaults to that of the longest text, and to 1 where all are empty.
+
+        Returns:
+            An int32 array of shape `(B, L)`.
+
+        Raises:
+            ValueError: If `texts` is a bare string or holds anything but strings, or `length` is not positive or leaves
+                no room between the special tokens.
+        """
+        check_texts(texts=texts)
+        room = self._room(length, len(self.prefix) + len(self.suffix))
+        return padded([[*self.prefix, *ids[:room], *self.suffix] for ids in self.tokenize(texts)], self.pad_id, length)
+
+    def decode(self, ids) -> list[str]:
+        """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
+
+        Where `start_id` and `end_id` are one, it ends nothing as the first of a row.
+
+        Args:
+            ids: Integers of shape `(B, L)`, each in `[0, vocabulary_size)`.
+
+        Returns:
+            A list of `B` strings. Bytes that are no UTF-8 become U+FFFD.
+
+        Raises:
+            ValueError: If `ids` is not a matrix of integers, or an id is outside the vocabulary.
+        """
+        ids = np.asarray(ids)
+        if ids.ndim != 2 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"`ids` must be integers of shape (B, L). Received: shape={ids.shape}, dtype={ids.dtype}")
+        if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary_size:
+            raise ValueError(f"`ids` must be in [0, {self.vocabulary_size}). Received: from {ids.min()} to {ids.max()}")
+        return [b"".join(row).decode("utf-8", "replace") for row in self._table[self._rows_of_table(ids)]]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes the vocabulary and the settings to one JSON file, which is there whole or not at all.
+
+        Args:
+            path: The file. An existing one is replaced.
+        """
+        content = {"format": FILE_FORMAT, "class_name": type(self).__name__, "config": self.get_config()}
+        write_atomically(path, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+        """Reads a file that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The tokenizer; `Tokenizer.load` returns one of any class.
+
+        Raises:
+            ValueError: If the file holds no tokenizer, or one of another class.
+        """
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict) or content.get("format") != FILE_FORMAT:
+            raise ValueError(f"`path` must name a file that a tokenizer saved. Received: path={path}")
+        import keras_attn.text as text
+
+        name = content.get("class_name")
+        found = getattr(text, name, None) if name in text.__all__ else None
+        if not (isinstance(found, type) and issubclass(found, cls)):
+            raise ValueError(f"The file at `path` must hold a {cls.__name__}. Received: {name!r} in path={path}")
+        return found.from_config(content["config"])
+
+    def get_config(self) -> dict:
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config: dict):
+        return cls(**config)
+
+    def __eq__(self, other) -> bool:
+        return type(other) is type(self) and other.get_config() == self.get_config()
+
+    def __hash__(self) -> int:
+        return hash(json.dumps(self.get_config(), sort_keys=True))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.vocabulary_size} ids>"
+
+    @functools.cached_property
+    def _table(self):
+        """Both readings of every id, those of a first token behind the others."""
+        anywhere, first = self.readings()
+        return np.array([*anywhere, *first], dtype=object)
+
+    def _rows_of_table(self, ids):
+        size = self.vocabulary_size
+        reads = np.array([reading != b"" for reading in self._table[:size]])[ids]
+        if self.end_id is not None:
+            is_end = ids == self.end_id
+            is_end[:, :1] &= self.start_id != self.end_id
+            ended = np.cumsum(is_end, axis=1) > 0
+            ids, reads = np.where(ended, self.end_id, ids), reads & ~ended
+        first = reads & (np.cumsum(reads, axis=1) == 1)
+        return ids + size * first
+
+    def _room(self, length, specials):
+        """How many tokens fit beside `specials`; None where `length` is."""
+        if length is None:
+            return None
+        if length < 1:
+            raise ValueError(f"`length` must be positive. Received: length={length}")
+        if length < specials:
+            raise ValueError(f"`length` must have room for {specials} special tokens. Received: length={length}")
+        return length - specials
+
+
+def check_texts(**values):
+    """Raises a ValueError unless each value is a sequence of strings."""
+    for name, texts in values.items():
+        if isinstance(texts, (str, bytes)) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`{name}` must be a list of strings. Received: {name}={texts!r}")
+
+
+def without_surrogates(texts):
+    """The texts with U+FFFD for surrogates, which no UTF-8 can hold."""
+    return [text if text.isascii() else SURROGATES.sub("\ufffd", text) for text in map(str, texts)]
+
+
+def padded(rows: Sequence[Sequence[int]], value: int, length: int | None = None) -> np.ndarray:
+    """Rows of ids as an int32 matrix of `length` columns, or as many as the longest has, and one at least."""
+    counts = np.array([len(row) for row in rows], np.int64)
+    if length is None:
+        length = max(1, counts.max(initial=0))
+    matrix = np.full((len(rows), length), value, np.int32)
+    columns = np.arange(length)
+    flat = [token for row in rows for token in row[:length]]
+    matrix[columns < counts[:, None]] = flat
+    return matrix
+
+
+def write_atomically(path, content: bytes):
+    """Writes a file that is there whole or not at all."""
+    unfinished = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def checked_pieces(pieces: Iterable[str], needed: Sequence[str]) -> list[str]:
+    """The pieces of a vocabulary as a list; a ValueError where one repeats or one of `needed` is missing."""
+    pieces = list(pieces)
+    if not pieces or not all(isinstance(piece, str) and piece for piece in pieces):
+        raise ValueError(f"`vocabulary` must hold strings that are not empty. Received: {pieces[:10]}")
+    if len(set(pieces)) < len(pieces):
+        seen: set[str] = set()
+        repeated = [piece for piece in pieces if piece in seen or seen.add(piece)]
+        raise ValueError(f"`vocabulary` must not repeat a piece. Received more than once: {repeated[:10]}")
+    if missing := [piece for piece in needed if piece not in pieces]:
+        raise ValueError(f"`vocabulary` must hold {list(needed)}. Received: none of {missing}")
+    return pieces
+
+
+def check_trainable(texts, vocabulary_size):
+    """Raises a ValueError unless a vocabulary can be trained: texts that are no bare string, and a positive size."""
+    check_positive(vocabulary_size=vocabulary_size)
+    if isinstance(texts, (str, bytes)):
+        raise ValueError(f"`texts` must be an iterable of strings. Received: texts={texts!r}")

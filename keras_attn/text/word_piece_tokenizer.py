@@ -1,0 +1,185 @@
+"""BERT's tokenizer: words, and the pieces of words that are not in the vocabulary."""
+
+import functools
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import keras
+
+from keras_attn.extras import require
+from keras_attn.text.tokenizer import (
+    Tokenizer,
+    check_texts,
+    check_trainable,
+    checked_pieces,
+    padded,
+    without_surrogates,
+)
+
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+MAX_WORD = 100
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class WordPieceTokenizer(Tokenizer):
+    """Turns texts into BERT's ids, and back.
+
+    Control characters are dropped, CJK characters stand alone, and with `lowercase` case and accents go. The text is
+    split at whitespace and around punctuation, and each word into the longest pieces of the vocabulary from left to
+    right; pieces inside of a word begin with `##`. A word that cannot be split, or is longer than 100 characters, is
+    `[UNK]`. Special tokens that are written out in a text are text.
+
+    `encode` puts `[CLS]` before and `[SEP]` behind each text, `encode_pairs` also separates two. `decode` joins the
+    words with one space.
+
+    Artefacts take its ids, and no texts.
+
+    Args:
+        vocabulary: The pieces in the order of their ids. `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]` must be among them.
+        lowercase: Whether case does not matter.
+        strip_accents: Whether accents do not matter. Defaults to `lowercase`.
+        split_cjk: Whether each CJK character is a word.
+        add_special_tokens: Whether `encode` adds `[CLS]` and `[SEP]`.
+
+    Raises:
+        ValueError: If `vocabulary` repeats a piece, or lacks a special token.
+
+    Reference:
+        [Devlin et al., 2018](https://arxiv.org/abs/1810.04805)
+
+    Example:
+        >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##like", "##ly", "!"])
+        >>> tokenizer.encode(["Unlikely!", "un?"])
+        array([[2, 4, 5, 6, 7, 3],
+               [2, 4, 1, 3, 0, 0]], dtype=int32)
+        >>> tokenizer.decode([[2, 4, 5, 6, 7, 3]])
+        ['unlikely !']
+    """
+
+    def __init__(
+        self,
+        vocabulary: Iterable[str],
+        lowercase: bool = True,
+        strip_accents: bool | None = None,
+        split_cjk: bool = True,
+        add_special_tokens: bool = True,
+    ):
+        self.vocabulary = checked_pieces(vocabulary, SPECIALS[:4])
+        self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.split_cjk = split_cjk
+        self.add_special_tokens = add_special_tokens
+        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
+        self.pad_id, self.unknown_id, self.start_id, self.end_id = (ids[piece] for piece in SPECIALS[:4])
+        self.mask_id = ids.get(SPECIALS[4])
+        if add_special_tokens:
+            self.prefix, self.suffix = (self.start_id,), (self.end_id,)
+
+    @property
+    def vocabulary_size(self) -> int:
+        return len(self.vocabulary)
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
+
+    def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str], length: int | None = None):
+        """Turns pairs of texts into ids, `[CLS] first [SEP] second [SEP]`, and the segment of each.
+
+        Args:
+            firsts: A list of `B` strings.
+            seconds: A list of `B` strings.
+            length: The number of columns `L`; the longer text of a pair loses its end first. Defaults to that of the
+                longest pair.
+
+        Returns:
+            `(ids, segment_ids)`, int32 arrays of shape `(B, L)`. Segments are 1 at the second text and its `[SEP]`, and
+            0 elsewhere.
+
+        Raises:
+            ValueError: If `firsts` and `seconds` are not equally many strings, or `length` leaves no room.
+        """
+        check_texts(firsts=firsts, seconds=seconds)
+        if len(firsts) != len(seconds):
+            raise ValueError(
+                f"`seconds` must be as many as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
+            )
+        room, rows, segments = self._room(length, 3), [], []
+        for first, second in zip(self.tokenize(firsts), self.tokenize(seconds), strict=True):
+            if room is not None:
+                shorter = min(len(first), len(second), room // 2)
+                first, second = first[: max(room - len(second), room - room // 2)], second[: room - shorter]
+                second = second[: room - len(first)]
+            rows.append([self.start_id, *first, self.end_id, *second, self.end_id])
+            segments.append([0] * (len(first) + 2) + [1] * (len(second) + 1))
+        return padded(rows, self.pad_id, length), padded(segments, 0, length)
+
+    def readings(self) -> tuple[list[bytes], list[bytes]]:
+        first = [b"" if piece in SPECIALS else piece.encode() for piece in self.vocabulary]
+        return [word[2:] if word.startswith(b"##") else word and b" " + word for word in first], first
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
+        """Learns a vocabulary with the `tokenizers` library.
+
+        Args:
+            texts: The texts to learn from, in any iterable.
+            vocabulary_size: How many pieces to learn at most, special tokens included.
+            min_frequency: How often two pieces must meet to become one.
+            **settings: The constructor's arguments but `vocabulary`.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            ImportError: If tokenizers is not installed.
+        """
+        check_trainable(texts, vocabulary_size)
+        learner = cls(SPECIALS, **settings)._tokenizer
+        trainer = require("tokenizers.trainers", "text").WordPieceTrainer(
+            vocab_size=vocabulary_size,
+            min_frequency=min_frequency,
+            special_tokens=list(SPECIALS),
+            show_progress=False,
+        )
+        learner.train_from_iterator(texts, trainer)
+        return cls(sorted(learner.get_vocab(), key=learner.token_to_id), **settings)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike, **settings):
+        """Reads a `vocab.txt`: one piece a line.
+
+        Args:
+            path: The file.
+            **settings: The constructor's arguments but `vocabulary`; a checkpoint's `tokenizer_config.json` tells them.
+
+        Returns:
+            The tokenizer.
+        """
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+        return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], **settings)
+
+    def get_config(self) -> dict:
+        return {
+            "vocabulary": self.vocabulary,
+            "lowercase": self.lowercase,
+            "strip_accents": self.strip_accents,
+            "split_cjk": self.split_cjk,
+            "add_special_tokens": self.add_special_tokens,
+        }
+
+    @functools.cached_property
+    def _tokenizer(self):
+        library = require("tokenizers", "text")
+        vocabulary = {piece: i for i, piece in enumerate(self.vocabulary)}
+        tokenizer = library.Tokenizer(
+            library.models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=MAX_WORD)
+        )
+        tokenizer.normalizer = library.normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.split_cjk,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        return tokenizer

@@ -1,0 +1,100 @@
+"""What the tokenizers that learn pieces have in common, and BERT's pairs."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_attn import LanguageModel
+from keras_attn.export import export
+from keras_attn.generation import GenerationConfig
+from keras_attn.text import BytePairTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
+
+pytest.importorskip("tokenizers", reason="it trains and encodes")
+pytest.importorskip("sentencepiece", reason="it trains and encodes")
+
+TEXTS = ["the old man and the sea", "the sea and the old ship", "a man on the ship, at sea!"] * 3
+MAKERS = {
+    "word": lambda: WordPieceTokenizer.train(TEXTS, 60),
+    "unigram": lambda: SentencePieceTokenizer.train(TEXTS, 40, add_start=True, add_end=True),
+    "bpe": lambda: SentencePieceTokenizer.train(TEXTS, 40, "bpe"),
+    "bytes": lambda: BytePairTokenizer.train(TEXTS, 290, pad_token="<|pad|>", add_start=True, add_end=True),
+}
+
+
+@pytest.fixture(params=MAKERS, scope="module")
+def tokenizer(request):
+    return MAKERS[request.param]()
+
+
+def test_encode_pads_truncates_and_keeps_specials(tokenizer):
+    ids = tokenizer.encode(["the sea", "the old man and the sea"])
+    assert ids.dtype == np.int32
+    rows = [[*tokenizer.prefix, *row, *tokenizer.suffix] for row in tokenizer.tokenize(["the sea"])]
+    assert ids[0].tolist() == rows[0] + [tokenizer.pad_id] * (ids.shape[1] - len(rows[0]))
+    short = tokenizer.encode(TEXTS, length=4)
+    assert short.shape == (9, 4)
+    if tokenizer.suffix:
+        assert (short[:, -1] == tokenizer.end_id).all()
+        with pytest.raises(ValueError, match="`length` must have room for 2 special tokens"):
+            tokenizer.encode(TEXTS, length=1)
+    assert tokenizer.encode(["", "\ud800"]).shape[0] == 2
+
+
+def test_decode_reverses_encode(tokenizer):
+    texts = ["the old man", "a ship and the sea"]
+    assert tokenizer.decode(tokenizer.encode(texts)) == texts
+
+
+def test_file_and_config_round_trips(tokenizer, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    tokenizer.save(path)
+    assert os.listdir(tmp_path) == ["tokenizer.json"]
+    assert Tokenizer.load(path) == tokenizer == type(tokenizer).load(path)
+    config = keras.saving.serialize_keras_object(tokenizer)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy == tokenizer
+    assert hash(copy) == hash(tokenizer)
+    other = BytePairTokenizer if type(tokenizer) is not BytePairTokenizer else WordPieceTokenizer
+    with pytest.raises(ValueError, match=f"must hold a {other.__name__}"):
+        other.load(path)
+    path.write_text("{}")
+    with pytest.raises(ValueError, match="`path` must name a file that a tokenizer saved"):
+        Tokenizer.load(path)
+
+
+@pytest.mark.parametrize("texts", ["abc", [b"abc"], ["a", None]])
+def test_encode_refuses_all_but_lists_of_strings(tokenizer, texts):
+    with pytest.raises(ValueError, match="`texts` must be a list of strings"):
+        tokenizer.encode(texts)
+
+
+def test_a_model_generates_saves_and_says_that_it_exports_ids(tokenizer, tmp_path):
+    config = GenerationConfig(3, start_id=tokenizer.start_id, end_id=tokenizer.end_id)
+    model = LanguageModel(
+        tokenizer.vocabulary_size, 1, 8, 2, 16, pad_id=tokenizer.pad_id, tokenizer=tokenizer, generation_config=config
+    )
+    texts = model.generate(["the sea"])
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").generate(["the sea"]) == texts
+    for format in ("saved_model", "tflite", "onnx"):
+        with pytest.raises(ValueError, match=r"`tokenizer` must be .*`tokenizer=False`"):
+            export(model, tmp_path / "artefacts", format)
+    assert not (tmp_path / "artefacts").exists()
+
+
+@pytest.mark.parametrize("vocabulary", [["[PAD]"], ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "a"], []])
+def test_word_piece_refuses_other_vocabularies(vocabulary):
+    with pytest.raises(ValueError, match="`vocabulary` must"):
+        WordPieceTokenizer(vocabulary)
+
+
+def test_sentence_piece_refuses_other_content():
+    with pytest.raises(ValueError, match="`model` must be a SentencePiece model"):
+        SentencePieceTokenizer(b"not a model")
+
+
+def test_byte_pairs_refuse_merges_of_unknown_pieces():
+    with pytest.raises(ValueError, match="must hold what `merges` join"):
+        BytePairTokenizer(["<|endoftext|>", "a"], ["a b"])

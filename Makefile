@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What others wrote and we compare with; torch alone by its exact version, which has a build without CUDA.
 TORCH := torch==2.13.0
-PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33'
+PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.18,<0.19'
 JAX := 'jax>=0.10,<0.11'
 
 .PHONY: demo test peers jax layers check benchmark clean

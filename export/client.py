@@ -7,6 +7,11 @@ import time
 
 import numpy as np
 
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
+
 
 def answer(artefact, line):
     """One line in (text, or ids separated by spaces), one line out."""
@@ -39,7 +44,21 @@ def run_cases(artefact, path, repeat):
         start = time.perf_counter()
         artefact(cases["0"])
         durations.append(1000 * (time.perf_counter() - start))
-    return {**results, "ms": np.array(statistics.median(durations) if durations else np.nan)}
+    ms = statistics.median(durations) if durations else np.nan
+    return {**results, "ms": np.array(ms), "peak_bytes": np.array(peak_bytes())}
+
+
+def peak_bytes():
+    """The most memory that this process has taken, or 0 where the system does not say."""
+    try:
+        # Linux hands the figure of `getrusage` down from the process that started this one.
+        with open("/proc/self/status", encoding="ascii") as status:
+            return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        pass
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def main(load, description):

@@ -8,6 +8,8 @@ Every line given is answered by one line. A case file holds arrays named `inputs
 holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 """
 
+import os
+
 import numpy as np
 import onnxruntime
 from client import main
@@ -25,7 +27,8 @@ class ONNXArtefact:
     """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing."""
 
     def __init__(self, path, task=None):
-        self.session = _session(path)
+        # A folder holds a model and the settings of other runtimes.
+        self.session = _session(os.path.join(path, "model.onnx") if os.path.isdir(path) else path)
         self.inputs = {value.name: DTYPES[value.type] for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
 

@@ -48,6 +48,9 @@ def _parser():
     export.add_argument(
         "--task", type=_names, help="generate, forward; commas between (default: generate if the model can)"
     )
+    export.add_argument(
+        "--precision", type=_names, default=["float32"], help="float32, float16, int8, int8_full, int4; commas between"
+    )
     export.add_argument("--samples", metavar="FILE", help="strings to verify generation on, one a line")
 
     verify = commands.add_parser("verify", help="check the files of an export and run them again")
@@ -67,7 +70,7 @@ def _export(options):
         samples = Path(options.samples).read_text(encoding="utf-8").splitlines()
     model = _load(options.model)
     tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
-    return export(model, options.out, options.format, tasks=tasks, samples=samples)
+    return export(model, options.out, options.format, tasks=tasks, samples=samples, precision=options.precision)
 
 
 def _verify(options):

@@ -42,7 +42,8 @@ def run(format_name, artefact, task_name, cases, repeat=20):
         repeat: number of timed calls.
 
     Returns:
-        `(outputs, ms)`: a dict from `"outputs/<case>/<name>"` to arrays, and the median milliseconds of a call.
+        `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the median milliseconds of a call,
+        and the most memory that the process took, or `None` where the system does not say.
 
     Raises:
         ClientError: the process failed; the message says with what.
@@ -63,8 +64,8 @@ def run(format_name, artefact, task_name, cases, repeat=20):
             reason = _reason(process.stderr.decode("utf-8", "replace"))
             raise ClientError(f"exit status {process.returncode}: {reason}")
         with np.load(out, allow_pickle=False) as answer:
-            outputs = {name: answer[name] for name in answer.files if name != "ms"}
-            return outputs, float(answer["ms"])
+            outputs = {name: answer[name] for name in answer.files if name.startswith("outputs/")}
+            return outputs, float(answer["ms"]), int(answer["peak_bytes"]) or None
 
 
 def _reason(stderr):

@@ -5,14 +5,23 @@ import importlib.util
 import os
 from pathlib import Path
 
-from keras_attn.export import manifest, registry, staging, verification
+from keras_attn.export import manifest, precisions, registry, staging, verification
 from keras_attn.export.report import ExportError, Report
 from keras_attn.extras import require
 
-PRECISIONS = ("float32",)
 
-
-def export(model, path, format, *, tasks=("generate",), tokenizer=None, precision="float32", samples=None):
+def export(
+    model,
+    path,
+    format,
+    *,
+    tasks=("generate",),
+    tokenizer=None,
+    precision="float32",
+    samples=None,
+    keep_float=(),
+    calibration=None,
+):
     """Writes artefacts of a model and proves that they answer as the model does.
 
     Every artefact is written in a temporary folder inside `path`, run in a fresh process on its own runtime, and
@@ -26,9 +35,15 @@ def export(model, path, format, *, tasks=("generate",), tokenizer=None, precisio
         tasks: `"generate"` (source ids in; `tokens` and `scores` out), `"forward"` (the model's inputs in, logits
             out), or a list of them. The first is the SavedModel's default signature.
         tokenizer: a `CharacterTokenizer`, or the model's own where `None`: `generate` then takes the strings
-            `source` and also returns the strings `text`.
-        precision: `"float32"`.
+            `source` and also returns the strings `text`. `False` exports ids in and out.
+        precision: `"float32"`, `"float16"` (weights are stored in half precision), `"int8"` (dynamic range),
+            `"int8_full"` (TFLite), `"int4"` (ONNX), or a list of them. Artefacts of other precisions than
+            float32 say it in their name, as `model.int8.tflite`.
         samples: list of strings to verify a `generate` with a tokenizer on; random ones where `None`.
+        keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
+            `"*/output/kernel"`; see `quantization_report`. TFLite has no such choice.
+        calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
+            cases that the artefact is verified on where `None`.
 
     Returns:
         A `Report` with one row for each format and task.
@@ -50,12 +65,15 @@ def export(model, path, format, *, tasks=("generate",), tokenizer=None, precisio
     """
     emitters = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)]
     task_types = [registry.load("tasks", name) for name in registry.chosen("tasks", "tasks", tasks)]
-    if precision not in PRECISIONS:
-        raise ValueError(f"`precision` must be one of {list(PRECISIONS)}. Received: precision={precision!r}")
+    chosen = precisions.chosen(precision, emitters)
     _check_model(model)
+    _check_keep_float(keep_float, emitters, chosen)
+    keep = precisions.kept(model, keep_float)
     tasks = [task_type(model, tokenizer) for task_type in task_types]
+    _check_formats(emitters, tasks)
     if samples is not None and all(task.tokenizer is None for task in tasks):
         raise ValueError("`samples` must be None where no task takes strings. Received: no tokenizer to use them")
+    cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
     for emitter in emitters:
         _check_installed(emitter, tasks)
     path = Path(os.fspath(path))
@@ -65,12 +83,13 @@ def export(model, path, format, *, tasks=("generate",), tokenizer=None, precisio
             verification.record(folder / "verification" / f"{task.name}.npz", task, samples)
         entries, rows = [], []
         for emitter in emitters:
-            _emit(emitter, tasks, folder)
-            for task in tasks:
-                entries.append(manifest.entry(folder, emitter, task.name, precision))
-                rows.append(verification.check(folder, entries[-1]))
-                if not rows[-1]["ok"]:
-                    raise ExportError(f"does not agree with the model: {rows[-1]['message']}", Report(rows))
+            for name in chosen:
+                _emit(emitter, tasks, folder, name, keep, cases)
+                for task in tasks:
+                    entries.append(manifest.entry(folder, emitter, task.name, name))
+                    rows.append(verification.check(folder, entries[-1]))
+                    if not rows[-1]["ok"]:
+                        raise ExportError(f"does not agree with the model: {rows[-1]['message']}", Report(rows))
         report = Report(rows)
         _install(folder, path, entries, report)
     return report
@@ -89,17 +108,53 @@ def _check_model(model):
         raise ValueError(f"`model` must compute in float32. Received: layers that compute in {other}")
 
 
+def _check_formats(emitters, tasks):
+    for task in tasks:
+        formats = getattr(task, "formats", None)
+        refused = [emitter.name for emitter in emitters if formats and emitter.name not in formats]
+        if refused:
+            raise ValueError(f"`tasks` may hold {task.name!r} only for {list(formats)}. Received: format={refused}")
+
+
 def _check_installed(emitter, tasks):
     text = any(task.tokenizer is not None for task in tasks)
+    for task in tasks:
+        if task.tokenizer is not None and (reason := task.tokenizer.refusal(emitter.name)):
+            raise ValueError(f"`tokenizer` must be one that {emitter.name} can hold. Received: {reason}")
     for module, extra in emitter.requires + (emitter.text_requires if text else ()):
         # Found and not imported: some of these runtimes must not be loaded after TensorFlow.
         if importlib.util.find_spec(module) is None:
             require(module, extra)
 
 
-def _emit(emitter, tasks, folder):
+def _check_keep_float(keep_float, emitters, chosen):
+    for emitter in emitters if keep_float else ():
+        if all_or_none := [name for name in chosen if name != "float32" and name not in emitter.selective]:
+            raise ValueError(
+                f"`keep_float` must be empty for format {emitter.name!r} and precision {all_or_none[0]!r}, which "
+                f"quantises all weights or none. Received: keep_float={keep_float!r}"
+            )
+
+
+def _calibration(tasks, calibration, samples):
+    """Cases by task name."""
+    if any(task.tokenizer is not None for task in tasks):
+        raise ValueError("`precision` may be 'int8_full' only where no task takes strings. Received: a tokenizer")
+    if calibration is None:
+        return {task.name: task.cases(samples) for task in tasks}
+    cases = [calibration] if isinstance(calibration, dict) else list(calibration)
+    names = sorted(tasks[0].inputs)
+    if len(tasks) > 1 or not cases or any(sorted(case) != names for case in cases):
+        raise ValueError(
+            f"`calibration` must hold cases, dicts of the arrays {names}, for a single task. "
+            f"Received: tasks {[task.name for task in tasks]} and cases of {[sorted(case) for case in cases[:1]]}"
+        )
+    return {tasks[0].name: cases}
+
+
+def _emit(emitter, tasks, folder, precision, keep, calibration):
     try:
-        emitter.emit(tasks, folder)
+        emitter.emit(tasks, folder, precision, keep, calibration)
     except (ExportError, ImportError):
         raise
     except Exception as error:
@@ -110,11 +165,15 @@ def _emit(emitter, tasks, folder):
 
 def _install(folder, path, entries, report):
     """Moves everything into `path`, beside artefacts of other names that earlier exports left there."""
-    artefacts = [entry["path"] for entry in entries]
+    artefacts = list(dict.fromkeys(entry["path"] for entry in entries))
     earlier = []
     with contextlib.suppress(ValueError):
         earlier = [entry for entry in manifest.read(path) if entry["path"] not in artefacts]
     manifest.write(folder, earlier + entries)
     report.save(folder / "report.json")
     cases = [entry["cases"] for entry in entries]
-    staging.install(folder, dict.fromkeys([*artefacts, *cases, manifest.NAME, "report.json"]), path)
+    moved = [name for artefact in artefacts for name in manifest.parts(folder, artefact)]
+    staging.install(folder, dict.fromkeys([*moved, *cases, manifest.NAME, "report.json"]), path)
+    for artefact in artefacts:
+        if (stale := artefact + manifest.DATA_SUFFIX) not in moved:
+            (path / stale).unlink(missing_ok=True)

@@ -6,6 +6,7 @@ import json
 import platform
 
 NAME = "manifest.json"
+DATA_SUFFIX = ".data"
 TOOLS = ("keras_attn", "keras", "tensorflow", "numpy", "tensorflow-text", "tf2onnx", "onnx", "onnxruntime")
 TOOLS += ("onnxruntime_extensions", "ai-edge-litert", "sentencepiece")
 
@@ -22,7 +23,7 @@ def entry(folder, emitter, task_name, precision):
     Returns:
         A dict with `format`, `task`, `precision`, `path`, `cases`, `files` (relative name -> sha256) and `versions`.
     """
-    path, cases = emitter.path(task_name), f"verification/{task_name}.npz"
+    path, cases = emitter.path(task_name, precision), f"verification/{task_name}.npz"
     return {
         "format": emitter.name,
         "task": task_name,
@@ -90,7 +91,12 @@ def versions():
     return found
 
 
+def parts(folder, path):
+    """The names that an artefact takes up in its folder: its own, and that of the weights beside a large one."""
+    return [name for name in (path, path + DATA_SUFFIX) if (folder / name).exists()]
+
+
 def _files(folder, path):
     if not (folder / path).is_dir():
-        return [path] if (folder / path).exists() else []
+        return parts(folder, path)
     return sorted(str(file.relative_to(folder)) for file in (folder / path).rglob("*") if file.is_file())

@@ -3,7 +3,20 @@
 import json
 from pathlib import Path
 
-COLUMNS = ("format", "task", "file size", "max abs diff", "identical", "ms per call", "Flex ops", "ok")
+COLUMNS = (
+    "format",
+    "precision",
+    "task",
+    "size",
+    "max diff",
+    "cosine",
+    "identical",
+    "ms",
+    "memory",
+    "nodes",
+    "Flex",
+    "ok",
+)
 
 
 class ExportError(RuntimeError):
@@ -23,18 +36,20 @@ class Report:
     """One row for each artefact and task.
 
     Args:
-        rows: list of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `identical`,
-            `total`, `ms`, `flex_ops` and `ok`; a row that is not ok also has a `message`. `max_abs_diff` and `ms`
-            are `None` where nothing could be run.
+        rows: list of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `cosine`, `identical`,
+            `total`, `token_agreement`, `ms`, `peak_bytes`, `nodes`, `flex_ops` and `ok`; a row that is not ok also has
+            a `message`. Measurements are `None` where nothing could be run, `token_agreement` also where no tokens are
+            made.
 
     Example:
 
     >>> from keras_attn.export import Report
     >>> row = {"format": "onnx", "precision": "float32", "task": "forward", "bytes": 2048, "max_abs_diff": 1e-6,
-    ...        "identical": 30, "total": 30, "ms": 0.5, "flex_ops": 0, "ok": True}
+    ...        "cosine": 1.0, "identical": 30, "total": 30, "ms": 0.5, "peak_bytes": 5e7, "nodes": 7,
+    ...        "flex_ops": 0, "ok": True}
     >>> print(Report([row]))
-    format  task     file size  max abs diff  identical  ms per call  Flex ops  ok
-    onnx    forward     2.0 kB       1.0e-06      30/30         0.50         0  yes
+    format  precision  task       size  max diff   cosine  identical    ms   memory  nodes  Flex  ok
+    onnx    float32    forward  2.0 kB   1.0e-06  1.00000      30/30  0.50  50.0 MB      7     0  yes
     """
 
     def __init__(self, rows=()):
@@ -65,7 +80,7 @@ class Report:
         lines = []
         for line in cells:
             aligned = [
-                cell.ljust(width) if name in ("format", "task", "ok") else cell.rjust(width)
+                cell.ljust(width) if name in ("format", "precision", "task", "ok") else cell.rjust(width)
                 for name, cell, width in zip(COLUMNS, line, widths, strict=True)
             ]
             lines.append("  ".join(aligned).rstrip())
@@ -76,14 +91,18 @@ class Report:
 
 
 def _cells(row):
-    difference, duration = row["max_abs_diff"], row["ms"]
+    difference, cosine, duration, memory = (row.get(key) for key in ("max_abs_diff", "cosine", "ms", "peak_bytes"))
     return (
         row["format"],
+        row["precision"],
         row["task"],
         _size(row["bytes"]),
         "-" if difference is None else f"{difference:.1e}",
+        "-" if cosine is None else f"{cosine:.5f}",
         f"{row['identical']}/{row['total']}",
         "-" if duration is None else f"{duration:.2f}",
+        "-" if memory is None else _size(memory),
+        str(row.get("nodes", 0)),
         str(row["flex_ops"]),
         "yes" if row["ok"] else "NO",
     )

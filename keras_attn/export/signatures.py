@@ -2,46 +2,52 @@
 
 import contextlib
 import logging
+import re
 
+import keras
 import tensorflow as tf
 
 from keras_attn.ops import cache, loops
 
 
-def trace(task, cache_policy):
+def trace(task, cache_policy, half=()):
     """The task on ids as a concrete function whose arguments are named after the task's inputs.
 
     Args:
         task: a `Task`.
         cache_policy: how caches are written, see `keras_attn.ops.cache.writing`. Kernels make do without loops, see
             `keras_attn.ops.loops.without_loops`.
+        half: pairs of a Keras variable and the `tf.Variable` in half precision that stands for it.
     """
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
     with cache.writing(cache_policy), loops.without_loops():
-        return _concrete(task.call, specs)
+        return _concrete(_reading(half, task.call), specs)
 
 
-def save(tasks, folder, serving_default=False):
+def save(tasks, folder, serving_default=False, half=()):
     """Writes a SavedModel with one signature a task; a task's tokenizer is part of its signature.
 
     Args:
         tasks: list of `Task`.
         folder: the SavedModel to make.
         serving_default: whether the first task is also the default signature.
+        half: Keras variables to store in half precision; all is computed in float32.
     """
     module = tf.Module()
     # The variables, and not the model: tracking a Keras model would save its training functions too.
-    module.weights = [variable.value for variable in tasks[0].model.variables]
+    narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
+    module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
+    pairs = [(variable, narrow[variable.path]) for variable in half]
     module.tokenizers = {}
     signatures = {}
     for task in tasks:
         if task.tokenizer is None:
-            signatures[task.name] = trace(task, "slice")
+            signatures[task.name] = trace(task, "slice", pairs)
         else:
             from keras_attn.text.tensorflow_emitter import tensorflow_tokenizer
 
             module.tokenizers[task.name] = tensorflow_tokenizer(task.tokenizer)
-            signatures[task.name] = _trace_text(task, module.tokenizers[task.name])
+            signatures[task.name] = _trace_text(task, module.tokenizers[task.name], pairs)
     if serving_default:
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
@@ -60,14 +66,38 @@ def quiet_tensorflow():
         logger.setLevel(level)
 
 
-def _trace_text(task, tokenizer):
+def _trace_text(task, tokenizer, half):
     def call(source):
         outputs = task.call(source_ids=tokenizer.encode(source))
-        return {**outputs, "text": tokenizer.decode(outputs["tokens"])}
+        if "tokens" not in outputs:
+            return outputs
+        tokens = outputs["tokens"]
+        text = tokenizer.decode(tf.reshape(tokens, (-1, tokens.shape[-1])))
+        return {**outputs, "text": tf.reshape(text, tf.shape(tokens)[:-1])}
 
     with cache.writing("slice"), loops.without_loops():
-        return _concrete(call, {"source": tf.TensorSpec((None,), tf.string, "source")})
+        return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")})
+
+
+def _reading(half, call):
+    """`call` on weights that are stored in half precision."""
+    if not half:
+        return call
+
+    def widened(**inputs):
+        widened_pairs = [(variable, tf.cast(stored, variable.dtype)) for variable, stored in half]
+        with keras.StatelessScope(state_mapping=widened_pairs):
+            return call(**inputs)
+
+    return widened
 
 
 def _concrete(call, specs):
-    return tf.function(lambda **inputs: call(**inputs), autograph=False).get_concrete_function(**specs)
+    # TensorFlow's names of arguments hold no dots.
+    names = {re.sub(r"\W", "_", name): name for name in specs}
+
+    def named_call(**inputs):
+        return call(**{names[argument]: value for argument, value in inputs.items()})
+
+    arguments = {argument: specs[name] for argument, name in names.items()}
+    return tf.function(named_call, autograph=False).get_concrete_function(**arguments)

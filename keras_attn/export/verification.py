@@ -1,14 +1,16 @@
 """Whether artefacts answer as their Keras model did."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export import clients, manifest, registry
+from keras_attn.export import clients, manifest, precisions, registry
 from keras_attn.export.report import Report
 
-TOLERANCE = 1e-4
+# What these tasks count as identical are likeliest classes.
+TOP_1_TASKS = ("forward", "classify", "decode", "step")
 
 
 def verify(path):
@@ -68,7 +70,15 @@ def check(folder, entry):
     """
     row = {key: entry[key] for key in ("format", "precision", "task")}
     row |= {"bytes": manifest.size(folder, entry["path"]), "max_abs_diff": None, "identical": 0, "total": 0}
-    row |= {"ms": None, "flex_ops": 0, "ok": False}
+    row |= {
+        "cosine": None,
+        "token_agreement": None,
+        "ms": None,
+        "peak_bytes": None,
+        "nodes": 0,
+        "flex_ops": 0,
+        "ok": False,
+    }
     problems = manifest.damage(folder, entry) or _run(folder, entry, row)
     if problems:
         what = f"{entry['path']} ({entry['format']}, {entry['task']})"
@@ -79,24 +89,42 @@ def check(folder, entry):
 def _run(folder, entry, row):
     """Fills in `row` and returns the problems."""
     artefact, cases = folder / entry["path"], folder / entry["cases"]
-    row["flex_ops"] = registry.load("formats", entry["format"])().flex_ops(artefact)
+    with contextlib.suppress(Exception):  # a damaged file has no operators to count, and its runtime says why
+        operators = registry.load("formats", entry["format"])().operators(artefact)
+        row["nodes"] = operators.total()
+        row["flex_ops"] = sum(count for name, count in operators.items() if name.startswith("Flex"))
     try:
-        answers, row["ms"] = clients.run(entry["format"], artefact, entry["task"], cases)
+        answers, row["ms"], row["peak_bytes"] = clients.run(entry["format"], artefact, entry["task"], cases)
     except clients.ClientError as error:
         return [f"does not run: {error}"]
     with np.load(cases, allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
     task = registry.load("tasks", entry["task"])
-    problems, row["max_abs_diff"] = [], 0.0
+    limits = precisions.TABLE[entry["precision"]]
+    problems, row["max_abs_diff"], row["cosine"], tokens = [], 0.0, 1.0, []
     for case in sorted({name.split("/")[1] for name in stored}):
         inputs, expected = _case(stored, "inputs", case), _case(stored, "outputs", case)
         actual = _case(answers, "outputs", case)
-        found = {name: _difference(value, actual.get(name)) for name, value in expected.items()}
-        problems += [f"{name} of case {case} {problem}" for name, (problem, _) in found.items() if problem]
-        row["max_abs_diff"] = max(row["max_abs_diff"], *(difference for _, difference in found.values()))
+        generated = "tokens" in expected
+        for name, value in expected.items():
+            problem, difference, cosine = _difference(value, actual.get(name), limits, generated)
+            problems += [f"{name} of case {case} {problem}"] if problem else []
+            row["max_abs_diff"] = max(row["max_abs_diff"], difference)
+            row["cosine"] = min(row["cosine"], cosine)
         if all(name in actual and actual[name].shape == value.shape for name, value in expected.items()):
             identical, total = task.agreement(inputs, expected, actual)
             row["identical"], row["total"] = row["identical"] + identical, row["total"] + total
+            if generated:
+                tokens.append(expected["tokens"] == actual["tokens"])
+    if tokens:
+        row["token_agreement"] = float(np.mean(np.concatenate([same.ravel() for same in tokens])))
+        if row["token_agreement"] < limits.tokens:
+            problems.append(
+                f"{row['token_agreement']:.1%} of the tokens are the model's, less than {limits.tokens:.0%}"
+            )
+    elif entry["task"] in TOP_1_TASKS and row["identical"] < limits.agreement * row["total"]:
+        counts = f"{row['identical']} of {row['total']}"
+        problems.append(f"the likeliest class is the model's in {counts}, less than {limits.agreement:.0%}")
     return problems
 
 
@@ -105,19 +133,37 @@ def _case(arrays, kind, case):
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
 
 
-def _difference(expected, actual):
-    """What is wrong with an output, or `None`; and the largest finite difference."""
+def _difference(expected, actual, limits, generated):
+    """What is wrong with an output, or `None`; the largest finite difference; and the cosine.
+
+    Where the tokens of a quantised model differ, so do the scores that come with them: both are counted elsewhere.
+    """
     if actual is None:
-        return "is missing", 0.0
+        return "is missing", 0.0, 1.0
     if expected.shape != actual.shape:
-        return f"has shape {actual.shape}, not {expected.shape}", 0.0
+        return f"has shape {actual.shape}, not {expected.shape}", 0.0, 1.0
+    exact = limits.max_abs_diff is not None
     if expected.dtype.kind != "f":
         wrong = expected != actual
-        if not np.any(wrong):
-            return None, 0.0
+        if not exact or not np.any(wrong):
+            return None, 0.0, 1.0
         pair = f"{actual[wrong][0]!s} where the model has {expected[wrong][0]!s}"
-        return f"differs in {np.sum(wrong)} of {wrong.size}, first {pair}", 0.0
+        return f"differs in {np.sum(wrong)} of {wrong.size}, first {pair}", 0.0, 1.0
     if not np.all(np.isfinite(actual)):
-        return "holds NaN or infinity", 0.0
-    difference = float(np.max(np.abs(expected - actual), initial=0.0))
-    return (f"differs by {difference:.1e}" if difference > TOLERANCE else None), difference
+        return "holds NaN or infinity", 0.0, 1.0
+    difference, cosine = float(np.max(np.abs(expected - actual), initial=0.0)), _cosine(expected, actual)
+    if exact:
+        return (f"differs by {difference:.1e}" if difference > limits.max_abs_diff else None), difference, cosine
+    if generated:
+        return None, 0.0, 1.0
+    return (
+        (f"has cosine {cosine:.4f}, less than {limits.cosine}" if cosine < limits.cosine else None),
+        difference,
+        cosine,
+    )
+
+
+def _cosine(expected, actual):
+    left, right = expected.ravel().astype("float64"), actual.ravel().astype("float64")
+    lengths = np.linalg.norm(left) * np.linalg.norm(right)
+    return float(np.clip(left @ right / lengths, -1, 1)) if lengths else float(np.array_equal(left, right))

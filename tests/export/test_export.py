@@ -198,7 +198,10 @@ def test_a_model_that_returns_nan(tmp_path):
         ({"format": []}, "`format`"),
         ({"tasks": ["forward", "translate"]}, "`tasks`.*'translate'"),
         ({"tasks": "generate"}, "generation_config"),
-        ({"precision": "int8"}, r"`precision` must be one of \['float32'\].*'int8'"),
+        ({"precision": "int3"}, r"`precision` must name one or more of .*'int3'"),
+        ({"precision": ["float32", "int4"]}, r"`precision` of format 'tflite' must be one of .*'int4'"),
+        ({"precision": "int8", "keep_float": "dense"}, "`keep_float` must be empty for format 'tflite'"),
+        ({"format": "onnx", "precision": "int8", "keep_float": "conv"}, "`keep_float` must name.*'conv'"),
         ({"samples": ["a"]}, "`samples`"),
         ({"model": keras.Sequential([keras.layers.Dense(2)])}, "`model`"),
         ({"model": "model.keras"}, "`model`"),
@@ -259,5 +262,17 @@ def test_the_table_lists_failures():
     report = Report([row])
     assert not report.ok
     assert report.failures == ["does not run"]
-    assert report.table().splitlines()[1].split() == ["onnx", "forward", "999", "B", "-", "0/0", "-", "0", "NO"]
+    assert report.table().splitlines()[1].split() == [
+        "onnx",
+        "float32",
+        "forward",
+        "999",
+        "B",
+        *"--",
+        "0/0",
+        *"--",
+        "0",
+        "0",
+        "NO",
+    ]
     assert not Report().ok

@@ -99,7 +99,8 @@ def test_a_packed_cache_is_that_of_its_row(policy, storage):
     with cache.writing(policy), cache.storing(storage):
         stored = cache.store(buffer)
         packed, held = cache.packed((stored, slots))
-        assert {len(x.shape) for x in keras.tree.flatten(packed)} == {3} and held is slots
+        assert {len(x.shape) for x in keras.tree.flatten(packed)} == {3}
+        assert held is slots
         written = cache.write(packed, update, slots)
         assert {len(x.shape) for x in keras.tree.flatten(written)} == {3}
         expected = cache.load(cache.write(stored, update, slots), "float32")

@@ -4,10 +4,16 @@ import contextlib
 import logging
 import re
 
+from keras_attn.export import registry
+from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
 
 OPSET = 18
 IR_VERSION = 8
+# In the folder of a task that has companions.
+MODEL = "model.onnx"
+# Bytes from which weights lie in a file of their own: a protobuf message holds less than 2 GiB.
+EXTERNAL_FROM = 2**31 - 2**24
 
 
 class Emitter:
@@ -17,22 +23,50 @@ class Emitter:
     requires = (("onnx", "onnx"), ("onnxruntime", "onnx"), ("tf2onnx", "onnx"))
     text_requires = (("onnxruntime_extensions", "onnx"), ("sentencepiece", "text"))
 
-    def path(self, task_name):
-        return f"{task_name}.onnx"
+    precisions = ("float32", "float16", "int8", "int4")
+    selective = ("float16", "int8", "int4")
 
-    def emit(self, tasks, folder):
+    def path(self, task_name, precision="float32"):
+        # What comes with files of its own is a folder.
+        is_folder = hasattr(registry.load("tasks", task_name), "companions")
+        return suffixed(task_name if is_folder else f"{task_name}.onnx", precision)
+
+    def emit(self, tasks, folder, precision="float32", keep=(), calibration=None):
         import onnx
+
+        from keras_attn.export import onnx_graphs, onnx_quantization
 
         for task in tasks:
             model = _convert(task)
+            if precision != "float32":
+                quantize = onnx_quantization.QUANTIZERS[precision]
+                model = quantize(model, frozenset(onnx_graphs.of_variables(model, keep)))
             if task.tokenizer is not None:
                 model = _join_tokenizer(model, task.tokenizer)
             # Only the standard operators can be checked for shapes; those of onnxruntime-extensions are unknown.
-            onnx.checker.check_model(model, full_check=task.tokenizer is None)
-            onnx.save(model, str(folder / self.path(task.name)))
+            standard = task.tokenizer is None and precision in ("float32", "float16")
+            path = folder / self.path(task.name, precision)
+            if hasattr(task, "companions"):
+                path.mkdir()
+                for name, text in task.companions().items():
+                    (path / name).write_text(text, encoding="utf-8")
+                path /= MODEL
+            if model.ByteSize() < EXTERNAL_FROM:
+                onnx.checker.check_model(model, full_check=standard)
+                onnx.save(model, str(path))
+            else:
+                onnx.save(
+                    model, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
+                )
+                onnx.checker.check_model(str(path))
 
-    def flex_ops(self, path):
-        return 0
+    def operators(self, path):
+        import onnx
+
+        from keras_attn.export import onnx_graphs
+
+        path = path / MODEL if path.is_dir() else path
+        return onnx_graphs.operators(onnx.load(path, load_external_data=False))
 
 
 def _convert(task):
@@ -62,34 +96,56 @@ def _convert(task):
         # Catching errors would copy the graph before each of some fifty passes, and hide what went wrong.
         model = optimizer.optimize_graph(converted, catch_errors=False).make_model(task.name)
     model.ir_version = IR_VERSION
-    _name_axes(model.graph, task.inputs)
+    _name_axes(model.graph, task)
     return model
 
 
 def _join_tokenizer(model, tokenizer):
     from onnx import compose
 
-    from keras_attn.text.onnx_emitter import onnx_decoder, onnx_encoder
+    from keras_attn.text.onnx_emitter import onnx_encoder
 
     name = model.graph.name
     encoder = onnx_encoder(tokenizer, "source", "source_ids")
-    decoder = onnx_decoder(tokenizer, "tokens", "text")
     model = compose.merge_models(encoder, model, io_map=[("source_ids", "source_ids")])
-    outputs = ["text", *(value.name for value in model.graph.output)]
-    model = compose.merge_models(model, decoder, io_map=[("tokens", "tokens")], outputs=outputs)
+    outputs = {value.name: value.type.tensor_type for value in model.graph.output}
+    if "tokens" in outputs:
+        model = _join_decoder(model, tokenizer, outputs)
     model.graph.name = name
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
 
 
-def _name_axes(graph, inputs):
+def _join_decoder(model, tokenizer, outputs):
+    """Adds the output `text`: a decoder takes rows of tokens, of which a beam search has several a text."""
+    from onnx import TensorProto, compose, helper
+
+    from keras_attn.text.onnx_emitter import onnx_decoder
+
+    tokens = outputs["tokens"]
+    length = tokens.shape.dim[-1].dim_value
+    shape = helper.make_node("Constant", [], ["rows_shape"], value_ints=[-1, length])
+    model.graph.node.extend([shape, helper.make_node("Reshape", ["tokens", "rows_shape"], ["rows"])])
+    model.graph.output.append(helper.make_tensor_value_info("rows", tokens.elem_type, ["rows", length]))
+    decoder = onnx_decoder(tokenizer, "rows", "row_texts")
+    model = compose.merge_models(model, decoder, io_map=[("rows", "rows")], outputs=["row_texts", *outputs])
+    shape = helper.make_node("Shape", ["tokens"], ["text_shape"], end=-1)
+    model.graph.node.extend([shape, helper.make_node("Reshape", ["row_texts", "text_shape"], ["text"])])
+    axes = [axis.dim_value or f"tokens_axis_{i}" for i, axis in enumerate(tokens.shape.dim)][:-1]
+    [output] = [value for value in model.graph.output if value.name == "row_texts"]
+    output.CopyFrom(helper.make_tensor_value_info("text", TensorProto.STRING, axes))
+    return model
+
+
+def _name_axes(graph, task):
     """Names the dynamic axes, which tf2onnx calls `unk__NNN`."""
-    has_target = any("target_length" in spec.axes for spec in inputs.values())
-    axes = {value.name: inputs[value.name].axes for value in graph.input}
+    has_target = any("target_length" in spec.axes for spec in task.inputs.values())
+    axes = {value.name: task.inputs[value.name].axes for value in graph.input}
     for value in graph.output:
         # Runtimes take axes of one name to be equally long, so an output's length may not borrow one by chance.
-        axes[value.name] = ("batch", "target_length" if has_target else f"{value.name}_length")
+        unknown = ("batch", "target_length" if has_target else f"{value.name}_length")
+        axes[value.name] = getattr(task, "output_axes", {}).get(value.name, unknown)
     for value in (*graph.input, *graph.output):
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if not dimension.HasField("dim_value"):

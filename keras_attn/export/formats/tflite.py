@@ -5,6 +5,7 @@ import re
 import tempfile
 from pathlib import Path
 
+from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
 from keras_attn.extras import require
 
@@ -16,10 +17,14 @@ class Emitter:
     requires = (("ai_edge_litert", "litert"),)
     text_requires = (("tensorflow_text", "text"), ("sentencepiece", "text"))
 
-    def path(self, task_name):
-        return "model.tflite"
+    precisions = ("float32", "float16", "int8", "int8_full")
+    # The converter quantises all weights or none.
+    selective = ()
 
-    def emit(self, tasks, folder):
+    def path(self, task_name, precision="float32"):
+        return suffixed("model.tflite", precision)
+
+    def emit(self, tasks, folder, precision="float32", keep=(), calibration=None):
         import tensorflow as tf
 
         from keras_attn.export import signatures
@@ -30,21 +35,52 @@ class Emitter:
             converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
+            if precision != "float32":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            if precision == "float16":
+                converter.target_spec.supported_types = [tf.float16]
             try:
-                content = converter.convert()
+                if precision == "int8_full":
+                    content = _full_int8(converter, calibration)
+                else:
+                    content = converter.convert()
             except Exception as error:
                 lacking = _lacking(str(error))
                 if not lacking:
                     raise
                 raise ExportError(_refusal(names, lacking)) from error
-        path = folder / "model.tflite"
+        path = folder / self.path(names[0], precision)
         path.write_bytes(content)
         foreign = [name for name in operators(path) if _is_foreign(name)]
         if foreign:
             raise ExportError(_refusal(names, foreign))
 
-    def flex_ops(self, path):
-        return sum(count for name, count in operators(path).items() if name.startswith("Flex"))
+    def operators(self, path):
+        return operators(path)
+
+
+def _full_int8(converter, calibration):
+    """Products with constant matrices on int8 inputs and outputs whose ranges were measured; all else in float.
+
+    Scores, softmax and norms lose most in 8 bits, and masks stretch the range of the scores to where nothing is left.
+    """
+    import tensorflow as tf
+    from tensorflow.lite.python import convert
+
+    def dataset():
+        for name, cases in calibration.items():
+            yield from ((name, case) for case in cases)
+
+    converter.representative_dataset = dataset
+    converter._experimental_calibrate_only = True
+    calibrated = converter.convert()
+    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
+        file.write(calibrated)
+        file.flush()
+        others = sorted(set(operators(file.name)) - {"FULLY_CONNECTED"})
+    return convert.mlir_quantize(
+        calibrated, denylisted_ops=others, input_data_type=tf.float32, output_data_type=tf.float32
+    )
 
 
 def operators(path):

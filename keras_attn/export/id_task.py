@@ -1,0 +1,82 @@
+"""What tasks of one text a row have in common: ids in, or strings where there is a tokenizer."""
+
+import functools
+
+import numpy as np
+
+from keras_attn.export import random_inputs, reference
+from keras_attn.export.tensor_spec import TensorSpec
+
+# (batch, source length): unequal primes; clients are timed on the first, a single row.
+SIZES = ((1, 5), (3, 7), (2, 11))
+BATCH_LIMIT = 32
+
+
+class IdTask:
+    """Base of the tasks that read `source_ids`; a subclass says `name`, `call`, `agreement`, and what it refuses.
+
+    Args:
+        model: a model of this package, or one whose embeddings read `source_ids`.
+        tokenizer: makes the artefact take strings, and return text for `tokens`; the model's own where `None`,
+            and none where `False`.
+
+    Raises:
+        ValueError: the task or the tokenizer does not fit the model.
+    """
+
+    def __init__(self, model, tokenizer=None):
+        self.model = model
+        self.check_model()
+        self.tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer or None
+        size = random_inputs.vocabulary_size(model)
+        if self.tokenizer is not None and self.tokenizer.vocabulary_size != size:
+            raise ValueError(
+                f"`tokenizer` must have as many ids as the model embeds, {size}. "
+                f"Received: a tokenizer with {self.tokenizer.vocabulary_size}"
+            )
+        self.inputs = {"source_ids": TensorSpec(("batch", "source_length"), "int32")}
+
+    def check_model(self):
+        """Raises a ValueError where the model cannot do this."""
+
+    def refuse(self, wanted):
+        """Raises the ValueError that says what kind of model the task wants."""
+        raise ValueError(
+            f"`tasks` may hold {self.name!r} only for a model {wanted}. Received: {type(self.model).__name__}"
+        )
+
+    def cases(self, samples=None):
+        """The first sample alone, then all others; or random inputs of unequal lengths."""
+        if self.tokenizer is None:
+            rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
+            return [{"source_ids": random_inputs.padded(rng, size, "int32", limit)} for size in SIZES]
+        texts = random_inputs.texts(self.tokenizer) if samples is None else list(samples)
+        if not texts or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"`samples` must be one or more strings. Received: samples={samples!r}")
+        rest = texts[1:] or texts[:1] * 2
+        batches = [texts[:1], *(rest[i : i + BATCH_LIMIT] for i in range(0, len(rest), BATCH_LIMIT))]
+        return [{"source": np.array(batch, dtype=np.str_)} for batch in batches]
+
+    def reference(self, case):
+        """What the Keras model returns."""
+        if self.tokenizer is None:
+            return reference.outputs(self.graph, case)
+        source_ids = np.asarray(self.tokenizer.encode(case["source"].tolist()), "int32")
+        outputs = reference.outputs(self.graph, {"source_ids": source_ids})
+        if "tokens" in outputs:
+            outputs["text"] = self.text(outputs["tokens"])
+        return outputs
+
+    def text(self, tokens):
+        """The strings of `tokens`, int32 `(..., L)`."""
+        flat = self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1]))
+        return np.array(flat, dtype=np.str_).reshape(tokens.shape[:-1])
+
+    @functools.cached_property
+    def graph(self):
+        """`call` in one graph: step by step it would take minutes for a large model."""
+        import keras
+
+        from keras_attn.ops.compiled import compiled
+
+        return compiled(self.call, keras.KerasTensor((None, None), "int32"))

@@ -1,0 +1,109 @@
+"""Smaller weights for an ONNX model. Each function takes a model and the names of constants that stay as they are."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from keras_attn.export.onnx_graphs import graphs
+
+BLOCK = 32
+
+
+def float16(model, keep=frozenset()):
+    """Matrices are stored in half precision and computed with in float32; a runtime widens them as it loads."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    for graph in graphs(model.graph):
+        casts = []
+        for tensor in graph.initializer:
+            if tensor.data_type != TensorProto.FLOAT or len(tensor.dims) < 2 or tensor.name in keep:
+                continue
+            name, limit = tensor.name, np.finfo("float16").max
+            half = np.clip(numpy_helper.to_array(tensor), -limit, limit).astype("float16")
+            tensor.CopyFrom(numpy_helper.from_array(half, f"{name}__half"))
+            casts.append(helper.make_node("Cast", [f"{name}__half"], [name], f"{name}__cast", to=TensorProto.FLOAT))
+        for cast in reversed(casts):
+            graph.node.insert(0, cast)
+    return model
+
+
+def int8(model, keep=frozenset()):
+    """Matrices and tables are int8, with a scale a channel; inputs of products are quantised as they come."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    nodes = [node for graph in graphs(model.graph) for node in graph.node]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        quantize_dynamic(
+            model,
+            path,
+            op_types_to_quantize=["MatMul", "Gather"],
+            per_channel=True,
+            # Half of the range: without VNNI, x86 adds pairs of products in 16 bits.
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=[node.name for node in nodes if keep.intersection(node.input)],
+            extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
+        )
+        return onnx.load(path)
+
+
+def int4(model, keep=frozenset()):
+    """Matrices are 4-bit, with a scale for each `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    matrices = {}
+    for graph in graphs(model.graph):
+        for tensor in graph.initializer:
+            if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.name not in keep:
+                matrices[tensor.name] = (graph, tensor)
+    packed = {}
+    for graph in graphs(model.graph):
+        for node in graph.node:
+            if node.op_type != "MatMul" or node.input[1] not in matrices:
+                continue
+            name = node.input[1]
+            owner, tensor = matrices[name]
+            rows, columns = tensor.dims
+            if name not in packed:
+                packed[name] = (f"{name}__int4", f"{name}__scales")
+                values = pack_int4(numpy_helper.to_array(tensor))
+                owner.initializer.extend(map(numpy_helper.from_array, values, packed[name]))
+            operands = [node.input[0], *packed[name]]
+            sizes = {"K": rows, "N": columns, "bits": 4, "block_size": BLOCK}
+            product = helper.make_node(
+                "MatMulNBits", operands, list(node.output), node.name, domain="com.microsoft", **sizes
+            )
+            node.CopyFrom(product)
+    _remove_unused(model, packed)
+    if packed:
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    return model
+
+
+def pack_int4(matrix):
+    """A float matrix `(K, N)` as MatMulNBits reads it: nibbles `(N, blocks, BLOCK / 2)`, scales `(N, blocks)`."""
+    levels, scales = levels_of_blocks(matrix)
+    levels = (levels + 8).astype("uint8")
+    return levels[..., ::2] | (levels[..., 1::2] << 4), scales
+
+
+def levels_of_blocks(matrix):
+    """The integers in [-8, 7] `(N, blocks, BLOCK)` and scales `(N, blocks)` whose products come near `matrix.T`."""
+    columns = np.pad(matrix.T, ((0, 0), (0, -matrix.shape[0] % BLOCK))).reshape(matrix.shape[1], -1, BLOCK)
+    largest = np.take_along_axis(columns, np.argmax(np.abs(columns), axis=-1, keepdims=True), axis=-1)[..., 0]
+    # The value farthest from zero becomes -8 exactly: there is one level more below zero than above.
+    scales = np.where(largest == 0, 1, largest / -8).astype("float32")
+    return np.clip(np.rint(columns / scales[..., None]), -8, 7), scales
+
+
+def _remove_unused(model, names):
+    used = {name for graph in graphs(model.graph) for node in graph.node for name in node.input}
+    for graph in graphs(model.graph):
+        for tensor in [t for t in graph.initializer if t.name in names and t.name not in used]:
+            graph.initializer.remove(tensor)
+
+
+QUANTIZERS = {"float16": float16, "int8": int8, "int4": int4}

@@ -1,0 +1,76 @@
+"""One step of a generation that its caller drives."""
+
+import numpy as np
+
+from keras_attn.export import reference
+from keras_attn.export.tasks import prefill
+from keras_attn.export.tensor_spec import TensorSpec
+
+
+class Task:
+    """Exports one step: `token_ids` and `positions` int32 `(batch, 1)`, `past_*` and `memory_*` in; `logits` float32
+    `(batch, V)` of the next token, and `present_*` out, which is the next step's `past_*`. `prefill` gives the first.
+
+    Args:
+        model: see `prefill`.
+        tokenizer: not used: this task takes ids.
+
+    Raises:
+        ValueError: the model cannot generate.
+    """
+
+    name = "decode"
+    tokenizer = None
+
+    def __init__(self, model, tokenizer=None):
+        from keras_attn.export import signatures
+
+        self.model = model
+        self.prefill = prefill.Task(model)
+        self.structure = self.prefill.state(np.ones((1, 1), "int32"))
+        outputs = signatures.trace(self.prefill, "slice").structured_outputs
+        self.inputs = {
+            _as_past(name): TensorSpec(_axes(_as_past(name), tensor.shape.as_list()), tensor.dtype.name)
+            for name, tensor in outputs.items()
+        }
+
+    def call(self, token_ids, positions, **state):
+        """Tensors by name, see above."""
+        from keras import ops
+
+        from keras_attn.export.step_state import named, nested
+
+        cache, memory = self.structure
+        cache, memory = nested("past", cache, state), nested("memory", memory, state)
+        logits, cache = self.model.decode(token_ids, positions, cache, memory)
+        return {"logits": ops.squeeze(logits, 1), **named("present", cache)}
+
+    def cases(self, samples=None):
+        """The first steps after each case of `prefill`, and a second step after the last."""
+        cases = []
+        for case in self.prefill.cases():
+            cases.append({_as_past(name): value for name, value in self.prefill.reference(case).items()})
+        last = cases[-1]
+        outputs = self.reference(last)
+        second = {**last, **{_as_past(name): value for name, value in outputs.items() if name != "logits"}}
+        second["token_ids"] = np.argmax(outputs["logits"], axis=-1).astype("int32")[:, None]
+        return [*cases, {**second, "positions": second["positions"] + 1}]
+
+    def reference(self, case):
+        """The Keras model's own step."""
+        return reference.outputs(self.call, case)
+
+    @staticmethod
+    def agreement(inputs, expected, actual):
+        """Rows whose likeliest next token is the same."""
+        same = np.argmax(expected["logits"], axis=-1) == np.argmax(actual["logits"], axis=-1)
+        return int(np.sum(same)), same.size
+
+
+def _as_past(name):
+    return name.replace("present_", "past_", 1)
+
+
+def _axes(name, shape):
+    """Only the batch is known to be one axis in all tensors."""
+    return tuple(("batch" if i == 0 else f"{name}_axis_{i}") if size is None else size for i, size in enumerate(shape))

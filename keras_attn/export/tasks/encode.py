@@ -1,0 +1,35 @@
+"""The encoder alone: source ids or strings in, vectors out."""
+
+import numpy as np
+
+from keras_attn.export.id_task import IdTask
+
+
+class Task(IdTask):
+    """Exports `model.encode`: `vectors` float32 `(batch, source_length, D)`, and their mean over each row's tokens,
+    `mean_vector` `(batch, D)`. At padding, vectors are zero.
+    """
+
+    name = "encode"
+
+    def check_model(self):
+        if not hasattr(self.model, "encode") or not hasattr(self.model, "padding_mask"):
+            self.refuse("of this package with an encoder")
+
+    def call(self, source_ids):
+        from keras import ops
+
+        from keras_attn.ops import masked_mean
+
+        real = self.model.padding_mask(source_ids, None)
+        vectors = ops.cast(self.model.encode(source_ids, real), "float32")
+        vectors = ops.where(ops.expand_dims(real, -1), vectors, ops.zeros_like(vectors))
+        return {"vectors": vectors, "mean_vector": masked_mean(vectors, real)}
+
+    @staticmethod
+    def agreement(inputs, expected, actual):
+        """Rows whose mean vectors point the same way, to within a cosine of 0.999."""
+        expected, actual = expected["mean_vector"], actual["mean_vector"]
+        lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
+        cosine = np.sum(expected * actual, axis=-1) / np.maximum(lengths, 1e-30)
+        return int(np.sum((cosine > 0.999) | (lengths == 0))), len(cosine)

@@ -1,0 +1,44 @@
+"""What comes before the first step of a generation that its caller drives."""
+
+import numpy as np
+
+from keras_attn.export.id_task import IdTask
+
+
+class Task(IdTask):
+    """Exports the start of a generation: ids in, and everything that `decode` takes out.
+
+    * `token_ids` int32 `(batch, 1)` and `positions` int32 `(batch, 1)` or `(1, 1)`, for the first call of `decode`.
+    * `present_*`: the cache, which `decode` takes as `past_*`. It holds `generation_config.max_length` new tokens.
+    * `memory_*`: what stays the same from step to step.
+
+    Choosing tokens is the caller's, and so is the tokenizer.
+    """
+
+    name = "prefill"
+
+    def __init__(self, model, tokenizer=None):
+        super().__init__(model)
+        self.tokenizer = None
+
+    def check_model(self):
+        if getattr(self.model, "generation_config", None) is None:
+            self.refuse("whose `generation_config` is set")
+
+    def state(self, source_ids):
+        """`(cache, memory)`, as the model's `prefill` returns them."""
+        return self.model.prefill(source_ids, length=self.model.generation_config.max_length)
+
+    def call(self, source_ids):
+        """Tensors by name, see above."""
+        from keras_attn.export.step_state import named
+
+        cache, memory = self.state(source_ids)
+        token, positions = self.model.begin(source_ids, None, self.model.generation_config.start_id)
+        return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
+
+    @staticmethod
+    def agreement(inputs, expected, actual):
+        """Rows that start with the same token."""
+        same = np.all(expected["token_ids"] == actual["token_ids"], axis=-1)
+        return int(np.sum(same)), same.size

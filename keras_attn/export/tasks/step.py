@@ -1,0 +1,180 @@
+"""A language model's step with the names that Hugging Face's runtimes know."""
+
+import json
+
+import numpy as np
+
+from keras_attn.export import random_inputs, reference
+from keras_attn.export.tensor_spec import TensorSpec
+
+# (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.
+SIZES = ((1, 5, 0), (3, 1, 7), (2, 3, 5))
+
+
+class Task:
+    """Exports prompt and step of a `LanguageModel` as one graph, which onnxruntime-genai and Optimum drive.
+
+    In: `input_ids` int64 `(batch, sequence)`; `attention_mask` int64 `(batch, past + sequence)`, 0 at padding on either
+    side of a text; `past_key_values.N.key` and `.value`, float32 `(batch, K, past, H)` of layer `N`, with no `past`
+    before a prompt. Out: `logits` `(batch, sequence, V)`; `present.N.key` and `.value`, the cache with these tokens in
+    it.
+    The artefact is a folder: `model.onnx`, and the settings that these runtimes read.
+
+    Args:
+        model: a `LanguageModel`.
+        tokenizer: not used: this task takes ids.
+
+    Raises:
+        ValueError: the model is of another kind.
+    """
+
+    name = "step"
+    formats = ("onnx",)
+    tokenizer = None
+
+    def __init__(self, model, tokenizer=None):
+        from keras_attn.models import LanguageModel
+
+        if not isinstance(model, LanguageModel):
+            raise ValueError(
+                "`tasks` may hold 'step' only for a LanguageModel, others have 'prefill' and 'decode'. "
+                f"Received: {type(model).__name__}"
+            )
+        self.model = model
+        shapes = {(layer.num_heads, layer.num_kv_heads, layer.key_dim, layer.value_dim) for layer in self._layers()}
+        if len(shapes) > 1:
+            raise ValueError(
+                "`tasks` may hold 'step' only for a model whose layers have heads of one shape. "
+                f"Received: (num_heads, num_kv_heads, key_dim, value_dim) of {sorted(shapes)}"
+            )
+        self.inputs = {
+            "input_ids": TensorSpec(("batch", "sequence"), "int64"),
+            "attention_mask": TensorSpec(("batch", "total_length"), "int64"),
+        }
+        self.output_axes = {"logits": ("batch", "sequence")}
+        for i, layer in enumerate(self._layers()):
+            for part, width in (("key", layer.key_dim), ("value", layer.value_dim)):
+                axes = ("batch", layer.num_kv_heads, "past_length", width)
+                self.inputs[f"past_key_values.{i}.{part}"] = TensorSpec(axes, "float32")
+                self.output_axes[f"present.{i}.{part}"] = ("batch", layer.num_kv_heads, "total_length", width)
+
+    def call(self, input_ids, attention_mask, **past):
+        """Tensors by name, see above."""
+        from keras import ops
+
+        from keras_attn.ops import cache as kv_cache
+        from keras_attn.ops.cache_slots import FAR
+
+        ids, mask = ops.cast(input_ids, "int32"), ops.cast(attention_mask, "int32")
+        places = ops.maximum(ops.cumsum(mask, axis=1) - 1, 0)
+        positions = places[:, ops.shape(mask)[1] - ops.shape(ids)[1] :]
+        held = ops.where(ops.equal(mask, 1), places, FAR)
+        layers = range(len(self._layers()))
+        caches = tuple(tuple(past[f"past_key_values.{i}.{part}"] for part in ("key", "value")) for i in layers)
+        x = self.model._embed(ids, positions)
+        with kv_cache.writing("concat"):
+            x, caches = self.model.decoder(
+                x, positions=positions, caches=caches, slots=tuple((positions, held) for _ in layers)
+            )
+        named = zip(("key", "value"), zip(*caches, strict=True), strict=True)
+        presents = {f"present.{i}.{part}": pair for part, pairs in named for i, pair in enumerate(pairs)}
+        return {"logits": self.model.logits(x), **presents}
+
+    def cases(self, samples=None):
+        """Prompts and steps; rows are padded behind, and their caches before."""
+        rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
+        cases = []
+        for batch, new, known in SIZES:
+            sizes = {"batch": batch, "sequence": new, "past_length": known, "total_length": known + new}
+            mask = np.ones((batch, known + new), "int64")
+            mask[1:, : known // 2] = 0
+            case = {
+                name: rng.normal(size=[sizes.get(axis, axis) for axis in spec.axes]).astype("float32")
+                for name, spec in self.inputs.items()
+            }
+            ids = rng.integers(1, limit, (batch, new)).astype("int64")
+            cases.append({**case, "input_ids": ids, "attention_mask": mask})
+        return cases
+
+    def reference(self, case):
+        """The Keras model's own step."""
+        return reference.outputs(self.call, case)
+
+    @staticmethod
+    def agreement(inputs, expected, actual):
+        """Positions whose likeliest next token is the same."""
+        same = np.argmax(expected["logits"], axis=-1) == np.argmax(actual["logits"], axis=-1)
+        return int(np.sum(same)), same.size
+
+    def companions(self):
+        """Text of the files beside the model, by name."""
+        files = {"config.json": self._config(), "generation_config.json": self._generation_config()}
+        files["genai_config.json"] = self._genai_config()
+        return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
+
+    def _layers(self):
+        return [block.self_attention.layer for block in self.model.decoder.layers()]
+
+    def _sizes(self):
+        layer = self._layers()[0]
+        return {
+            "hidden_size": self.model.embedding.output_dim,
+            "num_hidden_layers": len(self._layers()),
+            "num_attention_heads": layer.num_heads,
+            "num_key_value_heads": layer.num_kv_heads,
+        }
+
+    def _special_ids(self):
+        ids = {
+            "bos_token_id": getattr(self.model.tokenizer, "start_id", None),
+            "pad_token_id": max(self.model.pad_id, 0),
+        }
+        config = self.model.generation_config
+        if config is not None:
+            ids["eos_token_id"] = config.end_ids[0] if len(config.end_ids) == 1 else list(config.end_ids)
+        return {name: value for name, value in ids.items() if value is not None}
+
+    def _context_length(self):
+        """As many positions as the model has; without a bound, what no prompt reaches."""
+        return self.model.position.max_length or 2**17
+
+    def _config(self):
+        layer = self._layers()[0]
+        return {
+            # Optimum knows the cache of a model by its type; all of them name it as this one does.
+            "model_type": "llama",
+            "architectures": ["LlamaForCausalLM"],
+            "vocab_size": self.model.output.shape[-1],
+            "head_dim": layer.key_dim,
+            "max_position_embeddings": self._context_length(),
+            **self._sizes(),
+            **self._special_ids(),
+        }
+
+    def _generation_config(self):
+        config = self.model.generation_config
+        return {**({} if config is None else {"max_new_tokens": config.max_length}), **self._special_ids()}
+
+    def _genai_config(self):
+        sizes, context = self._sizes(), self._context_length()
+        decoder = {
+            "session_options": {"log_id": "onnxruntime-genai", "provider_options": []},
+            "filename": "model.onnx",
+            "head_size": self._layers()[0].key_dim,
+            "inputs": {
+                "input_ids": "input_ids",
+                "attention_mask": "attention_mask",
+                "past_key_names": "past_key_values.%d.key",
+                "past_value_names": "past_key_values.%d.value",
+            },
+            "outputs": {
+                "logits": "logits",
+                "present_key_names": "present.%d.key",
+                "present_value_names": "present.%d.value",
+            },
+            **sizes,
+        }
+        special = {"bos_token_id": 0, "eos_token_id": 0, **self._special_ids()}
+        model = {"type": "decoder", "context_length": context, "vocab_size": self.model.output.shape[-1], **special}
+        search = {"do_sample": False, "num_beams": 1, "max_length": context, "past_present_share_buffer": False}
+        return {"model": {**model, "decoder": decoder}, "search": search}

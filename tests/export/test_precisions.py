@@ -1,0 +1,85 @@
+"""Quantised artefacts are small, lie beside the float ones, and come as near to the model as their precision may."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from keras_attn import GenerationConfig, LanguageModel
+from keras_attn.export import ExportError, export, precisions, verify
+from keras_attn.export.formats import onnx as onnx_format
+from keras_attn.export.onnx_quantization import BLOCK, levels_of_blocks
+
+PAIRS = {
+    "saved_model": ["float32", "float16"],
+    "tflite": ["float32", "float16", "int8", "int8_full"],
+    "onnx": ["float32", "float16", "int8", "int4"],
+}
+
+
+@pytest.fixture(scope="module")
+def language_model():
+    keras.utils.set_random_seed(3)
+    sizes = {"num_layers": 2, "hidden_dim": 64, "num_heads": 4, "intermediate_dim": 96}
+    model = LanguageModel(61, **sizes, generation_config=GenerationConfig(4, end_id=60))
+    rng = np.random.default_rng(1)
+    model.set_weights([w + 0.1 * rng.standard_normal(w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("format", PAIRS)
+def test_every_precision_of_a_format(format, language_model, tmp_path):
+    report = export(language_model, tmp_path, format, tasks="forward", precision=PAIRS[format])
+    assert [row["precision"] for row in report.rows] == PAIRS[format]
+    sizes = {row["precision"]: row["bytes"] for row in report.rows}
+    assert sizes["float16"] < 0.75 * sizes["float32"]
+    assert all(sizes[name] < sizes["float16"] for name in sizes if name.startswith("int"))
+    for row in report.rows[1:]:
+        assert row["max_abs_diff"] > 0
+        assert precisions.TABLE[row["precision"]].cosine <= row["cosine"] < 1
+    assert all(row["nodes"] > 10 and row["peak_bytes"] > 1e6 for row in report.rows)
+    assert verify(tmp_path).ok
+
+
+@pytest.mark.parametrize(("format", "precision"), [("saved_model", "float16"), ("tflite", "int8"), ("onnx", "int8")])
+def test_generation_in_a_smaller_precision(format, precision, language_model, tmp_path):
+    [row] = export(language_model, tmp_path, format, precision=precision).rows
+    assert 0.25 <= row["token_agreement"] <= 1
+
+
+def test_kept_weights_are_exact(language_model, tmp_path):
+    kernels = ["decoder", "embedding"]
+    plain = export(language_model, tmp_path, "onnx", tasks="forward", precision="int4").rows[0]
+    kept = export(language_model, tmp_path, "onnx", tasks="forward", precision="int4", keep_float=kernels).rows[0]
+    assert kept["max_abs_diff"] < 1e-4 < plain["max_abs_diff"]
+    assert kept["bytes"] > 2 * plain["bytes"]
+
+
+def test_blocks_of_four_bits():
+    matrix = np.random.default_rng(0).normal(size=(BLOCK + 7, 5))
+    levels, scales = levels_of_blocks(matrix)
+    assert levels.shape == (5, 2, BLOCK)
+    restored = (levels * scales[..., None]).reshape(5, -1)[:, : len(matrix)].T
+    assert np.max(np.abs(restored - matrix)) <= 1.01 * np.max(np.abs(scales))
+    assert np.linalg.norm(restored - matrix) < 0.12 * np.linalg.norm(matrix)
+
+
+def test_weights_in_a_file_of_their_own(language_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_format, "EXTERNAL_FROM", 10_000)
+    export(language_model, tmp_path, "onnx", tasks="forward")
+    assert {"forward.onnx", "forward.onnx.data"} < set(os.listdir(tmp_path))
+    assert verify(tmp_path).ok
+    data = tmp_path / "forward.onnx.data"
+    data.write_bytes(b"x" + data.read_bytes()[1:])
+    assert "forward.onnx.data has changed" in verify(tmp_path).failures[0]
+    monkeypatch.undo()
+    export(language_model, tmp_path, "onnx", tasks="forward")
+    assert not data.exists()
+
+
+def test_a_precision_that_comes_not_near_enough(language_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(precisions.TABLE, "int4", precisions.Precision("int4", cosine=0.99999))
+    with pytest.raises(ExportError, match=r"forward.int4.onnx \(onnx, forward\): logits of case 0 has cosine"):
+        export(language_model, tmp_path / "out", "onnx", tasks="forward", precision=["float32", "int4"])
+    assert os.listdir(tmp_path) == []

@@ -1,5 +1,6 @@
 """Names of a package that are imported once they are asked for."""
 
+import contextlib
 import importlib
 
 
@@ -18,3 +19,17 @@ def lazy(package, homes):
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return find, lambda: sorted(modules)
+
+
+def register(config):
+    """Imports the modules of this package that a Keras config names: Keras finds only classes that were imported."""
+    if isinstance(config, dict):
+        module = config.get("module")
+        if isinstance(module, str) and module.startswith("keras_attn."):
+            # Keras says in better words what is not there.
+            with contextlib.suppress(ImportError):
+                importlib.import_module(module)
+        config = list(config.values())
+    if isinstance(config, (list, tuple)):
+        for value in config:
+            register(value)

@@ -4,6 +4,8 @@ import dataclasses
 
 import keras
 
+from keras_attn.lazy import register
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
@@ -20,6 +22,7 @@ class Settings:
 
     @classmethod
     def from_config(cls, config):
+        register(config)
         return cls(**{name: _frozen(keras.saving.deserialize_keras_object(value)) for name, value in config.items()})
 
 

@@ -4,9 +4,12 @@ import types
 
 import keras
 
+from keras_attn.lazy import register
+
 
 def deserialized(value):
     """An object from its `keras.saving` dict, or a dict of them; anything else unchanged."""
+    register(value)
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 

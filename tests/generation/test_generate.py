@@ -1,5 +1,7 @@
 import gc
 import json
+import subprocess
+import sys
 import weakref
 
 import keras
@@ -9,7 +11,7 @@ from keras import ops
 from model_checks import generated
 
 from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
-from keras_attn.generation import BeamSearch, MinLength, Sampling, generate
+from keras_attn.generation import BeamSearch, MinLength, Sampling, TopK, generate
 from keras_attn.layers import (
     LearnedPositionEmbedding,
     PositionEncoding,
@@ -17,7 +19,7 @@ from keras_attn.layers import (
     SinusoidalPositionEncoding,
 )
 from keras_attn.ops import cache
-from keras_attn.text import CharacterTokenizer
+from keras_attn.text import CharacterTokenizer, WordPieceTokenizer
 
 CONFIG = GenerationConfig(max_length=7, end_id=22)
 # Right-padded to lengths 7, 5, 3 and 1.
@@ -323,3 +325,15 @@ def test_alignments_are_refused_before_any_work():
     model = LanguageModel(23, 1, 16, 2, 32)
     with pytest.raises(ValueError, match=r"`return_alignments` must be False.*Received: LanguageModel"):
         model.generate(SOURCE, max_length=4, return_alignments=True)
+
+
+def test_a_fresh_process_knows_what_a_saved_model_carries(tmp_path):
+    tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"])
+    config = GenerationConfig(3, end_id=3, strategy=Sampling(1), processors=(TopK(3),))
+    sizes = {"num_layers": 1, "hidden_dim": 8, "num_heads": 2, "intermediate_dim": 8}
+    LanguageModel(7, **sizes, generation_config=config, tokenizer=tokenizer).save(tmp_path / "model.keras")
+    code = "import keras, keras_attn, sys; model = keras.saving.load_model(sys.argv[1]); "
+    code += "print(type(model.generation_config.strategy).__name__, model.tokenizer.tokenize(['a b']))"
+    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert process.stdout.strip() == "Sampling [[5, 6]]", process.stderr

@@ -78,10 +78,11 @@ def _as_ids(targets, prompts):
         return np.asarray(targets)
     if prompts.tokenizer is None:
         raise ValueError("`targets` must be ids where `inputs` are. Received: strings")
-    ids, config = prompts.tokenizer.encode(list(targets)), prompts.config
-    ids = np.pad(ids, ((0, 0), (0, 1)), constant_values=config.pad_id)
-    lengths = [len(row) - np.argmax(row[::-1] != config.pad_id) if np.any(row != config.pad_id) else 0 for row in ids]
-    ids[np.arange(len(ids)), lengths] = config.end_ids[0]
+    config = prompts.config
+    rows = [[*tokens, config.end_ids[0]] for tokens in prompts.tokenizer.tokenize(list(targets))]
+    ids = np.full((len(rows), max(map(len, rows))), config.pad_id)
+    for row, tokens in zip(ids, rows, strict=True):
+        row[: len(tokens)] = tokens
     return ids
 
 

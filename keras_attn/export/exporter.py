@@ -33,7 +33,8 @@ def export(
         path: the folder to write to. One folder is for one model; artefacts of the same name are replaced.
         format: `"saved_model"`, `"tflite"` or `"onnx"`, or a list of them.
         tasks: `"generate"` (source ids in; `tokens` and `scores` out), `"forward"` (the model's inputs in, logits
-            out), or a list of them. The first is the SavedModel's default signature.
+            out), `"beam"`, `"encode"`, `"classify"`, `"prefill"`, `"decode"`, `"step"`, or a list of them; each is
+            described in its file in `keras_attn/export/tasks/`. The first is the SavedModel's default signature.
         tokenizer: a `CharacterTokenizer`, or the model's own where `None`: `generate` then takes the strings
             `source` and also returns the strings `text`. `False` exports ids in and out.
         precision: `"float32"`, `"float16"` (weights are stored in half precision), `"int8"` (dynamic range),
@@ -41,7 +42,7 @@ def export(
             float32 say it in their name, as `model.int8.tflite`.
         samples: list of strings to verify a `generate` with a tokenizer on; random ones where `None`.
         keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
-            `"*/output/kernel"`; see `quantization_report`. TFLite has no such choice.
+            `"*/output/kernel"`. TFLite has no such choice.
         calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
             cases that the artefact is verified on where `None`.
 

@@ -9,9 +9,6 @@ import numpy as np
 from keras_attn.export import clients, manifest, precisions, registry
 from keras_attn.export.report import Report
 
-# What these tasks count as identical are likeliest classes.
-TOP_1_TASKS = ("forward", "classify", "decode", "step")
-
 
 def verify(path):
     """Checks an export folder: the digest of every file, then every artefact on its stored cases.
@@ -122,7 +119,7 @@ def _run(folder, entry, row):
             problems.append(
                 f"{row['token_agreement']:.1%} of the tokens are the model's, less than {limits.tokens:.0%}"
             )
-    elif entry["task"] in TOP_1_TASKS and row["identical"] < limits.agreement * row["total"]:
+    elif getattr(task, "counts_classes", False) and row["identical"] < limits.agreement * row["total"]:
         counts = f"{row['identical']} of {row['total']}"
         problems.append(f"the likeliest class is the model's in {counts}, less than {limits.agreement:.0%}")
     return problems

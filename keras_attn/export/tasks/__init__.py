@@ -5,5 +5,6 @@
 * `inputs`: name -> `TensorSpec`; `tokenizer`: `None`, or what turns strings into `source_ids` and `tokens` into text.
 * `call(**inputs) -> dict`: the graph, traced by the formats.
 * `cases(samples)` and `reference(case)`: inputs to verify on, and the Keras model's own outputs for them.
-* `agreement(inputs, expected, actual) -> (identical, total)`: static; counts the answers that are the same.
+* `agreement(inputs, expected, actual) -> (identical, total)`: static; counts the answers that are the same. Where
+  `counts_classes` is True they are likeliest classes, of which a precision may ask for a part.
 """

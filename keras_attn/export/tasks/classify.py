@@ -12,6 +12,7 @@ class Task(IdTask):
     """
 
     name = "classify"
+    counts_classes = True
 
     def check_model(self):
         self.forward = forward.Task(self.model)

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from keras_attn.export import reference
+from keras_attn.export.step_task import StepTask
 from keras_attn.export.tasks import prefill
 from keras_attn.export.tensor_spec import TensorSpec
 
 
-class Task:
+class Task(StepTask):
     """Exports one step: `token_ids` and `positions` int32 `(batch, 1)`, `past_*` and `memory_*` in; `logits` float32
     `(batch, V)` of the next token, and `present_*` out, which is the next step's `past_*`. `prefill` gives the first.
 
@@ -20,7 +20,6 @@ class Task:
     """
 
     name = "decode"
-    tokenizer = None
 
     def __init__(self, model, tokenizer=None):
         from keras_attn.export import signatures
@@ -55,16 +54,6 @@ class Task:
         second = {**last, **{_as_past(name): value for name, value in outputs.items() if name != "logits"}}
         second["token_ids"] = np.argmax(outputs["logits"], axis=-1).astype("int32")[:, None]
         return [*cases, {**second, "positions": second["positions"] + 1}]
-
-    def reference(self, case):
-        """The Keras model's own step."""
-        return reference.outputs(self.call, case)
-
-    @staticmethod
-    def agreement(inputs, expected, actual):
-        """Rows whose likeliest next token is the same."""
-        same = np.argmax(expected["logits"], axis=-1) == np.argmax(actual["logits"], axis=-1)
-        return int(np.sum(same)), same.size
 
 
 def _as_past(name):

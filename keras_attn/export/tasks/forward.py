@@ -18,6 +18,7 @@ class Task:
     """
 
     name = "forward"
+    counts_classes = True
     tokenizer = None
 
     def __init__(self, model, tokenizer=None):

@@ -4,14 +4,15 @@ import json
 
 import numpy as np
 
-from keras_attn.export import random_inputs, reference
+from keras_attn.export import random_inputs
+from keras_attn.export.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.
 SIZES = ((1, 5, 0), (3, 1, 7), (2, 3, 5))
 
 
-class Task:
+class Task(StepTask):
     """Exports prompt and step of a `LanguageModel` as one graph, which onnxruntime-genai and Optimum drive.
 
     In: `input_ids` int64 `(batch, sequence)`; `attention_mask` int64 `(batch, past + sequence)`, 0 at padding on either
@@ -30,7 +31,6 @@ class Task:
 
     name = "step"
     formats = ("onnx",)
-    tokenizer = None
 
     def __init__(self, model, tokenizer=None):
         from keras_attn.models import LanguageModel
@@ -95,16 +95,6 @@ class Task:
             ids = rng.integers(1, limit, (batch, new)).astype("int64")
             cases.append({**case, "input_ids": ids, "attention_mask": mask})
         return cases
-
-    def reference(self, case):
-        """The Keras model's own step."""
-        return reference.outputs(self.call, case)
-
-    @staticmethod
-    def agreement(inputs, expected, actual):
-        """Positions whose likeliest next token is the same."""
-        same = np.argmax(expected["logits"], axis=-1) == np.argmax(actual["logits"], axis=-1)
-        return int(np.sum(same)), same.size
 
     def companions(self):
         """Text of the files beside the model, by name."""

@@ -73,11 +73,8 @@ class BytePairTokenizer(Tokenizer):
         if lacking:
             raise ValueError(f"`vocabulary` must hold what `merges` join. Received: not all of {lacking[:5]}")
         self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
-        for name, wanted, token in (("add_start", add_start, start_token), ("add_end", add_end, end_token)):
-            if wanted and token is None:
-                raise ValueError(f"`{name}` must be False where there is no such token. Received: {name}=True")
-        self.add_prefix_space, self.add_start, self.add_end = add_prefix_space, add_start, add_end
-        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+        self.add_prefix_space = add_prefix_space
+        self._add_ends(add_start, add_end)
 
     @property
     def vocabulary_size(self) -> int:

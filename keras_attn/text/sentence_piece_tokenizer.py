@@ -61,11 +61,7 @@ class SentencePieceTokenizer(Tokenizer):
         self.pad_id = next(i for i in known if i is not None)
         if not 0 <= self.pad_id < len(self._pieces):
             raise ValueError(f"`pad_id` must be in [0, {len(self._pieces)}). Received: pad_id={pad_id}")
-        for name, wanted, token in (("add_start", add_start, self.start_id), ("add_end", add_end, self.end_id)):
-            if wanted and token is None:
-                raise ValueError(f"`{name}` must be False for a model without such a token. Received: {name}=True")
-        self.add_start, self.add_end = add_start, add_end
-        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+        self._add_ends(add_start, add_end)
 
     @property
     def vocabulary_size(self) -> int:

@@ -156,6 +156,14 @@ class Tokenizer:
         first = reads & (np.cumsum(reads, axis=1) == 1)
         return ids + size * first
 
+    def _add_ends(self, add_start, add_end):
+        """Keeps two arguments that say which special ids are put around each text."""
+        for name, wanted, token in (("add_start", add_start, self.start_id), ("add_end", add_end, self.end_id)):
+            if wanted and token is None:
+                raise ValueError(f"`{name}` must be False where there is no such token. Received: {name}=True")
+        self.add_start, self.add_end = add_start, add_end
+        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+
     def _room(self, length, specials):
         """How many tokens fit beside `specials`; None where `length` is."""
         if length is None:

@@ -1,0 +1,55 @@
+"""Public data sets below a folder, as the examples take them by `--data`."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+
+from keras_attn.training import Records
+
+AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")  # labels "1" to "4"
+AG_NEWS_TEST = 1000
+
+
+def multi30k(folder, split, source="en", target="de", tokenized=True):
+    """Image captions and their translations (Elliott et al., 2016).
+
+    Args:
+        folder: holds `multi30k/`.
+        split: "train", "val" or "test_2016_flickr".
+        source, target: languages, "en" or "de".
+        tokenized: whether to read `tok/`: lower case, words apart.
+
+    Returns:
+        `Records` of pairs.
+    """
+    folder = _existing(Path(folder) / "multi30k")
+    if tokenized:
+        return Records(*(folder / "tok" / f"{split}.lc.norm.tok.{language}.gz" for language in (source, target)))
+    return Records(*(folder / f"{split}.{language}.gz" for language in (source, target)))
+
+
+def tiny_shakespeare(folder):
+    """The text of `tinyshakespeare.txt.gz`, cut as nanoGPT cuts it: `(first nine tenths, rest)`."""
+    with gzip.open(_existing(Path(folder) / "tinyshakespeare.txt.gz"), "rt", encoding="utf-8") as file:
+        text = file.read()
+    end = int(len(text) * 0.9)
+    return text[:end], text[end:]
+
+
+def ag_news(folder, seed=0):
+    """News in four classes (Zhang et al., 2015), from `ag_news_test.csv.gz`: `(training records, 1,000 others)`.
+
+    A record is title, description and label; the seed says which are the others.
+    """
+    path = _existing(Path(folder) / "ag_news_test.csv.gz")
+    records = list(Records(path, columns=(1, 2, 0)))
+    order = np.random.default_rng(seed).permutation(len(records))
+    chosen = [records[i] for i in order]
+    return chosen[AG_NEWS_TEST:], chosen[:AG_NEWS_TEST]
+
+
+def _existing(path):
+    if not path.exists():
+        raise FileNotFoundError(f"--data must name a folder with {path.name}. Received: {path.parent}")
+    return path

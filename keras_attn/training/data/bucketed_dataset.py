@@ -1,0 +1,144 @@
+"""Examples of like lengths in batches of few shapes."""
+
+import itertools
+import math
+
+import numpy as np
+
+from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
+from keras_attn.training.data.data_summary import DataSummary
+from keras_attn.training.data.dataset import Dataset, checksum
+from keras_attn.training.data.encoding import encode
+
+
+class BucketedDataset(Dataset):
+    """What data sets of text have in common: examples of like lengths in batches of few shapes.
+
+    Shapes follow from the lengths of all examples, such that the batches hold little padding. Every example is in
+    every epoch once; rows of padding fill the last batch of a shape. The order of epoch `e` follows from `seed` and
+    `e`.
+
+    Args:
+        records: `Records`, or an iterable of texts or of tuples of them.
+        sides: a `Side` for each text of a record.
+        parse: optional function of the fields of a record, see `encode`.
+        batch_size: rows of every batch; or
+        tokens_per_batch: what the rows of a batch times its longest side hold at most, padding included.
+        row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
+            them.
+        num_shapes: the most shapes that batches have; each is compiled once under XLA.
+        max_length: the most ids of a text, special ones included; None for any number.
+        too_long: what becomes of longer texts: "truncate", or "drop" the example. Both are counted.
+        shuffle: whether the order is drawn anew for each epoch.
+        seed: int of the order.
+        epochs: how many epochs there are; None for endless ones.
+
+    Attributes:
+        summary: `DataSummary`.
+
+    Raises:
+        ValueError: an argument or a record does not fit; the message names it.
+    """
+
+    def __init__(
+        self,
+        records,
+        sides,
+        parse=None,
+        *,
+        batch_size=None,
+        tokens_per_batch=None,
+        row_multiple=8,
+        num_shapes=8,
+        max_length=None,
+        too_long="truncate",
+        shuffle=True,
+        seed=0,
+        epochs=None,
+    ):
+        if (batch_size is None) == (tokens_per_batch is None):
+            raise ValueError(
+                "One of `batch_size` and `tokens_per_batch` must be given. "
+                f"Received: batch_size={batch_size}, tokens_per_batch={tokens_per_batch}"
+            )
+        sizes = BatchSizes(batch_size, tokens_per_batch, row_multiple)
+        given = {name: value for name, value in sizes._asdict().items() if value is not None}
+        check_positive(**given, num_shapes=num_shapes, epochs=1 if epochs is None else epochs)
+        check_count(seed=seed)
+        encoded = encode(records, sides, parse, max_length, too_long)
+        self._sides, self._columns, self._kept = sides, encoded.columns, encoded.kept
+        shifts = [side.shifted for side in sides]
+        widths = np.stack([ids.lengths - shift for ids, shift in zip(encoded.columns, shifts, strict=True)], axis=1)
+        widest = int(widths.max())
+        if not sizes.most(np.array(widest)):
+            raise ValueError(
+                f"`tokens_per_batch` must hold {row_multiple} rows of the longest example, {row_multiple * widest}; "
+                f"`max_length` makes it shorter. Received: tokens_per_batch={tokens_per_batch}"
+            )
+        self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
+        self._shapes = batch_shapes(widths, sizes, num_shapes)
+        self._ends = list(itertools.accumulate(shape.batches for shape in self._shapes))
+        self.row_divisor = math.gcd(*(shape.rows for shape in self._shapes))
+        tokens = int(widths.sum())
+        self.summary = DataSummary(
+            records=encoded.log.read,
+            malformed=encoded.log.malformed,
+            problems=tuple(encoded.log.problems),
+            truncated=encoded.truncated,
+            dropped=encoded.dropped,
+            examples=len(widths),
+            tokens=tokens,
+            batches=len(self),
+            shapes=tuple((shape.rows, shape.widths) for shape in self._shapes),
+            padding_share=1 - tokens / sum(s.rows * s.batches * sum(s.widths) for s in self._shapes),
+        )
+
+    def __len__(self):
+        return self._ends[-1]
+
+    @property
+    def fingerprint(self):
+        return checksum(self.shuffle, self.seed, self.summary.shapes, *(ids.flat for ids in self._columns))
+
+    def plan(self, epoch):
+        """The examples of each batch, -1 for a row of padding: a matrix `(batches, rows)` a shape, and the order."""
+        rng = np.random.default_rng((self.seed, epoch))
+        batches_of_shapes = []
+        for shape in self._shapes:
+            # Row by row, so that the batches of a shape have equally many examples.
+            places = np.full((shape.rows, shape.batches), -1, np.int32)
+            places.ravel()[: len(shape.members)] = rng.permutation(shape.members) if self.shuffle else shape.members
+            batches_of_shapes.append(places.T)
+        return batches_of_shapes, rng.permutation(len(self)) if self.shuffle else np.arange(len(self))
+
+    def batch(self, plan, index):
+        batches_of_shapes, order = plan
+        number = int(order[index])
+        which = next(i for i, end in enumerate(self._ends) if number < end)
+        shape = self._shapes[which]
+        return self.arrays(batches_of_shapes[which][number - self._ends[which]], shape.widths)
+
+    def arrays(self, rows, widths):
+        """A batch of examples: int `(B,)`, -1 for a row of padding, and the columns of each side."""
+        raise NotImplementedError
+
+    def _inputs(self, side, rows, width):
+        """Ids to read of a side, int32 `(B, width)`."""
+        spec = self._sides[side]
+        return self._columns[side].padded(rows, width, spec.tokenizer.pad_id, end=int(spec.shifted))
+
+    def _labels(self, side, rows, width, ignore_id):
+        """Ids to predict of a side, int32 `(B, width)`."""
+        return self._columns[side].padded(rows, width, ignore_id, begin=int(self._sides[side].shifted))
+
+
+def label_padding(ignore_id, tokenizer):
+    """The label of padding: `ignore_id`, or the tokenizer's `pad_id`, which must be no label itself."""
+    chosen = tokenizer.pad_id if ignore_id is None else ignore_id
+    if chosen == tokenizer.end_id:
+        raise ValueError(
+            "`ignore_id` must differ from the end id, which the model would not learn; give data and loss "
+            f"ignore_id=-100. Received: ignore_id={ignore_id}, end_id={tokenizer.end_id}, pad_id={tokenizer.pad_id}"
+        )
+    return chosen

@@ -1,0 +1,170 @@
+"""Batches whose place in the training is a number."""
+
+import zlib
+
+import keras
+import numpy as np
+
+from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.training.data.prefetched import Prefetched
+
+
+class Dataset:
+    """Batches in an order that one number resumes, and that no number of workers changes.
+
+    Batch `i` of the whole training depends on the data set and on `i` alone: a run that goes on from `i` sees bit for
+    bit what it would have seen. Shard `s` of `n` holds the `s`-th of `n` equal slices of the rows of each batch.
+
+    A subclass defines `__len__`, the batches of an epoch; `batch`; and, where an epoch has an order to draw first,
+    `plan`.
+
+    Attributes:
+        epochs: how many epochs there are; None for endless ones.
+        row_divisor: a divisor of the rows of every batch; the number of shards divides it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import Dataset
+    >>> class Sums(Dataset):
+    ...     row_divisor = 6
+    ...     def __len__(self):
+    ...         return 100
+    ...     def batch(self, plan, index):
+    ...         x = np.random.default_rng((7, plan, index)).integers(10, size=(6, 2))
+    ...         return x, x.sum(axis=1)
+    >>> x, y = next(Sums().batches(start=250, shard=1, num_shards=3))
+    >>> x.shape, bool((x.sum(axis=1) == y).all())
+    ((2, 2), True)
+    """
+
+    epochs = None
+    row_divisor = 1
+
+    def __len__(self):
+        raise NotImplementedError
+
+    def plan(self, epoch):
+        """What `batch` needs to know of an epoch: here its number."""
+        return epoch
+
+    def batch(self, plan, index):
+        """The `index`-th batch of the epoch of a plan.
+
+        Returns:
+            `(inputs, labels)` or `(inputs, labels, sample_weight)`: NumPy arrays, or nests of them.
+        """
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self):
+        """A str that tells whether a position belongs to this data: it follows from the first batch and the length."""
+        arrays = keras.tree.flatten(self.batch(self.plan(0), 0))
+        return checksum(len(self), *arrays)
+
+    def batches(self, start=0, shard=0, num_shards=1):
+        """Iterates over batches from the `start`-th on, which a thread prepares.
+
+        Args:
+            start: number of the first batch, counted over all epochs.
+            shard, num_shards: which slice of each batch's rows to return, of how many.
+
+        Returns:
+            An iterator with a `close`.
+
+        Raises:
+            ValueError: `start` is behind the last epoch, or the rows cannot be shared out equally.
+        """
+        check_count(start=start, shard=shard)
+        check_positive(num_shards=num_shards)
+        if shard >= num_shards:
+            raise ValueError(f"`shard` must be below `num_shards`, {num_shards}. Received: shard={shard}")
+        if self.row_divisor % num_shards:
+            raise ValueError(
+                f"`num_shards` must divide {self.row_divisor}, as the rows of batches are multiples of that. "
+                f"Received: num_shards={num_shards}"
+            )
+        if self.epochs is not None and start > self.epochs * len(self):
+            raise ValueError(
+                f"`start` must be at most {self.epochs * len(self)}, the batches of {self.epochs} epochs. "
+                f"Received: start={start}"
+            )
+        return Prefetched(self._batches(start, shard, num_shards))
+
+    def as_tf_dataset(self, start=0):
+        """The same batches as a `tf.data.Dataset`, of arrays without static shape.
+
+        Each iteration begins at `start`. So let a `fit` of several epochs iterate once, over an endless data set, by
+        `steps_per_epoch=len(dataset)`.
+
+        Args:
+            start: number of the first batch, counted over all epochs.
+        """
+        import tensorflow as tf
+
+        def spec(array):
+            return tf.TensorSpec([None] * np.ndim(array), array.dtype)
+
+        check_count(start=start)
+        signature = keras.tree.map_structure(spec, self.batch(self.plan(0), 0))
+        batches = tf.data.Dataset.from_generator(lambda: self._batches(start), output_signature=signature)
+        endless = tf.data.experimental.INFINITE_CARDINALITY
+        count = endless if self.epochs is None else max(0, self.epochs * len(self) - start)
+        return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+    def map(self, function):
+        """A data set whose batch `i` is `function(batch, i)`.
+
+        Args:
+            function: gets a whole batch and its number, counted over all epochs, by which it may seed what it draws.
+        """
+        return _Mapped(self, function)
+
+    def _batches(self, start=0, shard=0, num_shards=1):
+        epoch, first = divmod(start, len(self))
+        while self.epochs is None or epoch < self.epochs:
+            plan = self.plan(epoch)
+            for index in range(first, len(self)):
+                yield _shard(self.batch(plan, index), shard, num_shards)
+            epoch, first = epoch + 1, 0
+
+
+class _Mapped(Dataset):
+    def __init__(self, dataset, function):
+        self._dataset, self._function = dataset, function
+        self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
+
+    def __len__(self):
+        return len(self._dataset)
+
+    @property
+    def fingerprint(self):
+        return self._dataset.fingerprint
+
+    def plan(self, epoch):
+        return epoch, self._dataset.plan(epoch)
+
+    def batch(self, plan, index):
+        epoch, inner = plan
+        mapped = self._function(self._dataset.batch(inner, index), epoch * len(self) + index)
+        return keras.tree.map_structure(np.asarray, mapped)
+
+
+def checksum(*parts):
+    """A short str that follows from numbers, strings and arrays."""
+    value = 0
+    for part in parts:
+        content = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else repr(part).encode()
+        value = zlib.crc32(content, value)
+    return f"{value:08x}"
+
+
+def _shard(batch, shard, num_shards):
+    if num_shards == 1:
+        return batch
+
+    def rows(array):
+        count = len(array) // num_shards
+        return array[shard * count : (shard + 1) * count]
+
+    return keras.tree.map_structure(rows, batch)

@@ -1,0 +1,186 @@
+"""Records to ids."""
+
+import itertools
+from collections.abc import Sequence
+from numbers import Integral
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.training.data.callable_tokenizer import CallableTokenizer
+from keras_attn.training.data.problem_log import ProblemLog, RecordError
+from keras_attn.training.data.ragged_ids import RaggedIds
+from keras_attn.training.data.records import as_records
+
+CHUNK = 16_384
+TOO_LONG = ("truncate", "drop")
+
+
+class Side(NamedTuple):
+    """How one text of a record becomes a row of ids.
+
+    Attributes:
+        tokenizer: what has `tokenize` and `pad_id`.
+        prefix, suffix: ids put around the text.
+        shifted: whether inputs are the row without its last id, and labels the row without its first.
+    """
+
+    tokenizer: object
+    prefix: tuple = ()
+    suffix: tuple = ()
+    shifted: bool = False
+
+    def rows(self, texts):
+        """The whole rows of texts; that of a text without tokens is empty."""
+        rows = self.tokenizer.tokenize(texts)
+        if len(rows) != len(texts) or not all(isinstance(i, Integral) for row in rows for i in row[:1]):
+            raise ValueError(f"The tokenizer must return a row of ids for each text. Received: {rows[:3]!r}")
+        return [[*self.prefix, *row, *self.suffix] if len(row) else [] for row in rows]
+
+    def width(self, row):
+        """How many columns a row takes."""
+        return len(row) - self.shifted
+
+    def truncated(self, row, max_length):
+        """A row cut to a width: inputs keep the special ids behind them, and labels are given no false end."""
+        if self.shifted:
+            return row[: max_length + 1]
+        if len(row) <= max_length:
+            return row
+        return [*row[: max_length - len(self.suffix)], *self.suffix]
+
+
+class Encoded(NamedTuple):
+    """Records as ids.
+
+    Attributes:
+        columns: a `RaggedIds` for each side.
+        kept: what `parse` kept beside the texts of each record.
+        log: what was read, and what was malformed.
+        truncated, dropped: how many were too long.
+    """
+
+    columns: Sequence[RaggedIds]
+    kept: list
+    log: ProblemLog
+    truncated: int
+    dropped: int
+
+
+def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
+    """Tokenises records, chunk by chunk.
+
+    Args:
+        records: `Records`, or an iterable of texts or of tuples of them.
+        sides: a `Side` for each text.
+        parse: function of the fields of a record that returns `(texts, kept)`, or raises `RecordError`.
+        max_length: how many columns a row may take; None for any number.
+        too_long: "truncate" or "drop".
+
+    Returns:
+        `Encoded`.
+    """
+    if too_long not in TOO_LONG:
+        raise ValueError(f"`too_long` must be one of {TOO_LONG}. Received: too_long={too_long!r}")
+    if max_length is not None:
+        check_positive(max_length=max_length)
+        specials = max(0 if side.shifted else len(side.prefix) + len(side.suffix) for side in sides)
+        if max_length <= specials:
+            raise ValueError(f"`max_length` must exceed the {specials} special ids. Received: max_length={max_length}")
+    records = as_records(records)
+    log = ProblemLog(records.on_error)
+    columns, kept, truncated, dropped = [_Column() for _ in sides], [], 0, 0
+    parsed = _parsed(records, log, parse or _texts_only(len(sides)))
+    while chunk := list(itertools.islice(parsed, CHUNK)):
+        places, texts, beside = zip(*chunk, strict=True)
+        rows_of_sides = [side.rows(column) for side, column in zip(sides, zip(*texts, strict=True), strict=True)]
+        for place, extra, *rows in zip(places, beside, *rows_of_sides, strict=True):
+            widths = [side.width(row) for side, row in zip(sides, rows, strict=True)]
+            if min(widths) < 1:
+                log.refuse(place, "a text has too few tokens")
+                continue
+            if max_length is not None and max(widths) > max_length:
+                if too_long == "drop":
+                    dropped += 1
+                    continue
+                truncated += 1
+                rows = [side.truncated(row, max_length) for side, row in zip(sides, rows, strict=True)]
+            kept.append(extra)
+            for column, row in zip(columns, rows, strict=True):
+                column.rows.append(row)
+        for column in columns:
+            column.flatten()
+    log.warn()
+    if not kept:
+        raise ValueError(
+            f"`records` must hold an example. Received: {log.read:,} records, {log.malformed:,} malformed and "
+            f"{dropped:,} too long"
+        )
+    return Encoded([column.ids() for column in columns], kept, log, truncated, dropped)
+
+
+def as_tokenizer(tokenizer):
+    """What has `tokenize` and special ids as it is, and a function as a `CallableTokenizer`."""
+    if hasattr(tokenizer, "tokenize") and hasattr(tokenizer, "pad_id"):
+        return tokenizer
+    return CallableTokenizer(tokenizer)
+
+
+def read_side(tokenizer):
+    """The side of texts that are read: with what the tokenizer's `encode` puts around them."""
+    return Side(tokenizer, tuple(tokenizer.prefix), tuple(tokenizer.suffix))
+
+
+def target_side(tokenizer):
+    """The side of texts that are generated: from the start id to the end id."""
+    if tokenizer.start_id is None or tokenizer.end_id is None:
+        raise ValueError(
+            "The tokenizer of targets must have a `start_id` and an `end_id`; a `CallableTokenizer` gives them to a "
+            f"function. Received: start_id={tokenizer.start_id}, end_id={tokenizer.end_id}"
+        )
+    return Side(tokenizer, (tokenizer.start_id,), (tokenizer.end_id,), shifted=True)
+
+
+def continued_side(tokenizer):
+    """The side of texts that continue prompts: with what `encode` puts before them, to the end id if there is one."""
+    return joined_side(tokenizer)._replace(prefix=tuple(tokenizer.prefix), shifted=True)
+
+
+def joined_side(tokenizer):
+    """The side of texts that stand one behind the other: with the end id behind each, if there is one."""
+    return Side(tokenizer, suffix=() if tokenizer.end_id is None else (tokenizer.end_id,))
+
+
+class _Column:
+    """Rows of ids on their way into one array."""
+
+    def __init__(self):
+        self.rows, self._flat, self._lengths = [], [], []
+
+    def flatten(self):
+        lengths = np.fromiter(map(len, self.rows), np.int64, len(self.rows))
+        ids = itertools.chain.from_iterable(self.rows)
+        self._flat.append(np.fromiter(ids, np.int32, int(lengths.sum())))
+        self._lengths.append(lengths)
+        self.rows = []
+
+    def ids(self):
+        return RaggedIds(np.concatenate(self._flat), np.concatenate(self._lengths))
+
+
+def _parsed(records, log, parse):
+    for place, fields in records.located(log):
+        try:
+            yield place, *parse(fields)
+        except RecordError as problem:
+            log.refuse(place, problem)
+
+
+def _texts_only(count):
+    def parse(fields):
+        if len(fields) != count:
+            raise RecordError(f"expected {count} texts, got {len(fields)}")
+        return fields, None
+
+    return parse

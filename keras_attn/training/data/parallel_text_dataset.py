@@ -1,0 +1,46 @@
+"""Pairs of a text to read and one to write."""
+
+from keras_attn.training.data.bucketed_dataset import BucketedDataset, label_padding
+from keras_attn.training.data.encoding import as_tokenizer, read_side, target_side
+
+
+class ParallelTextDataset(BucketedDataset):
+    """Batches of pairs for encoder-decoder models such as `Transformer` and `Seq2SeqRNN`.
+
+    A batch is `({"source_ids": (B, S), "target_ids": (B, T)}, labels (B, T))`, int32. Sources are what the tokenizer's
+    `encode` gives, `target_ids` the start id and the target, `labels` the target and the end id.
+
+    Args:
+        records: `Records` of two texts, or an iterable of pairs.
+        tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`.
+        target_tokenizer: that of targets; `tokenizer` serves both where None.
+        ignore_id: the label of padding; that of the loss. `pad_id` of the target's tokenizer where None.
+        too_long: "drop" or "truncate"; half of a text is no translation of a whole one.
+        **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
+            `seed`, `epochs`, ...
+
+    Raises:
+        ValueError: an argument or a record does not fit; the message names it.
+
+    Example:
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> from keras_attn.training import ParallelTextDataset
+    >>> pairs = [("5 May", "05-05"), ("6 June", "06-06"), ("7 July", "07-07")]
+    >>> data = ParallelTextDataset(pairs, CharacterTokenizer("0123456789- JMaelnuy"), batch_size=3)
+    >>> inputs, labels = next(data.batches())
+    >>> inputs["source_ids"].shape, inputs["target_ids"].shape, labels.shape
+    ((3, 6), (3, 6), (3, 6))
+    """
+
+    def __init__(self, records, tokenizer, target_tokenizer=None, *, ignore_id=None, too_long="drop", **options):
+        tokenizer = as_tokenizer(tokenizer)
+        target_tokenizer = tokenizer if target_tokenizer is None else as_tokenizer(target_tokenizer)
+        sides = (read_side(tokenizer), target_side(target_tokenizer))
+        self.ignore_id = label_padding(ignore_id, target_tokenizer)
+        super().__init__(records, sides, too_long=too_long, **options)
+
+    def arrays(self, rows, widths):
+        source, target = widths
+        inputs = {"source_ids": self._inputs(0, rows, source), "target_ids": self._inputs(1, rows, target)}
+        return inputs, self._labels(1, rows, target, self.ignore_id)

@@ -1,0 +1,77 @@
+"""An iterator that a thread runs ahead of."""
+
+import queue
+import threading
+import weakref
+
+DEPTH = 4
+END = object()
+
+
+class Prefetched:
+    """Items of an iterator, which a thread makes before they are asked for.
+
+    An error of the iterator is raised by the `next` that would have returned its item. The thread ends with the
+    iterator, with `close`, and when this object is collected.
+
+    Args:
+        iterator: what to iterate over.
+        depth: how many items may wait.
+
+    Example:
+
+    >>> from keras_attn.training.data.prefetched import Prefetched
+    >>> list(Prefetched(iter(range(3))))
+    [0, 1, 2]
+    """
+
+    def __init__(self, iterator, depth=DEPTH):
+        self._items = queue.Queue(depth)
+        self._stop = threading.Event()
+        # The thread must not hold this object, which could then never be collected.
+        self._thread = threading.Thread(
+            target=_fill, args=(iterator, self._items, self._stop), name="prefetch", daemon=True
+        )
+        self._close = weakref.finalize(self, _end, self._items, self._stop)
+        self._thread.start()
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self._stop.is_set():
+            raise StopIteration
+        item, error = self._items.get()
+        if error is None:
+            return item
+        self.close()
+        raise error if error is not END else StopIteration
+
+    def close(self):
+        """Ends the thread."""
+        self._close()
+        self._thread.join()
+
+
+def _fill(iterator, items, stop):
+    try:
+        for item in iterator:
+            items.put((item, None))
+            if stop.is_set():
+                return
+        items.put((None, END))
+    except BaseException as error:
+        items.put((None, error))
+    finally:
+        if hasattr(iterator, "close"):
+            iterator.close()
+
+
+def _end(items, stop):
+    """Lets a thread that waits for room go on, and see that it is to stop."""
+    stop.set()
+    while True:
+        try:
+            items.get_nowait()
+        except queue.Empty:
+            return

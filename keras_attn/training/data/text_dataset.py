@@ -1,0 +1,47 @@
+"""Texts to continue, one a row."""
+
+from keras_attn.training.data.bucketed_dataset import BucketedDataset, label_padding
+from keras_attn.training.data.encoding import as_tokenizer, continued_side, read_side
+
+
+class TextDataset(BucketedDataset):
+    """Batches of texts, one a row, for language models. `TokenBlockDataset` is for one long text.
+
+    A batch is `({"token_ids": (B, T)}, labels (B, T))`, int32. Rows begin with what the tokenizer's `encode` puts
+    before a text, and end with its end id if it has one; each label is the token behind that of its place. A text that
+    is truncated is given no end.
+
+    Args:
+        records: `Records` of one text, or an iterable of texts.
+        tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
+        causal: False makes rows of what `encode` gives, and the tokens themselves labels, as masked language modelling
+            wants it; `map` then masks.
+        ignore_id: the label of padding; that of the loss. The tokenizer's `pad_id` where None.
+        **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
+            `seed`, `epochs`, ...
+
+    Raises:
+        ValueError: an argument or a record does not fit; the message names it.
+
+    Example:
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> from keras_attn.training import TextDataset
+    >>> data = TextDataset(["abab", "ba"], CharacterTokenizer("ab"), batch_size=2, shuffle=False)
+    >>> inputs, labels = next(data.batches())
+    >>> inputs["token_ids"]
+    array([[4, 5, 4, 5],
+           [5, 4, 0, 0]], dtype=int32)
+    >>> labels
+    array([[5, 4, 5, 3],
+           [4, 3, 0, 0]], dtype=int32)
+    """
+
+    def __init__(self, records, tokenizer, *, causal=True, ignore_id=None, **options):
+        tokenizer = as_tokenizer(tokenizer)
+        self.ignore_id = label_padding(ignore_id, tokenizer)
+        super().__init__(records, (continued_side(tokenizer) if causal else read_side(tokenizer),), **options)
+
+    def arrays(self, rows, widths):
+        (width,) = widths
+        return {"token_ids": self._inputs(0, rows, width)}, self._labels(0, rows, width, self.ignore_id)

@@ -1,0 +1,92 @@
+"""Blocks of one long text."""
+
+import numpy as np
+
+from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.training.data.dataset import Dataset, checksum
+from keras_attn.training.data.encoding import as_tokenizer, encode, joined_side
+
+
+class TokenBlockDataset(Dataset):
+    """Blocks of one long array of ids, for language models.
+
+    Shuffled, a batch is `({"token_ids": (B, T)}, labels (B, T))`: blocks that begin anywhere, drawn from the seed and
+    the batch's number; an epoch has as many batches as would hold the array. Not shuffled, blocks follow each other
+    and each token but the first is a label once; the last batch is filled up, so a batch is `({"token_ids": (B, T)},
+    labels (B, T), sample_weight (B, T))` with weight 0 where it is. Ids are int32, weights float32.
+
+    Args:
+        ids: integers `(tokens,)`; a `np.memmap` is not held in memory.
+        length: tokens of a block, T.
+        batch_size: blocks of a batch, B.
+        shuffle: whether blocks are drawn.
+        seed: int by which they are.
+        epochs: how many epochs there are; None for endless ones.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+
+    Reference:
+        [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import TokenBlockDataset
+    >>> data = TokenBlockDataset(np.arange(6), length=3, batch_size=2, shuffle=False, epochs=1)
+    >>> inputs, labels, weights = next(data.batches())
+    >>> inputs["token_ids"]
+    array([[0, 1, 2],
+           [3, 4, 5]], dtype=int32)
+    >>> labels
+    array([[1, 2, 3],
+           [4, 5, 5]], dtype=int32)
+    >>> weights
+    array([[1., 1., 1.],
+           [1., 1., 0.]], dtype=float32)
+    """
+
+    def __init__(self, ids, length, batch_size, *, shuffle=True, seed=0, epochs=None):
+        check_positive(length=length, batch_size=batch_size, epochs=1 if epochs is None else epochs)
+        check_count(seed=seed)
+        ids = ids if isinstance(ids, np.ndarray) else np.asarray(ids)
+        if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"`ids` must be integers of rank 1. Received: shape {ids.shape}, dtype {ids.dtype}")
+        if len(ids) <= length:
+            raise ValueError(f"`ids` must be more than the {length} of a block. Received: {len(ids)} ids")
+        self.ids, self.length, self.batch_size = ids, length, batch_size
+        self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
+        self.row_divisor = batch_size
+
+    @classmethod
+    def from_records(cls, records, tokenizer, length, batch_size, **settings):
+        """Blocks of many texts, each with its end id behind it if the tokenizer has one.
+
+        Args:
+            records: `Records` of one text, or an iterable of texts.
+            tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
+            length, batch_size, **settings: the constructor's arguments.
+        """
+        encoded = encode(records, (joined_side(as_tokenizer(tokenizer)),))
+        return cls(encoded.columns[0].flat, length, batch_size, **settings)
+
+    def __len__(self):
+        return -(-(len(self.ids) - 1) // (self.length * self.batch_size))
+
+    @property
+    def fingerprint(self):
+        return checksum(self.shuffle, self.seed, self.length, self.batch_size, self.ids)
+
+    def batch(self, plan, index):
+        number = plan * len(self) + index
+        if self.shuffle:
+            rng = np.random.default_rng((self.seed, number))
+            starts = rng.integers(len(self.ids) - self.length, size=self.batch_size)
+        else:
+            starts = (index * self.batch_size + np.arange(self.batch_size)) * self.length
+        places = starts[:, None] + np.arange(self.length + 1)
+        block = self.ids[np.minimum(places, len(self.ids) - 1)].astype(np.int32)
+        inputs, labels = {"token_ids": block[:, :-1]}, block[:, 1:]
+        if self.shuffle:
+            return inputs, labels
+        return inputs, labels, (places[:, 1:] < len(self.ids)).astype(np.float32)

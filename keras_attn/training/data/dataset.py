@@ -76,7 +76,7 @@ class Dataset:
             ValueError: `start` is behind the last epoch, or the rows cannot be shared out equally.
         """
         check_count(start=start, shard=shard)
-        check_positive(num_shards=num_shards)
+        check_positive(num_shards=num_shards, batches_of_an_epoch=len(self))
         if shard >= num_shards:
             raise ValueError(f"`shard` must be below `num_shards`, {num_shards}. Received: shard={shard}")
         if self.row_divisor % num_shards:

@@ -20,6 +20,7 @@ from keras_attn.training import (
     Records,
     TextDataset,
     TokenBlockDataset,
+    mask_tokens,
 )
 from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.prefetched import Prefetched
@@ -224,6 +225,23 @@ def test_where_end_and_padding_are_one_id_labels_tell_them_apart():
     assert labels.tolist() == [[c, end, -100], [a, b, end]]
 
 
+def test_tokens_are_masked_anew_in_each_batch():
+    data = TextDataset(TEXTS, TOKENIZER, batch_size=16, causal=False, epochs=2)
+
+    def masked(batch, number):
+        ids, labels = mask_tokens(batch[0]["token_ids"], number, mask_id=1, vocabulary_size=15, special_ids=range(4))
+        return {"token_ids": ids}, labels
+
+    hidden = []
+    for (inputs, same), (changed, labels) in zip(data.batches(), data.map(masked).batches(), strict=True):
+        ids = inputs["token_ids"]
+        np.testing.assert_array_equal(ids, same)
+        np.testing.assert_array_equal(np.where(labels == 0, changed["token_ids"], labels), ids)
+        hidden.append((labels != 0).sum() / (ids != 0).sum())
+    assert 0.13 < np.mean(hidden) < 0.17
+    assert isinstance(labels, np.ndarray)
+
+
 def test_classes_and_weights():
     data = labelled(epochs=1)
     assert data.labels == ["0", "1", "2"]
@@ -407,7 +425,7 @@ def test_fit_takes_it():
     inputs = keras.Input((None,), dtype="int32", name="token_ids")
     model = keras.Model({"token_ids": inputs}, model(inputs))
     model.compile("adam", MaskedCrossEntropy(), jit_compile=False)
-    history = model.fit(data.as_tf_dataset(), steps_per_epoch=len(data), epochs=3, verbose=0)
+    history = model.fit(data.as_tf_dataset(), steps_per_epoch=len(data), epochs=3, shuffle=False, verbose=0)
     assert history.history["loss"][-1] < history.history["loss"][0]
 
 
@@ -435,3 +453,6 @@ def test_own_data_needs_a_length_and_a_batch():
 
     assert [x.tolist() for x, _ in take(Squares(), 3, start=9, shard=1, num_shards=2)] == [[4], [0], [1]]
     assert Squares().fingerprint == Squares().fingerprint
+    Squares.__len__ = lambda self: 0
+    with pytest.raises(ValueError, match="`batches_of_an_epoch` must be a positive integer"):
+        Squares().batches()

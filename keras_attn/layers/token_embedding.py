@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
+from keras_attn.ops.rows import rows
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -64,7 +65,8 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
 
     def call(self, inputs, reverse=False):
         if not reverse:
-            return self._scaled(super().call(inputs))
+            ids = inputs if "int" in keras.backend.standardize_dtype(inputs.dtype) else ops.cast(inputs, "int32")
+            return self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
         # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
@@ -75,6 +77,21 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
         if self.logit_soft_cap is not None:
             flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
         return ops.reshape(flat, (inputs.shape[0] or -1, *ops.shape(inputs)[1:-1], self.input_dim))
+
+    def output_projection(self):
+        """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
+
+        Returns:
+            Dict of `kernel`, `bias` and `transpose_kernel`; None where the logits are more than a product and a bias:
+            with `logit_soft_cap`, or quantised.
+        """
+        if self.logit_soft_cap is not None or self.quantization_mode is not None:
+            return None
+        return {
+            "kernel": self.embeddings if self.tie_weights else self.reverse_embeddings,
+            "bias": self.bias if self.use_bias else None,
+            "transpose_kernel": self.tie_weights,
+        }
 
     def quantized_call(self, inputs, reverse=False):
         outputs = super().quantized_call(inputs, reverse=reverse)

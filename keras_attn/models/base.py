@@ -6,7 +6,7 @@ from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers import PaddingMask, PositionEncoding
+from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 
@@ -34,6 +34,7 @@ class AttentionModel(keras.Model):
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self._distribute_policy(policy)
         self._config = config
+        self._body = None
 
     def _prepare(self, sizes, pad_id, dropout, dtype, *, tokenizer, **carried):
         """Makes what every model has, keeps what it carries, and returns the dtype policy of its layers.
@@ -60,10 +61,13 @@ class AttentionModel(keras.Model):
         return policy
 
     def __call__(self, inputs, *args, **kwargs):
-        if isinstance(inputs, dict):
-            self._check_inputs(inputs)
-            inputs = {name: inputs.get(name) for name in self.input}
-        return super().__call__(inputs, *args, **kwargs)
+        return super().__call__(self._all_inputs(inputs), *args, **kwargs)
+
+    def _all_inputs(self, inputs):
+        if not isinstance(inputs, dict):
+            return inputs
+        self._check_inputs(inputs)
+        return {name: inputs.get(name) for name in self.input}
 
     def _check_inputs(self, inputs):
         unknown = sorted(set(inputs) - set(self.input))
@@ -128,6 +132,39 @@ class AttentionModel(keras.Model):
         """
         hidden, cache = self.hidden(ids, positions, cache, memory, attention_mask)
         return self.logits(hidden), cache
+
+    def output_projection(self):
+        """The linear map from `hidden_states` to the logits, with which a loss can do without the logits.
+
+        Returns:
+            Dict of arguments of `keras_attn.ops.linear_cross_entropy`: `kernel`, `bias` and `transpose_kernel`. None
+            where the outputs are something else: no logits of tokens, or such with a soft cap or quantised weights.
+        """
+        layer = self.output._keras_history.operation
+        return layer.output_projection() if isinstance(layer, TokenEmbedding) else None
+
+    def hidden_states(self, inputs, training=None):
+        """What `output_projection` makes the logits of.
+
+        Args:
+            inputs: the inputs of the model.
+            training: whether dropout applies.
+
+        Returns:
+            Float `(B, T, D)`.
+
+        Raises:
+            ValueError: the outputs of the model are no such logits.
+        """
+        if self._body is None:
+            if self.output_projection() is None:
+                raise ValueError(f"`hidden_states` needs a model with an `output_projection`. Received: {self.name}")
+            layer, node, _ = self.output._keras_history
+            (hidden,) = layer._inbound_nodes[node].input_tensors
+            body = keras.Model(self.input, hidden, name=f"{self.name}_body")
+            # As an attribute, it would count as a layer of the model, and its layers twice.
+            self._body = lambda: body
+        return self._body()(self._all_inputs(inputs), training=training)
 
     def get_config(self):
         return {

@@ -15,6 +15,7 @@ from keras_attn.ops.distance_buckets import distance_buckets
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
 from keras_attn.ops.grid_cells import grid_cells
 from keras_attn.ops.linear_attention import linear_attention
+from keras_attn.ops.linear_cross_entropy import linear_cross_entropy
 from keras_attn.ops.local_attention import local_attention
 from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import AttentionRequest, Mechanism, register_mechanism, select_mechanism
@@ -43,6 +44,7 @@ __all__ = [
     "hard_monotonic",
     "image_patches",
     "linear_attention",
+    "linear_cross_entropy",
     "load_balancing_loss",
     "local_attention",
     "masked_mean",

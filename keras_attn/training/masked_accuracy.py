@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.training.masked_cross_entropy import real_tokens, token_weights
+from keras_attn.training.summed_loss import entry_weights, real_tokens
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -33,7 +33,7 @@ class MaskedAccuracy(keras.metrics.Mean):
         labels = ops.cast(y_true, "int32")
         weights = real_tokens(labels, self.ignore_id)
         if sample_weight is not None:
-            weights = weights * token_weights(sample_weight)
+            weights = weights * entry_weights(sample_weight, len(labels.shape))
         hits = ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
         super().update_state(ops.cast(hits, "float32"), sample_weight=weights)
 

@@ -3,13 +3,19 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
+from keras_attn.training.summed_loss import SummedLoss, entry_weights, real_tokens
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MaskedCrossEntropy(keras.losses.Loss):
+class MaskedCrossEntropy(SummedLoss):
     """Mean over real tokens of `-(1 - e) log p[label] - e / V * sum_v log p[v]`.
 
     Tokens whose label is `ignore_id` count neither above nor below the fraction line, so the loss is that of the
     sequences without padding. Log-probabilities are computed in float32, and no one-hot is made.
+
+    `total` gives both sides of the fraction, so that the mean is over the tokens of the whole batch however it is
+    spread. `linear_total` gives the same of a model's hidden states, without its logits.
 
     Args:
         label_smoothing: the share `e` of each label that is spread over the vocabulary.
@@ -19,8 +25,8 @@ class MaskedCrossEntropy(keras.losses.Loss):
             "sum" their sum, None the loss of each token.
 
     Call arguments:
-        y_true: int `(B, T)`.
-        y_pred: float logits `(B, T, V)`.
+        y_true: int `(B, T)`; or `(B,)`, a class a row.
+        y_pred: float logits `(B, T, V)`; or `(B, V)`.
         sample_weight: optional float `(B,)`, or one that broadcasts to `(B, T)`; the mean is the weighted one.
 
     Returns:
@@ -39,6 +45,9 @@ class MaskedCrossEntropy(keras.losses.Loss):
     >>> labels, logits = np.array([[1, 0]]), np.zeros((1, 2, 4), "float32")
     >>> round(float(MaskedCrossEntropy(label_smoothing=0.1)(labels, logits)), 4)
     1.3863
+    >>> total, weight = MaskedCrossEntropy().total(labels, logits)
+    >>> round(float(total), 4), float(weight)
+    (1.3863, 1.0)
     """
 
     def __init__(self, label_smoothing=0.0, ignore_id=0, name="masked_cross_entropy", **kwargs):
@@ -48,44 +57,37 @@ class MaskedCrossEntropy(keras.losses.Loss):
         self.label_smoothing = label_smoothing
         self.ignore_id = ignore_id
 
+    def real(self, y_true):
+        """Float32, 1 at tokens that count."""
+        return real_tokens(y_true, self.ignore_id)
+
     def call(self, y_true, y_pred):
         """The loss of each token, float32 `(B, T)`, zero where it does not count."""
-        labels, logits = ops.cast(y_true, "int32"), ops.cast(y_pred, "float32")
-        real = real_tokens(labels, self.ignore_id)
+        labels, real = ops.cast(y_true, "int32"), self.real(y_true)
         # `ignore_id` may lie outside of the vocabulary, as -100 does.
         labels = labels * ops.cast(real, "int32")
-        normalizer = ops.logsumexp(logits, axis=-1)
-        chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
-        loss = normalizer - chosen
-        if self.label_smoothing:
-            loss = loss + self.label_smoothing * (chosen - ops.mean(logits, axis=-1))
-        return loss * real
+        return real * smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
-        losses = self.call(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred))
-        weights = real_tokens(y_true, self.ignore_id)
+    def linear_total(self, y_true, hidden, projection, sample_weight=None):
+        """`total` of the logits that `projection` makes of hidden states, which are never held together.
+
+        Args:
+            y_true: int `(B, T)`.
+            hidden: float `(B, T, D)`, a model's `hidden_states`.
+            projection: dict of arguments of `keras_attn.ops.linear_cross_entropy`, a model's `output_projection()`.
+            sample_weight: as in a call.
+
+        Returns:
+            `(sum, weight)`, float32 scalars.
+        """
+        labels = ops.convert_to_tensor(y_true)
+        weights = self.real(labels)
         if sample_weight is not None:
-            sample_weight = token_weights(sample_weight)
-            losses, weights = losses * sample_weight, weights * sample_weight
-        if self.reduction in (None, "none"):
-            return losses
-        total = ops.sum(losses)
-        if self.reduction == "sum":
-            return total
-        return ops.divide_no_nan(total, ops.sum(weights))
+            weights = weights * entry_weights(sample_weight, len(labels.shape))
+        total = linear_cross_entropy(
+            hidden, labels=labels, weights=weights, label_smoothing=self.label_smoothing, **projection
+        )
+        return total, ops.sum(weights)
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing, "ignore_id": self.ignore_id}
-
-
-def token_weights(sample_weight):
-    """Float32 that broadcasts to `(B, T)`, also where the weights are those of whole rows, `(B,)`."""
-    weights = ops.cast(sample_weight, "float32")
-    return ops.expand_dims(weights, -1) if len(weights.shape) == 1 else weights
-
-
-def real_tokens(labels, ignore_id):
-    """Float32, 1 where a label counts and 0 at `ignore_id`."""
-    if ignore_id is None:
-        return ops.ones(ops.shape(labels), dtype="float32")
-    return ops.cast(ops.not_equal(labels, ignore_id), "float32")

@@ -121,3 +121,32 @@ def test_round_trip():
     copy = keras.saving.deserialize_keras_object(written)
     assert copy.get_config() == loss.get_config()
     assert (copy.label_smoothing, copy.ignore_id, copy.reduction, copy.name) == (0.2, -100, "sum", "nll")
+
+
+def test_totals_of_parts_add_up_to_that_of_the_whole(logits):
+    """Means of parts with unequal numbers of tokens would not."""
+    loss = MaskedCrossEntropy(0.1)
+    total, weight = loss.total(LABELS, logits, WEIGHTS)
+    np.testing.assert_allclose(total / weight, loss(LABELS, logits, WEIGHTS), rtol=1e-6)
+    parts = [loss.total(LABELS[i : i + 1], logits[i : i + 1], WEIGHTS[i : i + 1]) for i in range(B)]
+    np.testing.assert_allclose([sum(x) for x in zip(*parts, strict=True)], [total, weight], rtol=1e-6)
+    assert float(weight) == pytest.approx((WEIGHTS * (LABELS != 0)).sum(), rel=1e-6)
+
+
+@pytest.mark.parametrize("shape", [None, (B, T), (B, 1), (1, T), (B,)])
+def test_linear_total_is_total_of_the_logits(shape):
+    rng = np.random.default_rng(7)
+    hidden, table = rng.standard_normal((B, T, 2)).astype("float32"), rng.standard_normal((V, 2)).astype("float32")
+    weights = None if shape is None else rng.uniform(0.1, 2, shape)
+    loss = MaskedCrossEntropy(0.1, ignore_id=-100)
+    labels = np.where(LABELS == 0, -100, LABELS)
+    projection = {"kernel": table, "bias": None, "transpose_kernel": True}
+    fused, whole = loss.linear_total(labels, hidden, projection, weights), loss.total(labels, hidden @ table.T, weights)
+    np.testing.assert_allclose(fused, whole, rtol=1e-5)
+
+
+def test_classes_of_rows(logits):
+    rows, labels, weights = logits[:, 0], LABELS[:, 0], WEIGHTS[:, 0]
+    expected = token_losses(labels, rows, 0.1, None)
+    total, weight = MaskedCrossEntropy(0.1, ignore_id=None).total(labels, rows, weights)
+    np.testing.assert_allclose([total, weight], [(expected * weights).sum(), weights.sum()], rtol=1e-5)

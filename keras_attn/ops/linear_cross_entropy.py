@@ -1,0 +1,130 @@
+"""Cross entropy of a linear layer's logits, which are never held together."""
+
+import keras
+from keras import ops
+
+# Rows are cut into so many parts. More would slow the products down and save little beside the kernel's gradient.
+_NUM_CHUNKS = 4
+
+
+def linear_cross_entropy(hidden, kernel, bias, labels, weights=None, *, transpose_kernel=False, label_smoothing=0.0):
+    """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
+
+    On TensorFlow the logits of a quarter of the rows are held at a time, and the gradients are made in the same pass,
+    where any are asked for: as many products as without, and nothing of the size of the logits is kept. On other
+    backends it is the formula.
+
+    Logits and gradients are products in the dtype of `hidden`, with softmax and sums in float32; the gradients of
+    float16 are products in float32, as they come before the scale of the loss, which float16 needs.
+
+    Args:
+        hidden: float `(..., D)`.
+        kernel: float `(D, V)`.
+        bias: float `(V,)`, or None.
+        labels: integer, of `hidden`'s shape without the last axis. Where the weight is 0, it may be any number.
+        weights: optional float, shaped like `labels`.
+        transpose_kernel: whether `kernel` is `(V, D)`, as an embedding table is. It is not copied.
+        label_smoothing: the share `e` of each label that is spread over the vocabulary.
+
+    Returns:
+        Float32 scalar. Gradients flow to `hidden`, `kernel` and `bias`; weights are constants.
+
+    Reference:
+        [Wijmans et al., 2024](https://arxiv.org/abs/2411.09009)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import linear_cross_entropy
+    >>> hidden, kernel = np.zeros((2, 3), "float32"), np.ones((3, 4), "float32")
+    >>> round(float(linear_cross_entropy(hidden, kernel, None, np.array([1, 2]))), 4)
+    2.7726
+    """
+    hidden, labels = ops.convert_to_tensor(hidden), ops.convert_to_tensor(labels)
+    hidden = ops.reshape(hidden, (-1, hidden.shape[-1]))
+    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    if weights is None:
+        weights = ops.ones(ops.shape(labels), "float32")
+    weights = ops.reshape(ops.cast(weights, "float32"), (-1,))
+    # What does not count may carry an id outside of the vocabulary.
+    labels = ops.where(ops.equal(weights, 0), ops.zeros_like(labels), labels)
+    if keras.backend.backend() == "tensorflow":
+        return _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_smoothing)
+    kernel = ops.cast(ops.transpose(kernel) if transpose_kernel else kernel, hidden.dtype)
+    logits = ops.cast(ops.matmul(hidden, kernel), "float32")
+    if bias is not None:
+        logits = logits + ops.cast(bias, "float32")
+    return ops.sum(weights * smoothed_cross_entropy(logits, labels, label_smoothing))
+
+
+def smoothed_cross_entropy(logits, labels, label_smoothing):
+    """`logsumexp(z) - (1 - e) z[label] - e mean(z)` over the last axis: float32 `(..., V)`, int32 `(...)`, `e`."""
+    chosen = ops.squeeze(ops.take_along_axis(logits, ops.expand_dims(labels, -1), axis=-1), -1)
+    losses = ops.logsumexp(logits, axis=-1) - chosen
+    if label_smoothing:
+        losses = losses + label_smoothing * (chosen - ops.mean(logits, axis=-1))
+    return losses
+
+
+def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_smoothing):
+    import tensorflow as tf
+
+    axis, dtype = 0 if transpose_kernel else 1, hidden.dtype
+    product_dtype = tf.float32 if dtype == tf.float16 else dtype
+    size = kernel.shape[axis]
+
+    @tf.custom_gradient
+    def total(hidden, kernel, bias):
+        matrix, exact = tf.cast(kernel, dtype), tf.cast(kernel, product_dtype)
+        mean, mean_bias = tf.cast(tf.reduce_mean(kernel, axis), tf.float32), tf.reduce_mean(bias)
+
+        def chunk(rows):
+            """Losses of some rows, and their parts of the gradients."""
+            x, y, w = hidden[rows], labels[rows], tf.expand_dims(weights[rows], -1)
+            logits = tf.cast(tf.matmul(x, matrix, transpose_b=transpose_kernel), tf.float32) + bias
+            losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=y)
+            if label_smoothing:
+                # What smoothing adds, `e (z[label] - mean(z))`, is linear in the logits: the mean needs no logits,
+                # and the gradient is a number a row beside what is added at the end.
+                average = tf.linalg.matvec(tf.cast(x, tf.float32), mean) + mean_bias
+                losses += label_smoothing * (tf.gather(logits, y, batch_dims=1) - average)
+                places = tf.stack([tf.range(tf.shape(y)[0]), y], axis=-1)
+                errors = tf.tensor_scatter_nd_add(errors, places, tf.fill(tf.shape(y), label_smoothing))
+            errors = tf.cast(errors, product_dtype)
+            weighted = tf.cast(tf.cast(x, tf.float32) * w, product_dtype)
+            left, right = (errors, weighted) if transpose_kernel else (weighted, errors)
+            return (
+                losses,
+                tf.cast(tf.matmul(errors, exact, transpose_b=not transpose_kernel), tf.float32) * w,
+                tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32),
+                tf.linalg.matvec(tf.cast(errors, tf.float32), tf.squeeze(w, -1), transpose_a=True),
+            )
+
+        count = tf.shape(hidden)[0]
+        step = (count + _NUM_CHUNKS - 1) // _NUM_CHUNKS
+        parts = []
+        for i in range(_NUM_CHUNKS):
+            # One behind the other: else all would be held at once.
+            with tf.control_dependencies([x for part in parts[-1:] for x in part]):
+                parts.append(chunk(slice(tf.minimum(i * step, count), tf.minimum((i + 1) * step, count))))
+        losses, to_hidden, to_kernel, to_bias = zip(*parts, strict=True)
+        losses, to_hidden = tf.concat(losses, 0), tf.concat(to_hidden, 0)
+        to_kernel, to_bias = tf.add_n(to_kernel), tf.add_n(to_bias)
+        if label_smoothing:
+            share = label_smoothing / size
+            to_hidden -= label_smoothing * tf.expand_dims(weights, -1) * mean
+            column = share * tf.linalg.matvec(tf.cast(hidden, tf.float32), weights, transpose_a=True)
+            to_kernel -= column if transpose_kernel else tf.expand_dims(column, -1)
+            to_bias -= share * tf.reduce_sum(weights)
+
+        def gradient(upstream):
+            return (
+                tf.cast(upstream * to_hidden, dtype),
+                tf.cast(upstream * to_kernel, kernel.dtype),
+                upstream * to_bias,
+            )
+
+        return tf.reduce_sum(losses * weights), gradient
+
+    bias = tf.zeros((size,)) if bias is None else tf.cast(bias, tf.float32)
+    return total(hidden, tf.convert_to_tensor(kernel), bias)

@@ -1,0 +1,80 @@
+"""Adam in one TensorFlow operation a variable."""
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class FusedAdam(keras.optimizers.Adam):
+    """`keras.optimizers.Adam` that updates a variable by one operation, where Keras takes about twenty.
+
+    Arguments, weights, config and results are those of `keras.optimizers.Adam`. What a step has once, as the learning
+    rate of a schedule and the bias corrections, is computed once, and not for each variable.
+
+    `IndexedSlices` are made the dense gradient that they stand for. (Where a row is in them several times, as a token
+    in a batch, Keras sums the squares of its parts, and takes another step than for the dense gradient.)
+
+    The update is Keras' own with `amsgrad`, for variables that are not float32, and on backends other than TensorFlow.
+
+    Args:
+        **kwargs: arguments of `keras.optimizers.Adam`.
+
+    Reference:
+        [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980)
+
+    Example:
+
+    >>> import keras
+    >>> from keras_attn.training import FusedAdam
+    >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    >>> model.compile(FusedAdam(1e-3, beta_2=0.98, global_clipnorm=1.0), "mse")
+    >>> isinstance(model.optimizer, keras.optimizers.Adam)
+    True
+    """
+
+    def _apply_weight_decay(self, variables):
+        # Keras would compute the learning rate for each variable; `update_step` has it.
+        if not self._is_fused:
+            super()._apply_weight_decay(variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        if not self._is_fused:
+            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+        rate = ops.cast(learning_rate, "float32")
+        step = ops.cast(self.iterations + 1, "float32")
+        powers = [ops.power(ops.cast(beta, "float32"), step) for beta in (self.beta_1, self.beta_2)]
+        # In the place of the learning rate, since Keras hands that on to `update_step` on every replica.
+        return super()._backend_update_step(
+            grads, trainable_variables, (rate, *powers, rate * (self.weight_decay or 0.0))
+        )
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable; `learning_rate` is what `_backend_update_step` makes of it."""
+        if not self._is_fused:
+            return super().update_step(gradient, variable, learning_rate)
+        import tensorflow as tf
+
+        rate, beta_1_power, beta_2_power, decay = learning_rate
+        if self.weight_decay and self._use_weight_decay(variable):
+            variable.assign_sub(variable * tf.cast(decay, variable.dtype))
+        if variable.dtype != tf.float32:
+            return super().update_step(gradient, variable, rate)
+        if isinstance(gradient, tf.IndexedSlices):
+            gradient = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+        index = self._get_variable_index(variable)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].handle,
+            v=self._velocities[index].handle,
+            beta1_power=beta_1_power,
+            beta2_power=beta_2_power,
+            lr=rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=tf.cast(gradient, tf.float32),
+        )
+
+    @property
+    def _is_fused(self):
+        return keras.backend.backend() == "tensorflow" and not self.amsgrad

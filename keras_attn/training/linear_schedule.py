@@ -1,0 +1,71 @@
+"""A learning rate that rises and falls in straight lines."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_count, check_positive, check_positive_number
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises linearly from 0 to `peak_learning_rate` over `warmup_steps`, then falls linearly to `final_learning_rate`.
+
+    It arrives at step `total_steps`, and stays there.
+
+    Args:
+        peak_learning_rate: the largest learning rate.
+        total_steps: steps of rise and fall together.
+        warmup_steps: steps of the rise; the first one has the peak where 0.
+        final_learning_rate: the learning rate from step `total_steps` on.
+
+    Raises:
+        ValueError: an argument is not as described, or the rise takes all steps.
+
+    Reference:
+        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), appendix A.2
+
+    Example:
+
+    >>> from keras_attn.training import LinearSchedule
+    >>> schedule = LinearSchedule(1e-3, total_steps=1000, warmup_steps=100)
+    >>> [round(float(schedule(step)), 6) for step in (0, 50, 100, 550, 1000)]
+    [0.0, 0.0005, 0.001, 0.0005, 0.0]
+    """
+
+    def __init__(self, peak_learning_rate, total_steps, warmup_steps=0, final_learning_rate=0.0):
+        check_positive_number(peak_learning_rate=peak_learning_rate)
+        check_positive(total_steps=total_steps)
+        check_count(warmup_steps=warmup_steps)
+        if warmup_steps >= total_steps:
+            raise ValueError(
+                f"`warmup_steps` must be below `total_steps`. Received: {warmup_steps} of {total_steps} steps"
+            )
+        if not 0 <= final_learning_rate <= peak_learning_rate:
+            raise ValueError(
+                "`final_learning_rate` must be in 0 to `peak_learning_rate`. "
+                f"Received: final_learning_rate={final_learning_rate}"
+            )
+        super().__init__()
+        self.peak_learning_rate = peak_learning_rate
+        self.total_steps = total_steps
+        self.warmup_steps = warmup_steps
+        self.final_learning_rate = final_learning_rate
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        rise = step / max(self.warmup_steps, 1)
+        fall = ops.clip((self.total_steps - step) / (self.total_steps - self.warmup_steps), 0.0, 1.0)
+        floor = self.final_learning_rate
+        return ops.where(
+            step < self.warmup_steps,
+            self.peak_learning_rate * rise,
+            floor + (self.peak_learning_rate - floor) * fall,
+        )
+
+    def get_config(self):
+        return {
+            "peak_learning_rate": self.peak_learning_rate,
+            "total_steps": self.total_steps,
+            "warmup_steps": self.warmup_steps,
+            "final_learning_rate": self.final_learning_rate,
+        }

@@ -1,0 +1,26 @@
+"""How many texts are right."""
+
+from keras_attn.training.text_metrics.text_metric import TextMetric
+
+
+class ExactMatch(TextMetric):
+    """Share of the outputs that equal one of their references.
+
+    Args:
+        name: name of the figure.
+
+    Raises:
+        ValueError: see `TextMetric`.
+
+    Example:
+
+    >>> from keras_attn.training import ExactMatch
+    >>> ExactMatch()(["2019-03-05", "2020-01-01"], ["2019-03-05", ["2020-01-02", "2020-02-01"]])
+    0.5
+    """
+
+    def __init__(self, name="exact_match"):
+        super().__init__(name)
+
+    def score(self, outputs, references):
+        return sum(output in texts for output, texts in zip(outputs, references, strict=True)) / len(outputs)

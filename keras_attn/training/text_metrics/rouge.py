@@ -1,0 +1,41 @@
+"""ROUGE."""
+
+from keras_attn.extras import require
+from keras_attn.training.text_metrics.text_metric import TextMetric
+
+
+class Rouge(TextMetric):
+    """Mean F-score of what outputs share with their references, 0 to 1, by rouge-score.
+
+    Args:
+        kind: "rouge1" or "rouge2", of words or pairs of words; "rougeL", of the longest common subsequence;
+            "rougeLsum", the same line by line.
+        use_stemmer: whether only the stems of English words count.
+        name: name of the figure; `kind` where None.
+
+    Raises:
+        ImportError: rouge-score is missing.
+        ValueError: `kind` is another; see also `TextMetric`.
+
+    Reference:
+        [Lin, 2004](https://aclanthology.org/W04-1013)
+
+    Example:
+
+    >>> from keras_attn.training import Rouge
+    >>> round(Rouge("rougeL")(["the cat sat"], ["the cat sat on the mat"]), 4)
+    0.6667
+    """
+
+    def __init__(self, kind="rougeL", use_stemmer=False, name=None):
+        kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+        if kind not in kinds:
+            raise ValueError(f"`kind` must be one of {kinds}. Received: kind={kind!r}")
+        super().__init__(kind if name is None else name)
+        self.kind = kind
+        self._scorer = require("rouge_score.rouge_scorer", "metrics").RougeScorer([kind], use_stemmer=use_stemmer)
+
+    def score(self, outputs, references):
+        pairs = zip(outputs, references, strict=True)
+        scores = [self._scorer.score_multi(texts, output)[self.kind].fmeasure for output, texts in pairs]
+        return sum(scores) / len(scores)

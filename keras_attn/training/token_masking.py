@@ -1,0 +1,74 @@
+"""Ids for masked language modelling."""
+
+import functools
+
+import numpy as np
+from keras import ops
+
+from keras_attn.argument_checks import check_vocabulary, is_count
+from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+
+
+def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate=0.15, seed=0, ignore_id=0):
+    """Chooses tokens for the model to find, and hides them: `[MASK]` for 80 %, another token for 10 %, itself for 10 %.
+
+    What happens to a token is a function of `seed`, `step`, the row's real tokens and the token's place: the same row
+    is masked in the same way whatever stands beside it, however it is padded and on whatever replica it is, and in
+    another way at another step. A pure function that works in `tf.data.Dataset.map` as well. `MaskedCrossEntropy`
+    with the same `ignore_id` is the loss of its labels.
+
+    Args:
+        ids: int `(B, T)`; padding is among `special_ids`.
+        step: int scalar, the number of the batch or of the epoch.
+        mask_id: the id of `[MASK]`.
+        vocabulary_size: number of tokens.
+        special_ids: ids that are never chosen, and that no token becomes; `mask_id` need not be among them.
+        rate: the share of the other tokens that are chosen.
+        seed: int; the same seed makes the same choices.
+        ignore_id: the label of tokens that are not chosen, a special id or none of the vocabulary.
+
+    Returns:
+        `(masked_ids, labels)`, int32 `(B, T)`: the ids with the chosen ones hidden; the ids at the chosen places, and
+        `ignore_id` elsewhere.
+
+    Raises:
+        ValueError: an argument is not as described, or all ids are special.
+
+    Reference:
+        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3.1
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import mask_tokens
+    >>> ids = np.array([[7, 8, 9, 10, 11, 0]])
+    >>> masked, labels = mask_tokens(ids, mask_id=4, vocabulary_size=100, special_ids=(0, 1, 2, 3), rate=0.5)
+    >>> bool(np.all(np.where(labels == 0, masked, labels) == ids))
+    True
+    """
+    for name, value in (("mask_id", mask_id), ("seed", seed)):
+        if not is_count(value):
+            raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
+    if not 0 < rate <= 1:
+        raise ValueError(f"`rate` must be above 0, and 1 at most. Received: rate={rate!r}")
+    special = tuple(sorted({*special_ids, mask_id}))
+    check_vocabulary(vocabulary_size, mask_id=mask_id, special_ids=special)
+    if ignore_id not in special and 0 <= ignore_id < vocabulary_size:
+        raise ValueError(f"`ignore_id` must be a special id, or no id. Received: ignore_id={ignore_id}")
+    ordinary = np.setdiff1d(np.arange(vocabulary_size, dtype="int32"), special)
+    if not len(ordinary):
+        raise ValueError(f"`special_ids` must leave some ids. Received: all {vocabulary_size} of them")
+
+    ids = ops.cast(ops.convert_to_tensor(ids), "int32")
+    real = functools.reduce(ops.logical_and, [ops.not_equal(ids, i) for i in special])
+    keys, step = row_keys(ids, real), ops.cast(step, "int32")
+    chosen, fate, other = (
+        hashed_uniform(keys, ops.add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), ops.shape(ids)[1])
+        for draw in range(3)
+    )
+    chosen = ops.logical_and(real, ops.less(chosen, rate))
+    # Rounding must not lead behind the last id.
+    index = ops.minimum(ops.cast(other * len(ordinary), "int32"), len(ordinary) - 1)
+    other = ops.take(ops.convert_to_tensor(ordinary), index)
+    hidden = ops.where(fate < 0.8, mask_id, ops.where(fate < 0.9, other, ids))
+    return ops.where(chosen, hidden, ids), ops.where(chosen, ids, ignore_id)

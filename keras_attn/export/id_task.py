@@ -69,7 +69,8 @@ class IdTask:
 
     def text(self, tokens):
         """The strings of `tokens`, int32 `(..., L)`."""
-        flat = self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1]))
+        # An artefact's text holds no NUL.
+        flat = [text.replace("\0", "") for text in self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1]))]
         return np.array(flat, dtype=np.str_).reshape(tokens.shape[:-1])
 
     @functools.cached_property

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+HARD = ("It's a na\u00efve  caf\u00e9, isn't it?\t1234", "\u65e5\u672c\u8a9e \x01\u200d\u00a0e\u0301 \u0663")
+
 
 def vocabulary_size(model):
     """A bound on the ids that every embedding of the model takes."""
@@ -32,9 +34,9 @@ def padded(rng, shape, dtype, limit):
 
 
 def texts(tokenizer):
-    """Strings of a tokenizer's characters, an empty one, and one with a character that it does not know."""
+    """What random ids of a tokenizer read as, and texts that are hard to split or hold what it may not know."""
     rng = np.random.default_rng(0)
-    characters = list(tokenizer.characters)
-    found = ["".join(rng.choice(characters, size=size)) for size in (7, 11, 5, 3, 2)]
-    unknown = next(c for c in map(chr, range(0x2603, 0x10000)) if c not in characters)
-    return [*found, "", found[1][:3] + unknown + found[2][:2]]
+    found = [tokenizer.decode(rng.integers(0, tokenizer.vocabulary_size, (1, size)))[0] for size in (7, 11, 5, 3, 2)]
+    # Artefacts end a text at NUL, and NumPy leaves it out at the end of one.
+    found = [text.replace("\0", "") for text in found]
+    return [*found, "", "  ", found[1][:3] + "\u2603\U0001f642" + found[2][:2], *HARD]

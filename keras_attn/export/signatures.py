@@ -7,6 +7,7 @@ import re
 import keras
 import tensorflow as tf
 
+from keras_attn.export.symbol_task import SymbolTask
 from keras_attn.ops import cache, loops
 
 
@@ -24,7 +25,7 @@ def trace(task, cache_policy, half=()):
         return _concrete(_reading(half, task.call), specs)
 
 
-def save(tasks, folder, serving_default=False, half=()):
+def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     """Writes a SavedModel with one signature a task; a task's tokenizer is part of its signature.
 
     Args:
@@ -32,22 +33,23 @@ def save(tasks, folder, serving_default=False, half=()):
         folder: the SavedModel to make.
         serving_default: whether the first task is also the default signature.
         half: Keras variables to store in half precision; all is computed in float32.
+        format: what the SavedModel is for; TFLite has text operators of its own.
     """
     module = tf.Module()
     # The variables, and not the model: tracking a Keras model would save its training functions too.
     narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
     pairs = [(variable, narrow[variable.path]) for variable in half]
-    module.tokenizers = {}
+    module.text_ops = {}
     signatures = {}
     for task in tasks:
         if task.tokenizer is None:
             signatures[task.name] = trace(task, "slice", pairs)
         else:
-            from keras_attn.text.tensorflow_emitter import tensorflow_tokenizer
+            from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
 
-            module.tokenizers[task.name] = tensorflow_tokenizer(task.tokenizer)
-            signatures[task.name] = _trace_text(task, module.tokenizers[task.name], pairs)
+            module.text_ops[task.name] = tensorflow_text_ops(task.tokenizer, format)
+            signatures[task.name] = _trace_text(task, module.text_ops[task.name], pairs)
     if serving_default:
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
@@ -66,14 +68,15 @@ def quiet_tensorflow():
         logger.setLevel(level)
 
 
-def _trace_text(task, tokenizer, half):
+def _trace_text(task, text_ops, half):
+    inner = SymbolTask(task)
+
     def call(source):
-        outputs = task.call(source_ids=tokenizer.encode(source))
-        if "tokens" not in outputs:
-            return outputs
-        tokens = outputs["tokens"]
-        text = tokenizer.decode(tf.reshape(tokens, (-1, tokens.shape[-1])))
-        return {**outputs, "text": tf.reshape(text, tf.shape(tokens)[:-1])}
+        outputs = inner.call(text_ops.symbols(source))
+        if "text_rows" in outputs:
+            strings = text_ops.strings(outputs.pop("text_rows"))
+            outputs["text"] = tf.reshape(strings, tf.shape(outputs["tokens"])[:-1])
+        return outputs
 
     with cache.writing("slice"), loops.without_loops():
         return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")})

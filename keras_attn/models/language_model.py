@@ -13,6 +13,7 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.head_projections import default_positions
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh
 
 
@@ -95,6 +96,9 @@ class LanguageModel(AttentionModel):
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
+        if self.tokenizer is not None and pad_id in self.tokenizer.prefix:
+            self.padding_mask = PromptMask(pad_id, dtype=policy, name="prompt_mask")
+            self.padding_mask.build((None, None))
         self.position = position or RotaryPositionEncoding(dtype=policy, name="position")
         self.embedding = TokenEmbedding(
             vocabulary_size,
@@ -179,7 +183,7 @@ class LanguageModel(AttentionModel):
                 f"`max_length` of generation must leave prompt and continuation within the {limit} positions of the "
                 f"model. Received: max_length={max_length}, behind a prompt of {ids.shape[1]}"
             )
-        real = ids != self.pad_id
+        real = np.asarray(self.padding_mask(ids, None))
         if np.any(real[:, 1:] & ~real[:, :-1]):
             raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")
 
@@ -195,7 +199,7 @@ class LanguageModel(AttentionModel):
         return ids, self.padding_mask(ids, mask)
 
     def score_logits(self, ids, tokens, start_id):
-        lengths = np.maximum((ids != self.pad_id).sum(axis=1), 1)
+        lengths = np.maximum(np.asarray(self.padding_mask(ids, None)).sum(axis=1), 1)
         whole = np.pad(ids, ((0, 0), (0, tokens.shape[1])), constant_values=max(self.pad_id, 0))
         # The logits of a token are those of the place before it.
         places = lengths[:, None] + np.arange(tokens.shape[1])

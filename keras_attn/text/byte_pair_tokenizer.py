@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 
 from keras_attn.extras import require
+from keras_attn.text import hugging_face
 from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
 
 END = "<|endoftext|>"
@@ -22,15 +23,15 @@ class BytePairTokenizer(Tokenizer):
     first. Every text has ids, and they give it back: nothing is unknown or normalised. Special tokens that are written
     out in a text are text.
 
-    Artefacts take its ids, and no texts.
+    Artefacts of every format hold it. In them a run of NUL is one, and in ONNX ends a text; it reads as nothing.
 
     Args:
         vocabulary: The pieces in the order of their ids, bytes written as GPT-2 does; or piece -> id.
         merges: Pairs of pieces, `"a b"` or `("a", "b")`, the earliest first.
         start_token: The piece that starts a text, or None.
         end_token: The piece that ends a text, or None.
-        pad_token: The piece that pads; defaults to `end_token`. Generation wants another than `start_token` where
-            `add_start`.
+        pad_token: The piece that pads; defaults to `end_token`, as GPT-2's users expect. A `LanguageModel` knows a
+            text's first token from padding where the tokenizer has `add_start`.
         add_prefix_space: Whether a text begins as if a space stood before it.
         add_start: Whether `encode` begins each text with `start_id`.
         add_end: Whether `encode` puts `end_id` behind each text.
@@ -83,10 +84,29 @@ class BytePairTokenizer(Tokenizer):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
 
+    def symbols_model(self) -> bytes:
+        from keras_attn.text.graph import byte_symbols
+
+        return byte_symbols.sentencepiece_model()
+
+    def symbol_ids(self, symbols):
+        return self._graph(symbols)
+
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         specials, known = {self.start_token, self.end_token, self.pad_token}, _bytes_of_characters()
         table = [b"" if piece in specials else _bytes(piece, known) for piece in self.vocabulary]
         return table, [reading.removeprefix(b" ") for reading in table] if self.add_prefix_space else table
+
+    def hugging_face_files(self) -> dict[str, str]:
+        library = require("tokenizers", "text")
+        tokenizer = library.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.decoder = library.decoders.ByteLevel()
+        specials = {"bos_token": self.start_token, "eos_token": self.end_token, "pad_token": self.pad_token}
+        specials = {name: token for name, token in specials.items() if token is not None}
+        # onnxruntime-genai reads what is added here, and not in `tokenizer.json`.
+        added = {"add_bos_token": self.add_start, "add_eos_token": self.add_end}
+        settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": self.add_prefix_space, **added}
+        return hugging_face.files(self, tokenizer, {**settings, **specials})
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
@@ -149,6 +169,17 @@ class BytePairTokenizer(Tokenizer):
             "add_start": self.add_start,
             "add_end": self.add_end,
         }
+
+    @functools.cached_property
+    def _graph(self):
+        from keras_attn.text.graph.byte_pairs import BytePairs, character_classes
+
+        ids = {piece: i for i, piece in enumerate(self.vocabulary)}
+        characters = {byte: character for character, byte in _bytes_of_characters().items()}
+        pairs = [merge.split(" ") for merge in self.merges]
+        merges = [(ids[left], ids[right], ids[left + right]) for left, right in pairs]
+        byte_ids = [ids.get(characters[byte], -1) for byte in range(256)]
+        return BytePairs(byte_ids, merges, character_classes(), self.add_prefix_space)
 
     @functools.cached_property
     def _tokenizer(self):

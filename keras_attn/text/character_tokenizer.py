@@ -25,9 +25,8 @@ class CharacterTokenizer(Tokenizer):
     `i + 4`. Text is not normalised: case, spaces and combining marks stay as they are. A run of characters
     outside the vocabulary is one `<unk>`.
 
-    The vocabulary is also a SentencePiece model (`sentencepiece_model`), from which `tensorflow_tokenizer`,
-    `onnx_encoder` and `onnx_decoder` build graphs that give the same ids and the same texts. Only a NUL in a
-    text parts them: it is unknown here, and ends the text in ONNX.
+    The vocabulary is also a SentencePiece model (`sentencepiece_model`), with which artefacts give the same ids and
+    the same texts. Only a NUL in a text parts them: it is unknown here, and ends the text in ONNX.
 
     Args:
         characters: A string, or an iterable of strings of one character each: the vocabulary in the order of
@@ -97,8 +96,8 @@ class CharacterTokenizer(Tokenizer):
         table = [character.encode() for character in self.id_to_character]
         return table, table
 
-    def refusal(self, format: str) -> str | None:
-        return None
+    def symbols_model(self) -> bytes:
+        return self.sentencepiece_model()
 
     def sentencepiece_model(self) -> bytes:
         """The vocabulary as a serialised SentencePiece `ModelProto`, the same bytes at every call.

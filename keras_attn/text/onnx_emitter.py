@@ -1,7 +1,6 @@
-"""A character tokenizer as ONNX graphs of onnxruntime-extensions' text operators."""
+"""A tokenizer's text operators in ONNX, as graphs of onnxruntime-extensions' operators."""
 
 from keras_attn.extras import require
-from keras_attn.text.character_tokenizer import CharacterTokenizer
 
 # The highest opset that tf2onnx writes: graphs are merged only where their opsets and IR versions are equal.
 OPSET = 18
@@ -9,18 +8,17 @@ IR_VERSION = 8
 EXTENSIONS_DOMAIN = "ai.onnx.contrib"
 
 
-def onnx_encoder(tokenizer: CharacterTokenizer, input_name: str = "text", output_name: str = "ids"):
-    """Builds the ONNX model that encodes as `tokenizer` does.
+def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
+    """Builds the ONNX model that turns texts into what `tokenizer.ids_of_symbols` takes.
 
     Its names other than the two given begin with `output_name`, so that `onnx.compose.merge_models` joins it
     with other models. It runs in a session that has onnxruntime-extensions' library registered, and can crash
     where TensorFlow was loaded before that library.
 
     Args:
-        tokenizer: A `CharacterTokenizer`.
+        tokenizer: A `Tokenizer`.
         input_name: Name of the input: strings of shape `(B,)`.
-        output_name: Name of the output: int32 ids of shape `(B, L)`, where `L` is that of the longest text in
-            the batch, and 1 where all are empty.
+        output_name: Name of the output: int32 symbols of shape `(B, S)`, with at least one -1 behind each text.
 
     Returns:
         An `onnx.ModelProto`.
@@ -29,7 +27,8 @@ def onnx_encoder(tokenizer: CharacterTokenizer, input_name: str = "text", output
         ImportError: If onnx or sentencepiece is not installed.
 
     Example:
-        >>> model = onnx_encoder(CharacterTokenizer("abc "))
+        >>> from keras_attn.text import CharacterTokenizer
+        >>> model = onnx_symbols(CharacterTokenizer("abc "))
         >>> [node.op_type for node in model.graph.node][0]
         'SentencepieceTokenizer'
     """
@@ -42,40 +41,38 @@ def onnx_encoder(tokenizer: CharacterTokenizer, input_name: str = "text", output
     scalar_zero = graph.constant("scalar_zero", types.INT64, [], [0])
     scalar_one = graph.constant("scalar_one", types.INT64, [], [1])
     alpha = graph.constant("alpha", types.FLOAT, [1], [0.0])
-    pad = graph.constant("pad", types.INT32, [1], [tokenizer.pad_id])
+    behind = graph.constant("behind", types.INT32, [1], [-1])
 
-    # All ids in one row, and the B + 1 offsets between which each text's lie.
-    ids, offsets = graph.node(
+    # All symbols in one row, and the B + 1 offsets between which each text's lie.
+    symbols, offsets = graph.node(
         "SentencepieceTokenizer",
         [input_name, zero, alpha, no, no, no],
         outputs=2,
         domain=EXTENSIONS_DOMAIN,
-        model=tokenizer.sentencepiece_model(),
+        model=tokenizer.symbols_model(),
     )
     last = graph.constant("last", types.INT64, [1], [2**63 - 1])
     starts = graph.node("Unsqueeze", [graph.node("Slice", [offsets, zero, minus_one]), one])
     ends = graph.node("Unsqueeze", [graph.node("Slice", [offsets, one, last]), one])
     longest = graph.node("ReduceMax", [graph.node("Sub", [ends, starts])], keepdims=0)
-    length = graph.node("Max", [longest, scalar_one])
+    length = graph.node("Add", [longest, scalar_one])
     columns = graph.node("Unsqueeze", [graph.node("Range", [scalar_zero, length, scalar_one]), zero])
     positions = graph.node("Add", [starts, columns])
-    # One pad behind the ids is what every position beyond its text points at.
-    total = graph.node("Size", [ids])
+    # One -1 behind the symbols is what every position beyond its text points at.
+    total = graph.node("Size", [symbols])
     positions = graph.node("Where", [graph.node("Less", [positions, ends]), positions, total])
-    graph.node("Gather", [graph.node("Concat", [ids, pad], axis=0), positions], outputs=[output_name])
-    return graph.model("encode", (input_name, types.STRING, ["B"]), (output_name, types.INT32, ["B", "L"]))
+    graph.node("Gather", [graph.node("Concat", [symbols, behind], axis=0), positions], outputs=[output_name])
+    return graph.model("symbols", (input_name, types.STRING, ["B"]), (output_name, types.INT32, ["B", "S"]))
 
 
-def onnx_decoder(tokenizer: CharacterTokenizer, input_name: str = "ids", output_name: str = "text"):
-    """Builds the ONNX model that decodes as `tokenizer` does.
+def onnx_strings(tokenizer, input_name="rows", output_name="text"):
+    """Builds the ONNX model that makes texts of what `tokenizer.text_of_ids` gives.
 
-    Its names other than the two given begin with `output_name`, so that `onnx.compose.merge_models` joins it
-    with other models. It runs in a session that has onnxruntime-extensions' library registered, and can crash
-    where TensorFlow was loaded before that library.
+    Names and sessions are as those of `onnx_symbols`.
 
     Args:
-        tokenizer: A `CharacterTokenizer`.
-        input_name: Name of the input: int32 ids of shape `(B, L)`.
+        tokenizer: A `Tokenizer`.
+        input_name: Name of the input: int32 rows of the table of strings, of shape `(B, L)`.
         output_name: Name of the output: strings of shape `(B,)`.
 
     Returns:
@@ -85,26 +82,20 @@ def onnx_decoder(tokenizer: CharacterTokenizer, input_name: str = "ids", output_
         ImportError: If onnx is not installed.
 
     Example:
-        >>> model = onnx_decoder(CharacterTokenizer("abc "))
-        >>> [node.op_type for node in model.graph.node][-1]
-        'StringJoin'
+        >>> from keras_attn.text import CharacterTokenizer
+        >>> model = onnx_strings(CharacterTokenizer("abc "))
+        >>> [node.op_type for node in model.graph.node]
+        ['Gather', 'StringJoin']
     """
     types = require("onnx", "onnx").TensorProto
     graph = _Graph(prefix=f"{output_name}/")
-    end = graph.constant("end", types.INT32, [], [tokenizer.end_id])
-    pad = graph.constant("pad", types.INT32, [], [tokenizer.pad_id])
+    strings = tokenizer.text_of_ids.strings
+    table = graph.constant("table", types.STRING, [len(strings)], strings)
     axis = graph.constant("axis", types.INT64, [1], [1])
-    zero = graph.constant("zero", types.INT32, [], [0])
     separator = graph.constant("separator", types.STRING, [1], [b""])
-    characters = [character.encode() for character in tokenizer.id_to_character]
-    table = graph.constant("table", types.STRING, [len(characters)], characters)
-
-    is_end = graph.node("Cast", [graph.node("Equal", [input_name, end])], to=types.INT32)
-    ended = graph.node("Greater", [graph.node("CumSum", [is_end, axis]), zero])
-    ids = graph.node("Where", [ended, pad, input_name])
-    strings = graph.node("Gather", [table, ids])
-    graph.node("StringJoin", [strings, separator, axis], outputs=[output_name], domain=EXTENSIONS_DOMAIN)
-    return graph.model("decode", (input_name, types.INT32, ["B", "L"]), (output_name, types.STRING, ["B"]))
+    found = graph.node("Gather", [table, input_name])
+    graph.node("StringJoin", [found, separator, axis], outputs=[output_name], domain=EXTENSIONS_DOMAIN)
+    return graph.model("strings", (input_name, types.INT32, ["B", "L"]), (output_name, types.STRING, ["B"]))
 
 
 class _Graph:

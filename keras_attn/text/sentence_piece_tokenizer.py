@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 from keras_attn.extras import require
-from keras_attn.text.tokenizer import Tokenizer, check_trainable, without_surrogates
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_trainable, without_surrogates
 
 SPACE = "\u2581"
 
@@ -21,7 +21,9 @@ class SentencePieceTokenizer(Tokenizer):
 
     The model is part of the config, so that a `.keras` file holds it. Special ids are those of the model.
 
-    Artefacts take its ids, and no texts.
+    Artefacts of every format hold a unigram model of the common kind, SavedModel and ONNX all others too, see
+    `refusal`. In ONNX a NUL ends a text, and a unigram model may put pieces in another order where several orders are
+    equally likely, as in a long run of one character; so it may in a SavedModel of what TFLite cannot hold.
 
     Args:
         model: The serialised `ModelProto`, as bytes or in base64.
@@ -52,8 +54,9 @@ class SentencePieceTokenizer(Tokenizer):
         self._pieces = [(piece.piece, piece.type) for piece in proto.pieces]
         self._types = proto.SentencePiece
         self.kind = type(spec).ModelType.Name(spec.model_type).lower()
-        self.byte_fallback = spec.byte_fallback
-        self._strips = proto.normalizer_spec.add_dummy_prefix or proto.normalizer_spec.remove_extra_whitespaces
+        self.byte_fallback, self._spaces_behind = spec.byte_fallback, spec.treat_whitespace_as_suffix
+        self._normalizer = proto.normalizer_spec
+        self._strips = self._normalizer.add_dummy_prefix or self._normalizer.remove_extra_whitespaces
         self.unknown_id, self.start_id, self.end_id = (
             i if 0 <= i < len(self._pieces) else None for i in (spec.unk_id, spec.bos_id, spec.eos_id)
         )
@@ -73,6 +76,34 @@ class SentencePieceTokenizer(Tokenizer):
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         table = [self._reading(*piece) for piece in self._pieces]
         return table, [reading.removeprefix(b" ") for reading in table] if self._strips else table
+
+    def refusal(self, format: str) -> str | None:
+        if format != "tflite" or self.has_fast_symbols:
+            return None
+        return (
+            "the operator of TensorFlow Lite is for unigram models whose pieces are text, with a space before each "
+            f"text, single spaces inside, and a piece for every character of the others. {FALLBACK}"
+        )
+
+    @functools.cached_property
+    def has_fast_symbols(self):
+        spec, kinds = self._normalizer, {kind for _, kind in self._pieces}
+        pieces = {piece for piece, kind in self._pieces if kind == self._types.NORMAL}
+        normalize = self._processor.normalize
+        return (
+            self.kind == "unigram"
+            and kinds <= {self._types.NORMAL, self._types.CONTROL, self._types.UNKNOWN}
+            and spec.add_dummy_prefix
+            and spec.remove_extra_whitespaces
+            and spec.escape_whitespaces
+            and not self._spaces_behind
+            and set("".join(pieces)) <= pieces
+            # The operator takes these for spaces whatever the model says.
+            and normalize("a\tb\nc\rd") == normalize("a b c d")
+        )
+
+    def symbols_model(self) -> bytes:
+        return self.model
 
     def _reading(self, piece, kind):
         if kind in (self._types.CONTROL, self._types.UNKNOWN):

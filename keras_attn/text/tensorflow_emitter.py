@@ -1,27 +1,28 @@
-"""A character tokenizer as TensorFlow ops, for SavedModel and TFLite."""
+"""A tokenizer's text operators in TensorFlow, for SavedModel and TFLite."""
+
+import hashlib
 
 from keras_attn.extras import require
-from keras_attn.text.character_tokenizer import CharacterTokenizer
 
-# ngrams is the only op that joins strings in TFLite. It builds every window of the width asked for, so rows
-# are joined in two steps; and in TensorFlow it crashes on inputs over 23 bytes: 5 characters have 20 at most.
-CHUNK = 5
+# ngrams is the only operator that joins strings in TFLite: it makes every window of the width asked for.
+WIDTH = 8
 
 
-def tensorflow_tokenizer(tokenizer: CharacterTokenizer):
-    """Builds the ops that encode and decode as `tokenizer` does.
+def tensorflow_text_ops(tokenizer, format="saved_model"):
+    """Builds the ops at both ends of a graph that `tokenizer` is part of.
 
     The returned `tf.Module` has no variables and two methods, to be called from any `tf.function`:
 
-    - `encode(texts)`: strings of shape `(B,)` to int32 ids of shape `(B, L)`, where `L` is that of the
-      longest text in the batch, and 1 where all are empty.
-    - `decode(ids)`: ids of shape `(B, L)`, where `L` is static, to UTF-8 strings of shape `(B,)`.
+    - `symbols(texts)`: of strings of shape `(B,)`, what `tokenizer.ids_of_symbols` takes, with at least one -1 behind
+      each text.
+    - `strings(rows)`: of what `tokenizer.text_of_ids` gives, UTF-8 strings of shape `(B,)`.
 
-    Both convert to TFLite with `TFLITE_BUILTINS` and `allow_custom_ops`, and run there in an
-    `InterpreterWithCustomOps` that has tensorflow-text's ops registered.
+    Those for `"tflite"` convert with `TFLITE_BUILTINS` and `allow_custom_ops`, and run in an
+    `InterpreterWithCustomOps` that has tensorflow-text's ops registered; TensorFlow itself may crash in them.
 
     Args:
-        tokenizer: A `CharacterTokenizer`.
+        tokenizer: A `Tokenizer`.
+        format: `"saved_model"` or `"tflite"`.
 
     Returns:
         A `tf.Module`.
@@ -30,42 +31,56 @@ def tensorflow_tokenizer(tokenizer: CharacterTokenizer):
         ImportError: If tensorflow-text is not installed.
 
     Example:
-        >>> module = tensorflow_tokenizer(CharacterTokenizer("abc "))
-        >>> module.encode(["cab", "a b??"]).numpy()
+        >>> from keras_attn.text import CharacterTokenizer
+        >>> tokenizer = CharacterTokenizer("abc ")
+        >>> module = tensorflow_text_ops(tokenizer)
+        >>> ids = tokenizer.ids_of_symbols(module.symbols(["cab", "a b??"]))
+        >>> ids.numpy()
         array([[6, 4, 5, 0],
                [4, 7, 5, 1]], dtype=int32)
-        >>> module.decode([[6, 4, 5, 3, 5]]).numpy()
-        array([b'cab'], dtype=object)
+        >>> module.strings(tokenizer.text_of_ids(ids)).numpy()
+        array([b'cab', b'a b'], dtype=object)
     """
     import tensorflow as tf
 
     tf_text = require("tensorflow_text", "text")
+    model = tokenizer.symbols_model()
 
-    def join(strings, width):
-        windows = tf_text.ngrams(strings, width, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator="")
-        return windows[::width]
-
-    class TensorFlowTokenizer(tf.Module):
+    class TextOps(tf.Module):
         def __init__(self):
-            super().__init__(name="tokenizer")
-            self._sentencepiece = tf_text.FastSentencepieceTokenizer(model=tokenizer.sentencepiece_model())
+            super().__init__(name="text_ops")
+            if format == "tflite" or tokenizer.has_fast_symbols:
+                self._sentencepiece = tf_text.FastSentencepieceTokenizer(model)
+            else:
+                # All that a process has loaded share what goes by one name.
+                name = f"sentencepiece_{hashlib.sha256(model).hexdigest()}"
+                self._sentencepiece = tf_text.SentencepieceTokenizer(model, name=name)
 
-        def encode(self, texts):
-            ids = self._sentencepiece.tokenize(texts).to_tensor(tokenizer.pad_id)
-            length = tf.shape(ids)[1]
-            # A model may not take a matrix without columns.
-            return tf.pad(ids, [[0, 0], [0, 1]], constant_values=tokenizer.pad_id)[:, : tf.maximum(length, 1)]
+        def symbols(self, texts):
+            symbols = self._sentencepiece.tokenize(texts).to_tensor(-1)
+            return tf.pad(symbols, [[0, 0], [0, 1]], constant_values=-1)
 
-        def decode(self, ids):
-            ids = tf.convert_to_tensor(ids)
-            if ids.shape.rank != 2 or ids.shape[1] is None:
-                raise ValueError(f"`ids` must be of shape (B, L), where L is static. Received: shape={ids.shape}")
-            is_end = tf.cast(tf.equal(ids, tokenizer.end_id), tf.int32)
-            ids = tf.where(tf.cumsum(is_end, axis=1) > 0, tf.cast(tokenizer.pad_id, ids.dtype), ids)
-            chunks = max(1, -(-ids.shape[1] // CHUNK))
-            padding = CHUNK * chunks - ids.shape[1]
-            ids = tf.pad(ids, [[0, 0], [0, padding]], constant_values=tokenizer.pad_id)
-            strings = tf.gather(tf.constant(tokenizer.id_to_character), tf.reshape(ids, [-1]))
-            return join(join(strings, CHUNK), chunks)
+        def strings(self, rows):
+            table = tf.constant(tokenizer.text_of_ids.strings)
+            if format == "tflite":
+                return _joined_by_ngrams(table, rows)
+            return tf.strings.reduce_join(tf.gather(table, rows), axis=1)
 
-    return TensorFlowTokenizer()
+    return TextOps()
+
+
+def _joined_by_ngrams(strings, rows):
+    """The strings of each row as one, of a table whose first is empty, and rows `(B, L)`, where `L` is static."""
+    import tensorflow as tf
+
+    tf_text = require("tensorflow_text", "text")
+    # All levels are of one width. Numbers are padded: strings cannot be.
+    length = rows.shape[1]
+    levels = next(n for n in range(1, 99) if WIDTH**n >= length)
+    width = next(w for w in range(1, WIDTH + 1) if w**levels >= length)
+    # Of a matrix, ngrams crashes.
+    joined = tf.gather(strings, tf.reshape(tf.pad(rows, [[0, 0], [0, width**levels - length]]), [-1]))
+    for _ in range(levels):
+        windows = tf_text.ngrams(joined, width, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator="")
+        joined = windows[::width]
+    return joined

@@ -13,19 +13,26 @@ from keras_attn.argument_checks import check_positive
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
+FALLBACK = "Export ids with `tokenizer=False`, and put the file that the tokenizer's `save` writes beside the artefact"
 
 
 class Tokenizer:
     """Base of the tokenizers: texts to ids and back.
 
     A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and says
-    `vocabulary_size`, `tokenize`, `readings` and `get_config`; and `refusal`, where artefacts can hold it.
+    `vocabulary_size`, `tokenize`, `readings` and `get_config`.
+
+    In an artefact a text goes through a SentencePiece operator first, the one text operator that all formats have:
+    `symbols_model` says with which model, and `symbol_ids`, in `keras.ops`, what ids come of the symbols it gives.
+    `refusal` says which formats cannot do that.
     """
 
     pad_id = unknown_id = start_id = end_id = None
     # The special ids around each encoded text.
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
+    # Whether the fast SentencePiece operator, which TFLite has alone, gives the same symbols.
+    has_fast_symbols = True
 
     @property
     def vocabulary_size(self) -> int:
@@ -42,10 +49,40 @@ class Tokenizer:
 
     def refusal(self, format: str) -> str | None:
         """Why artefacts of a format, such as `"tflite"`, cannot hold this tokenizer; None where they can."""
-        return (
-            f"no operators of {format} are known for a {type(self).__name__}. Export ids with `tokenizer=False`, and "
-            "put the file that the tokenizer's `save` writes beside the artefact"
-        )
+        if type(self).symbols_model is Tokenizer.symbols_model:
+            return f"no operators of {format} are known for a {type(self).__name__}. {FALLBACK}"
+        return None
+
+    def symbols_model(self) -> bytes:
+        """The SentencePiece `ModelProto` of an artefact's first operator, serialised."""
+        raise NotImplementedError
+
+    def symbol_ids(self, symbols):
+        """The ids of each text, without special tokens; here the symbols themselves.
+
+        Args:
+            symbols: int32 `(B, S)`, what `symbols_model` makes of the texts, -1 behind.
+
+        Returns:
+            int32 `(B, L)`, -1 behind; `L` is that of the longest text, and one at least.
+        """
+        from keras_attn.text.graph.rows import packed
+
+        return packed(symbols, symbols >= 0)
+
+    def ids_of_symbols(self, symbols):
+        """What `encode` gives, of the symbols of the texts, as ops of a graph."""
+        from keras_attn.text.graph.rows import framed
+
+        return framed(self.symbol_ids(symbols), self.prefix, self.suffix, self.pad_id)
+
+    @functools.cached_property
+    def text_of_ids(self):
+        """What `decode` does, as ops of a graph: a `Readings`. NUL reads as nothing: in ONNX it ends a string."""
+        from keras_attn.text.graph.readings import Readings
+
+        tables = ([reading.replace(b"\0", b"") for reading in table] for table in self.readings())
+        return Readings(*tables, self.start_id, self.end_id)
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
         """Turns texts into a matrix of ids, padded on the right with `pad_id`.
@@ -86,6 +123,10 @@ class Tokenizer:
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary_size:
             raise ValueError(f"`ids` must be in [0, {self.vocabulary_size}). Received: from {ids.min()} to {ids.max()}")
         return [b"".join(row).decode("utf-8", "replace") for row in self._table[self._rows_of_table(ids)]]
+
+    def hugging_face_files(self) -> dict[str, str]:
+        """Contents of the files that Hugging Face's readers take, by name; none where there are no such files."""
+        return {}
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes the vocabulary and the settings to one JSON file, which is there whole or not at all.

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 
 from keras_attn.extras import require
+from keras_attn.text import hugging_face
+from keras_attn.text.graph import bert_characters
 from keras_attn.text.tokenizer import (
     Tokenizer,
     check_texts,
@@ -18,6 +20,7 @@ from keras_attn.text.tokenizer import (
 )
 
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+INNER = "##"
 MAX_WORD = 100
 
 
@@ -33,7 +36,7 @@ class WordPieceTokenizer(Tokenizer):
     `encode` puts `[CLS]` before and `[SEP]` behind each text, `encode_pairs` also separates two. `decode` joins the
     words with one space.
 
-    Artefacts take its ids, and no texts.
+    Artefacts of every format hold it. In ONNX, a NUL ends a text.
 
     Args:
         vocabulary: The pieces in the order of their ids. `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]` must be among them.
@@ -83,6 +86,14 @@ class WordPieceTokenizer(Tokenizer):
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
 
+    def symbols_model(self) -> bytes:
+        from keras_attn.text.graph import byte_symbols
+
+        return byte_symbols.sentencepiece_model()
+
+    def symbol_ids(self, symbols):
+        return self._graph(symbols)
+
     def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str], length: int | None = None):
         """Turns pairs of texts into ids, `[CLS] first [SEP] second [SEP]`, and the segment of each.
 
@@ -117,6 +128,16 @@ class WordPieceTokenizer(Tokenizer):
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         first = [b"" if piece in SPECIALS else piece.encode() for piece in self.vocabulary]
         return [word[2:] if word.startswith(b"##") else word and b" " + word for word in first], first
+
+    def hugging_face_files(self) -> dict[str, str]:
+        library = require("tokenizers", "text")
+        tokenizer = library.Tokenizer.from_str(self._tokenizer.to_str())
+        tokenizer.decoder = library.decoders.WordPiece(cleanup=False)
+        settings = {"do_lower_case": self.lowercase, "strip_accents": self.strip_accents}
+        settings |= {"tokenize_chinese_chars": self.split_cjk}
+        names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
+        found = {name: piece for name, piece in zip(names, SPECIALS, strict=True) if piece in self.vocabulary}
+        return hugging_face.files(self, tokenizer, {"tokenizer_class": "BertTokenizer", **settings, **found})
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
@@ -169,17 +190,20 @@ class WordPieceTokenizer(Tokenizer):
         }
 
     @functools.cached_property
+    def _graph(self):
+        from keras_attn.text.graph.word_pieces import WordPieces
+
+        pieces = {piece: i for i, piece in enumerate(self.vocabulary)}
+        characters = bert_characters.bert_characters(self.lowercase, self.strip_accents, self.split_cjk)
+        return WordPieces(pieces, INNER, self.unknown_id, MAX_WORD, characters)
+
+    @functools.cached_property
     def _tokenizer(self):
         library = require("tokenizers", "text")
         vocabulary = {piece: i for i, piece in enumerate(self.vocabulary)}
         tokenizer = library.Tokenizer(
             library.models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=MAX_WORD)
         )
-        tokenizer.normalizer = library.normalizers.BertNormalizer(
-            clean_text=True,
-            handle_chinese_chars=self.split_cjk,
-            strip_accents=self.strip_accents,
-            lowercase=self.lowercase,
-        )
-        tokenizer.pre_tokenizer = library.pre_tokenizers.BertPreTokenizer()
+        tokenizer.normalizer = bert_characters.normalizer(self.lowercase, self.strip_accents, self.split_cjk)
+        tokenizer.pre_tokenizer = bert_characters.pre_tokenizer()
         return tokenizer

@@ -11,8 +11,10 @@ import pytest
 from keras_attn import GenerationConfig, LanguageModel
 from keras_attn.export import export
 from keras_attn.generation import BeamSearch
+from keras_attn.text import BytePairTokenizer
 
 pytest.importorskip("onnxruntime_genai", reason="make peers installs it")
+transformers = pytest.importorskip("transformers", reason="needs transformers: make peers")
 
 SIZES = {"num_layers": 2, "hidden_dim": 16, "num_heads": 4, "intermediate_dim": 32}
 MODELS = {
@@ -67,3 +69,34 @@ def test_tokens(exported, beams):
         expected = expected[: expected.index(END) + 1] if END in expected else expected
         tokens = tokens[: tokens.index(END) + 1] if END in tokens else tokens
         assert tokens == expected
+
+
+TEXTS = ["the old man and the sea", "it's a ship, at sea! 12", "née Ünïcode 日本 🙂", ""]
+TOKENIZE = """
+import json, sys
+import onnxruntime_genai as genai
+
+tokenizer = genai.Tokenizer(genai.Model(sys.argv[1]))
+tokenizer.update_options(add_special_tokens="true")
+rows = [[int(token) for token in tokenizer.encode(text)] for text in json.loads(sys.argv[2])]
+print(json.dumps([rows, [tokenizer.decode(row) for row in rows]]))
+"""
+
+
+@pytest.mark.parametrize("add_start", [False, True])
+def test_the_tokenizer_beside_the_step_model(add_start, tmp_path):
+    pytest.importorskip("tokenizers", reason="it trains")
+    tokenizer = BytePairTokenizer.train(TEXTS * 3, 300, add_start=add_start)
+    config = GenerationConfig(LENGTH, start_id=tokenizer.start_id, end_id=tokenizer.end_id)
+    model = LanguageModel(
+        tokenizer.vocabulary_size, **SIZES, pad_id=tokenizer.pad_id, tokenizer=tokenizer, generation_config=config
+    )
+    assert export(model, tmp_path, "onnx", tasks="step").ok
+    command = [sys.executable, "-c", TOKENIZE, str(tmp_path / "step"), json.dumps(TEXTS)]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    rows, texts = json.loads(run.stdout)
+    assert rows == [[*tokenizer.prefix, *row] for row in tokenizer.tokenize(TEXTS)]
+    assert texts[:3] == TEXTS[:3]
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "step")
+    assert theirs(TEXTS)["input_ids"] == rows

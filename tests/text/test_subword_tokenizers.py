@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from keras_attn import LanguageModel
-from keras_attn.export import export
 from keras_attn.generation import GenerationConfig
 from keras_attn.text import BytePairTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
 
@@ -70,7 +69,7 @@ def test_encode_refuses_all_but_lists_of_strings(tokenizer, texts):
         tokenizer.encode(texts)
 
 
-def test_a_model_generates_saves_and_says_that_it_exports_ids(tokenizer, tmp_path):
+def test_a_model_generates_and_saves(tokenizer, tmp_path):
     config = GenerationConfig(3, start_id=tokenizer.start_id, end_id=tokenizer.end_id)
     model = LanguageModel(
         tokenizer.vocabulary_size, 1, 8, 2, 16, pad_id=tokenizer.pad_id, tokenizer=tokenizer, generation_config=config
@@ -78,10 +77,6 @@ def test_a_model_generates_saves_and_says_that_it_exports_ids(tokenizer, tmp_pat
     texts = model.generate(["the sea"])
     model.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").generate(["the sea"]) == texts
-    for format in ("saved_model", "tflite", "onnx"):
-        with pytest.raises(ValueError, match=r"`tokenizer` must be .*`tokenizer=False`"):
-            export(model, tmp_path / "artefacts", format)
-    assert not (tmp_path / "artefacts").exists()
 
 
 @pytest.mark.parametrize("vocabulary", [["[PAD]"], ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "a"], []])

@@ -7,6 +7,7 @@ import re
 from keras_attn.export import registry
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
+from keras_attn.export.symbol_task import SymbolTask
 
 OPSET = 18
 IR_VERSION = 8
@@ -37,7 +38,7 @@ class Emitter:
         from keras_attn.export import onnx_graphs, onnx_quantization
 
         for task in tasks:
-            model = _convert(task)
+            model = _convert(task if task.tokenizer is None else SymbolTask(task))
             if precision != "float32":
                 quantize = onnx_quantization.QUANTIZERS[precision]
                 model = quantize(model, frozenset(onnx_graphs.of_variables(model, keep)))
@@ -103,36 +104,32 @@ def _convert(task):
 def _join_tokenizer(model, tokenizer):
     from onnx import compose
 
-    from keras_attn.text.onnx_emitter import onnx_encoder
+    from keras_attn.text.onnx_emitter import onnx_symbols
 
     name = model.graph.name
-    encoder = onnx_encoder(tokenizer, "source", "source_ids")
-    model = compose.merge_models(encoder, model, io_map=[("source_ids", "source_ids")])
+    symbols = onnx_symbols(tokenizer, "source", "symbols")
+    model = compose.merge_models(symbols, model, io_map=[("symbols", "source_symbols")])
     outputs = {value.name: value.type.tensor_type for value in model.graph.output}
-    if "tokens" in outputs:
-        model = _join_decoder(model, tokenizer, outputs)
+    if "text_rows" in outputs:
+        model = _join_strings(model, tokenizer, outputs)
     model.graph.name = name
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
 
 
-def _join_decoder(model, tokenizer, outputs):
-    """Adds the output `text`: a decoder takes rows of tokens, of which a beam search has several a text."""
+def _join_strings(model, tokenizer, outputs):
+    """Makes the output `text`, of the shape of `tokens` less its last axis, of `text_rows`."""
     from onnx import TensorProto, compose, helper
 
-    from keras_attn.text.onnx_emitter import onnx_decoder
+    from keras_attn.text.onnx_emitter import onnx_strings
 
-    tokens = outputs["tokens"]
-    length = tokens.shape.dim[-1].dim_value
-    shape = helper.make_node("Constant", [], ["rows_shape"], value_ints=[-1, length])
-    model.graph.node.extend([shape, helper.make_node("Reshape", ["tokens", "rows_shape"], ["rows"])])
-    model.graph.output.append(helper.make_tensor_value_info("rows", tokens.elem_type, ["rows", length]))
-    decoder = onnx_decoder(tokenizer, "rows", "row_texts")
-    model = compose.merge_models(model, decoder, io_map=[("rows", "rows")], outputs=["row_texts", *outputs])
+    del outputs["text_rows"]
+    strings = onnx_strings(tokenizer, "rows", "row_texts")
+    model = compose.merge_models(model, strings, io_map=[("text_rows", "rows")], outputs=["row_texts", *outputs])
     shape = helper.make_node("Shape", ["tokens"], ["text_shape"], end=-1)
     model.graph.node.extend([shape, helper.make_node("Reshape", ["row_texts", "text_shape"], ["text"])])
-    axes = [axis.dim_value or f"tokens_axis_{i}" for i, axis in enumerate(tokens.shape.dim)][:-1]
+    axes = [axis.dim_value or f"tokens_axis_{i}" for i, axis in enumerate(outputs["tokens"].shape.dim)][:-1]
     [output] = [value for value in model.graph.output if value.name == "row_texts"]
     output.CopyFrom(helper.make_tensor_value_info("text", TensorProto.STRING, axes))
     return model

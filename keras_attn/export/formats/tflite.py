@@ -31,7 +31,7 @@ class Emitter:
 
         names = [task.name for task in tasks]
         with tempfile.TemporaryDirectory(dir=folder) as saved_model, signatures.quiet_tensorflow():
-            signatures.save(tasks, saved_model)
+            signatures.save(tasks, saved_model, format=self.name)
             converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)

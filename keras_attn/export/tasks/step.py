@@ -100,7 +100,9 @@ class Task(StepTask):
         """Text of the files beside the model, by name."""
         files = {"config.json": self._config(), "generation_config.json": self._generation_config()}
         files["genai_config.json"] = self._genai_config()
-        return {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
+        files = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
+        tokenizer = self.model.tokenizer
+        return files if tokenizer is None else {**files, **tokenizer.hugging_face_files()}
 
     def _layers(self):
         return [block.self_attention.layer for block in self.model.decoder.layers()]

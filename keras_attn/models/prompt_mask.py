@@ -1,0 +1,22 @@
+"""Which tokens of a prompt are real, where texts begin with the id that also pads."""
+
+from keras import ops
+
+from keras_attn.layers import PaddingMask
+
+
+class PromptMask(PaddingMask):
+    """True up to the last token that is not `pad_id`, and at the first, whatever it is.
+
+    GPT-2 has one special token, which begins, ends and pads.
+
+    Args, call arguments, returns: as `PaddingMask`.
+    """
+
+    def call(self, ids, given=None):
+        if given is not None:
+            return super().call(ids, given)
+        tokens = ops.cast(ops.not_equal(ids, self.pad_id), "int32")
+        before = ops.cumsum(tokens, axis=1) - tokens
+        is_first = ops.expand_dims(ops.equal(ops.arange(ops.shape(ids)[1], dtype="int32"), 0), 0)
+        return ops.logical_or(is_first, ops.less(before, ops.sum(tokens, axis=1, keepdims=True)))

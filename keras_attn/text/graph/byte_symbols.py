@@ -1,0 +1,67 @@
+"""A SentencePiece model whose ids are the bytes of a text, and the code points that they make."""
+
+import functools
+import struct
+
+from keras import ops
+
+from keras_attn.extras import require
+
+# Bytes are written as characters from here on, far from those that a SentencePiece operator treats in its own way.
+FIRST = 0x100
+
+
+@functools.cache
+def sentencepiece_model() -> bytes:
+    """The serialised `ModelProto`. The id of a byte is its value; NUL, which no model can hold, is unknown.
+
+    Its normaliser replaces each byte by a character. The rules are a double array trie in Darts-clone's layout.
+    """
+    proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
+    characters = [chr(FIRST + byte) for byte in range(256)]
+    proto.pieces.add(piece="<unk>", score=0.0, type=proto.SentencePiece.UNKNOWN)
+    for character in characters[1:]:
+        proto.pieces.add(piece=character, score=0.0, type=proto.SentencePiece.NORMAL)
+    proto.trainer_spec.model_type = proto.trainer_spec.UNIGRAM
+    proto.trainer_spec.vocab_size = 256
+    proto.trainer_spec.unk_id = 0
+    proto.trainer_spec.bos_id = proto.trainer_spec.eos_id = proto.trainer_spec.pad_id = -1
+    # A child lies at its parent's offset XOR its label, a value at the child's offset.
+    units = [0] * 768
+    units[0] = 256 << 10
+    for byte in range(1, 256):
+        units[256 ^ byte] = byte | 1 << 8 | 768 << 10
+        units[256 ^ byte ^ 768] = 1 << 31 | 3 * byte
+    trie = struct.pack("<768I", *units)
+    replacements = b"".join(character.encode() + b"\0" for character in characters)
+    proto.normalizer_spec.name = "bytes"
+    proto.normalizer_spec.precompiled_charsmap = struct.pack("<I", len(trie)) + trie + replacements
+    proto.normalizer_spec.add_dummy_prefix = False
+    proto.normalizer_spec.remove_extra_whitespaces = False
+    proto.normalizer_spec.escape_whitespaces = False
+    return proto.SerializeToString(deterministic=True)
+
+
+def code_points(symbols):
+    """The code point that begins at each byte.
+
+    Args:
+        symbols: bytes of UTF-8, int32 `(B, S)`, -1 behind a text.
+
+    Returns:
+        int32 `(B, S)`, -1 at continuation bytes and behind a text.
+    """
+    second, third, fourth = (ops.maximum(shifted(symbols, -i), 128) - 128 for i in (1, 2, 3))
+    one = symbols
+    two = (symbols - 0xC0) * 64 + second
+    three = ((symbols - 0xE0) * 64 + second) * 64 + third
+    four = (((symbols - 0xF0) * 64 + second) * 64 + third) * 64 + fourth
+    value = ops.where(symbols < 0xE0, two, ops.where(symbols < 0xF0, three, four))
+    return ops.where(symbols < 0x80, one, ops.where(symbols < 0xC0, -1, value))
+
+
+def shifted(values, by, fill=-1):
+    """Rows moved `by` columns to the right, or to the left where negative, with `fill` where nothing comes from."""
+    width = [[0, 0], [by, 0] if by > 0 else [0, -by]]
+    padded = ops.pad(values, width, constant_values=fill)
+    return padded[:, : ops.shape(values)[1]] if by > 0 else padded[:, -by:]

@@ -1,0 +1,91 @@
+"""The text of tokens as rows of a table of strings, which an artefact looks up and joins."""
+
+import numpy as np
+from keras import ops
+
+from keras_attn.text.graph.byte_symbols import shifted
+from keras_attn.text.graph.rows import packed
+
+REPLACEMENT = "\ufffd".encode()
+NOTHING = b""
+
+
+class Readings:
+    """What each id reads as, in general and as the first token of a text.
+
+    Where a token is no UTF-8 by itself, its stray bytes are strings of their own: whether they make a character shows
+    when its neighbours are known.
+
+    Args:
+        anywhere, first: lists of bytes, one for each id; specials read as `b""`.
+        start_id, end_id: as those of a `Tokenizer`.
+
+    Attributes:
+        strings: list of bytes: the table.
+    """
+
+    def __init__(self, anywhere, first, start_id, end_id):
+        self.start_id, self.end_id, self.vocabulary_size = start_id, end_id, len(anywhere)
+        parts = [_parts(reading) for reading in (*anywhere, *first)]
+        self.strings = list(dict.fromkeys([NOTHING, REPLACEMENT, *(part for found in parts for part in found)]))
+        rows = {string: i for i, string in enumerate(self.strings)}
+        self.width = max(1, max(map(len, parts)))
+        self.rows = np.zeros((len(parts), self.width), np.int32)
+        for i, found in enumerate(parts):
+            self.rows[i, : len(found)] = [rows[part] for part in found]
+        self.reads = np.array([reading != b"" for reading in anywhere], np.int32)
+        # The value of a stray byte, and -1 for text.
+        self.bytes = np.array([s[0] if len(s) == 1 and s[0] > 127 else -1 for s in self.strings], np.int32)
+
+    def __call__(self, ids):
+        """Rows of `strings` int32 `(B, L * width)` whose strings make the text of ids `(B, L)`."""
+        reads = ops.take(self.reads, ids, axis=0)
+        if self.end_id is not None:
+            is_end = ops.cast(ids == self.end_id, "int32")
+            if self.start_id == self.end_id:
+                columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+                is_end = ops.where(columns == 0, 0, is_end)
+            reads = ops.where(ops.cumsum(is_end, axis=1) > 0, 0, reads)
+        first = reads * ops.cast(ops.cumsum(reads, axis=1) == 1, "int32")
+        rows = ops.take(self.rows, ids + self.vocabulary_size * first, axis=0)
+        rows = ops.where(ops.expand_dims(reads, -1) == 1, rows, 0)
+        rows = ops.reshape(rows, (ops.shape(ids)[0], ids.shape[1] * self.width))
+        return self._repaired(rows) if np.any(self.bytes >= 0) else rows
+
+    def _repaired(self, rows):
+        """Puts the replacement character in the place of bytes that make none, as Python's decoder does."""
+        rows = packed(rows, rows != 0, width=rows.shape[1])
+        rows = ops.maximum(rows, 0)
+        lead = ops.take(self.bytes, rows, axis=0)
+        second, third, fourth = (shifted(lead, -i) for i in (1, 2, 3))
+        wanted = sum(ops.cast((lead >= low) & (lead < 0xF5), "int32") for low in (0xC2, 0xE0, 0xF0))
+        low = ops.where(lead == 0xE0, 0xA0, ops.where(lead == 0xF0, 0x90, 0x80))
+        high = ops.where(lead == 0xED, 0x9F, ops.where(lead == 0xF4, 0x8F, 0xBF))
+        found = ops.cast((wanted > 0) & (second >= low) & (second <= high), "int32")
+        more = found * ops.cast((wanted > 1) & _continues(third), "int32")
+        found += more * (1 + ops.cast((wanted > 2) & _continues(fourth), "int32"))
+        whole = ops.cast((wanted > 0) & (found == wanted), "int32")
+        # Of a byte inside a character, the number of bytes from its lead on is at least its own place.
+        inside = in_whole = ops.zeros_like(lead)
+        for i in (1, 2, 3):
+            reached = ops.cast(shifted(found, i, 0) >= i, "int32")
+            inside, in_whole = inside + reached, in_whole + reached * shifted(whole, i, 0)
+        kept = (lead < 0) | (whole + in_whole > 0)
+        replaced = ops.where(inside > 0, self.strings.index(NOTHING), self.strings.index(REPLACEMENT))
+        return ops.where(kept, rows, replaced)
+
+
+def _continues(byte):
+    return (byte >= 0x80) & (byte < 0xC0)
+
+
+def _parts(reading):
+    """A reading's stretches of text and stray bytes, in order."""
+    parts, text = [], ""
+    for character in reading.decode("utf-8", "surrogateescape"):
+        if "\udc80" <= character <= "\udcff":
+            parts += [text.encode()] * bool(text) + [bytes([ord(character) - 0xDC00])]
+            text = ""
+        else:
+            text += character
+    return parts + [text.encode()] * bool(text)

@@ -1,0 +1,64 @@
+"""Look-ups in a graph: values of pairs of integers, and of code points."""
+
+import numpy as np
+from keras import ops
+
+MISSING = -1
+PAGE = 256
+
+
+class PairTable:
+    """A hash table from pairs of integers to integers, none negative; `MISSING` for pairs that it lacks.
+
+    Args:
+        pairs: dict from `(first, second)` to a value.
+    """
+
+    def __init__(self, pairs):
+        keys = np.array(list(pairs) or [(0, 0)], np.int64)
+        values = np.array(list(pairs.values()) or [MISSING], np.int64)
+        self.size = 1 << max(4, int(np.ceil(np.log2(2 * len(keys)))))
+        # Products of keys and multipliers must stay within int32.
+        limit = min(2**15, 2**30 // (1 + keys.max()))
+        rng = np.random.default_rng(0)
+        layouts = [self._layout(keys, *(int(m) for m in rng.integers(limit // 2, limit, 2) | 1)) for _ in range(24)]
+        self.probes, self.multipliers, order, slots = min(layouts, key=lambda layout: layout[0])
+        self.table = np.full((self.size + self.probes, 3), MISSING, np.int32)
+        self.table[slots] = np.column_stack([keys, values])[order]
+        self.largest = int(keys.max())
+
+    def __call__(self, first, second):
+        """Values, int32, of integers of one shape; negative ones are in no pair."""
+        a, b = (ops.minimum(ops.maximum(key, 0), self.largest) for key in (first, second))
+        slot = ops.mod(a * self.multipliers[0] + b * self.multipliers[1], self.size)
+        slots = ops.expand_dims(slot, -1) + np.arange(self.probes, dtype=np.int32)
+        rows = ops.take(self.table, slots, axis=0)
+        same = (rows[..., 0] == ops.expand_dims(first, -1)) & (rows[..., 1] == ops.expand_dims(second, -1))
+        return ops.max(ops.where(same, rows[..., 2], MISSING), axis=-1)
+
+    def _layout(self, keys, *multipliers):
+        """Slots of linear probing: each key has the first free one from its hash on."""
+        hashes = (keys @ np.array(multipliers)) % self.size
+        order = np.argsort(hashes, kind="stable")
+        places = np.arange(len(keys))
+        slots = np.maximum.accumulate(hashes[order] - places) + places
+        return int(np.max(slots - hashes[order])) + 1, multipliers, order, slots
+
+
+class CodePointTable:
+    """Rows of integers by code point; equal pages of 256 are held once.
+
+    Args:
+        rows: int array `(0x110000, E)`.
+    """
+
+    def __init__(self, rows):
+        pages = rows.reshape(-1, PAGE, rows.shape[1]).astype(np.int32)
+        pages, index = np.unique(pages, axis=0, return_inverse=True)
+        self.pages, self.index = pages.reshape(-1, rows.shape[1]), index.reshape(-1).astype(np.int32)
+
+    def __call__(self, code_points):
+        """int32 `(..., E)`; negative code points have any row."""
+        points = ops.maximum(code_points, 0)
+        page = ops.take(self.index, ops.floor_divide(points, PAGE), axis=0)
+        return ops.take(self.pages, page * PAGE + ops.mod(points, PAGE), axis=0)

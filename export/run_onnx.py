@@ -9,6 +9,7 @@ holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 """
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -40,12 +41,11 @@ class ONNXArtefact:
 def _session(path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    try:
+    if b"ai.onnx.contrib" in Path(path).read_bytes():
+        # Only an artefact that holds a tokenizer needs it.
         import onnxruntime_extensions
 
         options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
-    except ImportError:
-        pass  # only an artefact that holds a tokenizer needs it, and says so when it is loaded
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 

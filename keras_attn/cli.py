@@ -1,10 +1,11 @@
-"""The command `keras-attn`: exports a saved model, and verifies what was exported."""
+"""The command `keras-attn`: exports, quantises, verifies and inspects."""
 
 import argparse
 import contextlib
+import json
+import logging
 import os
 import sys
-import zipfile
 from pathlib import Path
 
 FAILED, BAD_INPUT = 1, 2
@@ -24,82 +25,190 @@ def main(arguments=None):
     from keras_attn.export import ExportError
 
     try:
-        with _without_noise():
-            report = options.run(options)
+        with _without_noise() as stderr, _progress(stderr):
+            text, failures = options.run(options)
     except ExportError as error:
         return _complain(error, FAILED)
     except (ValueError, ImportError, OSError) as error:
         return _complain(error, BAD_INPUT)
-    print(report.to_json() if options.json else report)
-    for message in report.failures:
+    print(text)
+    for message in failures:
         _complain(message, FAILED)
-    return 0 if report.ok else FAILED
+    return FAILED if failures else 0
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="keras-attn", description="Export Keras models, and verify exports.")
+    parser = argparse.ArgumentParser(prog="keras-attn", description="Export Keras models, and look after exports.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     export = commands.add_parser("export", help="write verified artefacts of a .keras file")
     export.set_defaults(run=_export)
-    export.add_argument("model", metavar="MODEL.keras", help="a saved Keras model")
-    export.add_argument("--format", required=True, type=_names, help="saved_model, tflite, onnx; commas between")
-    export.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
-    export.add_argument(
-        "--task", type=_names, help="generate, forward; commas between (default: generate if the model can)"
-    )
-    export.add_argument(
-        "--precision", type=_names, default=["float32"], help="float32, float16, int8, int8_full, int4; commas between"
-    )
-    export.add_argument("--samples", metavar="FILE", help="strings to verify generation on, one a line")
+    quantize = commands.add_parser("quantize", help="export in a smaller precision, and tell what each weight costs")
+    quantize.set_defaults(run=_quantize)
+    for command in (export, quantize):
+        command.add_argument("model", metavar="MODEL.keras", help="a saved Keras model")
+        command.add_argument(
+            "--format", required=True, type=_names, help="saved_model, tflite, onnx, onnx_fused; commas between"
+        )
+        command.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
+        command.add_argument(
+            "--task", type=_names, help="generate, forward, ...; commas between (default: generate if the model can)"
+        )
+        command.add_argument(
+            "--data",
+            metavar="FILE",
+            help="what to verify on: a string a line, perhaps a tab and the right answer; or an .npz file of the "
+            "task's inputs, perhaps with `references`",
+        )
+        command.add_argument(
+            "--max-accuracy-drop",
+            type=float,
+            metavar="X",
+            help="keep as many weights in float32 as it takes to lose no more than X, as 0.01",
+        )
+    precisions = "float32, float16, int8, int8_full, int4; commas between"
+    export.add_argument("--precision", type=_names, default=["float32"], help=precisions)
+    quantize.add_argument("--precision", type=_names, default=["int8"], help=precisions)
+    for command in (export, quantize):
+        command.add_argument(
+            "--keep-float", type=_names, default=[], metavar="NAMES", help="layers or weights that stay in float32"
+        )
 
     verify = commands.add_parser("verify", help="check the files of an export and run them again")
     verify.set_defaults(run=_verify)
     verify.add_argument("folder", metavar="DIR", help="a folder that `keras-attn export` wrote")
 
-    for command in (export, verify):
-        command.add_argument("--json", action="store_true", help="print the report as JSON")
+    inspect = commands.add_parser("inspect", help="tell what a model, an artefact or a folder of artefacts holds")
+    inspect.set_defaults(run=_inspect)
+    inspect.add_argument("path", metavar="PATH", help="a .keras file, an artefact or a folder that `export` wrote")
+
+    for command in (export, quantize, verify, inspect):
+        command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
 
 def _export(options):
+    report = _exported(options, *_model_and_arguments(options))
+    return report.to_json() if options.json else str(report), report.failures
+
+
+def _quantize(options):
+    from keras_attn.export import quantization_report
+
+    model, arguments = _model_and_arguments(options)
+    reports = {
+        (format, precision): quantization_report(model, precision, format=format, **arguments)
+        for format in options.format
+        for precision in options.precision
+        if precision != "float32"
+    }
+    report = _exported(options, model, arguments)
+    if options.json:
+        weights = [{"format": format, **found.to_dict()} for (format, _), found in reports.items()]
+        return json.dumps({"artefacts": report.rows, "quantization": weights}, indent=2), report.failures
+    parts = [f"{format}, {precision}:\n{found}" for (format, precision), found in reports.items()]
+    kept = [
+        f"{row['format']}, {row['precision']}: in float32 are {', '.join(row['keep_float'])}"
+        for row in report.rows
+        if row["keep_float"]
+    ]
+    return "\n\n".join([*parts, *dict.fromkeys(kept), str(report)]), report.failures
+
+
+def _model_and_arguments(options):
+    from keras_attn.export.loading import load_model
+
+    model = load_model(options.model)
+    tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
+    samples, references = _data(options.data, class_ids=tasks == ["classify"])
+    return model, {"tasks": tasks, "samples": samples, "references": references}
+
+
+def _exported(options, model, arguments):
     from keras_attn.export import export
 
-    samples = None
-    if options.samples is not None:
-        samples = Path(options.samples).read_text(encoding="utf-8").splitlines()
-    model = _load(options.model)
-    tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
-    return export(model, options.out, options.format, tasks=tasks, samples=samples, precision=options.precision)
+    return export(
+        model,
+        options.out,
+        options.format,
+        precision=options.precision,
+        keep_float=options.keep_float,
+        max_accuracy_drop=options.max_accuracy_drop,
+        **arguments,
+    )
 
 
 def _verify(options):
     from keras_attn.export import verify
 
-    return verify(options.folder)
+    report = verify(options.folder)
+    return report.to_json() if options.json else str(report), report.failures
 
 
-def _load(path):
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not there, or is not a .keras file")
-    import keras
+def _inspect(options):
+    from keras_attn.export import inspect
 
-    import keras_attn.models  # noqa: F401  (registers the classes that the file may name)
+    found = inspect(options.path)
+    return found.to_json() if options.json else str(found), []
 
+
+def _data(path, class_ids):
+    """`(samples, references)` of a file; either may be `None`."""
+    if path is None:
+        return None, None
+    if path.endswith(".npz"):
+        import numpy as np
+
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        references = arrays.pop("references", None)
+        return arrays, references
+    lines = [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    columns = {len(line) for line in lines}
+    if not columns <= {1, 2} or len(columns) != 1:
+        raise ValueError(f"{path} must hold a string a line, or on every line a string, a tab and the right answer")
+    samples, *references = (list(column) for column in zip(*lines, strict=True))
+    if not references:
+        return samples, None
+    [answers] = references
+    return samples, list(map(int, answers)) if class_ids else answers
+
+
+@contextlib.contextmanager
+def _progress(stderr):
+    """Shows what is being done while it is done, where somebody watches."""
+    if not stderr.isatty():
+        yield
+        return
     try:
-        return keras.saving.load_model(path, compile=False)
-    except Exception as error:
-        raise ValueError(f"{path} is not a readable Keras model: {_first_line(error)}") from error
+        from rich.console import Console
+    except ImportError:
+        yield
+        return
+    logger, handler = logging.getLogger("keras_attn.export"), logging.Handler()
+    level, propagate = logger.level, logger.propagate
+    with Console(file=stderr).status("reading the model") as status:
+        handler.emit = lambda record: status.update(record.getMessage())
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
 
 
 @contextlib.contextmanager
 def _without_noise():
-    """Within the scope nothing reaches stderr, where TensorFlow's converters report their progress."""
+    """Within the scope nothing reaches stderr, where TensorFlow's converters report their progress; yields it."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        yield
+        with open(kept, "w", encoding="utf-8", closefd=False) as stderr:
+            yield stderr
     finally:
         sys.stderr.flush()
         os.dup2(kept, 2)
@@ -111,12 +220,9 @@ def _names(value):
     return [name.strip() for name in value.split(",") if name.strip()]
 
 
-def _first_line(error):
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 def _complain(error, status):
-    print(f"keras-attn: {_first_line(error)}", file=sys.stderr)
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    print(f"keras-attn: {message}", file=sys.stderr)
     return status
 
 

@@ -49,7 +49,7 @@ def _differences(cases, layers, format_name, folder):
         model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),
     )
     emitter = registry.load("formats", format_name)()
-    emitter.emit([task], folder)
+    emitter.write(emitter.convert([task], folder), folder)
     run = _RUNNERS[format_name](folder / emitter.path("forward"))
     differences = []
     for sizes in (SIZES, OTHER_SIZES):

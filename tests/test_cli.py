@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import keras
+import numpy as np
 import pytest
 
 from keras_attn import cli
@@ -41,6 +42,53 @@ def test_export_and_verify(saved, capsys):
     assert "model.tflite" in err
 
 
+def test_quantize_tells_what_each_weight_costs(saved, capsys):
+    x = keras.Input((64,), name="x")
+    model = keras.Model(x, keras.layers.Dense(17, name="label")(keras.layers.Dense(64, name="hidden")(x)))
+    model.save(saved / "wide.keras")
+    inputs = np.random.default_rng(0).normal(size=(30, 64)).astype("float32")
+    right = np.argmax(model.predict(inputs, verbose=0), axis=-1)
+    np.savez(saved / "data.npz", x=inputs, references=right)
+    command = ["quantize", saved / "wide.keras", "--format", "onnx", "--out", saved / "out"]
+    command += ["--data", saved / "data.npz", "--max-accuracy-drop", "0.2"]
+    status, out, err = run(capsys, *command, "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    [row] = found["artefacts"]
+    assert (row["precision"], row["keep_float"], row["model_accuracy"]) == ("int8", [], 1.0)
+    [weights] = found["quantization"]
+    assert [row["weight"].split("/")[-2] for row in weights["weights"]] == ["hidden", "label"]
+    assert all(30 < row["snr_db"] < 60 for row in weights["weights"])
+    status, out, _ = run(capsys, *command)
+    assert status == 0
+    assert {"onnx, int8:", "all of them"} <= {line.split("  ")[0] for line in out.splitlines()}
+
+
+def test_inspect(saved, capsys):
+    assert run(capsys, "export", saved / "model.keras", "--format", "tflite,onnx", "--out", saved / "out")[0] == 0
+    status, out, err = run(capsys, "inspect", saved / "out", "--json")
+    assert (status, err) == (0, "")
+    tflite, onnx = json.loads(out)["files"]
+    assert (tflite["format"], onnx["format"], onnx["precision"]) == ("tflite", "onnx", "float32")
+    assert tflite["digest"] == onnx["digest"] == "as exported"
+    assert tflite["operators"]["FULLY_CONNECTED"] == onnx["operators"]["MatMul"] == 1
+    assert tflite["signatures"]["forward"]["inputs"] == [{"name": "x", "shape": [-1, -1, 3], "dtype": "float32"}]
+    [logits] = onnx["signatures"]["forward"]["outputs"]
+    assert (logits["name"], logits["shape"][::2], logits["dtype"]) == ("logits", ["batch", 2], "float32")
+    assert any(weight["bytes"] == 24 for weight in tflite["weights"])
+    assert any(weight["bytes"] == 24 for weight in onnx["weights"])
+
+    status, out, err = run(capsys, "inspect", saved / "model.keras")
+    assert (status, err) == (0, "")
+    assert "call <- x float32 (None, None, 3)" in out
+
+    artefact = saved / "out" / "forward.onnx"
+    artefact.write_bytes(artefact.read_bytes() + b"!")
+    status, out, err = run(capsys, "inspect", artefact)
+    assert (status, err) == (0, "")
+    assert "forward.onnx has changed since it was exported" in out
+
+
 def test_a_model_that_the_format_lacks(saved, capsys):
     x = keras.Input((3,), name="x")
     keras.Model(x, keras.ops.erf(x)).save(saved / "erf.keras")
@@ -58,7 +106,11 @@ def test_a_model_that_the_format_lacks(saved, capsys):
         (["export", "cut.keras"], "cut.keras"),
         (["export", "model.keras", "--format", "coreml"], "coreml"),
         (["export", "model.keras", "--task", "generate"], "generation_config"),
-        (["export", "model.keras", "--samples", "missing.txt"], "missing.txt"),
+        (["export", "model.keras", "--data", "missing.txt"], "missing.txt"),
+        (["export", "model.keras", "--data", "ragged.tsv"], "ragged.tsv must hold a string a line"),
+        (["quantize", "model.keras", "--max-accuracy-drop", "2"], "max_accuracy_drop"),
+        (["inspect", "text.keras"], "`path` must be a .keras file"),
+        (["inspect", "cut.keras"], "cut.keras"),
         (["export", "model.keras", "--out", "text.keras"], "text.keras"),
         (["verify", "out"], "manifest.json"),
     ],
@@ -66,10 +118,11 @@ def test_a_model_that_the_format_lacks(saved, capsys):
 def test_bad_input(arguments, message, saved, capsys, monkeypatch):
     monkeypatch.chdir(saved)
     (saved / "text.keras").write_text("not a model")
+    (saved / "ragged.tsv").write_text("a\tb\nc\n")
     content = (saved / "model.keras").read_bytes()
     # The directory of the archive is whole, a file in it is not.
     (saved / "cut.keras").write_bytes(content[:40] + bytes(200) + content[240:])
-    if arguments[0] == "export":
+    if arguments[0] in ("export", "quantize"):
         arguments = [*arguments, *(() if "--format" in arguments else ("--format", "tflite"))]
         arguments = [*arguments, *(() if "--out" in arguments else ("--out", "out"))]
     status, out, err = run(capsys, *arguments)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_attn.export import registry
+
 TIMEOUT_S = 600
 
 
@@ -22,7 +24,7 @@ def script(format_name):
     Raises:
         FileNotFoundError: neither is there.
     """
-    name = f"run_{format_name}.py"
+    name = f"run_{registry.load('formats', format_name).runtime}.py"
     clone = Path(__file__).resolve().parents[2] / "export" / name
     installed = Path(sysconfig.get_path("data")) / "share" / "keras_attn" / "export" / name
     for path in (clone, installed):

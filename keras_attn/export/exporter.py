@@ -5,8 +5,11 @@ import importlib.util
 import os
 from pathlib import Path
 
-from keras_attn.export import manifest, precisions, registry, staging, verification
+from keras_attn.export import float_search, labelled_data, manifest, precisions, registry, staging, verification
+from keras_attn.export.attempt import LOGGER, Attempt
+from keras_attn.export.conversion import space_for, tried
 from keras_attn.export.report import ExportError, Report
+from keras_attn.export.sensitivity import Sensitivity
 from keras_attn.extras import require
 
 
@@ -19,7 +22,9 @@ def export(
     tokenizer=None,
     precision="float32",
     samples=None,
+    references=None,
     keep_float=(),
+    max_accuracy_drop=None,
     calibration=None,
 ):
     """Writes artefacts of a model and proves that they answer as the model does.
@@ -31,18 +36,26 @@ def export(
     Args:
         model: a functional `keras.Model`.
         path: the folder to write to. One folder is for one model; artefacts of the same name are replaced.
-        format: `"saved_model"`, `"tflite"` or `"onnx"`, or a list of them.
+        format: `"saved_model"`, `"tflite"`, `"onnx"` or `"onnx_fused"` (opset 23, for runtimes that know it), or a list
+            of them.
         tasks: `"generate"` (source ids in; `tokens` and `scores` out), `"forward"` (the model's inputs in, logits
             out), `"beam"`, `"encode"`, `"classify"`, `"prefill"`, `"decode"`, `"step"`, or a list of them; each is
             described in its file in `keras_attn/export/tasks/`. The first is the SavedModel's default signature.
-        tokenizer: a `CharacterTokenizer`, or the model's own where `None`: `generate` then takes the strings
+        tokenizer: a `Tokenizer`, or the model's own where `None`: `generate` then takes the strings
             `source` and also returns the strings `text`. `False` exports ids in and out.
         precision: `"float32"`, `"float16"` (weights are stored in half precision), `"int8"` (dynamic range),
             `"int8_full"` (TFLite), `"int4"` (ONNX), or a list of them. Artefacts of other precisions than
             float32 say it in their name, as `model.int8.tflite`.
-        samples: list of strings to verify a `generate` with a tokenizer on; random ones where `None`.
+        samples: what to verify on, random inputs where `None`: a list of strings for tasks with a tokenizer, or a dict
+            of the arrays that a task takes, one row a sample.
+        references: the right answer to each sample: strings or rows of tokens for `generate` and `beam`, class ids for
+            `classify`, class ids of each place for `forward` (negative where there is none). The report then has the
+            accuracy of the artefact and of the model.
         keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
-            `"*/output/kernel"`. TFLite has no such choice.
+            `"*/output/kernel"`; not with `"int8_full"`.
+        max_accuracy_drop: most that an artefact may lose, as `0.01`: of the accuracy on `references` where given, else
+            of the agreement with the model's answers. In other precisions than float32, the weights that hurt most
+            stay in float32 until it loses no more.
         calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
             cases that the artefact is verified on where `None`.
 
@@ -60,39 +73,47 @@ def export(
     >>> from keras_attn.export import export
     >>> inputs = keras.Input((3,), name="features")
     >>> model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
-    >>> export(model, "artefacts", "tensorrt", tasks="forward")
+    >>> export(model, "artefacts", "tf", tasks="forward")
     Traceback (most recent call last):
-    ValueError: `format` must name one or more of ['onnx', 'saved_model', 'tflite']. Received: format='tensorrt'
+    ValueError: `format` must name one or more of ['onnx', 'onnx_fused', 'saved_model', 'tflite']. Received: format='tf'
     """
     emitters = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)]
     task_types = [registry.load("tasks", name) for name in registry.chosen("tasks", "tasks", tasks)]
     chosen = precisions.chosen(precision, emitters)
     _check_model(model)
+    _check_drop(max_accuracy_drop)
     _check_keep_float(keep_float, emitters, chosen)
     keep = precisions.kept(model, keep_float)
     tasks = [task_type(model, tokenizer) for task_type in task_types]
     _check_formats(emitters, tasks)
-    if samples is not None and all(task.tokenizer is None for task in tasks):
-        raise ValueError("`samples` must be None where no task takes strings. Received: no tokenizer to use them")
+    labelled_data.check(tasks, samples, references)
     cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
     for emitter in emitters:
         _check_installed(emitter, tasks)
     path = Path(os.fspath(path))
-    with staging.workplace(path) as folder:
+    with space_for(path), staging.workplace(path) as folder:
         (folder / "verification").mkdir()
         for task in tasks:
-            verification.record(folder / "verification" / f"{task.name}.npz", task, samples)
-        entries, rows = [], []
+            answers = labelled_data.answers(task, samples, references)
+            verification.record(
+                folder / "verification" / f"{task.name}.npz", task, labelled_data.cases(task, samples), answers
+            )
+        done = []
         for emitter in emitters:
+            LOGGER.info("%s: converting", emitter.name)
+            converted = tried(emitter, tasks, emitter.convert, tasks, folder)
             for name in chosen:
-                _emit(emitter, tasks, folder, name, keep, cases)
-                for task in tasks:
-                    entries.append(manifest.entry(folder, emitter, task.name, name))
-                    rows.append(verification.check(folder, entries[-1]))
-                    if not rows[-1]["ok"]:
-                        raise ExportError(f"does not agree with the model: {rows[-1]['message']}", Report(rows))
-        report = Report(rows)
-        _install(folder, path, entries, report)
+                attempt = Attempt(emitter, tasks, converted, folder, name, cases, max_accuracy_drop)
+                if max_accuracy_drop is None or name not in emitter.selective:
+                    attempt.write(keep)
+                else:
+                    sensitivity = Sensitivity(tasks, name, emitter.int8_levels, samples, references)
+                    attempt.search(float_search.mixes(sensitivity, model, max_accuracy_drop, keep))
+                done.append(attempt)
+                if not attempt.ok:
+                    raise ExportError(attempt.failure(), Report(row for other in done for row in other.rows))
+        report = Report(row for attempt in done for row in attempt.rows)
+        _install(folder, path, [entry for attempt in done for entry in attempt.entries], report)
     return report
 
 
@@ -109,10 +130,15 @@ def _check_model(model):
         raise ValueError(f"`model` must compute in float32. Received: layers that compute in {other}")
 
 
+def _check_drop(value):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1):
+        raise ValueError(f"`max_accuracy_drop` must be a number in [0, 1). Received: max_accuracy_drop={value!r}")
+
+
 def _check_formats(emitters, tasks):
     for task in tasks:
         formats = getattr(task, "formats", None)
-        refused = [emitter.name for emitter in emitters if formats and emitter.name not in formats]
+        refused = [emitter.name for emitter in emitters if formats and emitter.runtime not in formats]
         if refused:
             raise ValueError(f"`tasks` may hold {task.name!r} only for {list(formats)}. Received: format={refused}")
 
@@ -120,7 +146,7 @@ def _check_formats(emitters, tasks):
 def _check_installed(emitter, tasks):
     text = any(task.tokenizer is not None for task in tasks)
     for task in tasks:
-        if task.tokenizer is not None and (reason := task.tokenizer.refusal(emitter.name)):
+        if task.tokenizer is not None and (reason := task.tokenizer.refusal(emitter.runtime)):
             raise ValueError(f"`tokenizer` must be one that {emitter.name} can hold. Received: {reason}")
     for module, extra in emitter.requires + (emitter.text_requires if text else ()):
         # Found and not imported: some of these runtimes must not be loaded after TensorFlow.
@@ -142,7 +168,7 @@ def _calibration(tasks, calibration, samples):
     if any(task.tokenizer is not None for task in tasks):
         raise ValueError("`precision` may be 'int8_full' only where no task takes strings. Received: a tokenizer")
     if calibration is None:
-        return {task.name: task.cases(samples) for task in tasks}
+        return {task.name: labelled_data.cases(task, samples) for task in tasks}
     cases = [calibration] if isinstance(calibration, dict) else list(calibration)
     names = sorted(tasks[0].inputs)
     if len(tasks) > 1 or not cases or any(sorted(case) != names for case in cases):
@@ -151,17 +177,6 @@ def _calibration(tasks, calibration, samples):
             f"Received: tasks {[task.name for task in tasks]} and cases of {[sorted(case) for case in cases[:1]]}"
         )
     return {tasks[0].name: cases}
-
-
-def _emit(emitter, tasks, folder, precision, keep, calibration):
-    try:
-        emitter.emit(tasks, folder, precision, keep, calibration)
-    except (ExportError, ImportError):
-        raise
-    except Exception as error:
-        names = ", ".join(task.name for task in tasks)
-        summary = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{emitter.name}: {names} could not be converted: {summary}") from error
 
 
 def _install(folder, path, entries, report):

@@ -4,12 +4,11 @@ import functools
 
 import numpy as np
 
-from keras_attn.export import random_inputs, reference
+from keras_attn.export import labelled_data, random_inputs, reference
 from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, source length): unequal primes; clients are timed on the first, a single row.
 SIZES = ((1, 5), (3, 7), (2, 11))
-BATCH_LIMIT = 32
 
 
 class IdTask:
@@ -53,9 +52,7 @@ class IdTask:
         texts = random_inputs.texts(self.tokenizer) if samples is None else list(samples)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`samples` must be one or more strings. Received: samples={samples!r}")
-        rest = texts[1:] or texts[:1] * 2
-        batches = [texts[:1], *(rest[i : i + BATCH_LIMIT] for i in range(0, len(rest), BATCH_LIMIT))]
-        return [{"source": np.array(batch, dtype=np.str_)} for batch in batches]
+        return [{"source": np.array(batch, dtype=np.str_)} for batch in labelled_data.batches(texts)]
 
     def reference(self, case):
         """What the Keras model returns."""

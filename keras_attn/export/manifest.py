@@ -91,6 +91,11 @@ def versions():
     return found
 
 
+def tokenizer(value):
+    """`{"class", "vocabulary_size"}` of a tokenizer, `None` of none."""
+    return value and {"class": type(value).__name__, "vocabulary_size": value.vocabulary_size}
+
+
 def parts(folder, path):
     """The names that an artefact takes up in its folder: its own, and that of the weights beside a large one."""
     return [name for name in (path, path + DATA_SUFFIX) if (folder / name).exists()]

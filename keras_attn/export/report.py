@@ -35,11 +35,11 @@ class ExportError(RuntimeError):
 class Report:
     """One row for each artefact and task.
 
-    Args:
         rows: list of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `cosine`, `identical`,
-            `total`, `token_agreement`, `ms`, `peak_bytes`, `nodes`, `flex_ops` and `ok`; a row that is not ok also has
-            a `message`. Measurements are `None` where nothing could be run, `token_agreement` also where no tokens are
-            made.
+            `total`, `token_agreement`, `accuracy`, `model_accuracy`, `keep_float` (paths of weights in float32), `ms`,
+            `peak_bytes`, `nodes`, `flex_ops` and `ok`; a row that is not ok also has a `message`, and where outputs
+            differ the `case` and the `first` tensor to do so. Measurements are `None` where nothing could be run,
+            `token_agreement` also where no tokens are made, accuracies where there were no references.
 
     Example:
 
@@ -75,19 +75,38 @@ class Report:
 
     def table(self):
         """The report as aligned text, one line an artefact and task."""
-        cells = [COLUMNS, *(_cells(row) for row in self.rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-        lines = []
-        for line in cells:
-            aligned = [
-                cell.ljust(width) if name in ("format", "precision", "task", "ok") else cell.rjust(width)
-                for name, cell, width in zip(COLUMNS, line, widths, strict=True)
+        columns, measured = COLUMNS, [_cells(row) for row in self.rows]
+        if any(row.get("accuracy") is not None for row in self.rows):
+            columns = (*columns[:-1], "accuracy", columns[-1])
+            measured = [
+                (*cells[:-1], _accuracy(row), cells[-1]) for row, cells in zip(self.rows, measured, strict=True)
             ]
-            lines.append("  ".join(aligned).rstrip())
-        return "\n".join(lines)
+        return aligned(columns, measured, left=("format", "precision", "task", "ok"))
 
     def __str__(self):
         return self.table()
+
+
+def aligned(columns, lines, left):
+    """Text of aligned columns.
+
+    Args:
+        columns: the head of each.
+        lines: tuples of strings.
+        left: the columns that are aligned at the left.
+    """
+    cells = [columns, *lines]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    rows = (zip(columns, line, widths, strict=True) for line in cells)
+    return "\n".join(
+        "  ".join(cell.ljust(width) if name in left else cell.rjust(width) for name, cell, width in row).rstrip()
+        for row in rows
+    )
+
+
+def _accuracy(row):
+    """The artefact's, and the model's."""
+    return "-" if row["accuracy"] is None else f"{row['accuracy']:.1%} of {row['model_accuracy']:.1%}"
 
 
 def _cells(row):
@@ -96,19 +115,20 @@ def _cells(row):
         row["format"],
         row["precision"],
         row["task"],
-        _size(row["bytes"]),
+        size_text(row["bytes"]),
         "-" if difference is None else f"{difference:.1e}",
         "-" if cosine is None else f"{cosine:.5f}",
         f"{row['identical']}/{row['total']}",
         "-" if duration is None else f"{duration:.2f}",
-        "-" if memory is None else _size(memory),
+        "-" if memory is None else size_text(memory),
         str(row.get("nodes", 0)),
         str(row["flex_ops"]),
         "yes" if row["ok"] else "NO",
     )
 
 
-def _size(count):
+def size_text(count):
+    """A number of bytes in words."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count} B" if unit == "B" else f"{count:.1f} {unit}"

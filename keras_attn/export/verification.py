@@ -1,12 +1,11 @@
 """Whether artefacts answer as their Keras model did."""
 
-import contextlib
 import os
 from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export import clients, manifest, precisions, registry
+from keras_attn.export import clients, comparison, manifest, precisions, registry
 from keras_attn.export.report import Report
 
 
@@ -36,25 +35,28 @@ def verify(path):
     return Report(check(folder, entry) for entry in manifest.read(folder))
 
 
-def record(path, task, samples=None):
+def record(path, task, cases, references=None):
     """Stores a task's cases with the Keras model's own outputs.
 
     Args:
-        path: the npz file to write: `inputs/<case>/<name>` and `outputs/<case>/<name>`.
+        path: the npz file to write: `inputs/<case>/<name>`, `outputs/<case>/<name>` and perhaps `references/<case>`.
         task: a `Task`.
-        samples: list of strings, or `None`.
+        cases: list of dicts of arrays.
+        references: the right answers of each case, or `None`.
 
     Raises:
         ValueError: the model itself returns NaN or infinity.
     """
     arrays = {}
-    for index, case in enumerate(task.cases(samples)):
+    for index, case in enumerate(cases):
         outputs = task.reference(case)
         for name, value in outputs.items():
             if value.dtype.kind == "f" and not np.all(np.isfinite(value)):
                 raise ValueError(f"`model` must return finite numbers. Received: NaN or infinity in {name!r}")
         arrays.update({f"inputs/{index}/{name}": value for name, value in case.items()})
         arrays.update({f"outputs/{index}/{name}": value for name, value in outputs.items()})
+    if references is not None:
+        arrays.update({f"references/{index}": value for index, value in enumerate(references)})
     np.savez(path, **arrays)
 
 
@@ -67,15 +69,8 @@ def check(folder, entry):
     """
     row = {key: entry[key] for key in ("format", "precision", "task")}
     row |= {"bytes": manifest.size(folder, entry["path"]), "max_abs_diff": None, "identical": 0, "total": 0}
-    row |= {
-        "cosine": None,
-        "token_agreement": None,
-        "ms": None,
-        "peak_bytes": None,
-        "nodes": 0,
-        "flex_ops": 0,
-        "ok": False,
-    }
+    row |= dict.fromkeys(("cosine", "token_agreement", "accuracy", "model_accuracy", "ms", "peak_bytes"))
+    row |= {"keep_float": entry.get("keep_float", []), "nodes": 0, "flex_ops": 0, "ok": False}
     problems = manifest.damage(folder, entry) or _run(folder, entry, row)
     if problems:
         what = f"{entry['path']} ({entry['format']}, {entry['task']})"
@@ -83,84 +78,83 @@ def check(folder, entry):
     return {**row, "ok": True}
 
 
+def accuracy_drop(row):
+    """How much less often than the model a report row's artefact is right; else how often it differs from the model."""
+    if row["accuracy"] is not None:
+        return row["model_accuracy"] - row["accuracy"]
+    return 1 - row["identical"] / row["total"] if row["total"] else 1.0
+
+
+def stored_case(path, index):
+    """The inputs of one stored case."""
+    with np.load(path, allow_pickle=False) as file:
+        return _case({name: file[name] for name in file.files}, "inputs", str(index))
+
+
 def _run(folder, entry, row):
     """Fills in `row` and returns the problems."""
     artefact, cases = folder / entry["path"], folder / entry["cases"]
-    with contextlib.suppress(Exception):  # a damaged file has no operators to count, and its runtime says why
-        operators = registry.load("formats", entry["format"])().operators(artefact)
-        row["nodes"] = operators.total()
-        row["flex_ops"] = sum(count for name, count in operators.items() if name.startswith("Flex"))
     try:
         answers, row["ms"], row["peak_bytes"] = clients.run(entry["format"], artefact, entry["task"], cases)
     except clients.ClientError as error:
         return [f"does not run: {error}"]
+    # Only now: what no runtime reads has no operators to count.
+    operators = registry.load("formats", entry["format"])().operators(artefact)
+    row["nodes"] = operators.total()
+    row["flex_ops"] = sum(count for name, count in operators.items() if name.startswith("Flex"))
     with np.load(cases, allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
+    return _compare(entry, row, stored, answers)
+
+
+def _compare(entry, row, stored, answers):
     task = registry.load("tasks", entry["task"])
     limits = precisions.TABLE[entry["precision"]]
-    problems, row["max_abs_diff"], row["cosine"], tokens = [], 0.0, 1.0, []
-    for case in sorted({name.split("/")[1] for name in stored}):
+    problems, row["max_abs_diff"], row["cosine"] = [], 0.0, 1.0
+    tokens, scores = [], []
+    for case in sorted({name.split("/")[1] for name in stored if name.startswith("inputs/")}, key=int):
         inputs, expected = _case(stored, "inputs", case), _case(stored, "outputs", case)
         actual = _case(answers, "outputs", case)
         generated = "tokens" in expected
         for name, value in expected.items():
-            problem, difference, cosine = _difference(value, actual.get(name), limits, generated)
-            problems += [f"{name} of case {case} {problem}"] if problem else []
+            problem, difference, cosine = comparison.difference(value, actual.get(name), limits, generated)
+            if problem:
+                problems.append(f"{name} of case {case} {problem}")
+                row.setdefault("case", int(case))
             row["max_abs_diff"] = max(row["max_abs_diff"], difference)
             row["cosine"] = min(row["cosine"], cosine)
-        if all(name in actual and actual[name].shape == value.shape for name, value in expected.items()):
-            identical, total = task.agreement(inputs, expected, actual)
-            row["identical"], row["total"] = row["identical"] + identical, row["total"] + total
-            if generated:
-                tokens.append(expected["tokens"] == actual["tokens"])
+        if any(name not in actual or actual[name].shape != value.shape for name, value in expected.items()):
+            continue
+        actual = {name: actual[name] for name in expected}
+        identical, total = task.agreement(inputs, expected, actual)
+        row["identical"], row["total"] = row["identical"] + identical, row["total"] + total
+        if generated:
+            tokens.append((expected["tokens"] == actual["tokens"]).ravel())
+        if (references := stored.get(f"references/{case}")) is not None:
+            scores.append((*task.score(expected, references), *task.score(actual, references)))
+    if scores:
+        right, total, own_right, _ = np.sum(scores, axis=0)
+        row["model_accuracy"], row["accuracy"] = float(right / total), float(own_right / total)
     if tokens:
-        row["token_agreement"] = float(np.mean(np.concatenate([same.ravel() for same in tokens])))
-        if row["token_agreement"] < limits.tokens:
-            problems.append(
-                f"{row['token_agreement']:.1%} of the tokens are the model's, less than {limits.tokens:.0%}"
-            )
-    elif getattr(task, "counts_classes", False) and row["identical"] < limits.agreement * row["total"]:
+        row["token_agreement"] = float(np.mean(np.concatenate(tokens)))
+    return problems + _shortfalls(entry, row, limits, getattr(task, "counts_classes", False))
+
+
+def _shortfalls(entry, row, limits, counts_classes):
+    """What is wrong with all cases together."""
+    problems, agreement = [], row["token_agreement"]
+    if agreement is not None and agreement < limits.tokens:
+        problems.append(f"{agreement:.1%} of the tokens are the model's, less than {limits.tokens:.0%}")
+    elif agreement is None and counts_classes and row["identical"] < limits.agreement * row["total"]:
         counts = f"{row['identical']} of {row['total']}"
         problems.append(f"the likeliest class is the model's in {counts}, less than {limits.agreement:.0%}")
+    limit = entry.get("max_accuracy_drop")
+    if limit is not None and accuracy_drop(row) > limit:
+        what = "accuracy" if row["accuracy"] is not None else "agreement with the model"
+        problems.append(f"loses {accuracy_drop(row):.2%} of {what}, more than {limit:.2%}")
     return problems
 
 
 def _case(arrays, kind, case):
     prefix = f"{kind}/{case}/"
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def _difference(expected, actual, limits, generated):
-    """What is wrong with an output, or `None`; the largest finite difference; and the cosine.
-
-    Where the tokens of a quantised model differ, so do the scores that come with them: both are counted elsewhere.
-    """
-    if actual is None:
-        return "is missing", 0.0, 1.0
-    if expected.shape != actual.shape:
-        return f"has shape {actual.shape}, not {expected.shape}", 0.0, 1.0
-    exact = limits.max_abs_diff is not None
-    if expected.dtype.kind != "f":
-        wrong = expected != actual
-        if not exact or not np.any(wrong):
-            return None, 0.0, 1.0
-        pair = f"{actual[wrong][0]!s} where the model has {expected[wrong][0]!s}"
-        return f"differs in {np.sum(wrong)} of {wrong.size}, first {pair}", 0.0, 1.0
-    if not np.all(np.isfinite(actual)):
-        return "holds NaN or infinity", 0.0, 1.0
-    difference, cosine = float(np.max(np.abs(expected - actual), initial=0.0)), _cosine(expected, actual)
-    if exact:
-        return (f"differs by {difference:.1e}" if difference > limits.max_abs_diff else None), difference, cosine
-    if generated:
-        return None, 0.0, 1.0
-    return (
-        (f"has cosine {cosine:.4f}, less than {limits.cosine}" if cosine < limits.cosine else None),
-        difference,
-        cosine,
-    )
-
-
-def _cosine(expected, actual):
-    left, right = expected.ravel().astype("float64"), actual.ravel().astype("float64")
-    lengths = np.linalg.norm(left) * np.linalg.norm(right)
-    return float(np.clip(left @ right / lengths, -1, 1)) if lengths else float(np.array_equal(left, right))

@@ -200,7 +200,7 @@ def test_a_model_that_returns_nan(tmp_path):
         ({"tasks": "generate"}, "generation_config"),
         ({"precision": "int3"}, r"`precision` must name one or more of .*'int3'"),
         ({"precision": ["float32", "int4"]}, r"`precision` of format 'tflite' must be one of .*'int4'"),
-        ({"precision": "int8", "keep_float": "dense"}, "`keep_float` must be empty for format 'tflite'"),
+        ({"precision": "int8_full", "keep_float": "dense"}, "`keep_float` must be empty for format 'tflite'"),
         ({"format": "onnx", "precision": "int8", "keep_float": "conv"}, "`keep_float` must name.*'conv'"),
         ({"samples": ["a"]}, "`samples`"),
         ({"model": keras.Sequential([keras.layers.Dense(2)])}, "`model`"),
@@ -221,11 +221,13 @@ def test_half_precision_is_refused(tmp_path):
         export(model, tmp_path, "tflite", tasks="forward")
 
 
-def test_a_tokenizer_of_another_size(tmp_path, tiny_transformer):
+@pytest.mark.parametrize("characters", ["ab", "abcdefghijklmnopqrstuvwxyz"])
+def test_a_tokenizer_of_another_size(characters, tmp_path, tiny_transformer):
     from keras_attn.text import CharacterTokenizer
 
-    with pytest.raises(ValueError, match="`tokenizer`"):
-        export(tiny_transformer(), tmp_path, "tflite", tokenizer=CharacterTokenizer("ab"))
+    with pytest.raises(ValueError, match=f"`tokenizer` must have as many ids.*{len(characters) + 4}"):
+        export(tiny_transformer(), tmp_path, "tflite", tokenizer=CharacterTokenizer(characters))
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("path", ["file", "file/below", "/proc/out"])

@@ -358,7 +358,7 @@ def test_export(format_name, tmp_path):
         model=types.SimpleNamespace(variables=[]),
     )
     emitter = registry.load("formats", format_name)()
-    emitter.emit([task], tmp_path)
+    emitter.write(emitter.convert([task], tmp_path), tmp_path)
     artefact = _RUNNERS[format_name](tmp_path / emitter.path("forward"))
     for rows, width in ((5, 7), (2, 1)):
         given = arrays(AUTOMATA[1], rows, width, steps=3)

@@ -1,6 +1,7 @@
 """ONNX: one file a task, at the highest opset that tf2onnx writes."""
 
 import contextlib
+import copy
 import logging
 import re
 
@@ -20,30 +21,41 @@ EXTERNAL_FROM = 2**31 - 2**24
 class Emitter:
     """Writes `<task>.onnx`."""
 
-    name = "onnx"
+    name = runtime = "onnx"
+    # What tells this format's files from those of another that the same runtime reads.
+    variant = ""
     requires = (("onnx", "onnx"), ("onnxruntime", "onnx"), ("tf2onnx", "onnx"))
     text_requires = (("onnxruntime_extensions", "onnx"), ("sentencepiece", "text"))
 
     precisions = ("float32", "float16", "int8", "int4")
     selective = ("float16", "int8", "int4")
+    # Half of the range, see `onnx_quantization.int8`.
+    int8_levels = 64
 
     def path(self, task_name, precision="float32"):
         # What comes with files of its own is a folder.
         is_folder = hasattr(registry.load("tasks", task_name), "companions")
-        return suffixed(task_name if is_folder else f"{task_name}.onnx", precision)
+        name = f"{task_name}{self.variant}"
+        return suffixed(name if is_folder else f"{name}.onnx", precision)
 
-    def emit(self, tasks, folder, precision="float32", keep=(), calibration=None):
+    def convert(self, tasks, workplace):
+        return [(task, _convert(task if task.tokenizer is None else SymbolTask(task))) for task in tasks]
+
+    def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import onnx
 
         from keras_attn.export import onnx_graphs, onnx_quantization
 
-        for task in tasks:
-            model = _convert(task if task.tokenizer is None else SymbolTask(task))
+        for task, original in converted:
+            model = copy.deepcopy(original)
             if precision != "float32":
                 quantize = onnx_quantization.QUANTIZERS[precision]
                 model = quantize(model, frozenset(onnx_graphs.of_variables(model, keep)))
             if task.tokenizer is not None:
                 model = _join_tokenizer(model, task.tokenizer)
+            self.finish(model)
+            for graph in onnx_graphs.graphs(model.graph):
+                del graph.value_info[:]
             # Only the standard operators can be checked for shapes; those of onnxruntime-extensions are unknown.
             standard = task.tokenizer is None and precision in ("float32", "float16")
             path = folder / self.path(task.name, precision)
@@ -61,6 +73,9 @@ class Emitter:
                 )
                 onnx.checker.check_model(str(path))
 
+    def finish(self, model):
+        """Makes what is written of a model of opset 18 that is complete, in place."""
+
     def operators(self, path):
         import onnx
 
@@ -69,12 +84,24 @@ class Emitter:
         path = path / MODEL if path.is_dir() else path
         return onnx_graphs.operators(onnx.load(path, load_external_data=False))
 
+    def reads(self, path):
+        return path.suffix == ".onnx" or (path / MODEL).is_file()
+
+    def contents(self, path):
+        import onnx
+
+        from keras_attn.export import onnx_contents
+
+        path = path / MODEL if path.is_dir() else path
+        model = onnx.load(path, load_external_data=False)
+        return {model.graph.name: onnx_contents.signature(model)}, onnx_contents.weights(model)
+
 
 def _convert(task):
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx
 
-    from keras_attn.export import signatures
+    from keras_attn.export import onnx_fusion, signatures
 
     concrete = signatures.trace(task, cache_policy="select")
     inputs = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource]
@@ -89,14 +116,17 @@ def _convert(task):
     with tf.Graph().as_default() as graph, _unsupported_ops() as unsupported:
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(
-            graph, opset=OPSET, custom_op_handlers={"Erfc": (_erfc, [])}, tensors_to_rename=names, **ends
+            graph, opset=OPSET, custom_op_handlers=_HANDLERS, tensors_to_rename=names, **ends
         )
         if unsupported:
             lacking = ", ".join(sorted(unsupported))
             raise ExportError(f"onnx: {task.name} needs operators that ONNX lacks: {lacking}")
         # Catching errors would copy the graph before each of some fifty passes, and hide what went wrong.
-        model = optimizer.optimize_graph(converted, catch_errors=False).make_model(task.name)
+        optimized = optimizer.optimize_graph(converted, catch_errors=False)
+        model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION
+    _note_shapes(model.graph, optimized)
+    onnx_fusion.portable(model)
     _name_axes(model.graph, task)
     return model
 
@@ -135,6 +165,23 @@ def _join_strings(model, tokenizer, outputs):
     return model
 
 
+def _note_shapes(graph, converted):
+    """Adds what tf2onnx knows of the shapes inside, which the rules of `onnx_fusion` ask for."""
+    from onnx import helper
+
+    outputs = {value.name for value in graph.output}
+    for node in graph.node:
+        for name in set(node.output) - outputs:
+            shape, dtype = converted.get_shape(name), converted.get_dtype(name)
+            if shape is not None and dtype:
+                axes = [None if size < 0 else size for size in shape]
+                graph.value_info.append(helper.make_tensor_value_info(name, dtype, axes))
+        bodies = converted.contained_graphs.get(node.name, {})
+        for attribute in node.attribute:
+            if attribute.name in bodies:
+                _note_shapes(attribute.g, bodies[attribute.name])
+
+
 def _name_axes(graph, task):
     """Names the dynamic axes, which tf2onnx calls `unk__NNN`."""
     has_target = any("target_length" in spec.axes for spec in task.inputs.values())
@@ -148,8 +195,6 @@ def _name_axes(graph, task):
             if not dimension.HasField("dim_value"):
                 known = axes[value.name]
                 dimension.dim_param = known[axis] if axis < len(known) else f"{value.name}_axis_{axis}"
-    for value in [v for v in graph.value_info if "unk__" in str(v)]:
-        graph.value_info.remove(value)
 
 
 @contextlib.contextmanager
@@ -184,3 +229,11 @@ def _erfc(context, node, name, args):
     one = context.make_const(f"{name}/one", np.float32(1)).output[0]
     erf = context.make_node("Erf", [source], name=f"{name}/erf", shapes=[shape], dtypes=[dtype]).output[0]
     context.make_node("Sub", [one, erf], outputs=[output], name=name, shapes=[shape], dtypes=[dtype])
+
+
+def _where(context, node, name, args):
+    """A choice as such. tf2onnx makes five operators of it, a sum of products, in which infinity times zero is NaN."""
+    node.type = "Where"
+
+
+_HANDLERS = {"Erfc": (_erfc, []), "SelectV2": (_where, [])}

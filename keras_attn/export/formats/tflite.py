@@ -13,25 +13,34 @@ from keras_attn.extras import require
 class Emitter:
     """Writes `model.tflite`."""
 
-    name = "tflite"
+    name = runtime = "tflite"
     requires = (("ai_edge_litert", "litert"),)
     text_requires = (("tensorflow_text", "text"), ("sentencepiece", "text"))
 
     precisions = ("float32", "float16", "int8", "int8_full")
-    # The converter quantises all weights or none.
-    selective = ()
+    selective = ("float16", "int8")
+    int8_levels = 127
 
     def path(self, task_name, precision="float32"):
         return suffixed("model.tflite", precision)
 
-    def emit(self, tasks, folder, precision="float32", keep=(), calibration=None):
-        import tensorflow as tf
-
+    def convert(self, tasks, workplace):
+        """The tasks, and a SavedModel of theirs: the converter starts from one."""
         from keras_attn.export import signatures
 
-        names = [task.name for task in tasks]
-        with tempfile.TemporaryDirectory(dir=folder) as saved_model, signatures.quiet_tensorflow():
+        saved_model = tempfile.mkdtemp(dir=workplace)
+        with signatures.quiet_tensorflow():
             signatures.save(tasks, saved_model, format=self.name)
+        return tasks, saved_model
+
+    def write(self, converted, folder, precision="float32", keep=(), calibration=None):
+        import tensorflow as tf
+
+        from keras_attn.export import signatures, tflite_weights
+
+        tasks, saved_model = converted
+        names = [task.name for task in tasks]
+        with signatures.quiet_tensorflow():
             converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
@@ -49,6 +58,8 @@ class Emitter:
                 if not lacking:
                     raise
                 raise ExportError(_refusal(names, lacking)) from error
+        if keep and precision != "float32":
+            content = tflite_weights.restored(content, keep)
         path = folder / self.path(names[0], precision)
         path.write_bytes(content)
         foreign = [name for name in operators(path) if _is_foreign(name)]
@@ -57,6 +68,15 @@ class Emitter:
 
     def operators(self, path):
         return operators(path)
+
+    def reads(self, path):
+        return path.suffix == ".tflite"
+
+    def contents(self, path):
+        from keras_attn.export import tflite_graphs
+
+        content = path.read_bytes()
+        return tflite_graphs.signatures(content), tflite_graphs.constants(content)
 
 
 def _full_int8(converter, calibration):

@@ -22,12 +22,9 @@ class Task(StepTask):
     name = "decode"
 
     def __init__(self, model, tokenizer=None):
-        from keras_attn.export import signatures
-
         self.model = model
         self.prefill = prefill.Task(model)
-        self.structure = self.prefill.state(np.ones((1, 1), "int32"))
-        outputs = signatures.trace(self.prefill, "slice").structured_outputs
+        outputs = self.prefill.graph.get_concrete_function().structured_outputs
         self.inputs = {
             _as_past(name): TensorSpec(_axes(_as_past(name), tensor.shape.as_list()), tensor.dtype.name)
             for name, tensor in outputs.items()
@@ -39,7 +36,7 @@ class Task(StepTask):
 
         from keras_attn.export.step_state import named, nested
 
-        cache, memory = self.structure
+        cache, memory = self.prefill.structure
         cache, memory = nested("past", cache, state), nested("memory", memory, state)
         logits, cache = self.model.decode(token_ids, positions, cache, memory)
         return {"logits": ops.squeeze(logits, 1), **named("present", cache)}

@@ -83,6 +83,13 @@ class Task:
             total += int(np.sum(real))
         return identical, total
 
+    @staticmethod
+    def score(outputs, references):
+        """Places of the first output whose largest logit is at the right class, of those with a class of 0 or more."""
+        logits = next(iter(outputs.values()))
+        known = references >= 0
+        return int(np.sum((np.argmax(logits, axis=-1) == references) & known)), int(np.sum(known))
+
 
 def _axes(name, shape):
     """Runtimes take axes of one name to be equally long: only those of a source or a target are known to be."""

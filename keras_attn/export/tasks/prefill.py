@@ -25,15 +25,15 @@ class Task(IdTask):
         if getattr(self.model, "generation_config", None) is None:
             self.refuse("whose `generation_config` is set")
 
-    def state(self, source_ids):
-        """`(cache, memory)`, as the model's `prefill` returns them."""
-        return self.model.prefill(source_ids, length=self.model.generation_config.max_length)
-
     def call(self, source_ids):
         """Tensors by name, see above."""
+        import keras
+
         from keras_attn.export.step_state import named
 
-        cache, memory = self.state(source_ids)
+        cache, memory = self.model.prefill(source_ids, length=self.model.generation_config.max_length)
+        # What `decode` makes of the tensors that it gets by name.
+        self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
         token, positions = self.model.begin(source_ids, None, self.model.generation_config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
 

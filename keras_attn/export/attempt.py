@@ -1,0 +1,95 @@
+"""One format and precision: artefacts that are written and verified in the workplace until they are near enough."""
+
+import logging
+import shutil
+
+from keras_attn.export import diagnosis, manifest, verification
+from keras_attn.export.conversion import tried
+
+LOGGER = logging.getLogger("keras_attn.export")
+
+
+class Attempt:
+    """The artefacts of tasks in one format and precision.
+
+    Args:
+        emitter: the format's `Emitter`.
+        tasks: list of `Task`.
+        converted: what `emitter.convert` made of them.
+        folder: the workplace, in which the tasks' cases lie.
+        precision: name of the precision.
+        calibration: cases by task name, or `None`.
+        max_accuracy_drop: a number, or `None`.
+    """
+
+    def __init__(self, emitter, tasks, converted, folder, precision, calibration, max_accuracy_drop):
+        self.emitter, self.tasks, self.converted, self.folder = emitter, tasks, converted, folder
+        self.precision, self.calibration, self.max_accuracy_drop = precision, calibration, max_accuracy_drop
+        self.entries, self.rows, self.kept = [], [], ()
+
+    @property
+    def ok(self):
+        """Whether all artefacts were written and agree."""
+        return bool(self.rows) and all(row["ok"] for row in self.rows)
+
+    def write(self, keep):
+        """Writes and checks the artefacts, up to the first that does not agree; `keep` are variables in float32."""
+        self.entries, self.rows, self.kept = [], [], keep
+        for task in self.tasks:
+            for name in manifest.parts(self.folder, self.emitter.path(task.name, self.precision)):
+                _remove(self.folder / name)
+        what = f"{self.emitter.name}, {self.precision}"
+        LOGGER.info("%s: writing%s", what, f", {len(keep)} weights in float32" if keep else "")
+        tried(self.emitter, self.tasks, self._write, self.converted, self.folder, self.calibration)
+        for task in self.tasks:
+            LOGGER.info("%s: verifying %s", what, task.name)
+            entry = manifest.entry(self.folder, self.emitter, task.name, self.precision)
+            entry["tokenizer"] = manifest.tokenizer(task.tokenizer)
+            entry["keep_float"] = [variable.path for variable in keep]
+            entry["max_accuracy_drop"] = self.max_accuracy_drop
+            self.entries.append(entry)
+            self.rows.append(verification.check(self.folder, entry))
+            if not self.ok:
+                return
+
+    def search(self, mixes):
+        """Writes with one list of kept variables after another, until the artefacts agree or do not even run."""
+        for keep in mixes:
+            self.write(keep)
+            if self.ok or self.rows[-1]["ms"] is None:
+                return
+
+    def failure(self):
+        """Why it is not `ok`, in words, with the first layer that differs where one can be named."""
+        if not self.rows:
+            return (
+                f"{self.emitter.name}: no mix of {self.precision} and float32 loses at most "
+                f"{self.max_accuracy_drop:.2%}: any that keeps all weights but one in float32 loses more"
+            )
+        row, task = self.rows[-1], self.tasks[len(self.rows) - 1]
+        message = f"does not agree with the model: {row['message']}"
+        if self.precision != "float32" and self.precision not in self.emitter.selective:
+            message += f"; {self.emitter.name} in {self.precision} keeps no weight in float32"
+        if "case" not in row:
+            return message
+        LOGGER.info("%s, %s: looking for the first layer that differs", self.emitter.name, self.precision)
+        try:
+            case = verification.stored_case(self.folder / self.entries[-1]["cases"], row["case"])
+            row["first"] = diagnosis.first_difference(task, case, self._write_one, self.emitter.name, self.precision)
+        except Exception as error:  # whatever the search meets, what it was started for is the news
+            LOGGER.info("the search failed: %s", error)
+            return message
+        return message + (f"; first {row['first']}" if row["first"] else "; no layer by itself differs")
+
+    def _write(self, converted, folder, calibration):
+        self.emitter.write(converted, folder, self.precision, self.kept, calibration)
+
+    def _write_one(self, task, folder):
+        """The path of another task's artefact, written in the same way."""
+        calibration = {task.name: (self.calibration or {}).get(task.name) or task.cases()}
+        self._write(self.emitter.convert([task], folder), folder, calibration)
+        return folder / self.emitter.path(task.name, self.precision)
+
+
+def _remove(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()

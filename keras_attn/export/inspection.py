@@ -1,0 +1,158 @@
+"""What is in a model file, an artefact or a folder of artefacts."""
+
+import json
+import os
+import zipfile
+from pathlib import Path
+
+from keras_attn.export import manifest, registry
+from keras_attn.export.report import aligned, size_text
+
+LARGEST = 10
+
+
+class Inspection:
+    """What `inspect` found.
+
+    Args:
+        items: list of dicts, one a file: `path`, `format`, `precision`, `bytes`, `digest` (what the manifest says of
+            the files), `tokenizer` (`None`, or a dict of its `class` and `vocabulary_size`), `signatures` (name ->
+            `inputs` and `outputs`, lists of `name`, `shape` and `dtype`), `operators` (name -> count) and `weights`
+            (`name`, `shape`, `dtype`, `bytes`). What cannot be told is `None`.
+    """
+
+    def __init__(self, items):
+        self.items = list(items)
+
+    def to_json(self):
+        """The findings as JSON text, `{"files": [...]}`."""
+        return json.dumps({"files": self.items}, indent=2, allow_nan=False)
+
+    def __str__(self):
+        return "\n\n".join(map(_text, self.items))
+
+
+def inspect(path):
+    """Reads what a `.keras` file, an artefact or an export folder holds. Nothing is run.
+
+    Args:
+        path: a file or folder.
+
+    Returns:
+        An `Inspection`.
+
+    Raises:
+        ValueError: `path` is none of these, or cannot be read.
+
+    Example:
+
+    >>> from keras_attn.export import inspect
+    >>> inspect("nowhere")
+    Traceback (most recent call last):
+    ValueError: `path` must be a .keras file, an artefact or a folder of artefacts. Received: path='nowhere'
+    """
+    path = Path(os.fspath(path))
+    try:
+        if path.is_file() and path.suffix == ".keras" and zipfile.is_zipfile(path):
+            return Inspection([_model(path)])
+        if (path / manifest.NAME).is_file():
+            names = dict.fromkeys(entry["path"] for entry in manifest.read(path))
+            return Inspection(_artefact(path / name) for name in names)
+        if path.exists() and _emitter(path) is not None:
+            return Inspection([_artefact(path)])
+    except ImportError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"`path` must be a file that can be read ({reason}). Received: path={str(path)!r}") from error
+    raise ValueError(
+        f"`path` must be a .keras file, an artefact or a folder of artefacts. Received: path={str(path)!r}"
+    )
+
+
+def _emitter(path):
+    emitters = (registry.load("formats", name)() for name in registry.names("formats"))
+    return next((emitter for emitter in emitters if emitter.reads(path)), None)
+
+
+def _artefact(path):
+    entries = []
+    if (path.parent / manifest.NAME).is_file():
+        entries = [entry for entry in manifest.read(path.parent) if entry["path"] == path.name]
+    known = entries[0] if entries else {}
+    emitter = registry.load("formats", known["format"])() if entries else _emitter(path)
+    damage = list(dict.fromkeys(phrase for entry in entries for phrase in manifest.damage(path.parent, entry)))
+    item = {
+        "path": str(path),
+        "format": emitter.name,
+        "precision": known.get("precision"),
+        "bytes": manifest.size(path.parent, path.name),
+        "digest": ("; ".join(damage) or "as exported") if entries else None,
+        "tokenizer": known.get("tokenizer"),
+    }
+    if damage:
+        # What has changed may be anything.
+        return {**item, "signatures": {}, "operators": {}, "weights": []}
+    signatures, weights = emitter.contents(path)
+    operators = dict(emitter.operators(path).most_common())
+    return {**item, "signatures": signatures, "operators": operators, "weights": weights}
+
+
+def _model(path):
+    from keras_attn.export.loading import load_model
+
+    model = load_model(path)
+    sides = {}
+    for side in ("inputs", "outputs"):
+        names = getattr(model, "output_names", ()) if side == "outputs" else [tensor.name for tensor in model.inputs]
+        sides[side] = [
+            {"name": name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+            for name, tensor in zip(names, getattr(model, side), strict=True)
+        ]
+    weights = [
+        {"name": v.path, "shape": list(v.shape), "dtype": v.dtype, "bytes": int(v.value.dtype.size) * _count(v.shape)}
+        for v in model.variables
+    ]
+    return {
+        "path": str(path),
+        "format": type(model).__name__,
+        "precision": "float32",
+        "bytes": path.stat().st_size,
+        "digest": None,
+        "tokenizer": manifest.tokenizer(getattr(model, "tokenizer", None)),
+        "signatures": {"call": sides},
+        "operators": {},
+        "weights": weights,
+    }
+
+
+def _count(shape):
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _text(item):
+    tokenizer = item["tokenizer"]
+    facts = [item["format"], item["precision"], size_text(item["bytes"]), item["digest"]]
+    facts += [f"{tokenizer['class']} of {tokenizer['vocabulary_size']}"] if tokenizer else []
+    lines = [f"{item['path']}: {', '.join(fact for fact in facts if fact)}"]
+    for name, signature in item["signatures"].items():
+        for side, arrow in (("inputs", "<-"), ("outputs", "->")):
+            tensors = (f"{t['name']} {t['dtype']} ({', '.join(map(str, t['shape']))})" for t in signature[side])
+            lines.append(f"  {name} {arrow} {'; '.join(tensors)}")
+    if item["operators"]:
+        lines.append(f"  {sum(item['operators'].values())} operators: " + _counts(item["operators"]))
+    largest = sorted(item["weights"], key=lambda weight: -weight["bytes"])
+    if largest:
+        total = size_text(sum(weight["bytes"] for weight in largest))
+        lines.append(f"  {len(largest)} weights of {total}, the largest:")
+        cells = [(w["name"], w["dtype"], "x".join(map(str, w["shape"])), size_text(w["bytes"])) for w in largest]
+        table = aligned(("name", "dtype", "shape", "size"), cells[:LARGEST], left=("name", "dtype"))
+        lines += [f"    {line}" for line in table.splitlines()]
+    return "\n".join(lines)
+
+
+def _counts(operators):
+    return ", ".join(f"{name} {count}" for name, count in operators.items())

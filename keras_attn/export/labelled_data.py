@@ -1,0 +1,71 @@
+"""What a user gives to measure an artefact on: `samples`, and the right answers, `references`."""
+
+import numpy as np
+
+BATCH_LIMIT = 32
+
+
+def batches(values):
+    """The first value alone, then all others; a lone value also twice, since no batch size is like another."""
+    rest = values[1:] if len(values) > 1 else np.repeat(values, 2, axis=0)
+    return [values[:1], *(rest[i : i + BATCH_LIMIT] for i in range(0, len(rest), BATCH_LIMIT))]
+
+
+def fits(task, samples):
+    """Whether a task takes samples of this kind: strings, or a dict of its inputs."""
+    if isinstance(samples, dict):
+        return task.tokenizer is None and samples.keys() == task.inputs.keys()
+    return task.tokenizer is not None
+
+
+def cases(task, samples=None):
+    """The inputs that a task is verified on.
+
+    Args:
+        task: a `Task`.
+        samples: list of strings, dict of arrays with as many rows each, or `None`; what does not fit the task is not
+            used.
+    """
+    if samples is None or not fits(task, samples):
+        return task.cases()
+    if not isinstance(samples, dict):
+        return task.cases(samples)
+    columns = {name: batches(np.asarray(rows, task.inputs[name].dtype)) for name, rows in samples.items()}
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def check(tasks, samples, references):
+    """Raises a ValueError where no task can use the samples, or the references do not go with them."""
+    if samples is None:
+        if references is not None:
+            raise ValueError("`references` must come with the `samples` that they are of. Received: samples=None")
+        return
+    usable = [task for task in tasks if fits(task, samples)]
+    if not usable:
+        wanted = " or ".join(sorted({str(sorted(task.inputs)) for task in tasks if task.tokenizer is None}))
+        kind = f"a dict of arrays {wanted}" if wanted else "strings"
+        received = f"a dict of {sorted(samples)}" if isinstance(samples, dict) else type(samples).__name__
+        if not isinstance(samples, dict) and wanted:
+            received += ", and no tokenizer to use strings"
+        raise ValueError(f"`samples` must be {kind}. Received: {received}")
+    rows = {name: len(value) for name, value in samples.items()} if isinstance(samples, dict) else {"": len(samples)}
+    if len(set(rows.values())) > 1 or not min(rows.values()):
+        raise ValueError(f"`samples` must hold arrays with as many rows each, one or more. Received: rows {rows}")
+    if references is None:
+        return
+    if lacking := [task.name for task in tasks if not hasattr(task, "score")]:
+        raise ValueError(f"`references` must be None for tasks without a metric. Received: task {lacking[0]!r}")
+    if len(references) != max(rows.values()):
+        raise ValueError(
+            f"`references` must hold one answer a sample, {max(rows.values())}. Received: {len(references)}"
+        )
+
+
+def answers(task, samples, references):
+    """The references of each case of `cases`, or `None` where there are none for the task."""
+    if references is None or not fits(task, samples):
+        return None
+    values = np.asarray(references)
+    if values.dtype.kind not in "iuU":
+        raise ValueError(f"`references` must be strings or class ids. Received: {values.dtype.name}")
+    return batches(values)

@@ -2,14 +2,16 @@
 
 import keras
 
-_KINDS = {"layer": keras.layers.LayerNormalization, "rms": keras.layers.RMSNormalization}
+from keras_attn.layers.layer_normalization import LayerNormalization
+
+_KINDS = {"layer": LayerNormalization, "rms": keras.layers.RMSNormalization}
 
 
 def normalization(kind, epsilon, dtype, name):
     """A Keras normalisation layer over the last axis; both kinds compute in float32 at least.
 
     Args:
-        kind: "layer" for `keras.layers.LayerNormalization`, "rms" for `keras.layers.RMSNormalization`.
+        kind: "layer" for `LayerNormalization`, "rms" for `keras.layers.RMSNormalization`.
         epsilon: added to the variance, or to the mean square.
         dtype: dtype policy of the layer.
         name: name of the layer.

@@ -7,9 +7,42 @@ def graphs(graph):
     """A graph and all graphs that its nodes hold."""
     yield graph
     for node in graph.node:
-        for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                yield from graphs(inner)
+        for inner in inner_graphs(node):
+            yield from graphs(inner)
+
+
+def inner_graphs(node):
+    """The graphs that a node holds, such as a loop's body."""
+    return [
+        inner
+        for attribute in node.attribute
+        for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs)
+    ]
+
+
+def remove_unused(model):
+    """Removes the nodes and constants that nothing is computed from, and what is noted of their shapes."""
+    found, is_done = list(graphs(model.graph)), False
+    while not is_done:
+        used = _used(model)
+        is_done = not sum(_delete(graph.node, [used.isdisjoint(node.output) for node in graph.node]) for graph in found)
+    for graph in found:
+        _delete(graph.initializer, [tensor.name not in used for tensor in graph.initializer])
+        made = {name for node in graph.node for name in node.output}
+        _delete(graph.value_info, [value.name not in made for value in graph.value_info])
+
+
+def _delete(messages, stale):
+    """Deletes those messages of a repeated field for which `stale` is True, and returns how many they were."""
+    for i in reversed(range(len(stale))):
+        if stale[i]:
+            del messages[i]
+    return sum(stale)
+
+
+def _used(model):
+    names = {name for graph in graphs(model.graph) for node in graph.node for name in node.input}
+    return names | {value.name for graph in graphs(model.graph) for value in graph.output}
 
 
 def operators(model):

@@ -36,6 +36,7 @@ benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attention $(ARGS)
 	$(BIN)/python -m benchmarks.blocks $(ARGS)
 	$(BIN)/python -m benchmarks.generation $(ARGS)
+	$(BIN)/python -m benchmarks.export $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'

@@ -81,12 +81,15 @@ def keras_attn(case):
     return _keras_attn(case, False)
 
 
-def _keras_attn(case, jit):
+def model_and_config(case):
+    """The model with its weights, which carries the `GenerationConfig` of a case, and that."""
     from keras_attn import GenerationConfig, LanguageModel
     from keras_attn.generation import BeamSearch, Greedy
 
     sizes = {"num_layers": LAYERS, "hidden_dim": WIDTH, "num_heads": HEADS, "intermediate_dim": 4 * WIDTH}
-    model = LanguageModel.gpt2(VOCABULARY, POSITIONS, **sizes)
+    strategy = BeamSearch(case["beams"]) if case["beams"] > 1 else Greedy()
+    config = GenerationConfig(case["length"], end_id=0, strategy=strategy)
+    model = LanguageModel.gpt2(VOCABULARY, POSITIONS, generation_config=config, **sizes)
     given = weights()
     model.embedding.embeddings.assign(given["tokens"])
     model.position.position_embeddings.assign(given["positions"])
@@ -102,8 +105,11 @@ def _keras_attn(case, jit):
         _assign(network.intermediate_dense, layer["inner"])
         _assign(network.output_dense, layer["outer"])
     _assign(model.decoder.final_norm, given["norm"])
-    strategy = BeamSearch(case["beams"]) if case["beams"] > 1 else Greedy()
-    config = GenerationConfig(case["length"], end_id=0, strategy=strategy)
+    return model, config
+
+
+def _keras_attn(case, jit):
+    model, config = model_and_config(case)
     ids = prompts(case)
     return _timed_first(lambda: model.generate(ids, config=config, jit_compile=jit), f"keras_attn jit={jit}", case)
 

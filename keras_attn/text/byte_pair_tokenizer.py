@@ -23,7 +23,7 @@ class BytePairTokenizer(Tokenizer):
     first. Every text has ids, and they give it back: nothing is unknown or normalised. Special tokens that are written
     out in a text are text.
 
-    Artefacts of every format hold it. In them a run of NUL is one, and in ONNX ends a text; it reads as nothing.
+    Artefacts of every format hold it. A NUL has no id in them, and in ONNX ends a text; its id reads as nothing.
 
     Args:
         vocabulary: The pieces in the order of their ids, bytes written as GPT-2 does; or piece -> id.

@@ -26,7 +26,9 @@ class BytePairs:
     """
 
     def __init__(self, byte_ids, merges, classes, add_prefix_space):
-        self.byte_ids = np.asarray(byte_ids, np.int32)
+        self.byte_ids = np.array(byte_ids, np.int32)
+        # Operators lose a NUL between other bytes: it is lost everywhere.
+        self.byte_ids[0] = -1
         self.ranks = PairTable({merge[:2]: rank for rank, merge in enumerate(merges)})
         self.joined = np.array([merge[2] for merge in merges] or [0], np.int32)
         self.classes = CodePointTable(classes[:, None])

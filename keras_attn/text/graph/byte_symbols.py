@@ -13,7 +13,7 @@ FIRST = 0x100
 
 @functools.cache
 def sentencepiece_model() -> bytes:
-    """The serialised `ModelProto`. The id of a byte is its value; NUL, which no model can hold, is unknown.
+    """The serialised `ModelProto`. The id of a byte is its value. No model can hold NUL: it is unknown, or lost.
 
     Its normaliser replaces each byte by a character. The rules are a double array trie in Darts-clone's layout.
     """

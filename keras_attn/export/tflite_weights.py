@@ -30,9 +30,7 @@ def restored(content, variables):
     """
     schema = require("ai_edge_litert.schema_py_generated", "litert")
     model = schema.ModelT.InitFromPackedBuf(content)
-    # Nothing else is quantised; the converter may leave out a bias.
-    matrices = [v for v in variables if len(v.shape) > 1 and v.path.rpartition("/")[2] != "bias"]
-    forms = {matrix.path: _forms(np.asarray(matrix)) for matrix in matrices}
+    forms = {variable.path: _forms(np.asarray(variable)) for variable in variables}
     found, buffers = set(), {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -47,7 +45,9 @@ def restored(content, variables):
                     model.buffers.append(schema.BufferT(data=np.frombuffer(value.tobytes(), "uint8")))
                 tensor.buffer, tensor.type, tensor.quantization = buffers[key], schema.TensorType.FLOAT32, None
         _remove_widening(schema, model, graph)
-    if lost := sorted(forms.keys() - found):
+    # The converter may leave out a bias of zeros.
+    matrices = {v.path for v in variables if len(v.shape) > 1 and v.path.rpartition("/")[2] != "bias"}
+    if lost := sorted(matrices - found):
         raise ExportError(f"tflite: {lost[0]} cannot stay in float32: the converter has made something else of it")
     _clear_unused(model)
     return _packed(schema, model)
@@ -56,6 +56,7 @@ def restored(content, variables):
 def _forms(value):
     """The shapes and orders in which a constant may hold a variable, by shape."""
     forms = {value.shape: [value]}
+    forms.setdefault((value.size,), []).append(value.reshape(-1))
     for axis in range(1, value.ndim):
         matrix = value.reshape(math.prod(value.shape[:axis]), -1)
         for form in (matrix, np.ascontiguousarray(matrix.T)):
@@ -91,15 +92,21 @@ def _match(schema, model, tensor, forms):
 
 
 def _remove_widening(schema, model, graph):
-    """Takes out what would widen a constant that is float32 already."""
+    """Takes out what would widen a constant that is float32 already, or what was looked up in one."""
+    narrow = (schema.TensorType.INT8, schema.TensorType.FLOAT16)
     widened, kept = {}, []
     for operator in graph.operators:
         code = model.operatorCodes[operator.opcodeIndex]
-        if max(code.builtinCode, code.deprecatedBuiltinCode) == schema.BuiltinOperator.DEQUANTIZE:
-            source = graph.tensors[operator.inputs[0]]
-            if source.type == schema.TensorType.FLOAT32:
+        code = max(code.builtinCode, code.deprecatedBuiltinCode)
+        source = graph.tensors[operator.inputs[0]] if len(operator.inputs) else None
+        if source is not None and source.type == schema.TensorType.FLOAT32:
+            if code == schema.BuiltinOperator.DEQUANTIZE:
                 widened[operator.outputs[0]] = operator.inputs[0]
                 continue
+            for output in (graph.tensors[index] for index in operator.outputs):
+                # What a table is looked up with gives what the table is made of.
+                if code == schema.BuiltinOperator.GATHER and output.type in narrow:
+                    output.type, output.quantization = schema.TensorType.FLOAT32, None
         kept.append(operator)
     for operator in kept:
         operator.inputs = [widened.get(int(index), int(index)) for index in operator.inputs]

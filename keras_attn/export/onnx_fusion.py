@@ -13,7 +13,7 @@ from keras_attn.export.onnx_patterns import rewrite
 # The first opset with Attention, RMSNormalization and RotaryEmbedding, and the file format that it came with.
 OPSET, IR_VERSION = 23, 11
 # Operators that earlier opsets give another meaning.
-_CHANGED = ("DFT", "GroupNormalization", "Resize", "Pad")
+_CHANGED = ("DFT", "GroupNormalization")
 
 
 def _normed(x, squares):

@@ -10,10 +10,10 @@ _NUM_CHUNKS = 4
 def linear_cross_entropy(hidden, kernel, bias, labels, weights=None, *, transpose_kernel=False, label_smoothing=0.0):
     """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
 
-    On TensorFlow the logits of a quarter of the rows are held at a time, and the gradients are made in the same pass: as
-    many products as without, and nothing of the size of the logits is kept. So it is meant for training; where no
-    gradient is asked for, logits are faster. XLA orders the parts as it likes, and saves no memory. On other backends it
-    is the formula.
+    On TensorFlow the logits of a quarter of the rows are held at a time, and the gradients are made in the same pass:
+    as many products as without, and nothing of the size of the logits is kept. So it is meant for training; where no
+    gradient is asked for, logits are faster. XLA orders the parts as it likes, and saves no memory. On other backends
+    it is the formula.
 
     Logits and gradients are products in the dtype of `hidden`, with softmax and sums in float32; the gradients of
     float16 are products in float32, as they come before the scale of the loss, which float16 needs.

@@ -19,9 +19,11 @@ from keras_attn.training.strategy import get_strategy
 # Imported once they are asked for: module -> names in it. What a saved model's settings may name is not among them:
 # Keras finds only classes that were imported.
 _HOMES = {
+    "checkpoints": "Checkpoints",
     "text_evaluation": "TextEvaluation",
     "text_metrics": "Bleu Chrf ExactMatch Rouge TextMetric",
     "token_masking": "mask_tokens",
+    "trainer": "Trainer",
     **{f"data.{module}": names for module, names in _data.HOMES.items()},
 }
 

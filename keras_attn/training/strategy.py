@@ -1,10 +1,16 @@
 """Which devices to train on."""
 
+import json
+import os
+
 
 def get_strategy():
-    """The `tf.distribute` strategy for this machine: all its GPUs if it has several, else the one device it has.
+    """The `tf.distribute` strategy for where this runs.
+
+    Call it before anything else of TensorFlow: a group of workers is formed once, at the start.
 
     Returns:
+        `tf.distribute.MultiWorkerMirroredStrategy` where the environment variable `TF_CONFIG` names several workers,
         `tf.distribute.MirroredStrategy` with two GPUs or more, `tf.distribute.OneDeviceStrategy` otherwise.
 
     Example:
@@ -16,6 +22,9 @@ def get_strategy():
     """
     import tensorflow as tf
 
+    cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    if sum(len(cluster.get(kind, ())) for kind in ("chief", "worker")) > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     gpus = tf.config.list_logical_devices("GPU")
     if len(gpus) > 1:
         return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus])

@@ -1,0 +1,229 @@
+"""States of a training on disk, each proven whole before it is used."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+_RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
+_PREFIX = "step-"
+
+
+class Checkpoints:
+    """A folder of the last, and the best, states of a training.
+
+    A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer and random states, `model.keras` the
+    model, and `checkpoint.json` the step, the logs and the SHA-256 of both. It is written under a temporary name, and
+    renamed when it is complete. A damaged one is named in a warning and passed over.
+
+    Args:
+        folder: where to write. On several workers, one that all of them see.
+        every: steps between two checkpoints. The last step of a training is always kept.
+        keep: how many of the latest to keep.
+        keep_best: how many to keep of those with the best `monitor`.
+        monitor: name of a validation figure, as `"val_loss"`.
+        mode: `"min"` or `"max"`, which values of `monitor` are good.
+
+    Raises:
+        ValueError: a number is not positive, or `mode` is another.
+
+    Example:
+
+    >>> from keras_attn.training import Checkpoints
+    >>> checkpoints = Checkpoints("runs/dates", every=500, keep=3)
+    >>> checkpoints.steps()
+    []
+    """
+
+    def __init__(self, folder, every=1000, keep=3, keep_best=0, monitor="val_loss", mode="min"):
+        for name, value, least in (("every", every, 1), ("keep", keep, 1), ("keep_best", keep_best, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ValueError(f"`{name}` must be an integer of {least} or more. Received: {name}={value!r}")
+        if mode not in ("min", "max"):
+            raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")
+        self.folder, self.every = Path(os.fspath(folder)), every
+        self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
+
+    def steps(self):
+        """The steps of which there are checkpoints, whole or damaged, in ascending order."""
+        names = [path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*")]
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def save(self, step, state, model, logs=None, dataset=None):
+        """Writes a checkpoint, and removes those that are no longer to be kept.
+
+        Args:
+            step: number of updates so far.
+            state: dict of arrays by name.
+            model: the `keras.Model`.
+            logs: dict of figures.
+            dataset: what the data are known by, a string or None.
+
+        Raises:
+            OSError: it could not be written; earlier ones are as they were.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        target = self._path(step)
+        work = self.folder / f".{target.name}.{os.getpid()}"
+        shutil.rmtree(work, ignore_errors=True)
+        try:
+            work.mkdir()
+            np.savez(work / _STATE, **state)
+            model.save(work / _MODEL)
+            record = {
+                "step": step,
+                "dataset": dataset,
+                "logs": {name: float(value) for name, value in (logs or {}).items()},
+                "shapes": {name: list(value.shape) for name, value in state.items()},
+                "sha256": {name: _digest(work / name) for name in (_STATE, _MODEL)},
+            }
+            (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            for path in work.iterdir():
+                _flush(path)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(work, target)
+            _flush(self.folder)
+        except OSError as error:
+            raise OSError(error.errno, f"the checkpoint of step {step} could not be written: {error}") from error
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+        self._prune()
+
+    def latest(self, shapes, dataset=None):
+        """The latest checkpoint that is whole: `(step, state)`, or None where there is none at all.
+
+        Args:
+            shapes: the shapes that the state must have, by name.
+            dataset: what the data are known by, a string or None.
+
+        Raises:
+            ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            record, problem = self._read(step)
+            if problem:
+                warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
+                continue
+            self._check(record, shapes, dataset)
+            with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
+                return record["step"], {name: file[name] for name in file.files}
+        if steps:
+            raise ValueError(
+                f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"
+            )
+        return None
+
+    def average(self, model, last=None, best=None):
+        """Sets the weights of a model to the mean of those of several checkpoints.
+
+        Args:
+            model: a model of the same weights.
+            last: how many of the latest to take.
+            best: how many of the best by `monitor`; one of both must be given.
+
+        Returns:
+            The steps of the checkpoints that were averaged.
+
+        Raises:
+            ValueError: not one of `last` and `best` was given, there are not as many, or they are of another model.
+
+        Reference:
+            [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
+        """
+        if (last is None) == (best is None):
+            raise ValueError(f"One of `last` and `best` must be given. Received: last={last}, best={best}")
+        whole = [(step, record) for step in self.steps() for record, problem in [self._read(step)] if not problem]
+        steps = [step for step, _ in whole][-(last or 0) :] if best is None else self._best(whole, best)
+        if len(steps) != (last or best) or not steps:
+            wanted = f"last={last}" if best is None else f"best={best}"
+            raise ValueError(
+                f"`{self.folder}` must hold that many checkpoints. Received: {wanted}, with {len(steps)} there"
+            )
+        variables = named("weights", model.weights)
+        shapes = {name: list(v.shape) for name, v in variables.items()}
+        sums = {}
+        for step in steps:
+            with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
+                stored = {name: list(file[name].shape) for name in file.files if name.startswith("weights/")}
+                if stored != shapes:
+                    raise ValueError(
+                        f"`model` must have the weights of {self._path(step)}. Received: {_mismatch(stored, shapes)}"
+                    )
+                for name in shapes:
+                    sums[name] = sums.get(name, 0) + file[name].astype("float64")
+        for name, variable in variables.items():
+            variable.assign((sums[name] / len(steps)).astype(variable.dtype))
+        return steps
+
+    def _path(self, step):
+        return self.folder / f"{_PREFIX}{step:08d}"
+
+    def _read(self, step):
+        """`(record, what is wrong or None)`."""
+        folder = self._path(step)
+        try:
+            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            for name, digest in record["sha256"].items():
+                if _digest(folder / name) != digest:
+                    return None, f"{name} is not what was written"
+            return record, None
+        except (OSError, ValueError, KeyError, AttributeError) as error:
+            return None, f"{_RECORD} or a file that it names cannot be read ({type(error).__name__})"
+
+    def _check(self, record, shapes, dataset):
+        if mismatch := _mismatch(record["shapes"], shapes):
+            raise ValueError(
+                f"`checkpoints` must be those of this model and optimizer. Received: {self.folder}, where {mismatch}"
+            )
+        if record["dataset"] != dataset:
+            raise ValueError(
+                "`checkpoints` must be those of this data set, or the data would not go on where they stopped. "
+                f"Received: {self.folder}, of {record['dataset']!r} and not {dataset!r}"
+            )
+
+    def _best(self, whole, count):
+        figures = [(record["logs"][self.monitor], step) for step, record in whole if self.monitor in record["logs"]]
+        return [step for _, step in sorted(figures, reverse=self.mode == "max")[:count]]
+
+    def _prune(self):
+        steps = self.steps()
+        kept = set(steps[-self.keep :])
+        if self.keep_best:
+            records = [(step, self._read(step)[0]) for step in steps]
+            kept |= set(self._best([(step, record) for step, record in records if record], self.keep_best))
+        for step in set(steps) - kept:
+            shutil.rmtree(self._path(step), ignore_errors=True)
+
+
+def named(kind, variables):
+    """Variables by names that are the same in every process, whatever Keras numbered before."""
+    paths = [re.sub(r"_\d+(?=/|$)", "", variable.path) for variable in variables]
+    return {f"{kind}/{i}/{path}": v for i, (path, v) in enumerate(zip(paths, variables, strict=True))}
+
+
+def _mismatch(stored, wanted):
+    stored, wanted = ({name: list(shape) for name, shape in x.items()} for x in (stored, wanted))
+    if stored == wanted:
+        return None
+    for name in sorted(stored.keys() | wanted.keys()):
+        if stored.get(name) != wanted.get(name):
+            return f"{name} has shape {stored.get(name, 'of nothing')} and not {wanted.get(name, 'of nothing')}"
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(path):
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

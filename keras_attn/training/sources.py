@@ -1,0 +1,86 @@
+"""Global batches, and the rows of them that each worker and replica works on."""
+
+import keras
+import numpy as np
+
+
+def open_source(dataset, start, shard, num_shards, endless=True):
+    """An iterator of one worker's rows of the global batches, from the `start`-th on.
+
+    Args:
+        dataset: an object with `batches(start, shard, num_shards)`, as `keras_attn.training.data` has them, or a
+            `tf.data.Dataset` of global batches that yields the same ones whenever it is iterated.
+        start: number of global batches to leave out.
+        shard, num_shards: which worker of how many.
+        endless: whether a `tf.data.Dataset` starts over at its end.
+
+    Raises:
+        ValueError: `dataset` is neither.
+    """
+    if hasattr(dataset, "batches"):
+        return map(_unpacked, iter(dataset.batches(start, shard, num_shards)))
+    if not hasattr(dataset, "element_spec"):
+        raise ValueError(
+            "`dataset` must be a tf.data.Dataset of global batches, or have a method "
+            f"`batches(start, shard, num_shards)`. Received: dataset={dataset!r}"
+        )
+    dataset = (dataset.repeat() if endless else dataset).skip(start)
+    batches = map(_unpacked, dataset.as_numpy_iterator())
+    return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
+
+
+def with_even_rows(batch, count):
+    """The batch, with rows of weight 0 behind its own where these are no multiple of `count`."""
+    inputs, labels, weights = batch
+    present = len(_first(batch))
+    lacking = -present % count
+    if not lacking:
+        return batch
+    if weights is None:
+        weights = np.ones(present, "float32")
+
+    def filled(x):
+        return np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)])
+
+    inputs, labels = keras.tree.map_structure(filled, (inputs, labels))
+    return inputs, labels, np.concatenate([weights, np.zeros((lacking, *weights.shape[1:]), weights.dtype)])
+
+
+def rows(batch, index, count):
+    """The `index`-th of `count` equal parts of a batch."""
+
+    def part(x):
+        size = len(x) // count
+        return x[index * size : (index + 1) * size]
+
+    return keras.tree.map_structure(lambda x: None if x is None else part(x), batch)
+
+
+def check_ids(batch, vocabulary_size):
+    """Raises a ValueError where the inputs hold an id that a model of `vocabulary_size` tokens does not know."""
+    inputs = batch[0] if isinstance(batch[0], dict) else {"inputs": batch[0]}
+    for name, ids in inputs.items():
+        # Other integers, as positions and segments, are none of the vocabulary's.
+        if (
+            name.endswith("ids")
+            and "type" not in name
+            and ids.size
+            and not 0 <= ids.min() <= ids.max() < vocabulary_size
+        ):
+            raise ValueError(
+                f"`dataset` must hold ids of the model's vocabulary, 0 to {vocabulary_size - 1}. "
+                f"Received: ids from {ids.min()} to {ids.max()} in {name!r}"
+            )
+
+
+def _unpacked(batch):
+    inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    if labels is None:
+        raise ValueError(
+            "`dataset` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
+        )
+    return inputs, labels, weights
+
+
+def _first(batch):
+    return next(x for x in keras.tree.flatten(batch) if x is not None)

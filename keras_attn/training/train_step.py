@@ -1,0 +1,299 @@
+"""One step of training on all replicas, exact for the whole global batch."""
+
+import contextlib
+
+import keras
+import numpy as np
+
+EMPTY = "no token of the batch counts"
+NOT_FINITE = "the loss of the batch is not finite"
+
+
+class TrainStep:
+    """Forward, backward, reduction over replicas, and the update.
+
+    Each replica adds up the losses of its rows. Sums, gradients and weights are added over replicas and micro-batches,
+    and divided once; only then are gradients clipped, by the optimizer, which sees the same ones everywhere. All
+    that a call changes besides is given back and written once: the model is called in a `keras.StatelessScope`.
+
+    Args:
+        model: a built `keras.Model` of one output.
+        optimizer: `keras.optimizers.Optimizer`, or a `LossScaleOptimizer` around one.
+        loss: `keras.losses.Loss`.
+        metrics: list of `keras.metrics.Metric` whose variables add up over batches.
+        strategy: `tf.distribute.Strategy`.
+        jit_compile: whether XLA compiles forward and backward.
+        accumulates: whether gradients of several batches are added before an update.
+    """
+
+    def __init__(self, model, optimizer, loss, metrics, strategy, jit_compile, accumulates):
+        import tensorflow as tf
+
+        self._tf, self._strategy = tf, strategy
+        self._model, self._loss, self._metrics = model, loss, metrics
+        self._optimizer = optimizer
+        self._updater = getattr(optimizer, "inner_optimizer", optimizer)
+        self._averages = self._updater.use_ema
+        self._variables = model.trainable_variables
+        weights = {id(v) for v in model.weights}
+        own = {id(v) for layer in model._flatten_layers() for v in layer._metrics or ()}
+        self.seeds = [
+            v for v in model.variables if id(v) not in weights | own and v.path.endswith("seed_generator_state")
+        ]
+        self._states = [v for v in model.non_trainable_variables if id(v) in weights]
+        self._moved = []
+        self._sums = []
+        if accumulates:
+            # Each replica adds to its own copy.
+            local = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
+            with strategy.scope():
+                shapes = [(v.shape, v.dtype) for v in self._variables] + [((), "float32")]
+                self._sums = [tf.Variable(tf.zeros(*shape), trainable=False, **local) for shape in shapes]
+        options = {"autograph": False, "reduce_retracing": not jit_compile}
+        self._gradients = tf.function(self._gradients, jit_compile=jit_compile, **options)
+        self.accumulate = tf.function(self._accumulate, **options)
+        self.update = tf.function(self._update, **options)
+        self.evaluate = tf.function(self._evaluate, **options)
+
+    def _update(self, batch, step, flags):
+        """Trains on a batch and what `accumulate` added: `(loss sum, weight, metric sums, flags, rate, norm)`."""
+        # Around all replicas, whose threads take turns.
+        with _reduced_already(self._updater):
+            return self._on_all_replicas(self._replica_update, batch, step, flags)
+
+    def _accumulate(self, batch, step, flags):
+        """Adds the gradients of a batch: `(loss sum, weight, metric sums, flags)`."""
+        return self._on_all_replicas(self._replica_accumulate, batch, step, flags)
+
+    def _evaluate(self, batch, flags):
+        """`(loss sum, weight, metric sums, flags)` of a batch."""
+        return self._on_all_replicas(self._replica_evaluate, batch, flags)
+
+    def _on_all_replicas(self, function, *args):
+        results = self._strategy.run(function, args=args)
+        # All replicas have the same.
+        return keras.tree.map_structure(lambda x: self._strategy.experimental_local_results(x)[0], results)
+
+    def _replica_update(self, batch, step, flags):
+        tf, count = self._tf, len(self._variables)
+        total, weight, changes, moves, gradients = self._gradients(batch, self._drawn(step), self._scale())
+        known = weight
+        if self._sums:
+            gradients = [g + s.read_value() for g, s in zip(gradients, self._sums, strict=False)]
+            known = weight + self._sums[-1].read_value()
+        mean, fixed = self._split(moves)
+        reduced = self._reduced([*gradients, total, weight, known, flags, *changes, *mean])
+        gradients, (total, weight, known, flags) = reduced[:count], reduced[count : count + 4]
+        changes, mean = reduced[count + 4 :][: len(changes)], reduced[count + 4 + len(changes) :]
+        checks = [
+            tf.debugging.Assert(known > 0, [EMPTY]),
+            tf.debugging.Assert(tf.math.is_finite(total), [NOT_FINITE]),
+        ]
+        with tf.control_dependencies(checks):
+            gradients = [g / tf.cast(known, g.dtype) for g in gradients]
+        rate = tf.cast(tf.convert_to_tensor(self._updater.learning_rate), "float32")
+        norm = tf.linalg.global_norm(gradients) / self._scale()
+        self._optimizer.apply(gradients, self._variables)
+        self._write([x / self._replicas for x in mean], fixed)
+        if self._averages:
+            self._average(tf.math.is_finite(norm))
+        for variable in self._sums:
+            variable.assign(tf.zeros_like(variable))
+        return total, weight, changes, flags, rate, norm
+
+    def _replica_accumulate(self, batch, step, flags):
+        tf = self._tf
+        total, weight, changes, moves, gradients = self._gradients(batch, self._drawn(step), self._scale())
+        mean, fixed = self._split(moves)
+        reduced = self._reduced([total, weight, flags, *changes, *mean])
+        with tf.control_dependencies([tf.debugging.Assert(tf.math.is_finite(reduced[0]), [NOT_FINITE])]):
+            gradients = [tf.identity(g) for g in gradients]
+        for variable, value in zip(self._sums, [*gradients, weight], strict=True):
+            variable.assign_add(value)
+        mean = reduced[3 + len(changes) :]
+        self._write([x / self._replicas for x in mean], fixed)
+        return reduced[0], reduced[1], reduced[3 : 3 + len(changes)], reduced[2]
+
+    def _replica_evaluate(self, batch, flags):
+        inputs, labels, weights = batch
+        outputs = self._model(inputs, training=False)
+        total, weight = loss_total(self._loss, labels, outputs, weights)
+        total, weight, flags, *changes = self._reduced([total, weight, flags, *self._changes(labels, outputs, weights)])
+        return total, weight, changes, flags
+
+    def _gradients(self, batch, seeds, scale):
+        tf, (inputs, labels, weights) = self._tf, batch
+        with keras.StatelessScope(zip(self.seeds, seeds, strict=True), collect_losses=True) as scope:
+            with tf.GradientTape() as tape:
+                total, weight, outputs = self._forward(inputs, labels, weights)
+                added = [*scope.losses, *(v.regularizer(v.value) for v in self._variables if v.regularizer is not None)]
+                if added:
+                    # Means over a batch, which count by the batch's share of all tokens.
+                    total = total + weight * tf.add_n([tf.cast(x, total.dtype) for x in added])
+                # In half precision the gradient of a mean fits where that of a sum does not.
+                share = tf.maximum(weight, 1.0) if self._scaled else 1.0
+                objective = total * (scale / share)
+            changes = [] if outputs is None else self._changes(labels, outputs, weights)
+        gradients = tape.gradient(objective, [v.value for v in self._variables])
+        gradients = [
+            tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) * tf.cast(share, g.dtype)
+            for v, g in zip(self._variables, gradients, strict=True)
+        ]
+        moves = [(v, scope.get_current_value(v)) for v in self._states]
+        self._moved = [v for v, value in moves if value is not None]
+        return total, weight, changes, [value for _, value in moves if value is not None], gradients
+
+    def _forward(self, inputs, labels, weights):
+        """`(loss sum, weight, outputs)`; no outputs where the loss does without them, and no metric asks for them."""
+        model = self._model
+        if not self._metrics and hasattr(self._loss, "linear_total"):
+            projection = getattr(model, "output_projection", lambda: None)()
+            if projection is not None:
+                hidden = model.hidden_states(inputs, training=True)
+                return *self._loss.linear_total(labels, hidden, model.output_projection(), weights), None
+        outputs = model(inputs, training=True)
+        return *loss_total(self._loss, labels, outputs, weights), outputs
+
+    def _changes(self, labels, outputs, weights):
+        """What this batch adds to the metrics' variables."""
+        changes = []
+        for metric in self._metrics:
+            before = [self._tf.convert_to_tensor(x) for x in metric.stateless_reset_state()]
+            after = metric.stateless_update_state(before, labels, outputs, sample_weight=weights)
+            changes += [
+                self._tf.cast(x, "float32") - self._tf.cast(y, "float32") for x, y in zip(after, before, strict=True)
+            ]
+        return changes
+
+    def _drawn(self, step):
+        """States of the model's random generators, another for each step and replica."""
+        tf = self._tf
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        states = []
+        for seed in self.seeds:
+            first, _ = tf.unstack(tf.cast(seed.value, "int64"))
+            # A prime sets replicas apart; a call of a layer may draw some hundred times.
+            states.append(tf.cast(tf.stack([first + 7_368_787 * tf.cast(replica, "int64"), step * 256]), seed.dtype))
+        return states
+
+    @property
+    def _scaled(self):
+        return self._optimizer is not self._updater
+
+    def _scale(self):
+        return self._optimizer.dynamic_scale.value if self._scaled else self._tf.constant(1.0)
+
+    @property
+    def _replicas(self):
+        return self._strategy.num_replicas_in_sync
+
+    def _reduced(self, values):
+        """Sums over replicas."""
+        if self._replicas == 1:
+            return values
+        context, sums = self._tf.distribute.get_replica_context(), self._tf.distribute.ReduceOp.SUM
+        reduced = [None] * len(values)
+        # Values that travel together have one type. A tensor that replicas share would not count as one of each.
+        for dtype in dict.fromkeys(x.dtype for x in values):
+            places = [i for i, x in enumerate(values) if x.dtype == dtype]
+            group = context.all_reduce(sums, [self._tf.identity(values[i]) for i in places])
+            for place, value in zip(places, group, strict=True):
+                reduced[place] = value
+        return reduced
+
+    def _split(self, moves):
+        """New values of the model's other state: float ones, of which replicas take the mean; others."""
+        mean = [x for x in moves if x.dtype.is_floating]
+        return mean, [x for x in moves if not x.dtype.is_floating]
+
+    def _write(self, mean, fixed):
+        mean, fixed = iter(mean), iter(fixed)
+        pairs = [(v.value, next(mean if v.value.dtype.is_floating else fixed)) for v in self._moved]
+        self._at_all(lambda variable, value: variable.assign(value), pairs)
+
+    def _average(self, finite):
+        """The moving averages that an optimizer with `use_ema` keeps, as Keras computes them on one device."""
+        tf, optimizer = self._tf, self._updater
+        momentum = tf.where(optimizer.iterations > 1, optimizer.ema_momentum, 0.0)
+        momentum = tf.where(finite, momentum, 1.0)
+
+        def move(average, value):
+            share = tf.cast(momentum, average.dtype)
+            average.assign(share * average + (1 - share) * value)
+
+        averages = optimizer._model_variables_moving_average
+        pairs = [(a.value, v.value) for a, v in zip(averages, self._variables, strict=True) if a is not None]
+        self._at_all(move, pairs)
+
+    def _at_all(self, function, pairs):
+        """Calls `function(variable, value)` with each device's own."""
+
+        def update(strategy, pairs):
+            for variable, value in pairs:
+                strategy.extended.update(variable, function, args=(value,), group=False)
+
+        if pairs:
+            self._tf.distribute.get_replica_context().merge_call(update, args=(pairs,))
+
+
+def loss_total(loss, labels, outputs, weights):
+    """`(sum, weight)` of a loss, whose mean over everything is the quotient of the sums of both.
+
+    A loss of Keras says how many entries it is the mean of by its shape alone.
+    """
+    if hasattr(loss, "total"):
+        return loss.total(labels, outputs, weights)
+    import tensorflow as tf
+
+    # A loss given by name is a function.
+    entries = getattr(loss, "call", loss)(tf.convert_to_tensor(labels), tf.convert_to_tensor(outputs))
+    if weights is not None:
+        share = tf.cast(weights, entries.dtype)
+        while len(share.shape) < len(entries.shape):
+            share = tf.expand_dims(share, -1)
+        return tf.reduce_sum(entries * share), tf.reduce_sum(share * tf.ones_like(entries))
+    return tf.reduce_sum(entries), tf.cast(tf.size(entries), entries.dtype)
+
+
+@contextlib.contextmanager
+def _reduced_already(optimizer):
+    """A scope in which an optimizer takes its gradients for sums over replicas, and leaves averages to the caller."""
+    use_ema = optimizer.use_ema
+    optimizer.use_ema = False
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        del optimizer._all_reduce_sum_gradients
+        optimizer.use_ema = use_ema
+
+
+def first_not_finite(model, inputs):
+    """The first of a model's weights, or layers in the order of their calls, that is not finite.
+
+    Args:
+        model: functional `keras.Model`.
+        inputs: its inputs, as arrays.
+
+    Returns:
+        What it is, in words.
+    """
+    for variable in model.weights:
+        if "float" in variable.dtype and not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
+            return f"the weights {variable.path!r} are not finite"
+    flat = inputs if isinstance(inputs, dict) else None
+    operations = [node.operation for nodes in _by_depth(model) for node in nodes]
+    layers = [x for x in dict.fromkeys(operations) if isinstance(x, keras.layers.Layer)]
+    layers = [x for x in layers if not isinstance(x, keras.layers.InputLayer)]
+    for layer in layers:
+        probe = keras.Model(model.input, layer.output)
+        given = {name: flat.get(name) for name in model.input} if flat is not None else inputs
+        for value in keras.tree.flatten(probe(given, training=False)):
+            value = keras.ops.convert_to_numpy(keras.ops.cast(value, "float32"))
+            if not np.all(np.isfinite(value)):
+                return f"the output of layer {layer.name!r} is the first that is not finite"
+    return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
+
+
+def _by_depth(model):
+    return [nodes for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True)]

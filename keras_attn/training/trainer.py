@@ -1,0 +1,367 @@
+"""Training that gives the same weights on one device, on several, and on several machines."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+
+import keras
+import numpy as np
+
+from keras_attn.training import sources
+from keras_attn.training.checkpoints import named
+from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep, first_not_finite
+
+# Each worker gives one, and all see the sum.
+_GOING, _STOP, _ENDED = 0, 1, 1 << 12
+
+
+class Trainer:
+    """One loop for one device, `MirroredStrategy` and `MultiWorkerMirroredStrategy`.
+
+    A step minimises `sum_i w_i l_i / sum_i w_i` over all tokens `i` of the global batch, on whichever replica and in
+    whichever micro-batch they are. Gradients are added up over replicas first, then divided, then clipped as the
+    optimizer says. Dropout differs from replica to replica, and depends on nothing but the model's random states and
+    the step, so a training that was interrupted ends with the weights of one that was not.
+
+    Args:
+        model: a functional `keras.Model` of one output, made in the scope of `strategy`.
+        optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
+            `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
+        loss: `keras.losses.Loss`, one with a method `total`, as this package's have, or one of Keras that is a mean.
+        metrics: `keras.metrics.Metric`s whose variables add up over batches. Given any, the loss needs all logits at
+            once.
+        strategy: `tf.distribute.Strategy`; the current one where None.
+        accumulation_steps: global batches whose gradients make one update.
+        jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
+        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Example:
+
+    >>> import keras, numpy as np
+    >>> import tensorflow as tf
+    >>> from keras_attn.training import Trainer
+    >>> inputs = keras.Input((3,))
+    >>> model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    >>> data = tf.data.Dataset.from_tensor_slices((np.ones((8, 3), "float32"), np.ones((8, 1), "float32"))).batch(4)
+    >>> history = Trainer(model, keras.optimizers.SGD(0.1), keras.losses.MeanSquaredError()).fit(data, steps=20)
+    >>> round(history.history["loss"][-1], 1)
+    0.0
+    """
+
+    def __init__(
+        self,
+        model,
+        optimizer,
+        loss,
+        metrics=(),
+        strategy=None,
+        *,
+        accumulation_steps=1,
+        jit_compile=False,
+        checkpoints=None,
+    ):
+        import tensorflow as tf
+
+        self.strategy = strategy or tf.distribute.get_strategy()
+        self.model, self.loss, self.metrics = model, keras.losses.get(loss), list(metrics)
+        self._check(model, optimizer, accumulation_steps)
+        with self.strategy.scope():
+            if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
+                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            if not optimizer.built:
+                optimizer.build(model.trainable_variables)
+        # Callbacks of Keras look for it there.
+        model.optimizer = self.optimizer = optimizer
+        self.accumulation_steps, self.checkpoints = accumulation_steps, checkpoints
+        self._shard = _shard(self.strategy)
+        accumulates = accumulation_steps > 1
+        self._step = TrainStep(model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulates)
+        self.step = 0
+
+    def fit(self, dataset, steps, callbacks=(), validation_data=None, validation_freq=None):
+        """Trains until `steps` updates were made, those of the checkpoint it goes on from included.
+
+        Args:
+            dataset: an object with `batches(start, shard, num_shards)`, as this package's datasets have, or a
+                `tf.data.Dataset` of global batches: `(inputs, labels)` or `(inputs, labels, sample_weight)`. The same
+                on every worker; each takes its rows.
+            steps: number of updates.
+            callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them.
+            validation_data: optional finite dataset.
+            validation_freq: steps between two validations; one at the end where None.
+
+        Returns:
+            `keras.callbacks.History`.
+
+        Raises:
+            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; or the
+                checkpoints are of another training.
+            FloatingPointError: the loss is not finite; the message names the first layer whose output is not. The
+                weights are those of the step before.
+            SystemExit: SIGTERM came to a worker; a checkpoint of the last step was written. The status is 143.
+        """
+        for name, value in (("steps", steps), ("validation_freq", validation_freq)):
+            if (value is not None or name == "steps") and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        freq = validation_freq or steps
+        self._restore(dataset)
+        epochs = math.ceil(steps / freq)
+        calls = keras.callbacks.CallbackList(
+            list(callbacks), add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
+        )
+        history = next(c for c in calls.callbacks if isinstance(c, keras.callbacks.History))
+        self.model.stop_training = False
+        source = sources.open_source(dataset, self.step * self.accumulation_steps, *self._shard)
+        with _sigterm() as stopping:
+            calls.on_train_begin()
+            logs = {}
+            for epoch in range(self.step // freq, epochs):
+                calls.on_epoch_begin(epoch)
+                logs = self._train(source, min(steps, (epoch + 1) * freq), calls, stopping, dataset)
+                if validation_data is not None:
+                    logs |= {f"val_{name}": value for name, value in self.evaluate(validation_data, calls).items()}
+                calls.on_epoch_end(epoch, logs)
+                if self.checkpoints and (self.step == steps or self.model.stop_training or self._is_due):
+                    self._save(dataset, logs)
+                if self.model.stop_training:
+                    break
+            calls.on_train_end(logs)
+        with contextlib.suppress(AttributeError):
+            source.close()
+        updater = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        updater.finalize_variable_values(self.model.trainable_variables)
+        return history
+
+    def evaluate(self, dataset, callbacks=None):
+        """The loss and the metrics over a finite dataset, exact whatever the number of replicas.
+
+        Args:
+            dataset: as that of `fit`, but finite.
+            callbacks: optional `keras.callbacks.CallbackList`.
+
+        Returns:
+            Dict of floats.
+
+        Raises:
+            ValueError: the dataset is empty, or holds no token that counts.
+        """
+        callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
+        callbacks.on_test_begin()
+        running = _Running(self.metrics)
+        source = self._finite(dataset)
+        for number, batch in enumerate(source):
+            callbacks.on_test_batch_begin(number)
+            total, weight, changes, _ = self._step.evaluate(self._spread(batch), np.float32(_GOING))
+            running.add(total, weight, changes)
+            callbacks.on_test_batch_end(number, running.logs())
+        if not running.weight:
+            raise ValueError("`dataset` must hold tokens that count. Received: none, or weights of 0 alone")
+        logs = running.logs()
+        callbacks.on_test_end(logs)
+        return logs
+
+    @property
+    def _is_due(self):
+        return self.step % self.checkpoints.every == 0
+
+    @property
+    def _is_chief(self):
+        return self._shard[0] == 0
+
+    def _check(self, model, optimizer, accumulation_steps):
+        if not isinstance(model, keras.Model) or not model.built:
+            raise ValueError(f"`model` must be a built keras.Model. Received: model={model!r}")
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise ValueError(f"`optimizer` must be a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
+        if not isinstance(accumulation_steps, int) or accumulation_steps < 1:
+            raise ValueError(f"`accumulation_steps` must be a positive integer. Received: {accumulation_steps!r}")
+        updater = getattr(optimizer, "inner_optimizer", optimizer)
+        if updater.gradient_accumulation_steps:
+            raise ValueError(
+                "`optimizer` must not accumulate gradients, which `accumulation_steps` of the trainer does. "
+                f"Received: gradient_accumulation_steps={updater.gradient_accumulation_steps}"
+            )
+        if updater._distribution_strategy is not self.strategy and self.strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                "`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside"
+            )
+        if getattr(self.loss, "reduction", None) == "sum":
+            raise ValueError(
+                "`loss` must be a mean, which is divided once over all replicas. Received: reduction='sum'"
+            )
+
+    def _train(self, source, until, calls, stopping, dataset):
+        """Updates until the step `until`; returns the logs."""
+        running, tokens, logs = _Running(self.metrics), 0, {}
+        while self.step < until and not self.model.stop_training:
+            start = time.perf_counter()
+            calls.on_train_batch_begin(self.step)
+            results = None
+            for micro in range(self.accumulation_steps):
+                results = self._call(source, micro, stopping, running)
+            self.step += 1
+            flags, rate, norm = results
+            self._overwrite_with_average()
+            logs = running.logs() | {"learning_rate": rate, "grad_norm": norm}
+            tokens, seconds = running.weight - tokens, time.perf_counter() - start
+            calls.on_train_batch_end(self.step - 1, logs | {"tokens_per_second": tokens / seconds})
+            tokens = running.weight
+            stopped = flags % _ENDED > 0
+            if self.checkpoints and (stopped or (self._is_due and self.step < until)):
+                self._save(dataset, logs)
+            if stopped:
+                raise SystemExit(128 + signal.SIGTERM)
+        return logs
+
+    def _call(self, source, micro, stopping, running):
+        """One batch: `(flags, rate, norm)`, the last two None where gradients are only added."""
+        import tensorflow as tf
+
+        flag = _STOP if stopping.is_set() else _GOING
+        batch = next(source, None)
+        if batch is None:
+            # A worker whose data ended tells the others, who would wait for it.
+            flag, batch = _ENDED, self._previous
+            if batch is None:
+                raise ValueError("`dataset` must hold batches. Received: an empty one")
+        else:
+            self._check_batch(batch)
+        self._previous = batch
+        function = self._step.update if micro + 1 == self.accumulation_steps else self._step.accumulate
+        if flag == _ENDED and self._shard[1] == 1:
+            raise ValueError(
+                f"`dataset` must hold as many batches as are asked for. Received: an end at step {self.step}"
+            )
+        number = np.int64(self.step * self.accumulation_steps + micro)
+        try:
+            total, weight, changes, flags, *rest = function(self._spread(batch), number, np.float32(flag))
+        except tf.errors.InvalidArgumentError as error:
+            self._explain(error, batch)
+            raise
+        flags = int(flags)
+        if flags >= _ENDED:
+            raise ValueError(
+                f"`dataset` must last as long on every worker. Received: one that ended at step {self.step}"
+            )
+        running.add(total, weight, changes)
+        return flags, *(float(x) for x in rest)
+
+    def _explain(self, error, batch):
+        if EMPTY in str(error):
+            raise ValueError(
+                "`dataset` must hold batches with tokens that count. "
+                f"Received: padding or weights of 0 alone at step {self.step}"
+            ) from error
+        if NOT_FINITE in str(error):
+            where = first_not_finite(self.model, batch[0])
+            raise FloatingPointError(f"the loss of step {self.step} is not finite: {where}") from error
+
+    def _check_batch(self, batch):
+        embedding = getattr(self.model, "embedding", None)
+        if (size := getattr(embedding, "input_dim", None)) is not None:
+            sources.check_ids(batch, size)
+
+    def _spread(self, batch):
+        """A worker's batch on its replicas."""
+        if self.strategy.num_replicas_in_sync == 1:
+            return batch
+        local = len(self.strategy.extended.worker_devices)
+        batch = sources.with_even_rows(batch, local)
+        parts = [sources.rows(batch, index, local) for index in range(local)]
+        flat = [keras.tree.flatten(part) for part in parts]
+        first = self._shard[0] * local
+
+        def distributed(position):
+            values = [part[position] for part in flat]
+            if values[0] is None:
+                return None
+            return self.strategy.experimental_distribute_values_from_function(
+                lambda context: values[context.replica_id_in_sync_group - first]
+            )
+
+        return keras.tree.pack_sequence_as(parts[0], [distributed(i) for i in range(len(flat[0]))])
+
+    def _finite(self, dataset):
+        batches = sources.open_source(dataset, 0, *self._shard, endless=False)
+        if getattr(dataset, "epochs", 1) is None:
+            batches = (next(batches) for _ in range(len(dataset)))
+        return batches
+
+    def _overwrite_with_average(self):
+        updater = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if updater.use_ema and updater.ema_overwrite_frequency and self.step % updater.ema_overwrite_frequency == 0:
+            with self.strategy.scope():
+                updater._overwrite_model_variables_with_average_value(self.model.trainable_variables)
+
+    def _state(self):
+        """The variables that make a training go on, by name."""
+        groups = {"weights": self.model.weights, "optimizer": self.optimizer.variables, "seeds": self._step.seeds}
+        return {name: v for kind, variables in groups.items() for name, v in named(kind, variables).items()}
+
+    def _restore(self, dataset):
+        self._previous = None
+        if self.checkpoints is None or self.step:
+            return
+        variables = self._state()
+        shapes = {name: list(v.shape) for name, v in variables.items()}
+        found = self.checkpoints.latest(shapes, getattr(dataset, "fingerprint", None))
+        if found is not None:
+            self.step, state = found
+            for name, variable in variables.items():
+                variable.assign(state[name])
+
+    def _save(self, dataset, logs):
+        if self._is_chief:
+            state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
+            fingerprint = getattr(dataset, "fingerprint", None)
+            self.checkpoints.save(self.step, state, self.model, logs, fingerprint)
+
+
+def _shard(strategy):
+    """Which worker this is, and of how many."""
+    if strategy.num_replicas_in_sync == 1:
+        return 0, 1
+    local, replicas = len(strategy.extended.worker_devices), []
+    strategy.experimental_distribute_values_from_function(
+        lambda context: replicas.append(context.replica_id_in_sync_group) or 0
+    )
+    return min(replicas) // local, strategy.num_replicas_in_sync // local
+
+
+class _Running:
+    """Sums since the start of an epoch."""
+
+    def __init__(self, metrics):
+        self._metrics = metrics
+        self._states = [[np.asarray(x) for x in metric.stateless_reset_state()] for metric in metrics]
+        self.total = self.weight = 0.0
+
+    def add(self, total, weight, changes):
+        self.total, self.weight = self.total + float(total), self.weight + float(weight)
+        changes = iter(changes)
+        self._states = [[x + np.asarray(next(changes), x.dtype) for x in state] for state in self._states]
+
+    def logs(self):
+        logs = {"loss": self.total / self.weight if self.weight else 0.0}
+        for metric, state in zip(self._metrics, self._states, strict=True):
+            logs[metric.name] = float(metric.stateless_result(state))
+        return logs
+
+
+@contextlib.contextmanager
+def _sigterm():
+    """An event that is set once SIGTERM arrives; in other threads than the main one, where none can, it never is."""
+    arrived = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield arrived
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: arrived.set())
+    try:
+        yield arrived
+    finally:
+        signal.signal(signal.SIGTERM, before)

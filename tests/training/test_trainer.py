@@ -1,0 +1,216 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_attn.training import (
+    Checkpoints,
+    FusedAdam,
+    MaskedAccuracy,
+    MaskedCrossEntropy,
+    Trainer,
+)
+
+VOCABULARY = 11
+
+
+def language_model(**settings):
+    import keras_attn
+
+    keras.utils.set_random_seed(3)
+    return keras_attn.LanguageModel(
+        VOCABULARY, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16, dropout=0.0, **settings
+    )
+
+
+def batches(count=4, rows=5, length=7, seed=0):
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(1, VOCABULARY, (count, rows, length + 1), "int32")
+    ids[:, 1, length // 2 :] = 0
+    return tf.data.Dataset.from_tensor_slices(({"token_ids": ids[:, :, :-1]}, ids[:, :, 1:]))
+
+
+def test_equals_fit_where_fit_is_right():
+    ours, theirs = language_model(), language_model()
+    Trainer(ours, keras.optimizers.Adam(1e-2, epsilon=1e-5), MaskedCrossEntropy()).fit(batches(), 6)
+    theirs.compile(keras.optimizers.Adam(1e-2, epsilon=1e-5), MaskedCrossEntropy(), jit_compile=False)
+    theirs.fit(batches().repeat(), steps_per_epoch=6, epochs=1, shuffle=False, verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_losses_of_keras_and_rows_of_weight():
+    x, y = np.random.default_rng(1).standard_normal((2, 3, 5, 4)).astype("float32")
+    weights = np.random.default_rng(2).uniform(0.1, 1, (3, 5)).astype("float32")
+    results = []
+    for train in ("trainer", "fit"):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((4,))
+        model = keras.Model(inputs, keras.layers.Dense(4, kernel_regularizer="l2")(inputs))
+        loss = keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")
+        data = tf.data.Dataset.from_tensor_slices((x, y, weights))
+        if train == "trainer":
+            Trainer(model, keras.optimizers.SGD(0.1), loss).fit(data, 3)
+        else:
+            model.compile(keras.optimizers.SGD(0.1), loss)
+            model.fit(data, shuffle=False, verbose=0)
+        results.append(model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_accumulated_batches_are_one_batch():
+    whole = batches(count=2, rows=4)
+    halves = whole.unbatch().batch(2)
+    results = []
+    for data, steps in ((whole, 1), (halves, 2)):
+        model = language_model()
+        Trainer(model, keras.optimizers.SGD(0.5), MaskedCrossEntropy(), accumulation_steps=steps).fit(data, 3)
+        results.append(model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_batch_normalization_and_metrics_and_validation():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(keras.layers.BatchNormalization()(inputs)))
+    x = np.random.default_rng(1).normal(3, 2, (64, 4)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(16)
+    trainer = Trainer(model, keras.optimizers.Adam(0.05), "mse", metrics=[keras.metrics.MeanAbsoluteError(name="mae")])
+    history = trainer.fit(data, 400, validation_data=data, validation_freq=200).history
+    assert history.keys() == {"loss", "mae", "val_loss", "val_mae", "learning_rate", "grad_norm"}
+    np.testing.assert_allclose(model.layers[1].moving_mean, x.mean(0), atol=0.1)
+    assert history["val_loss"][-1] < 0.2
+    predictions = model.predict(x, verbose=0)
+    np.testing.assert_allclose(history["val_mae"][-1], np.abs(predictions - x.sum(1, keepdims=True)).mean(), rtol=1e-5)
+
+
+def test_keras_callbacks(tmp_path):
+    callbacks = [
+        keras.callbacks.EarlyStopping("val_loss", patience=1, min_delta=100.0),
+        keras.callbacks.CSVLogger(tmp_path / "log.csv"),
+        keras.callbacks.TensorBoard(tmp_path / "board"),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss", save_best_only=True),
+    ]
+    model = language_model()
+    trainer = Trainer(model, FusedAdam(1e-2), MaskedCrossEntropy(), metrics=[MaskedAccuracy()])
+    history = trainer.fit(batches(), 20, callbacks, validation_data=batches(), validation_freq=4).history
+    assert len(history["loss"]) == 2
+    assert trainer.step == 8
+    assert (tmp_path / "log.csv").read_text().count("\n") == 3
+    assert list((tmp_path / "board").rglob("events*"))
+    assert keras.saving.load_model(tmp_path / "best.keras").count_params() == model.count_params()
+
+
+def test_dropout_differs_by_step_and_not_by_run():
+    def losses():
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((99,))
+        x = keras.layers.Dropout(0.5)(inputs)
+        model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(x))
+        x = np.random.default_rng(1).standard_normal((4, 99)).astype("float32")
+        data = tf.data.Dataset.from_tensors((x, np.zeros((4, 1), "float32")))
+        trainer = Trainer(model, keras.optimizers.SGD(0.0), "mse")
+        return trainer.fit(data, 6, validation_freq=1).history["loss"]
+
+    first = losses()
+    assert len(set(first)) == 6
+    assert first == losses()
+
+
+def test_half_precision_skips_an_overflow():
+    model = language_model(dtype="mixed_float16")
+    trainer = Trainer(model, keras.optimizers.Adam(1e-2), MaskedCrossEntropy())
+    assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer)
+    trainer.optimizer.dynamic_scale.assign(2.0**40)
+    before = model.get_weights()
+    trainer.fit(batches(), 1)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert float(trainer.optimizer.dynamic_scale) == 2.0**39
+    trainer.optimizer.dynamic_scale.assign(2.0**10)
+    losses = trainer.fit(batches(), 40, validation_freq=10).history["loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_moving_averages_are_kerass():
+    ours, theirs = language_model(), language_model()
+    settings = {"learning_rate": 1e-2, "epsilon": 1e-5, "use_ema": True, "ema_momentum": 0.7}
+    Trainer(ours, FusedAdam(**settings), MaskedCrossEntropy()).fit(batches(), 5)
+    theirs.compile(keras.optimizers.Adam(**settings), MaskedCrossEntropy(), jit_compile=False)
+    theirs.fit(batches().repeat(), steps_per_epoch=5, epochs=1, shuffle=False, verbose=0)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-6)
+
+
+def test_a_loss_that_is_not_finite_names_the_layer():
+    model = language_model()
+    trainer = Trainer(model, keras.optimizers.SGD(0.1), MaskedCrossEntropy())
+    block = model.decoder.blocks[0]
+    kernel = next(v for v in block.weights if v.path.endswith("feed_forward/network/output/kernel"))
+    value = kernel.numpy()
+    kernel.assign(np.full_like(value, 3e38))
+    before = model.get_weights()
+    with pytest.raises(FloatingPointError, match="step 0 is not finite: the output of layer 'decoder'"):
+        trainer.fit(batches(), 2)
+    for a, b in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    kernel.assign(np.full_like(value, np.nan))
+    with pytest.raises(FloatingPointError, match=r"weights.*output/kernel' are not finite"):
+        trainer.fit(batches(), 2)
+
+
+def test_bad_data():
+    trainer = Trainer(language_model(), keras.optimizers.SGD(0.1), MaskedCrossEntropy())
+
+    class Short:
+        def batches(self, start=0, shard=0, num_shards=1):
+            return iter(list(batches().as_numpy_iterator())[start:2])
+
+    class Empty:
+        def batches(self, start=0, shard=0, num_shards=1):
+            return iter(())
+
+    with pytest.raises(ValueError, match=r"must hold batches. Received: an empty one"):
+        trainer.fit(Empty(), 2)
+    with pytest.raises(ValueError, match="empty one"):
+        trainer.fit(batches().take(0), 2)
+    with pytest.raises(ValueError, match="an end at step 2"):
+        trainer.fit(Short(), 5)
+    padding = batches().map(lambda x, y: (x, tf.zeros_like(y)))
+    with pytest.raises(ValueError, match="padding or weights of 0 alone at step 2"):
+        trainer.fit(padding, 5)
+    with pytest.raises(ValueError, match="none, or weights of 0 alone"):
+        trainer.evaluate(padding)
+    foreign = batches().map(lambda x, y: ({"token_ids": x["token_ids"] + VOCABULARY}, y))
+    with pytest.raises(ValueError, match=r"0 to 10. Received: ids from 11 to 20 in 'token_ids'"):
+        trainer.fit(foreign, 5)
+    with pytest.raises(ValueError, match="inputs alone"):
+        trainer.fit(batches().map(lambda x, y: x), 5)
+    with pytest.raises(ValueError, match=r"must be a tf.data.Dataset"):
+        trainer.fit(np.ones((2, 3)), 5)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"accumulation_steps": 0}, "`accumulation_steps`"),
+        ({"optimizer": "adam"}, "`optimizer` must be"),
+        ({"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)}, "`optimizer` must not accumulate"),
+        ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, "`loss` must be a mean"),
+        ({"model": 3}, "`model` must be"),
+    ],
+)
+def test_bad_arguments(settings, message):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    settings = {"model": model, "optimizer": keras.optimizers.SGD(), "loss": "mse", **settings}
+    with pytest.raises(ValueError, match=message):
+        Trainer(**settings)
+
+
+def test_bad_checkpoint_settings():
+    with pytest.raises(ValueError, match="`every`"):
+        Checkpoints("x", every=0)
+    with pytest.raises(ValueError, match="`mode`"):
+        Checkpoints("x", mode="least")

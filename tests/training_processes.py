@@ -16,9 +16,17 @@ PROGRAM = Path(__file__).with_name("training_run.py")
 
 def run(**settings):
     """A training in a process of its own; its exit status."""
-    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, str(PROGRAM), json.dumps(settings)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return _python(str(PROGRAM), json.dumps(settings))
+
+
+def run_script(script):
+    """A program of its own, which may import what stands in this folder."""
+    return _python("-c", script)
+
+
+def _python(*arguments):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), str(PROGRAM.parent)])}
+    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
 
 
 def run_group(workers=2, **settings):

@@ -1,5 +1,7 @@
 """What all models of this package have in common."""
 
+import warnings
+
 import keras
 import numpy as np
 from keras import ops
@@ -78,6 +80,27 @@ class AttentionModel(keras.Model):
             if value is not None and (shape is None or len(shape) != rank):
                 received = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
                 raise ValueError(f"`{name}` must be a tensor of rank {rank}. Received: {received}")
+
+    def fit(self, *args, **kwargs):
+        """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""
+        if self.distribute_strategy.num_replicas_in_sync > 1 and (faults := self._faults_of_fit()):
+            warnings.warn(
+                f"On several replicas, `fit` {'; '.join(faults)}. `keras_attn.training.Trainer` does not.", stacklevel=2
+            )
+        return super().fit(*args, **kwargs)
+
+    def _faults_of_fit(self):
+        """What Keras computes otherwise on several replicas than on one."""
+        optimizer = self.optimizer
+        updater = getattr(optimizer, "inner_optimizer", optimizer)
+        drops = any(getattr(layer, "rate", None) for layer in self._flatten_layers())
+        faults = {
+            "clips each replica's gradient by itself": getattr(updater, "global_clipnorm", None),
+            "takes the mean of the replicas' means, whatever their numbers of tokens": hasattr(self.loss, "total"),
+            "lets an overflow on one replica into the weights": optimizer is not updater,
+            "drops the same numbers on every replica": drops,
+        }
+        return [fault for fault, is_there in faults.items() if is_there]
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""

@@ -45,9 +45,20 @@ class ProgressBar(keras.callbacks.Callback):
         self._task = self._bar.add_task(self.description, total=steps and steps * epochs, logs="")
         self._bar.start()
 
+    def on_epoch_begin(self, epoch, logs=None):
+        self._before = epoch * (self.params.get("steps") or 0)
+
     def on_train_batch_end(self, batch, logs=None):
-        text = "  ".join(f"{name} {float(value):.4f}" for name, value in (logs or {}).items())
-        self._bar.update(self._task, advance=1, logs=text)
+        text = "  ".join(f"{name} {_shown(float(value))}" for name, value in (logs or {}).items())
+        # Not counted here: a training may go on behind steps that were made before.
+        self._bar.update(self._task, completed=self._before + batch + 1, logs=text)
 
     def on_train_end(self, logs=None):
         self._bar.stop()
+
+
+def _shown(value):
+    """Losses to four places, rates and speeds to three digits."""
+    if value and not 1e-3 <= abs(value) < 1e3:
+        return f"{value:.3g}" if abs(value) < 1 else f"{value:,.0f}"
+    return f"{value:.4f}"

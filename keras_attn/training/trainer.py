@@ -122,7 +122,7 @@ class Trainer:
             logs = {}
             for epoch in range(self.step // freq, epochs):
                 calls.on_epoch_begin(epoch)
-                logs = self._train(source, min(steps, (epoch + 1) * freq), calls, stopping, dataset)
+                logs = self._train(source, epoch * freq, min(steps, (epoch + 1) * freq), calls, stopping, dataset)
                 if validation_data is not None:
                     logs |= {f"val_{name}": value for name, value in self.evaluate(validation_data, calls).items()}
                 calls.on_epoch_end(epoch, logs)
@@ -195,22 +195,20 @@ class Trainer:
                 "`loss` must be a mean, which is divided once over all replicas. Received: reduction='sum'"
             )
 
-    def _train(self, source, until, calls, stopping, dataset):
-        """Updates until the step `until`; returns the logs."""
-        running, tokens, logs = _Running(self.metrics), 0, {}
+    def _train(self, source, first, until, calls, stopping, dataset):
+        """Updates of the epoch from the step `first` to `until`; returns the logs."""
+        running, logs = _Running(self.metrics), {}
         while self.step < until and not self.model.stop_training:
-            start = time.perf_counter()
-            calls.on_train_batch_begin(self.step)
-            results = None
-            for micro in range(self.accumulation_steps):
-                results = self._call(source, micro, stopping, running)
+            start, before = time.perf_counter(), running.weight
+            calls.on_train_batch_begin(self.step - first)
+            for micro in range(self.accumulation_steps - 1):
+                self._call(source, micro, stopping, running)
+            flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
             self.step += 1
-            flags, rate, norm = results
             self._overwrite_with_average()
             logs = running.logs() | {"learning_rate": rate, "grad_norm": norm}
-            tokens, seconds = running.weight - tokens, time.perf_counter() - start
-            calls.on_train_batch_end(self.step - 1, logs | {"tokens_per_second": tokens / seconds})
-            tokens = running.weight
+            speed = (running.weight - before) / (time.perf_counter() - start)
+            calls.on_train_batch_end(self.step - 1 - first, logs | {"tokens_per_second": speed})
             stopped = flags % _ENDED > 0
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
                 self._save(dataset, logs)
@@ -219,7 +217,7 @@ class Trainer:
         return logs
 
     def _call(self, source, micro, stopping, running):
-        """One batch: `(flags, rate, norm)`, the last two None where gradients are only added."""
+        """One batch: `(flags, rate, norm)`, or the flags alone where gradients are only added."""
         import tensorflow as tf
 
         flag = _STOP if stopping.is_set() else _GOING

@@ -1,0 +1,119 @@
+"""News in four classes, from scratch: a small encoder over pieces of words that the training texts gave.
+
+python examples/classify_text.py --out build/news                texts made of a few words
+python examples/classify_text.py --data DIR --out build/news     AG News, 6,600 texts to train on and 1,000 others
+"""
+
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import rich
+from corpora import AG_NEWS_CLASSES, ag_news
+from example import Example, argument_parser
+
+import keras_attn
+from keras_attn.text import WordPieceTokenizer
+from keras_attn.training import (
+    Checkpoints,
+    FusedAdamW,
+    LabelledTextDataset,
+    LinearSchedule,
+    MaskedAccuracy,
+    MaskedCrossEntropy,
+    ProgressBar,
+    Trainer,
+    get_strategy,
+)
+
+BATCH_SIZE = 64
+MAX_LENGTH = 96  # longer texts are cut
+VOCABULARY_SIZE = 8000
+AVERAGED = 4  # checkpoints of the last part of the training
+WORDS = {
+    "1": "minister election treaty border parliament army peace talks president vote",
+    "2": "match season coach goal champion league player win final score",
+    "3": "shares profit market oil prices bank sales stocks deal quarter",
+    "4": "software space internet chip scientists computer launch users virus web",
+}
+
+
+def made_up(count, seed):
+    """Records of words that go with a class."""
+    rng = np.random.default_rng(seed)
+    labels = [str(label) for label in rng.integers(1, len(WORDS) + 1, count)]
+    return [(" ".join(rng.choice(WORDS[label].split(), 7)), label) for label in labels]
+
+
+def build_model(tokenizer):
+    return keras_attn.EncoderModel(
+        tokenizer.vocabulary_size,
+        num_layers=2,
+        hidden_dim=128,
+        num_heads=4,
+        intermediate_dim=256,
+        head="sequence_classification",
+        num_classes=len(AG_NEWS_CLASSES),
+        # Which words a short text has says more than any one place of it.
+        pooling=keras_attn.layers.MeanPooling(),
+        norm="pre",
+        dropout=0.4,
+        position=keras_attn.layers.LearnedPositionEmbedding(MAX_LENGTH),
+        tokenizer=tokenizer,
+        name="news",
+    )
+
+
+def text_of(record):
+    return " ".join(record[:-1])
+
+
+def main(argv=None):
+    parser = argument_parser(__doc__, "news")
+    args = parser.parse_args(argv)
+    steps = args.steps or (600 if args.data else 80)
+    if steps < AVERAGED:
+        parser.error(f"--steps must be {AVERAGED} or more")
+    train, test = ag_news(args.data, args.seed) if args.data else (made_up(400, args.seed), made_up(100, args.seed + 1))
+    example = Example(args)
+    keras.utils.set_random_seed(args.seed)
+    tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE)
+    settings = {"labels": list(WORDS), "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
+    data = LabelledTextDataset(train, tokenizer, **settings, seed=args.seed)
+    held_out = LabelledTextDataset(test, tokenizer, **settings, shuffle=False, epochs=1)
+    strategy = get_strategy()
+    with strategy.scope():
+        model = build_model(tokenizer)
+        optimizer = FusedAdamW(LinearSchedule(1e-3, steps, steps // 10), weight_decay=0.1, global_clipnorm=1.0)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    rich.print(f"{len(train):,} + {len(test):,} texts, {tokenizer.vocabulary_size:,} pieces")
+    rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
+    example.lap("data and model")
+    # Classes count from 0, so no class is padding; rows of padding have weight 0.
+    loss = MaskedCrossEntropy(label_smoothing=0.1, ignore_id=None)
+    checkpoints = Checkpoints(args.out / "checkpoints", every=max(1, steps // 20), keep=AVERAGED)
+    trainer = Trainer(
+        model,
+        optimizer,
+        loss,
+        metrics=[MaskedAccuracy(ignore_id=None, name="accuracy")],
+        strategy=strategy,
+        jit_compile=args.jit_compile,
+        checkpoints=checkpoints,
+    )
+    trainer.fit(data, steps, callbacks=[ProgressBar()])
+    example.lap("training")
+    last = trainer.evaluate(held_out)["accuracy"]
+    checkpoints.average(model, last=len(checkpoints.steps()))
+    accuracy = trainer.evaluate(held_out)["accuracy"]
+    example.report |= {"steps": steps, "accuracy": accuracy, "accuracy_of_last_step": last}
+    rich.print(f"accuracy {accuracy:.1%} on {len(test):,} texts; {last:.1%} before checkpoints were averaged")
+    example.lap("evaluation")
+    return example.finish(model, ["classify"], samples=[text_of(record) for record in test[:16]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -109,7 +109,7 @@ def main(argv=None):
         model = build_model(args.model, tokenizer)
         optimizer = build_optimizer(args.model, steps)
     rich.print(f"{len(train):,} pairs, {tokenizer.vocabulary_size:,} pieces, {model.count_params():,} parameters")
-    rich.print(data.summary)
+    print(data.summary)
     example.lap("data and model")
     sources, references = map(list, zip(*test, strict=True))
     every = max(1, steps // 40)

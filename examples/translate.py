@@ -101,7 +101,9 @@ def main(argv=None):
         # A word is the same piece wherever it stands.
         add_prefix_space=True,
     )
-    settings = {"tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH, "seed": args.seed}
+    # Each shape is compiled once.
+    shapes = 8 if args.data else 1
+    settings = {"tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH, "num_shapes": shapes, "seed": args.seed}
     data = ParallelTextDataset(train, tokenizer, **settings)
     held_out = ParallelTextDataset(validation, tokenizer, **settings, shuffle=False, epochs=1)
     strategy = get_strategy()
@@ -112,7 +114,8 @@ def main(argv=None):
     print(data.summary)
     example.lap("data and model")
     sources, references = map(list, zip(*test, strict=True))
-    every = max(1, steps // 40)
+    # Of a long training, forty checkpoints; what a short one validates would take longer than its steps.
+    every = min(steps, max(200, steps // 40))
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     trainer = Trainer(
         model,

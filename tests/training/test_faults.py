@@ -111,6 +111,15 @@ def test_kill_9(undisturbed_workers, tmp_path, task):
     assert largest_difference(weights(tmp_path / "w.1.npz"), undisturbed_workers) == 0
 
 
+def test_sigterm_to_one_worker_stops_all(undisturbed_workers, tmp_path):
+    settings = {"steps": STEPS, "folder": str(tmp_path / "run"), "out": str(tmp_path / "w"), **SETTINGS}
+    fault = {"task": 1, "step": 3, "signal": "SIGTERM"}
+    assert run_group(fault=fault, **settings) == [128 + signal.SIGTERM] * 2
+    assert Checkpoints(tmp_path / "run").steps() == [2, 4]
+    assert run_group(**settings) == [0, 0]
+    assert largest_difference(weights(tmp_path / "w.0.npz"), undisturbed_workers) == 0
+
+
 def test_checkpoints_of_another_training(undisturbed):
     folder, _ = undisturbed
     one = trainer(folder=folder, **SETTINGS)

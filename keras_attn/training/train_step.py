@@ -35,12 +35,8 @@ class TrainStep:
         self._updater = getattr(optimizer, "inner_optimizer", optimizer)
         self._averages = self._updater.use_ema
         self._variables = model.trainable_variables
-        weights = {id(v) for v in model.weights}
-        own = {id(v) for layer in model._flatten_layers() for v in layer._metrics or ()}
-        self.seeds = [
-            v for v in model.variables if id(v) not in weights | own and v.path.endswith("seed_generator_state")
-        ]
-        self._states = [v for v in model.non_trainable_variables if id(v) in weights]
+        self.seeds = [v for v in model.variables if v.path.endswith("seed_generator_state")]
+        self._states = model.non_trainable_weights
         self._moved = []
         self._sums = []
         if accumulates:
@@ -53,7 +49,7 @@ class TrainStep:
         self._gradients = tf.function(self._gradients, jit_compile=jit_compile, **options)
         self.accumulate = tf.function(self._accumulate, **options)
         self.update = tf.function(self._update, **options)
-        self.evaluate = tf.function(self._evaluate, **options)
+        self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
 
     def _update(self, batch, step, flags):
         """Trains on a batch and what `accumulate` added: `(loss sum, weight, metric sums, flags, rate, norm)`."""

@@ -1,6 +1,7 @@
 """What is in a model file, an artefact or a folder of artefacts."""
 
 import json
+import math
 import os
 import zipfile
 from pathlib import Path
@@ -110,7 +111,12 @@ def _model(path):
             for name, tensor in zip(names, getattr(model, side), strict=True)
         ]
     weights = [
-        {"name": v.path, "shape": list(v.shape), "dtype": v.dtype, "bytes": int(v.value.dtype.size) * _count(v.shape)}
+        {
+            "name": v.path,
+            "shape": list(v.shape),
+            "dtype": v.dtype,
+            "bytes": int(v.value.dtype.size) * math.prod(v.shape),
+        }
         for v in model.variables
     ]
     return {
@@ -126,13 +132,6 @@ def _model(path):
     }
 
 
-def _count(shape):
-    count = 1
-    for size in shape:
-        count *= size
-    return count
-
-
 def _text(item):
     tokenizer = item["tokenizer"]
     facts = [item["format"], item["precision"], size_text(item["bytes"]), item["digest"]]
@@ -143,7 +142,10 @@ def _text(item):
             tensors = (f"{t['name']} {t['dtype']} ({', '.join(map(str, t['shape']))})" for t in signature[side])
             lines.append(f"  {name} {arrow} {'; '.join(tensors)}")
     if item["operators"]:
-        lines.append(f"  {sum(item['operators'].values())} operators: " + _counts(item["operators"]))
+        lines.append(
+            f"  {sum(item['operators'].values())} operators: "
+            + ", ".join(f"{name} {count}" for name, count in item["operators"].items())
+        )
     largest = sorted(item["weights"], key=lambda weight: -weight["bytes"])
     if largest:
         total = size_text(sum(weight["bytes"] for weight in largest))
@@ -152,7 +154,3 @@ def _text(item):
         table = aligned(("name", "dtype", "shape", "size"), cells[:LARGEST], left=("name", "dtype"))
         lines += [f"    {line}" for line in table.splitlines()]
     return "\n".join(lines)
-
-
-def _counts(operators):
-    return ", ".join(f"{name} {count}" for name, count in operators.items())

@@ -146,7 +146,7 @@ class TrainStep:
             projection = getattr(model, "output_projection", lambda: None)()
             if projection is not None:
                 hidden = model.hidden_states(inputs, training=True)
-                return *self._loss.linear_total(labels, hidden, model.output_projection(), weights), None
+                return *self._loss.linear_total(labels, hidden, projection, weights), None
         outputs = model(inputs, training=True)
         return *loss_total(self._loss, labels, outputs, weights), outputs
 

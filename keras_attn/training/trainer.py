@@ -131,8 +131,6 @@ class Trainer:
                 if self.model.stop_training:
                     break
             calls.on_train_end(logs)
-        with contextlib.suppress(AttributeError):
-            source.close()
         updater = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         updater.finalize_variable_values(self.model.trainable_variables)
         return history

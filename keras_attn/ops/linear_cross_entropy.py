@@ -3,14 +3,14 @@
 import keras
 from keras import ops
 
-# Rows are cut into so many parts. More would slow the products down and save little beside the kernel's gradient.
-_NUM_CHUNKS = 4
+# Rows are cut into so many parts, fewer of which overflow the caches and more of which make small products.
+_NUM_CHUNKS = 8
 
 
 def linear_cross_entropy(hidden, kernel, bias, labels, weights=None, *, transpose_kernel=False, label_smoothing=0.0):
     """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
 
-    On TensorFlow the logits of a quarter of the rows are held at a time, and the gradients are made in the same pass:
+    On TensorFlow the logits of some of the rows are held at a time, and the gradients are made in the same pass:
     as many products as without, and nothing of the size of the logits is kept. So it is meant for training; where no
     gradient is asked for, logits are faster. XLA orders the parts as it likes, and saves no memory. On other backends
     it is the formula.
@@ -70,27 +70,21 @@ def smoothed_cross_entropy(logits, labels, label_smoothing):
 def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_smoothing):
     import tensorflow as tf
 
-    axis, dtype = 0 if transpose_kernel else 1, hidden.dtype
+    kernel, dtype = tf.convert_to_tensor(kernel), hidden.dtype
     product_dtype = tf.float32 if dtype == tf.float16 else dtype
-    size = kernel.shape[axis]
+    given = (hidden, kernel) if bias is None else (hidden, kernel, tf.cast(bias, tf.float32))
 
     @tf.custom_gradient
-    def total(hidden, kernel, bias):
+    def total(hidden, kernel, *biases):
         matrix, exact = tf.cast(kernel, dtype), tf.cast(kernel, product_dtype)
-        mean, mean_bias = tf.cast(tf.reduce_mean(kernel, axis), tf.float32), tf.reduce_mean(bias)
 
         def chunk(rows):
             """Losses of some rows, and their parts of the gradients."""
             x, y, w = hidden[rows], labels[rows], tf.expand_dims(weights[rows], -1)
-            logits = tf.cast(tf.matmul(x, matrix, transpose_b=transpose_kernel), tf.float32) + bias
+            logits = tf.cast(tf.matmul(x, matrix, transpose_b=transpose_kernel), tf.float32)
+            for bias in biases:
+                logits += bias
             losses, errors = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=y)
-            if label_smoothing:
-                # What smoothing adds, `e (z[label] - mean(z))`, is linear in the logits: the mean needs no logits,
-                # and the gradient is a number a row beside what is added at the end.
-                average = tf.linalg.matvec(tf.cast(x, tf.float32), mean) + mean_bias
-                losses += label_smoothing * (tf.gather(logits, y, batch_dims=1) - average)
-                places = tf.stack([tf.range(tf.shape(y)[0]), y], axis=-1)
-                errors = tf.tensor_scatter_nd_add(errors, places, tf.fill(tf.shape(y), label_smoothing))
             errors = tf.cast(errors, product_dtype)
             weighted = tf.cast(tf.cast(x, tf.float32) * w, product_dtype)
             left, right = (errors, weighted) if transpose_kernel else (weighted, errors)
@@ -98,7 +92,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
                 losses,
                 tf.cast(tf.matmul(errors, exact, transpose_b=not transpose_kernel), tf.float32) * w,
                 tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32),
-                tf.linalg.matvec(tf.cast(errors, tf.float32), tf.squeeze(w, -1), transpose_a=True),
+                *(tf.linalg.matvec(tf.cast(errors, tf.float32), weights[rows], transpose_a=True) for _ in biases),
             )
 
         count = tf.shape(hidden)[0]
@@ -108,24 +102,28 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
             # One behind the other: else all would be held at once.
             with tf.control_dependencies([x for part in parts[-1:] for x in part]):
                 parts.append(chunk(slice(tf.minimum(i * step, count), tf.minimum((i + 1) * step, count))))
-        losses, to_hidden, to_kernel, to_bias = zip(*parts, strict=True)
+        losses, to_hidden, *sums = zip(*parts, strict=True)
         losses, to_hidden = tf.concat(losses, 0), tf.concat(to_hidden, 0)
-        to_kernel, to_bias = tf.add_n(to_kernel), tf.add_n(to_bias)
-        if label_smoothing:
-            share = label_smoothing / size
-            to_hidden -= label_smoothing * tf.expand_dims(weights, -1) * mean
-            column = share * tf.linalg.matvec(tf.cast(hidden, tf.float32), weights, transpose_a=True)
-            to_kernel -= column if transpose_kernel else tf.expand_dims(column, -1)
-            to_bias -= share * tf.reduce_sum(weights)
+        to_kernel, *to_biases = map(tf.add_n, sums)
 
         def gradient(upstream):
             return (
                 tf.cast(upstream * to_hidden, dtype),
                 tf.cast(upstream * to_kernel, kernel.dtype),
-                upstream * to_bias,
+                *(upstream * x for x in to_biases),
             )
 
         return tf.reduce_sum(losses * weights), gradient
 
-    bias = tf.zeros((size,)) if bias is None else tf.cast(bias, tf.float32)
-    return total(hidden, tf.convert_to_tensor(kernel), bias)
+    loss = total(*given)
+    if label_smoothing:
+        # `e (z[label] - mean(z))` is linear in the logits: a product with one column of the kernel, and with their mean.
+        axis = 0 if transpose_kernel else 1
+        columns = tf.cast(tf.gather(kernel, labels, axis=axis), tf.float32)
+        columns = columns if transpose_kernel else tf.transpose(columns)
+        columns -= tf.cast(tf.reduce_mean(kernel, axis), tf.float32)
+        added = tf.reduce_sum(tf.cast(hidden, tf.float32) * columns, -1)
+        for bias in given[2:]:
+            added += tf.gather(bias, labels) - tf.reduce_mean(bias)
+        loss += label_smoothing * tf.reduce_sum(weights * added)
+    return loss

@@ -1,4 +1,4 @@
-"""Pictures of attention."""
+"""Pictures of attention and of trainings."""
 
 import math
 import os
@@ -65,6 +65,52 @@ def attention(scores, path, *, queries=None, keys=None, title=None, heads="mean"
         captions = [name] if len(panels) == 1 else [_caption(name, head) for head in range(len(panels))]
         grid.append([(panel, *labels, caption) for panel, caption in zip(panels, captions, strict=True)])
     _write(_draw(grid, title), path)
+
+
+def curves(history, path, *, x=None, xlabel="epoch", title=None):
+    """Draws the course of a training, a panel for each figure with its validation beside it, and writes one PNG.
+
+    Args:
+        history: figures by name, `{"loss": [...], "val_loss": [...]}`, as `keras.callbacks.History.history` has them.
+            A figure that is not a finite number leaves a gap.
+        path: file to write.
+        x: optional numbers of the horizontal axis, as many as there are figures of a name; 1, 2, ... where None.
+        xlabel: what they count.
+        title: optional line above the picture.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: `history` is empty, or `x` is not as long as it.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import keras_attn.plot
+    >>> path = os.path.join(tempfile.mkdtemp(), "curves.png")
+    >>> keras_attn.plot.curves({"loss": [3.0, 2.0], "val_loss": [3.1, 2.4]}, path, x=[100, 200], xlabel="step")
+    >>> os.path.getsize(path) > 0
+    True
+    """
+    lengths = {name: len(values) for name, values in history.items()}
+    x = range(1, max(lengths.values(), default=0) + 1) if x is None else x
+    if not len(x):
+        raise ValueError(f"`history` must hold figures. Received: history={history!r}")
+    if set(lengths.values()) != {len(x)}:
+        raise ValueError(f"`x` must be as long as each figure's list. Received: {len(x)} numbers for {lengths}")
+    panels = list(dict.fromkeys(name.removeprefix("val_") for name in history))
+    figure = require("matplotlib.figure", "plot").Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
+    for place, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        # One point is no line.
+        style = {"marker": "o" if len(x) == 1 else None}
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                place.plot(x, history[key], label=label, **style)
+        place.set(title=name, xlabel=xlabel)
+        place.grid(alpha=0.3)
+        place.legend()
+    if title:
+        figure.suptitle(title, fontfamily=_fonts())
+    _write(figure, path)
 
 
 def _both(queries, keys):

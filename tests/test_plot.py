@@ -123,3 +123,26 @@ def test_bad_arguments(scores, arguments, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plot.attention(scores, tmp_path / "x.png", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_curves_stand_beside_their_validation(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(plot, "_write", lambda figure, path: figures.append(figure))
+    plot.curves({"loss": [3, 2], "bleu": [1, 5], "val_loss": [4, 3]}, tmp_path / "x.png", x=[10, 20], xlabel="step")
+    loss, bleu = figures[0].axes
+    assert [(line.get_label(), line.get_ydata().tolist()) for line in loss.lines] == [
+        ("training", [3, 2]),
+        ("validation", [4, 3]),
+    ]
+    assert bleu.get_title() == "bleu"
+    assert bleu.lines[0].get_xdata().tolist() == [10, 20]
+    assert bleu.get_xlabel() == "step"
+
+
+@pytest.mark.parametrize(
+    ("history", "x", "message"),
+    [({}, None, "`history` must hold figures"), ({"loss": [1, 2]}, [1], "`x` must be as long .* Received: 1 numbers")],
+)
+def test_curves_refuse(history, x, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        plot.curves(history, tmp_path / "x.png", x=x)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich
 
+import keras_attn.plot
 from keras_attn.export import ExportError, export
 
 FORMATS = ("saved_model", "tflite", "onnx")
@@ -45,6 +46,20 @@ class Example:
         """Notes the seconds since the last one."""
         now = time.perf_counter()
         self.report["seconds"][name], self._start = round(now - self._start, 1), now
+
+    def draw(self, history, every, steps):
+        """Draws the figures of a training that were validated every so many steps, as `curves.png`; reports them.
+
+        Args:
+            history: `keras.callbacks.History` of the training.
+            every: steps between two validations.
+            steps: number of the last step.
+        """
+        at = [min(steps, every * (epoch + 1)) for epoch in history.epoch]
+        names = [name for name in history.history if f"val_{name}" in history.history or name.startswith("val_")]
+        figures = {name: [float(value) for value in history.history[name]] for name in names}
+        self.report["curves"] = {"step": at, **figures}
+        keras_attn.plot.curves(figures, self.args.out / "curves.png", x=at, xlabel="step")
 
     def finish(self, model, tasks, samples):
         """Saves the model, exports it, and writes `report.json`; returns the exit status."""

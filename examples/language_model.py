@@ -117,9 +117,11 @@ def main(argv=None):
     rich.print(f"{len(train):,} + {len(rest):,} characters, {model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")
     trainer = Trainer(model, optimizer, MaskedCrossEntropy(), strategy=strategy, jit_compile=args.jit_compile)
-    history = trainer.fit(data, steps, callbacks=[ProgressBar()], validation_data=validation).history
+    every = max(1, steps // 8)
+    history = trainer.fit(data, steps, [ProgressBar()], validation_data=validation, validation_freq=every)
     example.lap("training")
-    loss = history["val_loss"][-1]
+    example.draw(history, every, steps)
+    loss = history.history["val_loss"][-1]
     example.report |= {"steps": steps, "validation_loss": loss, "validation_characters": len(rest) - 1}
     rich.print(f"validation loss {loss:.4f} over {len(rest) - 1:,} characters, {loss / math.log(2):.3f} bits each")
 

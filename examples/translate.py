@@ -2,6 +2,7 @@
 
 python examples/translate.py --out build/translation                  a few sentences
 python examples/translate.py --data DIR --out build/translation       Multi30k, lower case, tokenised
+python examples/translate.py --data DIR --raw ...                     as people write: cased, words not set apart
 python examples/translate.py --model rnn ...                          Bahdanau's model; `gnmt`: Google's, made small
 """
 
@@ -81,12 +82,14 @@ def build_optimizer(name, steps):
 def main(argv=None):
     parser = argument_parser(__doc__, "translation")
     parser.add_argument("--model", choices=["transformer", "rnn", "gnmt"], default="transformer")
+    parser.add_argument("--raw", action="store_true", help="cased text as it is written; tokenised lower case else")
     args = parser.parse_args(argv)
-    steps = args.steps or (20_000 if args.data else 200)
+    steps = args.steps or (8000 if args.data else 200)
     if steps < 1:
         parser.error("--steps must be 1 or more")
     if args.data:
-        train, validation, test = (list(multi30k(args.data, split)) for split in ("train", "val", "test_2016_flickr"))
+        splits = ("train", "val", "test_2016_flickr")
+        train, validation, test = (list(multi30k(args.data, split, tokenized=not args.raw)) for split in splits)
     else:
         train, test = made_up()
         validation = test
@@ -127,10 +130,12 @@ def main(argv=None):
     )
     shown = [list(side) for side in zip(*validation[:: max(1, len(validation) // 40)], strict=True)]
     samples = SampleOutputs(*shown, every=max(1, steps // 8), count=2)
-    trainer.fit(data, steps, callbacks=[ProgressBar(), samples], validation_data=held_out, validation_freq=every)
+    callbacks = [ProgressBar(), samples]
+    history = trainer.fit(data, steps, callbacks, validation_data=held_out, validation_freq=every)
+    example.draw(history, every, steps)
     example.lap("training")
     averaged = checkpoints.average(model, last=min(AVERAGED, len(checkpoints.steps())))
-    evaluation = TextEvaluation(sources, references, [Bleu(tokenize="none")], prefix="test_")
+    evaluation = TextEvaluation(sources, references, [Bleu(tokenize="13a" if args.raw else "none")], prefix="test_")
     evaluation.set_model(model)
     figures = evaluation.evaluate()
     example.lap("evaluation")

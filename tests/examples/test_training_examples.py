@@ -32,6 +32,8 @@ def run(tmp_path, monkeypatch):
 def test_language_model(run, capsys):
     report, model = run("language_model", "40")
     assert report["validation_loss"] < 3.0 < np.log(model.tokenizer.vocabulary_size)
+    assert report["curves"]["step"] == list(range(5, 41, 5))
+    assert report["curves"]["val_loss"][-1] == report["validation_loss"] < report["curves"]["val_loss"][0]
     text = "And so " + model.generate(["And so "])[0]
     assert text in capsys.readouterr().out
 

@@ -7,6 +7,7 @@ exactly what the model computes, as with capped logits and sinks, the expression
 import numpy as np
 
 from keras_attn.export import onnx_graphs
+from keras_attn.export.onnx_layouts import lay_out
 from keras_attn.export.onnx_loops import hoist
 from keras_attn.export.onnx_patterns import rewrite
 
@@ -56,6 +57,7 @@ _BLOCKED = -1e30
 def portable(model):
     """Uses what opset 18 has, and the forms that onnxruntime's own optimizer knows."""
     hoist(model)
+    lay_out(model)
     rewrite(model, [layer_norm, gelu_for_optimizers, choice_of_zero])
 
 

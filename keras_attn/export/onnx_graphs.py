@@ -45,6 +45,14 @@ def _used(model):
     return names | {value.name for graph in graphs(model.graph) for value in graph.output}
 
 
+def rename(graph, names):
+    """Lets the nodes of a graph, and of all graphs in it, read other tensors: `names`, old -> new."""
+    for inner in graphs(graph):
+        for node in inner.node:
+            for i, name in enumerate(node.input):
+                node.input[i] = names.get(name, name)
+
+
 def operators(model):
     """`collections.Counter`, operator -> how often it occurs."""
     return collections.Counter(node.op_type for graph in graphs(model.graph) for node in graph.node)

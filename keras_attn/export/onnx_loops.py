@@ -1,6 +1,6 @@
 """What a loop carries from turn to turn without ever changing it."""
 
-from keras_attn.export.onnx_graphs import graphs, inner_graphs
+from keras_attn.export.onnx_graphs import graphs, inner_graphs, rename
 
 
 def hoist(model):
@@ -31,14 +31,7 @@ def _hoist(graph, loop):
         for i, value in enumerate(body.input[2:])
         if results[1 + i] == value.name and results.count(value.name) == 1 and loop.output[i] not in kept
     ]
-    _rename(body, {body.input[2 + i].name: loop.input[2 + i] for i in fixed})
-    _rename(graph, {loop.output[i]: loop.input[2 + i] for i in fixed})
+    rename(body, {body.input[2 + i].name: loop.input[2 + i] for i in fixed})
+    rename(graph, {loop.output[i]: loop.input[2 + i] for i in fixed})
     for i in reversed(fixed):
         del body.input[2 + i], body.output[1 + i], loop.input[2 + i], loop.output[i]
-
-
-def _rename(graph, names):
-    for inner in graphs(graph):
-        for node in inner.node:
-            for i, name in enumerate(node.input):
-                node.input[i] = names.get(name, name)

@@ -117,7 +117,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
 
     loss = total(*given)
     if label_smoothing:
-        # `e (z[label] - mean(z))` is linear in the logits: a product with one column of the kernel, and with their mean.
+        # `e (z[label] - mean(z))` is linear in the logits: a product with a column of the kernel, less their mean.
         axis = 0 if transpose_kernel else 1
         columns = tf.cast(tf.gather(kernel, labels, axis=axis), tf.float32)
         columns = columns if transpose_kernel else tf.transpose(columns)

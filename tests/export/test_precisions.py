@@ -4,10 +4,11 @@ import os
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from keras_attn import GenerationConfig, LanguageModel
-from keras_attn.export import ExportError, export, precisions, verify
+from keras_attn.export import ExportError, export, onnx_graphs, precisions, verify
 from keras_attn.export.formats import onnx as onnx_format
 from keras_attn.export.onnx_quantization import BLOCK, levels_of_blocks
 
@@ -44,10 +45,33 @@ def test_every_precision_of_a_format(format, language_model, tmp_path):
         assert verify(tmp_path).ok
 
 
-@pytest.mark.parametrize(("format", "precision"), [("saved_model", "float16"), ("tflite", "int8"), ("onnx", "int8")])
+@pytest.mark.parametrize(("format", "precision"), [("saved_model", "float16"), ("tflite", "int8")])
 def test_generation_in_a_smaller_precision(format, precision, language_model, tmp_path):
     [row] = export(language_model, tmp_path, format, precision=precision).rows
     assert 0.25 <= row["token_agreement"] <= 1
+
+
+def test_a_loop_shares_its_weights_and_has_them_small(language_model, tmp_path):
+    report = export(language_model, tmp_path, "onnx", tasks="generate", precision=["float32", "int8", "int4"])
+    assert all(row["token_agreement"] >= 0.25 for row in report.rows[1:])
+    models = [onnx.load(tmp_path / f"generate{part}.onnx") for part in ("", ".int8", ".int4")]
+    whole, small = (
+        [
+            a
+            for a in map(onnx.numpy_helper.to_array, onnx_graphs.constants(model).values())
+            if a.ndim > 1 and a.size > 99
+        ]
+        for model in models[:2]
+    )
+    assert len({x.tobytes() for a in whole for x in (a, np.ascontiguousarray(a.T))}) == 2 * len(whole)
+    assert not any(a.dtype == "float32" for a in small)
+    for model, product in zip(models[1:], ("MatMulInteger", "MatMulNBits"), strict=True):
+        [body] = [inner for node in model.graph.node for inner in onnx_graphs.inner_graphs(node)]
+        operators = [node.op_type for node in body.node]
+        # Six a block, and the output.
+        assert operators.count(product) == 13
+        # Logits of attention and what they weigh.
+        assert operators.count("MatMul") == 4
 
 
 @pytest.mark.parametrize(("format", "precision"), [("onnx", "int4"), ("tflite", "int8"), ("tflite", "float16")])

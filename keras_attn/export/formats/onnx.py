@@ -44,10 +44,13 @@ class Emitter:
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import onnx
 
-        from keras_attn.export import onnx_graphs, onnx_quantization
+        from keras_attn.export import onnx_graphs, onnx_layouts, onnx_quantization
 
         for task, original in converted:
             model = copy.deepcopy(original)
+            if precision in ("float32", "float16"):
+                # Integers have a scale a column.
+                onnx_layouts.share_transposed(model)
             if precision != "float32":
                 quantize = onnx_quantization.QUANTIZERS[precision]
                 model = quantize(model, frozenset(onnx_graphs.of_variables(model, keep)))

@@ -35,6 +35,7 @@ check: $(VENV)/.test
 benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attention $(ARGS)
 	$(BIN)/python -m benchmarks.blocks $(ARGS)
+	$(BIN)/python -m benchmarks.training $(ARGS)
 	$(BIN)/python -m benchmarks.generation $(ARGS)
 	$(BIN)/python -m benchmarks.export $(ARGS)
 

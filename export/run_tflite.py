@@ -16,18 +16,28 @@ from client import main
 
 
 class TFLiteArtefact:
-    """Calls one signature of a `.tflite` file with arrays by name."""
+    """Calls one signature of a `.tflite` file with arrays by name.
+
+    Inputs of other shapes than those before get an interpreter of their own: after a resize, loops in one that XNNPACK
+    runs may write to where they wrote before, and now and then that is where another tensor has come to lie.
+    """
 
     def __init__(self, path, task=None):
+        self.path = path
         self.interpreter = _interpreter(path)
         names = sorted(self.interpreter.get_signature_list())
-        task = task or ("generate" if "generate" in names else names[0])
-        if task not in names:
+        self.task = task or ("generate" if "generate" in names else names[0])
+        if self.task not in names:
             raise ValueError(f"{path} has no task {task!r}, only {names}")
-        self.runner = self.interpreter.get_signature_runner(task)
+        self.runner, self.shapes = self.interpreter.get_signature_runner(self.task), None
         self.inputs = {name: detail["dtype"] for name, detail in self.runner.get_input_details().items()}
 
     def __call__(self, inputs):
+        shapes = {name: value.shape for name, value in inputs.items()}
+        if self.shapes not in (None, shapes):
+            self.interpreter = _interpreter(self.path)
+            self.runner = self.interpreter.get_signature_runner(self.task)
+        self.shapes = shapes
         outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
         return {name: _to_str(value) for name, value in outputs.items()}
 

@@ -74,8 +74,8 @@ def _saved_model_runner(path):
 def _tflite_runner(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    run = Interpreter(str(path)).get_signature_runner("forward")
-    return lambda arrays: run(**arrays)
+    # One for each call, as export/run_tflite.py says why.
+    return lambda arrays: Interpreter(str(path)).get_signature_runner("forward")(**arrays)
 
 
 def _onnx_runner(path):

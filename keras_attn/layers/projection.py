@@ -63,13 +63,15 @@ class Projection(keras.layers.EinsumDense):
         lead = shape[: -self._num_contracted]
         prepared = (_prepared.get() or {}).get(self.path)
         matrix, negative_bias = prepared or (self._matrix(), None)
-        flat = ops.matmul(ops.reshape(inputs, (-1, matrix.shape[0])), matrix)
+        rows = inputs if len(lead) == self._num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
+        flat = ops.matmul(rows, matrix)
         if negative_bias is not None:
             flat = ops.subtract(flat, negative_bias)
         elif self.bias is not None:
             flat = ops.add(flat, self._flat_bias())
         # With -1 for an unknown batch, only a dynamic length costs the graph a shape computation.
-        y = ops.reshape(flat, (inputs.shape[0] or -1, *lead[1:], *self._outputs))
+        outputs = (*lead[1:], *self._outputs)
+        y = flat if len(outputs) == 1 else ops.reshape(flat, (inputs.shape[0] or -1, *outputs))
         return y if self.activation is None else self.activation(y)
 
     @property

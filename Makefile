@@ -3,10 +3,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What others wrote and we compare with; torch alone by its exact version, which has a build without CUDA.
 TORCH := torch==2.13.0
-PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.18,<0.19'
+PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.18,<0.19' \
+  'tensorflow-serving-api>=2.21,<2.22'
 JAX := 'jax>=0.10,<0.11'
 
-.PHONY: demo test peers jax layers check benchmark clean
+.PHONY: demo test peers jax layers matrix check benchmark clean
 
 # Trains the date model, exports it to three formats and proves them equal.
 demo: $(VENV)/.demo
@@ -27,6 +28,10 @@ jax: $(VENV)/.test
 # Writes docs/layers.md from a run of all layers' tests.
 layers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/peers --layer-docs docs/layers.md
+
+# Writes the tables of docs/export.md from exports of every kind of model, about a quarter of an hour.
+matrix: $(VENV)/.test
+	$(BIN)/python -m benchmarks.export_matrix docs/export.md
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import numpy as np
 import rich
-from corpora import AG_NEWS_CLASSES, ag_news
+from corpora import AG_NEWS_CLASSES, add_data_argument, ag_news
 from example import Example, argument_parser
 
 import keras_attn
@@ -73,6 +73,7 @@ def text_of(record):
 
 def main(argv=None):
     parser = argument_parser(__doc__, "news")
+    add_data_argument(parser)
     args = parser.parse_args(argv)
     steps = args.steps or (600 if args.data else 80)
     if steps < AVERAGED:
@@ -94,7 +95,8 @@ def main(argv=None):
     example.lap("data and model")
     # Classes count from 0, so no class is padding; rows of padding have weight 0.
     loss = MaskedCrossEntropy(label_smoothing=0.1, ignore_id=None)
-    checkpoints = Checkpoints(args.out / "checkpoints", every=max(1, steps // 20), keep=AVERAGED)
+    every = max(1, steps // 20)
+    checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     trainer = Trainer(
         model,
         optimizer,
@@ -104,7 +106,9 @@ def main(argv=None):
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,
     )
-    trainer.fit(data, steps, callbacks=[ProgressBar()])
+    # For the curves alone: nothing is chosen by what was held out.
+    history = trainer.fit(data, steps, [ProgressBar()], validation_data=held_out, validation_freq=every)
+    example.draw(history, every, steps)
     example.lap("training")
     last = trainer.evaluate(held_out)["accuracy"]
     checkpoints.average(model, last=len(checkpoints.steps()))

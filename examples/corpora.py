@@ -1,6 +1,7 @@
 """Public data sets below a folder, as the examples take them by `--data`."""
 
 import gzip
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,12 @@ from keras_attn.training import Records
 
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")  # labels "1" to "4"
 AG_NEWS_TEST = 1000
+
+
+def add_data_argument(parser):
+    """Adds `--data`, the folder, to the arguments of an example."""
+    folder = os.environ.get("KERAS_ATTN_DATA")
+    parser.add_argument("--data", type=Path, default=folder, help="folder of data sets; a tiny one where not given")
 
 
 def multi30k(folder, split, source="en", target="de", tokenized=True):

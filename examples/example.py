@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 
@@ -17,8 +16,6 @@ FORMATS = ("saved_model", "tflite", "onnx")
 def argument_parser(description, name):
     """The arguments that all examples take."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
-    data = os.environ.get("KERAS_ATTN_DATA")
-    parser.add_argument("--data", type=Path, default=data, help="folder of data sets; a tiny one where not given")
     parser.add_argument("--out", type=Path, default=Path("build") / name, help="folder for the model and its artefacts")
     parser.add_argument("--steps", type=int, help="training steps; as many as the data need where not given")
     parser.add_argument("--seed", type=int, default=0)

@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import rich
-from corpora import tiny_shakespeare
+from corpora import add_data_argument, tiny_shakespeare
 from example import Example, argument_parser
 
 import keras_attn
@@ -96,6 +96,7 @@ def build_optimizer(steps):
 
 def main(argv=None):
     parser = argument_parser(__doc__, "language_model")
+    add_data_argument(parser)
     args = parser.parse_args(argv)
     steps = args.steps or (2000 if args.data else 100)
     if steps < 2:

@@ -3,13 +3,9 @@
 python examples/normalize_dates.py --out build/dates
 """
 
-import argparse
 import collections
-import json
 import os
 import sys
-import time
-from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -19,12 +15,12 @@ import rich
 import rich.table
 import tensorflow as tf
 from date_corpus import DateCorpus
+from example import Example, argument_parser
 
 import keras_attn.plot
-from keras_attn.export import ExportError, export
 from keras_attn.generation import AutomatonConstraint, GenerationConfig, TokenAutomaton
 from keras_attn.text import CharacterTokenizer
-from keras_attn.training import MaskedCrossEntropy, ProgressBar, SampleOutputs, get_strategy
+from keras_attn.training import FusedAdam, MaskedCrossEntropy, ProgressBar, SampleOutputs, Trainer, get_strategy
 
 BATCH_SIZE = 64
 COLUMNS = 4  # of the accuracy table
@@ -36,10 +32,10 @@ ISO_DATE = (
 )
 
 
-def build_model(tokenizer, steps):
+def build_model(tokenizer):
     # Whatever the input, and in every artefact: what is not a date cannot be written.
     dates = AutomatonConstraint(TokenAutomaton.from_regex(ISO_DATE, tokenizer.id_to_character))
-    model = keras_attn.Transformer(
+    return keras_attn.Transformer(
         tokenizer.vocabulary_size,
         num_layers=2,
         hidden_dim=128,
@@ -53,12 +49,12 @@ def build_model(tokenizer, steps):
         generation_config=GenerationConfig(max_length=ISO_LENGTH, processors=(dates,)),
         name="dates",
     )
+
+
+def build_optimizer(steps):
     warmup = min(200, steps // 2)
     rate = keras.optimizers.schedules.CosineDecay(0.0, steps - warmup, warmup_target=2e-3, warmup_steps=warmup)
-    model.compile(
-        keras.optimizers.Adam(rate, beta_2=0.98, global_clipnorm=1.0), MaskedCrossEntropy(), jit_compile=False
-    )
-    return model
+    return FusedAdam(rate, beta_2=0.98, global_clipnorm=1.0)
 
 
 def training_data(corpus, tokenizer, seed):
@@ -103,66 +99,38 @@ def draw_attention(model, text, path):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", type=Path, default=Path("build/dates"), help="folder for the model and its artefacts")
-    parser.add_argument("--steps", type=int, default=1500, help=f"training steps of {BATCH_SIZE} dates")
+    parser = argument_parser(__doc__, "dates")
     parser.add_argument("--per-locale", type=int, default=100, help="held-out dates of each locale to evaluate on")
-    parser.add_argument("--seed", type=int, default=7)
+    parser.set_defaults(seed=7)
     args = parser.parse_args(argv)
-    if args.steps < 2 or args.per_locale < 1:
+    steps = 1500 if args.steps is None else args.steps
+    if steps < 2 or args.per_locale < 1:
         parser.error("--steps must be 2 or more, --per-locale 1 or more")
-    args.out.mkdir(parents=True, exist_ok=True)
-    seconds, start = {}, time.perf_counter()
-
-    def lap(name):
-        nonlocal start
-        seconds[name], start = round(time.perf_counter() - start, 1), time.perf_counter()
-
+    example = Example(args)
     keras.utils.set_random_seed(args.seed)
     corpus = DateCorpus()
     tokenizer = CharacterTokenizer(corpus.characters)
     held_out = corpus.held_out(args.per_locale, args.seed)
     samples = [held_out[i] for i in np.random.default_rng(args.seed).permutation(len(held_out))[:64]]
     texts = [text for _, text, _ in samples]
-    rich.print(f"{len(corpus.locales)} locales, {corpus.forms} forms, {len(corpus.characters)} characters")
     strategy = get_strategy()
     with strategy.scope():
-        model = build_model(tokenizer, args.steps)
+        model = build_model(tokenizer)
+        optimizer = build_optimizer(steps)
+    rich.print(f"{len(corpus.locales)} locales, {corpus.forms} forms, {len(corpus.characters)} characters")
     rich.print(f"{model.count_params():,} parameters, {strategy.__class__.__name__}")
-    callbacks = [ProgressBar(), SampleOutputs(texts, [iso for _, _, iso in samples], every=max(1, args.steps // 8))]
-    model.fit(
-        training_data(corpus, tokenizer, args.seed),
-        steps_per_epoch=args.steps,
-        shuffle=False,
-        verbose=0,
-        callbacks=callbacks,
-    )
-    lap("training")
+    example.lap("data and model")
+    trainer = Trainer(model, optimizer, MaskedCrossEntropy(), strategy=strategy, jit_compile=args.jit_compile)
+    shown = SampleOutputs(texts, [iso for _, _, iso in samples], every=max(1, steps // 8))
+    trainer.fit(training_data(corpus, tokenizer, args.seed), steps, [ProgressBar(), shown])
+    example.lap("training")
 
     overall, locales = evaluate(model, held_out)
     show_accuracy(overall, locales, len(held_out))
     draw_attention(model, "fr mardi 5 mars 2019", args.out / "attention.png")
-    model.save(args.out / "model.keras")
-    lap("evaluation")
-
-    report = {"accuracy": {"overall": overall, "worst_locale": list(locales[0])}, "seconds": seconds}
-    try:
-        exported = export(
-            model,
-            args.out,
-            ["saved_model", "tflite", "onnx"],
-            tasks=["generate", "forward"],
-            samples=texts,
-        )
-    except ExportError as error:
-        rich.print(f"[bold red]{error}")
-        return 1
-    lap("export")
-    print(exported)
-    report["artefacts"] = exported.rows
-    (args.out / "report.json").write_text(json.dumps(report, indent=2) + "\n")
-    rich.print(f"{seconds}, everything in {args.out}")
-    return 0 if exported.ok else 1
+    example.report |= {"steps": steps, "accuracy": {"overall": overall, "worst_locale": list(locales[0])}}
+    example.lap("evaluation")
+    return example.finish(model, ["generate", "forward"], samples=texts)
 
 
 if __name__ == "__main__":

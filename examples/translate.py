@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import rich
-from corpora import multi30k
+from corpora import add_data_argument, multi30k
 from example import Example, argument_parser
 
 import keras_attn
@@ -81,6 +81,7 @@ def build_optimizer(name, steps):
 
 def main(argv=None):
     parser = argument_parser(__doc__, "translation")
+    add_data_argument(parser)
     parser.add_argument("--model", choices=["transformer", "rnn", "gnmt"], default="transformer")
     parser.add_argument("--raw", action="store_true", help="cased text as it is written; tokenised lower case else")
     args = parser.parse_args(argv)

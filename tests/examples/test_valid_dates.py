@@ -34,7 +34,7 @@ def demo():
 @pytest.fixture(scope="module")
 def model(demo):
     keras.utils.set_random_seed(3)
-    return demo[0].build_model(CharacterTokenizer("abc " + DIGITS + "日é"), steps=2)
+    return demo[0].build_model(CharacterTokenizer("abc " + DIGITS + "日é"))
 
 
 @pytest.fixture(scope="module")

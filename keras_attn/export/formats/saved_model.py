@@ -24,13 +24,14 @@ class Emitter:
         return tasks
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
-        from keras_attn.export import signatures
+        from keras_attn.export import signatures, warm_up
 
         kept = {variable.path for variable in keep}
         tasks = converted
         half = [v for v in tasks[0].model.variables if v.dtype == "float32" and len(v.shape) > 1 and v.path not in kept]
         path = folder / self.path(tasks[0].name, precision)
         signatures.save(tasks, path, serving_default=True, half=half if precision == "float16" else ())
+        warm_up.write(path, {"serving_default": tasks[0], **{task.name: task for task in tasks}})
 
     def operators(self, path):
         model = _protobuf(path)

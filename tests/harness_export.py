@@ -41,10 +41,15 @@ def _differences(cases, layers, format_name, folder):
             outputs |= {f"{case.name}__output_{i}": tf.identity(x) for i, x in enumerate(results)}
         return outputs
 
+    def arrays(sizes):
+        arguments = {case.name: case.arguments(sizes) for case in cases}
+        return {f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()}
+
     task = types.SimpleNamespace(
         name="forward",
         tokenizer=None,
         call=call,
+        cases=lambda: [arrays(SIZES)],
         inputs={f"{case.name}__{name}": spec for case in cases for name, spec in tensor_specs(case).items()},
         model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),
     )
@@ -54,7 +59,7 @@ def _differences(cases, layers, format_name, folder):
     differences = []
     for sizes in (SIZES, OTHER_SIZES):
         arguments = {case.name: case.arguments(sizes) for case in cases}
-        actual = run({f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()})
+        actual = run(arrays(sizes))
         for name, value in arguments.items():
             for i, expected in enumerate(flat_arrays(layers[name](**value))):
                 found = np.asarray(actual[f"{name}__output_{i}"])

@@ -130,7 +130,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
 
 
 def _cross_entropy(logits, labels):
-    """`(losses (N,), gradients (N, V))`: TensorFlow's operator for it is not vectorised, and takes three times as long."""
+    """`(losses (N,), gradients (N, V))`. TensorFlow's one operator is not vectorised, and takes thrice as long."""
     import tensorflow as tf
 
     places = tf.stack([tf.range(tf.shape(labels)[0]), labels], axis=1)

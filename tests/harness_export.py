@@ -49,7 +49,6 @@ def _differences(cases, layers, format_name, folder):
         name="forward",
         tokenizer=None,
         call=call,
-        cases=lambda: [arrays(SIZES)],
         inputs={f"{case.name}__{name}": spec for case in cases for name, spec in tensor_specs(case).items()},
         model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),
     )

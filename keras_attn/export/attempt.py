@@ -41,6 +41,9 @@ class Attempt:
         what = f"{self.emitter.name}, {self.precision}"
         LOGGER.info("%s: writing%s", what, f", {len(keep)} weights in float32" if keep else "")
         tried(self.emitter, self.tasks, self._write, self.converted, self.folder, self.calibration)
+        if hasattr(self.emitter, "add_requests"):
+            path = self.folder / self.emitter.path(self.tasks[0].name, self.precision)
+            self.emitter.add_requests(path, {task.name: self._first_case(task) for task in self.tasks})
         for task in self.tasks:
             LOGGER.info("%s: verifying %s", what, task.name)
             entry = manifest.entry(self.folder, self.emitter, task.name, self.precision)
@@ -80,6 +83,9 @@ class Attempt:
             LOGGER.info("the search failed: %s", error)
             return message
         return message + (f"; first {row['first']}" if row["first"] else "; no layer by itself differs")
+
+    def _first_case(self, task):
+        return verification.stored_case(self.folder / "verification" / f"{task.name}.npz", 0)
 
     def _write(self, converted, folder, calibration):
         self.emitter.write(converted, folder, self.precision, self.kept, calibration)

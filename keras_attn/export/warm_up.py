@@ -8,18 +8,18 @@ PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME = 6, 1, 1, 2, 3
 MAP_KEY, MAP_VALUE = 1, 2
 
 
-def write(folder, signatures):
-    """Writes one request a signature into a SavedModel, where Serving looks for them.
+def write(folder, requests):
+    """Writes requests into a SavedModel, where Serving looks for them.
 
     Args:
         folder: `Path` of the SavedModel.
-        signatures: dict, name -> `Task`.
+        requests: dict, name of the signature -> dict of arrays.
     """
     extra = folder / "assets.extra"
     extra.mkdir()
     with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
-        for name, task in signatures.items():
-            writer.write(prediction_log(name, task.cases()[0]))
+        for name, inputs in requests.items():
+            writer.write(prediction_log(name, inputs))
 
 
 def prediction_log(signature, inputs):

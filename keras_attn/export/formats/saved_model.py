@@ -24,14 +24,19 @@ class Emitter:
         return tasks
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
-        from keras_attn.export import signatures, warm_up
+        from keras_attn.export import signatures
 
         kept = {variable.path for variable in keep}
         tasks = converted
         half = [v for v in tasks[0].model.variables if v.dtype == "float32" and len(v.shape) > 1 and v.path not in kept]
         path = folder / self.path(tasks[0].name, precision)
         signatures.save(tasks, path, serving_default=True, half=half if precision == "float16" else ())
-        warm_up.write(path, {"serving_default": tasks[0], **{task.name: task for task in tasks}})
+
+    def add_requests(self, path, requests):
+        """Puts a request of each task, a dict by task name, where TensorFlow Serving looks for them."""
+        from keras_attn.export import warm_up
+
+        warm_up.write(path, {"serving_default": next(iter(requests.values())), **requests})
 
     def operators(self, path):
         model = _protobuf(path)

@@ -44,7 +44,7 @@ def train(config):
     out, rank = Path(config["out"]), ray.train.get_context().get_world_rank()
 
     class Death(keras.callbacks.Callback):
-        """Kills the last worker, the first time that it comes to a step."""
+        """Kills a worker other than the first, when it comes to a step for the first time."""
 
         def on_train_batch_end(self, batch, logs=None):
             mark = out / "killed"

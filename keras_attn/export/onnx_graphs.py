@@ -77,3 +77,33 @@ def of_variables(model, variables):
             wanted.add(np.ascontiguousarray(matrix.T).tobytes())
     found = constants(model).items()
     return {name for name, tensor in found if numpy_helper.to_array(tensor).tobytes() in wanted}
+
+
+def sort(graph):
+    """Puts the nodes of a graph, and of all in it, behind those that they read from, if only in a loop's body."""
+    makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    waits = [{makers[name] for name in _read(node) if name in makers} - {i} for i, node in enumerate(graph.node)]
+    order = {}
+    # Depth first without recursion: a chain of nodes is longer than Python's stack.
+    for start in range(len(waits)):
+        stack = [start]
+        while stack:
+            if left := sorted(i for i in waits[stack[-1]] if i not in order):
+                stack += left
+            else:
+                order[stack.pop()] = None
+    nodes = [type(graph.node[i]).FromString(graph.node[i].SerializeToString()) for i in order]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            sort(inner)
+
+
+def _read(node):
+    """The names that a node reads, from within its own graphs too."""
+    yield from node.input
+    for graph in inner_graphs(node):
+        for inner in graph.node:
+            yield from _read(inner)
+        yield from (output.name for output in graph.output)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export.onnx_graphs import graphs
+from keras_attn.export.onnx_graphs import graphs, sort
 
 BLOCK = 32
 
@@ -47,7 +47,10 @@ def int8(model, keep=frozenset()):
             nodes_to_exclude=[node.name for node in nodes if keep.intersection(node.input)],
             extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
         )
-        return onnx.load(path)
+        quantized = onnx.load(path)
+    # What is read from within a loop may have been put behind it.
+    sort(quantized.graph)
+    return quantized
 
 
 def int4(model, keep=frozenset()):

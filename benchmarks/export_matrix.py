@@ -30,7 +30,7 @@ FAILURES = ("does not agree", "could not be converted")
 
 
 def models():
-    """`(name, model)` of each kind, with weights that are not near zero, so that rounding could change an answer."""
+    """`(name, model)` of each kind, with its initial weights and a tokenizer."""
     tokenizer = CharacterTokenizer("0123456789 abcdefghijklmnopqrstuvwxyz")
     config = GenerationConfig(
         8,

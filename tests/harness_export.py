@@ -41,10 +41,6 @@ def _differences(cases, layers, format_name, folder):
             outputs |= {f"{case.name}__output_{i}": tf.identity(x) for i, x in enumerate(results)}
         return outputs
 
-    def arrays(sizes):
-        arguments = {case.name: case.arguments(sizes) for case in cases}
-        return {f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()}
-
     task = types.SimpleNamespace(
         name="forward",
         tokenizer=None,
@@ -58,7 +54,7 @@ def _differences(cases, layers, format_name, folder):
     differences = []
     for sizes in (SIZES, OTHER_SIZES):
         arguments = {case.name: case.arguments(sizes) for case in cases}
-        actual = run(arrays(sizes))
+        actual = run({f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()})
         for name, value in arguments.items():
             for i, expected in enumerate(flat_arrays(layers[name](**value))):
                 found = np.asarray(actual[f"{name}__output_{i}"])

@@ -24,7 +24,7 @@ def remove_unused(model):
     """Removes the nodes and constants that nothing is computed from, and what is noted of their shapes."""
     found, is_done = list(graphs(model.graph)), False
     while not is_done:
-        used = _used(model)
+        used = _used(model.graph)
         is_done = not sum(_delete(graph.node, [used.isdisjoint(node.output) for node in graph.node]) for graph in found)
     for graph in found:
         _delete(graph.initializer, [tensor.name not in used for tensor in graph.initializer])
@@ -40,9 +40,11 @@ def _delete(messages, stale):
     return sum(stale)
 
 
-def _used(model):
-    names = {name for graph in graphs(model.graph) for node in graph.node for name in node.input}
-    return names | {value.name for graph in graphs(model.graph) for value in graph.output}
+def _used(graph):
+    """The names that the nodes and outputs of a graph, and of all graphs in it, read."""
+    found = list(graphs(graph))
+    names = {name for inner in found for node in inner.node for name in node.input}
+    return names | {value.name for inner in found for value in inner.output}
 
 
 def rename(graph, names):
@@ -82,7 +84,8 @@ def of_variables(model, variables):
 def sort(graph):
     """Puts the nodes of a graph, and of all in it, behind those that they read from, if only in a loop's body."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
-    waits = [{makers[name] for name in _read(node) if name in makers} - {i} for i, node in enumerate(graph.node)]
+    reads = [set(node.input).union(*map(_used, inner_graphs(node))) for node in graph.node]
+    waits = [{makers[name] for name in names if name in makers} - {i} for i, names in enumerate(reads)]
     order = {}
     # Depth first without recursion: a chain of nodes is longer than Python's stack.
     for start in range(len(waits)):
@@ -98,12 +101,3 @@ def sort(graph):
     for node in graph.node:
         for inner in inner_graphs(node):
             sort(inner)
-
-
-def _read(node):
-    """The names that a node reads, from within its own graphs too."""
-    yield from node.input
-    for graph in inner_graphs(node):
-        for inner in graph.node:
-            yield from _read(inner)
-        yield from (output.name for output in graph.output)

@@ -23,8 +23,9 @@ from keras_attn.layers import recording
 # Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
 SIZES = (2, 5, 7)
 OTHER_SIZES = (4, 6, 8)
-# Step and tolerance of finite differences. Under JAX tanh and RMS norms have float32's precision in float64 too.
-_DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (1e-4, 2e-3)}
+# Step of finite differences, and tolerance in parts of the gradient's length. Under JAX tanh and RMS norms have
+# float32's precision in float64 too.
+_DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (1e-4, 5e-3)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,8 @@ def check_gradients(case):
     assert any(np.any(g) for g in gradients)
 
     h, tolerance = _DIFFERENCES[keras.backend.backend()]
+    # The spread of the derivatives in random directions; a single one of them may be as small as chance has it.
+    spread = np.sqrt(sum(np.sum(g**2) for g in gradients))
     for _ in range(3):
         direction = [rng.normal(size=g.shape) for g in gradients]
 
@@ -92,7 +95,7 @@ def check_gradients(case):
 
         numeric = (moved(1) - moved(-1)) / (2 * h)
         analytic = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
-        np.testing.assert_allclose(analytic, numeric, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(analytic, numeric, rtol=0, atol=tolerance * spread)
 
 
 def _gradients(layer, arguments, points, loss):

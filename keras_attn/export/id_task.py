@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_attn.export import labelled_data, random_inputs, reference
 from keras_attn.export.tensor_spec import TensorSpec
+from keras_attn.text.tokenizer import Tokenizer
 
 # (batch, source length): unequal primes; clients are timed on the first, a single row.
 SIZES = ((1, 5), (3, 7), (2, 11))
@@ -27,6 +28,8 @@ class IdTask:
         self.model = model
         self.check_model()
         self.tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer or None
+        if not isinstance(self.tokenizer, Tokenizer | None):
+            raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
         size = random_inputs.vocabulary_size(model)
         if self.tokenizer is not None and self.tokenizer.vocabulary_size != size:
             raise ValueError(

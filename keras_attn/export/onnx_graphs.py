@@ -95,9 +95,14 @@ def sort(graph):
                 stack += left
             else:
                 order[stack.pop()] = None
-    nodes = [type(graph.node[i]).FromString(graph.node[i].SerializeToString()) for i in order]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    replace_nodes(graph, [graph.node[i] for i in order])
     for node in graph.node:
         for inner in inner_graphs(node):
             sort(inner)
+
+
+def replace_nodes(graph, nodes):
+    """Lets a graph have these nodes, some of which may have been its own."""
+    nodes = [type(node).FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(nodes)

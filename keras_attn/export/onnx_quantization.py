@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export.onnx_graphs import graphs, sort
+from keras_attn.export.onnx_graphs import graphs, replace_nodes, sort
 
 BLOCK = 32
 
@@ -29,17 +29,18 @@ def float16(model, keep=frozenset()):
 
 
 def int8(model, keep=frozenset()):
-    """Matrices and tables are int8, with a scale a channel; inputs of products are quantised as they come."""
+    """Matrices and tables are int8, with a scale a channel or row; inputs of products are quantised as they come."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
+    _quantize_tables(model, keep)
     nodes = [node for graph in graphs(model.graph) for node in graph.node]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         quantize_dynamic(
             model,
             path,
-            op_types_to_quantize=["MatMul", "Gather"],
+            op_types_to_quantize=["MatMul"],
             per_channel=True,
             # Half of the range: without VNNI, x86 adds pairs of products in 16 bits.
             reduce_range=True,
@@ -53,16 +54,51 @@ def int8(model, keep=frozenset()):
     return quantized
 
 
-def int4(model, keep=frozenset()):
-    """Matrices are 4-bit, with a scale for each `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
+def _quantize_tables(model, keep):
+    """Tables become int8, with a scale a row. onnxruntime's own quantisation puts a DequantizeLinear behind their rows,
+    which it then moves on to its readers, and aborts where one of them is the body of a loop."""
     from onnx import TensorProto, helper, numpy_helper
 
-    matrices = {}
+    tables, packed = _matrices(model, keep), {}
     for graph in graphs(model.graph):
-        for tensor in graph.initializer:
-            if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.name not in keep:
-                matrices[tensor.name] = (graph, tensor)
-    packed = {}
+        nodes = []
+        for node in graph.node:
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            if node.op_type != "Gather" or axis != 0 or node.input[0] not in tables:
+                nodes.append(node)
+                continue
+            (name, ids), (output,) = node.input, node.output
+            if name not in packed:
+                owner, tensor = tables[name]
+                packed[name] = (f"{name}__int8", f"{name}__scales")
+                values = levels_of_rows(numpy_helper.to_array(tensor))
+                owner.initializer.extend(map(numpy_helper.from_array, values, packed[name]))
+            levels, scales = packed[name]
+            nodes += [
+                helper.make_node("Gather", [levels, ids], [f"{output}__int8"], f"{node.name}__int8"),
+                helper.make_node("Gather", [scales, ids], [f"{output}__scales"], f"{node.name}__scales"),
+                helper.make_node(
+                    "Cast", [f"{output}__int8"], [f"{output}__cast"], f"{node.name}__cast", to=TensorProto.FLOAT
+                ),
+                helper.make_node("Mul", [f"{output}__cast", f"{output}__scales"], [output], node.name),
+            ]
+        if len(nodes) > len(graph.node):
+            replace_nodes(graph, nodes)
+    _remove_unused(model, packed)
+
+
+def levels_of_rows(table):
+    """The integers in [-127, 127] and scales `(rows, 1)` whose products come near a table's rows."""
+    largest = np.abs(table).max(-1, keepdims=True)
+    scales = np.where(largest == 0, 1, largest / 127).astype("float32")
+    return np.rint(table / scales).astype("int8"), scales
+
+
+def int4(model, keep=frozenset()):
+    """Matrices are 4-bit, with a scale for each `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
+    from onnx import helper, numpy_helper
+
+    matrices, packed = _matrices(model, keep), {}
     for graph in graphs(model.graph):
         for node in graph.node:
             if node.op_type != "MatMul" or node.input[1] not in matrices:
@@ -100,6 +136,18 @@ def levels_of_blocks(matrix):
     # The value farthest from zero becomes -8 exactly: there is one level more below zero than above.
     scales = np.where(largest == 0, 1, largest / -8).astype("float32")
     return np.clip(np.rint(columns / scales[..., None]), -8, 7), scales
+
+
+def _matrices(model, keep):
+    """Name -> `(graph, tensor)` of the constants with two axes that do not stay as they are."""
+    from onnx import TensorProto
+
+    return {
+        tensor.name: (graph, tensor)
+        for graph in graphs(model.graph)
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.name not in keep
+    }
 
 
 def _remove_unused(model, names):

@@ -1,11 +1,40 @@
-"""What the constants and signatures of a TensorFlow Lite file are."""
+"""What the constants, operators and signatures of a TensorFlow Lite file are."""
+
+import collections
 
 from keras_attn.extras import require
 
 
+def unpacked(content):
+    """`(schema, model)`: the classes of the format, and a file as objects of them."""
+    schema = require("ai_edge_litert.schema_py_generated", "litert")
+    return schema, schema.ModelT.InitFromPackedBuf(content)
+
+
+def packed(schema, model):
+    """The bytes of a file."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def operators(content):
+    """`collections.Counter`, operator -> how often it occurs, all subgraphs together; a custom one goes by its name."""
+    schema, model = unpacked(content)
+    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    # Files made by old converters keep small codes in the deprecated field.
+    names = [
+        code.customCode.decode() if code.customCode else builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        for code in model.operatorCodes
+    ]
+    return collections.Counter(names[operator.opcodeIndex] for graph in model.subgraphs for operator in graph.operators)
+
+
 def constants(content):
     """`{"name", "shape", "dtype", "bytes"}` of every constant; one that subgraphs share is there once."""
-    schema, model = _model(content)
+    schema, model = unpacked(content)
     found = {}
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -17,7 +46,7 @@ def constants(content):
 
 def signatures(content):
     """Name -> `{"inputs", "outputs"}`, lists of `{"name", "shape", "dtype"}`; a free axis is -1."""
-    schema, model = _model(content)
+    schema, model = unpacked(content)
     found = {}
     for signature in model.signatureDefs or ():
         tensors = model.subgraphs[signature.subgraphIndex].tensors
@@ -30,11 +59,6 @@ def signatures(content):
                 sides[side].append({**_described(schema, tensor, shape), "name": entry.name.decode()})
         found[signature.signatureKey.decode()] = sides
     return found
-
-
-def _model(content):
-    schema = require("ai_edge_litert.schema_py_generated", "litert")
-    return schema, schema.ModelT.InitFromPackedBuf(content)
 
 
 def _described(schema, tensor, shape):

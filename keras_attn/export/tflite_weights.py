@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
+from keras_attn.export import tflite_graphs
 from keras_attn.export.report import ExportError
-from keras_attn.extras import require
 
 # A rounded weight is half a level off, and its scale is rounded too.
 ROUNDING = 0.51
@@ -28,8 +28,7 @@ def restored(content, variables):
     Raises:
         ExportError: a variable is not to be found among the constants.
     """
-    schema = require("ai_edge_litert.schema_py_generated", "litert")
-    model = schema.ModelT.InitFromPackedBuf(content)
+    schema, model = tflite_graphs.unpacked(content)
     forms = {variable.path: _forms(np.asarray(variable)) for variable in variables}
     found, buffers = set(), {}
     for graph in model.subgraphs:
@@ -50,7 +49,7 @@ def restored(content, variables):
     if lost := sorted(matrices - found):
         raise ExportError(f"tflite: {lost[0]} cannot stay in float32: the converter has made something else of it")
     _clear_unused(model)
-    return _packed(schema, model)
+    return tflite_graphs.packed(schema, model)
 
 
 def _forms(value):
@@ -120,11 +119,3 @@ def _clear_unused(model):
     for index, buffer in enumerate(model.buffers):
         if index not in used:
             buffer.data = None
-
-
-def _packed(schema, model):
-    import flatbuffers
-
-    builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())

@@ -143,9 +143,11 @@ def _compare(entry, row, stored, answers):
 def _shortfalls(entry, row, limits, counts_classes):
     """What is wrong with all cases together."""
     problems, agreement = [], row["token_agreement"]
+    # One of a few says nothing of a part.
+    allowed = max(1, (1 - limits.agreement) * row["total"])
     if agreement is not None and agreement < limits.tokens:
         problems.append(f"{agreement:.1%} of the tokens are the model's, less than {limits.tokens:.0%}")
-    elif agreement is None and counts_classes and row["identical"] < limits.agreement * row["total"]:
+    elif agreement is None and counts_classes and row["total"] - row["identical"] > allowed:
         counts = f"{row['identical']} of {row['total']}"
         problems.append(f"the likeliest class is the model's in {counts}, less than {limits.agreement:.0%}")
     limit = entry.get("max_accuracy_drop")

@@ -10,8 +10,17 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn.export import ExportError, Report, clients, export, reference, registry, staging, verification
-from keras_attn.export.formats.tflite import operators
+from keras_attn.export import (
+    ExportError,
+    Report,
+    clients,
+    export,
+    reference,
+    registry,
+    staging,
+    tflite_graphs,
+    verification,
+)
 
 FORMATS = ["saved_model", "tflite", "onnx"]
 
@@ -45,7 +54,7 @@ def test_signatures_share_weights(exported, transformer):
     assert (path / "model.tflite").stat().st_size < (
         (path / "generate.onnx").stat().st_size + (path / "forward.onnx").stat().st_size
     )
-    assert operators(path / "model.tflite")["WHILE"] == 1
+    assert tflite_graphs.operators((path / "model.tflite").read_bytes())["WHILE"] == 1
 
 
 def test_cases_differ_in_batch_length_and_padding(exported):
@@ -227,6 +236,8 @@ def test_a_tokenizer_of_another_size(characters, tmp_path, tiny_transformer):
 
     with pytest.raises(ValueError, match=f"`tokenizer` must have as many ids.*{len(characters) + 4}"):
         export(tiny_transformer(), tmp_path, "tflite", tokenizer=CharacterTokenizer(characters))
+    with pytest.raises(ValueError, match=r"`tokenizer` must be a Tokenizer, None or False. Received: True"):
+        export(tiny_transformer(), tmp_path, "tflite", tokenizer=True)
     assert not os.listdir(tmp_path)
 
 

@@ -6,11 +6,13 @@ import keras
 import numpy as np
 import onnx
 import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 
-from keras_attn import GenerationConfig, LanguageModel
-from keras_attn.export import ExportError, export, onnx_graphs, precisions, verify
+from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN
+from keras_attn.export import ExportError, export, onnx_graphs, precisions, tflite_calibration, verify
 from keras_attn.export.formats import onnx as onnx_format
-from keras_attn.export.onnx_quantization import BLOCK, levels_of_blocks
+from keras_attn.export.onnx_quantization import BLOCK, levels_of_blocks, levels_of_rows
 
 PAIRS = {
     "saved_model": ["float32", "float16"],
@@ -74,6 +76,27 @@ def test_a_loop_shares_its_weights_and_has_them_small(language_model, tmp_path):
         assert operators.count("MatMul") == 4
 
 
+@pytest.mark.parametrize(("format", "precision"), [("onnx", "int8"), ("tflite", "int8_full")])
+def test_recurrent_layers_in_integers(format, precision, tmp_path):
+    keras.utils.set_random_seed(3)
+    model = Seq2SeqRNN.bahdanau(41, hidden_dim=32, generation_config=GenerationConfig(4, end_id=40))
+    rows = export(model, tmp_path, format, tasks=["encode", "decode"], precision=precision).rows
+    assert all(precisions.TABLE[precision].cosine <= row["cosine"] < 1 for row in rows)
+
+
+def test_ranges_of_all_shapes_are_measured(tmp_path):
+    matrix = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
+    function = tf.function(lambda x: {"y": x @ matrix}, input_signature=[tf.TensorSpec((None, 4))])
+    tf.saved_model.save(tf.Module(), tmp_path, signatures={"serving_default": function})
+    converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(tmp_path))
+    cases = [{"x": np.full((rows, 4), value, "float32")} for rows, value in ((2, -3.0), (5, 7.0), (1, 0.5))]
+    content = tflite_calibration.quantized(converter.convert(), {"serving_default": cases}, "FULLY_CONNECTED")
+    runner = Interpreter(model_content=content).get_signature_runner()
+    for case in cases:
+        [actual] = runner(**case).values()
+        np.testing.assert_allclose(actual, case["x"] @ matrix, atol=0.2)
+
+
 @pytest.mark.parametrize(("format", "precision"), [("onnx", "int4"), ("tflite", "int8"), ("tflite", "float16")])
 def test_kept_weights_are_exact(format, precision, language_model, tmp_path):
     arguments = {"tasks": "forward", "precision": precision}
@@ -92,6 +115,33 @@ def test_blocks_of_four_bits():
     restored = (levels * scales[..., None]).reshape(5, -1)[:, : len(matrix)].T
     assert np.max(np.abs(restored - matrix)) <= 1.01 * np.max(np.abs(scales))
     assert np.linalg.norm(restored - matrix) < 0.12 * np.linalg.norm(matrix)
+
+
+def test_rows_of_eight_bits():
+    table = np.random.default_rng(0).normal(size=(7, 5)) * 10.0 ** np.arange(-3, 4)[:, None]
+    table[2] = 0
+    levels, scales = levels_of_rows(table)
+    assert levels.dtype == "int8"
+    assert np.max(np.abs(levels * scales - table) / scales) <= 0.501
+
+
+def test_nodes_are_put_behind_what_they_read():
+    helper, flag = onnx.helper, onnx.TensorProto.FLOAT
+    body = helper.make_graph(
+        [helper.make_node("Add", ["twice", "late"], ["sum"]), helper.make_node("Add", ["late", "late"], ["twice"])],
+        "body",
+        [],
+        [helper.make_tensor_value_info("sum", flag, None)],
+    )
+    nodes = [
+        helper.make_node("If", ["condition"], ["out"], "if", then_branch=body, else_branch=body),
+        helper.make_node("Neg", ["x"], ["late"], "neg"),
+    ]
+    graph = helper.make_graph(nodes, "graph", [], [helper.make_tensor_value_info("out", flag, None)])
+    onnx_graphs.sort(graph)
+    assert [node.name for node in graph.node] == ["neg", "if"]
+    for inner in onnx_graphs.inner_graphs(graph.node[1]):
+        assert [node.output[0] for node in inner.node] == ["twice", "sum"]
 
 
 def test_weights_in_a_file_of_their_own(language_model, tmp_path, monkeypatch):

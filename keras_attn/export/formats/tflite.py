@@ -1,13 +1,10 @@
 """TensorFlow Lite: one flatbuffer, one signature a task, weights shared, builtin operators only."""
 
-import collections
 import re
 import tempfile
-from pathlib import Path
 
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
-from keras_attn.extras import require
 
 
 class Emitter:
@@ -36,7 +33,7 @@ class Emitter:
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import tensorflow as tf
 
-        from keras_attn.export import signatures, tflite_weights
+        from keras_attn.export import signatures, tflite_calibration, tflite_graphs, tflite_weights
 
         tasks, saved_model = converted
         names = [task.name for task in tasks]
@@ -44,15 +41,16 @@ class Emitter:
             converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
-            if precision != "float32":
+            if precision in self.selective:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             if precision == "float16":
                 converter.target_spec.supported_types = [tf.float16]
             try:
+                content = converter.convert()
                 if precision == "int8_full":
-                    content = _full_int8(converter, calibration)
-                else:
-                    content = converter.convert()
+                    # Products with constant matrices only. Scores, softmax and norms lose most in 8 bits, and masks
+                    # stretch the range of the scores to where nothing is left.
+                    content = tflite_calibration.quantized(content, calibration, "FULLY_CONNECTED")
             except Exception as error:
                 lacking = _lacking(str(error))
                 if not lacking:
@@ -60,14 +58,14 @@ class Emitter:
                 raise ExportError(_refusal(names, lacking)) from error
         if keep and precision != "float32":
             content = tflite_weights.restored(content, keep)
-        path = folder / self.path(names[0], precision)
-        path.write_bytes(content)
-        foreign = [name for name in operators(path) if _is_foreign(name)]
-        if foreign:
+        if foreign := [name for name in tflite_graphs.operators(content) if _is_foreign(name)]:
             raise ExportError(_refusal(names, foreign))
+        (folder / self.path(names[0], precision)).write_bytes(content)
 
     def operators(self, path):
-        return operators(path)
+        from keras_attn.export import tflite_graphs
+
+        return tflite_graphs.operators(path.read_bytes())
 
     def reads(self, path):
         return path.suffix == ".tflite"
@@ -77,56 +75,6 @@ class Emitter:
 
         content = path.read_bytes()
         return tflite_graphs.signatures(content), tflite_graphs.constants(content)
-
-
-def _full_int8(converter, calibration):
-    """Products with constant matrices on int8 inputs and outputs whose ranges were measured; all else in float.
-
-    Scores, softmax and norms lose most in 8 bits, and masks stretch the range of the scores to where nothing is left.
-    """
-    import tensorflow as tf
-    from tensorflow.lite.python import convert
-
-    def dataset():
-        for name, cases in calibration.items():
-            yield from ((name, case) for case in cases)
-
-    converter.representative_dataset = dataset
-    converter._experimental_calibrate_only = True
-    calibrated = converter.convert()
-    with tempfile.NamedTemporaryFile(suffix=".tflite") as file:
-        file.write(calibrated)
-        file.flush()
-        others = sorted(set(operators(file.name)) - {"FULLY_CONNECTED"})
-    return convert.mlir_quantize(
-        calibrated, denylisted_ops=others, input_data_type=tf.float32, output_data_type=tf.float32
-    )
-
-
-def operators(path):
-    """How often each operator occurs in a `.tflite` file, all subgraphs together.
-
-    Args:
-        path: the file.
-
-    Returns:
-        `collections.Counter`, operator name -> count; a custom operator goes by its own name.
-    """
-    schema = require("ai_edge_litert.schema_py_generated", "litert")
-    model = schema.Model.GetRootAs(Path(path).read_bytes(), 0)
-    builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    names = []
-    for index in range(model.OperatorCodesLength()):
-        code = model.OperatorCodes(index)
-        custom = code.CustomCode()
-        # Files made by old converters keep small codes in the deprecated field.
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
-        names.append(custom.decode() if custom else builtin[number])
-    counts = collections.Counter()
-    for index in range(model.SubgraphsLength()):
-        graph = model.Subgraphs(index)
-        counts.update(names[graph.Operators(i).OpcodeIndex()] for i in range(graph.OperatorsLength()))
-    return counts
 
 
 def _is_foreign(name):

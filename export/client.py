@@ -72,16 +72,20 @@ def main(load, description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("artefact", help="what `keras-attn export` wrote")
     parser.add_argument("lines", nargs="*", help="text, or ids separated by spaces; one output a line")
-    parser.add_argument("--task", help="which of the artefact's tasks to run")
-    parser.add_argument("--cases", help="npz file of inputs")
-    parser.add_argument("--out", help="npz file for the outputs of --cases")
+    parser.add_argument("--task", action="append", help="which of the artefact's tasks to run")
+    parser.add_argument("--cases", action="append", default=[], help="npz file of inputs; once for each --task")
+    parser.add_argument("--out", action="append", default=[], help="npz file for the outputs of each --cases")
     parser.add_argument("--repeat", type=int, default=20, help="timed calls")
     arguments = parser.parse_args()
-    if (arguments.cases is None) != (arguments.out is None):
+    tasks = arguments.task or [None]
+    if len(arguments.cases) != len(arguments.out):
         parser.error("--cases and --out go together")
+    if len(tasks) != (len(arguments.cases) or 1):
+        parser.error("each --task needs --cases and --out of its own, and lines are for one task")
     sys.stdout.reconfigure(encoding="utf-8")
-    artefact = load(arguments.artefact, arguments.task)
-    if arguments.cases:
-        np.savez(arguments.out, **run_cases(artefact, arguments.cases, arguments.repeat))
-    for line in arguments.lines:
-        print(answer(artefact, line))
+    for task, cases, out in zip(tasks, arguments.cases, arguments.out, strict=False):
+        np.savez(out, **run_cases(load(arguments.artefact, task), cases, arguments.repeat))
+    if arguments.lines:
+        artefact = load(arguments.artefact, tasks[0])
+        for line in arguments.lines:
+            print(answer(artefact, line))

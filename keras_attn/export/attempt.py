@@ -33,7 +33,7 @@ class Attempt:
         return bool(self.rows) and all(row["ok"] for row in self.rows)
 
     def write(self, keep):
-        """Writes and checks the artefacts, up to the first that does not agree; `keep` are variables in float32."""
+        """Writes and checks the artefacts; `keep` are variables in float32."""
         self.entries, self.rows, self.kept = [], [], keep
         for task in self.tasks:
             for name in manifest.parts(self.folder, self.emitter.path(task.name, self.precision)):
@@ -45,21 +45,19 @@ class Attempt:
             path = self.folder / self.emitter.path(self.tasks[0].name, self.precision)
             self.emitter.add_requests(path, {task.name: self._first_case(task) for task in self.tasks})
         for task in self.tasks:
-            LOGGER.info("%s: verifying %s", what, task.name)
             entry = manifest.entry(self.folder, self.emitter, task.name, self.precision)
             entry["tokenizer"] = manifest.tokenizer(task.tokenizer)
             entry["keep_float"] = [variable.path for variable in keep]
             entry["max_accuracy_drop"] = self.max_accuracy_drop
             self.entries.append(entry)
-            self.rows.append(verification.check(self.folder, entry))
-            if not self.ok:
-                return
+        LOGGER.info("%s: verifying %s", what, ", ".join(task.name for task in self.tasks))
+        self.rows = verification.check(self.folder, self.entries)
 
     def search(self, mixes):
         """Writes with one list of kept variables after another, until the artefacts agree or do not even run."""
         for keep in mixes:
             self.write(keep)
-            if self.ok or self.rows[-1]["ms"] is None:
+            if self.ok or any(row["ms"] is None for row in self.rows):
                 return
 
     def failure(self):
@@ -69,7 +67,8 @@ class Attempt:
                 f"{self.emitter.name}: no mix of {self.precision} and float32 loses at most "
                 f"{self.max_accuracy_drop:.2%}: any that keeps all weights but one in float32 loses more"
             )
-        row, task = self.rows[-1], self.tasks[len(self.rows) - 1]
+        index = next(index for index, row in enumerate(self.rows) if not row["ok"])
+        row, task = self.rows[index], self.tasks[index]
         message = f"does not agree with the model: {row['message']}"
         if self.precision != "float32" and self.precision not in self.emitter.selective:
             message += f"; {self.emitter.name} in {self.precision} keeps no weight in float32"
@@ -77,7 +76,7 @@ class Attempt:
             return message
         LOGGER.info("%s, %s: looking for the first layer that differs", self.emitter.name, self.precision)
         try:
-            case = verification.stored_case(self.folder / self.entries[-1]["cases"], row["case"])
+            case = verification.stored_case(self.folder / self.entries[index]["cases"], row["case"])
             row["first"] = diagnosis.first_difference(task, case, self._write_one, self.emitter.name, self.precision)
         except Exception as error:  # whatever the search meets, what it was started for is the news
             LOGGER.info("the search failed: %s", error)

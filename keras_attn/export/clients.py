@@ -33,27 +33,28 @@ def script(format_name):
     raise FileNotFoundError(f"the client {name} is neither at {clone} nor at {installed}")
 
 
-def run(format_name, artefact, task_name, cases, repeat=20):
-    """Runs an artefact on stored cases.
+def run(format_name, artefact, cases, repeat=20):
+    """Runs an artefact's tasks on stored cases, all in one process.
 
     Args:
         format_name: name of the format, which chooses the client.
         artefact: path of the artefact.
-        task_name: name of the task.
-        cases: path of the npz file of cases.
+        cases: dict from a task's name to the path of the npz file of its cases.
         repeat: number of timed calls.
 
     Returns:
-        `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the median milliseconds of a call,
-        and the most memory that the process took, or `None` where the system does not say.
+        A dict from a task's name to `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the
+        median milliseconds of a call, and the most memory that the process had taken by then, or `None` where the
+        system does not say.
 
     Raises:
         ClientError: the process failed; the message says with what.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "out.npz"
-        command = [sys.executable, script(format_name), artefact, "--task", task_name]
-        command += ["--cases", cases, "--out", out, "--repeat", str(repeat)]
+        outs = {task: Path(folder) / f"{index}.npz" for index, task in enumerate(cases)}
+        command = [sys.executable, script(format_name), artefact, "--repeat", str(repeat)]
+        for task, out in outs.items():
+            command += ["--task", task, "--cases", cases[task], "--out", out]
         # The parent may hold the whole memory of an accelerator, and parity is claimed on the CPU.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
@@ -65,9 +66,13 @@ def run(format_name, artefact, task_name, cases, repeat=20):
         if process.returncode != 0:
             reason = _reason(process.stderr.decode("utf-8", "replace"))
             raise ClientError(f"exit status {process.returncode}: {reason}")
-        with np.load(out, allow_pickle=False) as answer:
-            outputs = {name: answer[name] for name in answer.files if name.startswith("outputs/")}
-            return outputs, float(answer["ms"]), int(answer["peak_bytes"]) or None
+        return {task: _answer(out) for task, out in outs.items()}
+
+
+def _answer(path):
+    with np.load(path, allow_pickle=False) as answer:
+        outputs = {name: answer[name] for name in answer.files if name.startswith("outputs/")}
+        return outputs, float(answer["ms"]), int(answer["peak_bytes"]) or None
 
 
 def _reason(stderr):

@@ -85,7 +85,7 @@ def _differing(task, case, write, format, precision):
         cases = Path(folder) / "cases.npz"
         np.savez(cases, **{f"inputs/0/{name}": value for name, value in case.items()})
         artefact = write(recording, Path(folder))
-        actual, *_ = clients.run(format, artefact, task.name, cases, repeat=0)
+        actual, *_ = clients.run(format, artefact, {task.name: cases}, repeat=0)[task.name]
     for name, value in sorted(expected.items()):
         problem, *_ = comparison.difference(*_scaled(value, actual.get(f"outputs/0/{name}")), limits)
         if problem:

@@ -32,7 +32,7 @@ def verify(path):
     ValueError: `path` must be a folder with a readable manifest.json, as `export` writes. Received: path='nowhere'
     """
     folder = Path(os.fspath(path))
-    return Report(check(folder, entry) for entry in manifest.read(folder))
+    return Report(check(folder, manifest.read(folder)))
 
 
 def record(path, task, cases, references=None):
@@ -60,18 +60,44 @@ def record(path, task, cases, references=None):
     np.savez(path, **arrays)
 
 
-def check(folder, entry):
-    """The report row of one manifest entry, after running its artefact.
+def check(folder, entries):
+    """The report rows of manifest entries, after running their artefacts.
 
     Args:
         folder: export folder.
-        entry: a dict as `manifest.entry` returns.
+        entries: dicts as `manifest.entry` returns.
     """
+    damages = [manifest.damage(folder, entry) for entry in entries]
+    answers = _answers(folder, [entry for entry, damage in zip(entries, damages, strict=True) if not damage])
+    return [_row(folder, entry, damage, answers) for entry, damage in zip(entries, damages, strict=True)]
+
+
+def _answers(folder, entries):
+    """`(path, task)` -> what `clients.run` returns for the task, or the words in which it fails."""
+    artefacts, answers = {}, {}
+    for entry in entries:
+        artefacts.setdefault((entry["format"], entry["path"]), {})[entry["task"]] = folder / entry["cases"]
+    for (format, path), cases in artefacts.items():
+        answers |= {(path, task): answer for task, answer in _run(format, folder / path, cases).items()}
+    return answers
+
+
+def _run(format, artefact, cases):
+    try:
+        return clients.run(format, artefact, cases)
+    except clients.ClientError as error:
+        if len(cases) == 1:
+            return dict.fromkeys(cases, f"does not run: {error}")
+        # A runtime that crashes in one task shall not hide how the others do.
+        return {task: _run(format, artefact, {task: file})[task] for task, file in cases.items()}
+
+
+def _row(folder, entry, damage, answers):
     row = {key: entry[key] for key in ("format", "precision", "task")}
     row |= {"bytes": manifest.size(folder, entry["path"]), "max_abs_diff": None, "identical": 0, "total": 0}
     row |= dict.fromkeys(("cosine", "token_agreement", "accuracy", "model_accuracy", "ms", "peak_bytes"))
     row |= {"keep_float": entry.get("keep_float", []), "nodes": 0, "flex_ops": 0, "ok": False}
-    problems = manifest.damage(folder, entry) or _run(folder, entry, row)
+    problems = damage or _compare(folder, entry, row, answers[entry["path"], entry["task"]])
     if problems:
         what = f"{entry['path']} ({entry['format']}, {entry['task']})"
         return {**row, "message": f"{what}: {'; '.join(problems)}"}
@@ -91,23 +117,21 @@ def stored_case(path, index):
         return _case({name: file[name] for name in file.files}, "inputs", str(index))
 
 
-def _run(folder, entry, row):
+def _compare(folder, entry, row, answer):
     """Fills in `row` and returns the problems."""
-    artefact, cases = folder / entry["path"], folder / entry["cases"]
-    try:
-        answers, row["ms"], row["peak_bytes"] = clients.run(entry["format"], artefact, entry["task"], cases)
-    except clients.ClientError as error:
-        return [f"does not run: {error}"]
+    if isinstance(answer, str):
+        return [answer]
+    answers, row["ms"], row["peak_bytes"] = answer
     # Only now: what no runtime reads has no operators to count.
-    operators = registry.load("formats", entry["format"])().operators(artefact)
+    operators = registry.load("formats", entry["format"])().operators(folder / entry["path"])
     row["nodes"] = operators.total()
     row["flex_ops"] = sum(count for name, count in operators.items() if name.startswith("Flex"))
-    with np.load(cases, allow_pickle=False) as file:
+    with np.load(folder / entry["cases"], allow_pickle=False) as file:
         stored = {name: file[name] for name in file.files}
-    return _compare(entry, row, stored, answers)
+    return _differences(entry, row, stored, answers)
 
 
-def _compare(entry, row, stored, answers):
+def _differences(entry, row, stored, answers):
     task = registry.load("tasks", entry["task"])
     limits = precisions.TABLE[entry["precision"]]
     problems, row["max_abs_diff"], row["cosine"] = [], 0.0, 1.0

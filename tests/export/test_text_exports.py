@@ -80,7 +80,8 @@ def test_sentence_pieces_where_they_can_and_ids_elsewhere(tmp_path):
     tokenizer.save(tmp_path / "tokenizer.json")
     loaded = Tokenizer.load(tmp_path / "tokenizer.json")
     np.savez(tmp_path / "cases.npz", **{"inputs/0/source_ids": loaded.encode(TEXTS[:3])})
-    found, _, _ = clients.run("tflite", tmp_path / "model.tflite", "generate", tmp_path / "cases.npz", repeat=0)
+    cases = {"generate": tmp_path / "cases.npz"}
+    found, _, _ = clients.run("tflite", tmp_path / "model.tflite", cases, repeat=0)["generate"]
     assert loaded.decode(found["outputs/0/tokens"]) == model.generate(TEXTS[:3])
 
 

@@ -17,6 +17,13 @@ MODEL = "model.onnx"
 # Bytes from which weights lie in a file of their own: a protobuf message holds less than 2 GiB.
 EXTERNAL_FROM = 2**31 - 2**24
 
+_ONLY_FOR = {
+    "remove_redundant_upsample": "Upsample",
+    "const_dequantize_optimizer": "DequantizeLinear",
+    "q_dq_optimizer": "QuantizeLinear",
+    "einsum_optimizer": "Einsum",
+}
+
 
 class Emitter:
     """Writes `<task>.onnx`."""
@@ -125,13 +132,22 @@ def _convert(task):
             lacking = ", ".join(sorted(unsupported))
             raise ExportError(f"onnx: {task.name} needs operators that ONNX lacks: {lacking}")
         # Catching errors would copy the graph before each of some fifty passes, and hide what went wrong.
-        optimized = optimizer.optimize_graph(converted, catch_errors=False)
+        optimized = optimizer.optimize_graph(converted, catch_errors=False, optimizers=_passes(converted))
         model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION
     _note_shapes(model.graph, optimized)
     onnx_fusion.portable(model)
     _name_axes(model.graph, task)
     return model
+
+
+def _passes(graph):
+    """tf2onnx's optimisers without those that have nothing to do: each walks the whole graph several times."""
+    from tf2onnx import optimizer
+
+    operators = graph.dump_node_statistics()
+    idle = {name for name, operator in _ONLY_FOR.items() if operator not in operators}
+    return {name: factory for name, factory in optimizer._get_optimizers().items() if name not in idle}
 
 
 def _join_tokenizer(model, tokenizer):

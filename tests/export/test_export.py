@@ -15,6 +15,7 @@ from keras_attn.export import (
     Report,
     clients,
     export,
+    manifest,
     reference,
     registry,
     staging,
@@ -47,6 +48,20 @@ def test_every_format_and_task_agrees(exported):
         "verification",
     ]
     assert json.loads((path / "report.json").read_text())["artefacts"] == report.rows
+
+
+def test_the_manifest_names_tools_and_digests(exported):
+    path, _ = exported
+    entries = json.loads((path / "manifest.json").read_text())["artefacts"]
+    assert {(entry["format"], entry["task"], entry["precision"]) for entry in entries} == {
+        (name, task, "float32") for name in ("saved_model", "tflite", "onnx") for task in ("generate", "forward")
+    }
+    for entry in entries:
+        assert {"keras_attn", "keras", "tensorflow", "python"} <= set(entry["versions"])
+        assert all(manifest.sha256(path / name) == digest for name, digest in entry["files"].items())
+    listed = {name for entry in entries for name in entry["files"]}
+    written = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert written - listed == {"manifest.json", "report.json"}
 
 
 def test_signatures_share_weights(exported, transformer):

@@ -8,11 +8,13 @@ from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.export import export
 from keras_attn.generation import BeamSearch, NoRepeatNGram, RepetitionPenalty, Sampling, Temperature, TopK, TopP
 
-SIZES = {"num_layers": 2, "hidden_dim": 16, "num_heads": 2, "intermediate_dim": 32}
+SIZES = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 32}
 MODELS = {
-    "language": lambda **kwargs: LanguageModel(23, **SIZES, **kwargs),
-    "windowed": lambda **kwargs: LanguageModel(23, **SIZES, window=3, attention_options={"sink_tokens": 2}, **kwargs),
-    "transformer": lambda **kwargs: Transformer(23, **SIZES, **kwargs),
+    "language": lambda **kwargs: LanguageModel(23, 1, **SIZES, **kwargs),
+    "windowed": lambda **kwargs: LanguageModel(
+        23, 1, **SIZES, window=3, attention_options={"sink_tokens": 2}, **kwargs
+    ),
+    "transformer": lambda **kwargs: Transformer(23, 1, **SIZES, **kwargs),
     "recurrent": lambda **kwargs: Seq2SeqRNN(23, num_layers=2, hidden_dim=16, **kwargs),
 }
 SAMPLING = {"strategy": Sampling(3, num_sequences=2), "processors": (Temperature(0.9), TopK(20), TopP(0.95))}

@@ -24,7 +24,7 @@ def make(cls, **kwargs):
     sizes = {"num_layers": 2, "hidden_dim": 16} if cls is Seq2SeqRNN else SIZES
     if cls is not EncoderModel:
         kwargs = {"generation_config": GenerationConfig(LENGTH, end_id=3), **kwargs}
-    model = cls(TOKENIZER.vocabulary_size, **sizes, **kwargs)
+    model = cls(TOKENIZER.vocabulary_size, **{**sizes, **kwargs})
     rng = np.random.default_rng(1)
     model.set_weights([w + 0.2 * rng.standard_normal(w.shape) for w in model.get_weights()])
     return model
@@ -33,12 +33,11 @@ def make(cls, **kwargs):
 WINDOWED = {"window": 3, "attention_options": {"sink_tokens": 2}}
 CLASSIFIER = {"head": "sequence_classification", "num_classes": 3}
 CASES = {
-    "classifier": (EncoderModel, CLASSIFIER, ["classify", "encode"]),
     "classifier-text": (EncoderModel, {**CLASSIFIER, "tokenizer": TOKENIZER}, ["classify", "encode"]),
     "transformer": (Transformer, {}, ["prefill", "decode", "encode"]),
     "windowed": (LanguageModel, WINDOWED, ["prefill", "decode"]),
     "recurrent": (Seq2SeqRNN, {}, ["prefill", "decode", "encode"]),
-    "beams-text": (LanguageModel, {"tokenizer": TOKENIZER}, ["beam"]),
+    "beams": (LanguageModel, {"num_layers": 1}, ["beam"]),
 }
 
 

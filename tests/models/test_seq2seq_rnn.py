@@ -298,7 +298,7 @@ def test_attention_maps_show_the_alignment(kind):
     np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["bahdanau", "gnmt", "location"])
+@pytest.mark.parametrize("kind", ["gnmt", "location"])
 def test_export_in_every_format(kind, tmp_path):
     model = KINDS[kind]()
     model.generation_config = CONFIG

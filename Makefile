@@ -23,7 +23,7 @@ peers: $(VENV)/.peers
 # The layers' outputs and gradients on another backend of Keras.
 jax: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet $(JAX)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
 
 # Writes docs/layers.md from a run of all layers' tests.
 layers: $(VENV)/.peers

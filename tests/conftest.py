@@ -1,3 +1,4 @@
+import gc
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -8,6 +9,8 @@ import keras
 import pytest
 
 pytest_plugins = ["layer_docs"]
+# Graphs are millions of objects that live on, and collections that walk over them take a twentieth of the time.
+gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.fixture(autouse=True)

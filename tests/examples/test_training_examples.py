@@ -46,7 +46,7 @@ def test_classify_text(run):
     np.testing.assert_array_equal(np.argmax(logits, -1), [2, 1])
 
 
-@pytest.mark.parametrize(("name", "steps"), [("transformer", 40), ("rnn", 20)])
+@pytest.mark.parametrize(("name", "steps"), [("transformer", 25), ("rnn", 20)])
 def test_translate(run, name, steps):
     pytest.importorskip("sacrebleu", reason="translate.py measures BLEU with it")
     report, model = run("translate", str(steps), "--model", name)

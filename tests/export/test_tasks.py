@@ -33,7 +33,7 @@ def make(cls, **kwargs):
 WINDOWED = {"window": 3, "attention_options": {"sink_tokens": 2}}
 CLASSIFIER = {"head": "sequence_classification", "num_classes": 3}
 CASES = {
-    "classifier-text": (EncoderModel, {**CLASSIFIER, "tokenizer": TOKENIZER}, ["classify", "encode"]),
+    "classifier": (EncoderModel, CLASSIFIER, ["classify", "encode"]),
     "transformer": (Transformer, {}, ["prefill", "decode", "encode"]),
     "windowed": (LanguageModel, WINDOWED, ["prefill", "decode"]),
     "recurrent": (Seq2SeqRNN, {}, ["prefill", "decode", "encode"]),

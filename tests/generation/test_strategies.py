@@ -258,17 +258,21 @@ def contrastive_reference(model, prompt, config):
     return tokens + [config.pad_id] * padding, scores + [0.0] * padding
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.6])
-def test_contrastive_search_is_that_without_a_cache(model, alpha):
-    config = GenerationConfig(5, end_id=(3, 4), strategy=ContrastiveSearch(5, alpha))
+def test_contrastive_search_is_that_without_a_cache(model):
+    config = GenerationConfig(5, end_id=(3, 4), strategy=ContrastiveSearch(5, 0.6))
     outputs = generate(model, PROMPTS, config=config, return_dict=True)
     for prompt, tokens, scores in zip(PROMPTS, outputs["tokens"], outputs["scores"], strict=True):
         expected, expected_scores = contrastive_reference(model, prompt, config)
         np.testing.assert_array_equal(tokens, expected)
         np.testing.assert_allclose(scores, expected_scores, atol=2e-5)
-    greedy = generate(model, PROMPTS, config=dataclasses.replace(config, strategy=Greedy()))
-    assert (outputs["tokens"] == greedy).all() == (alpha == 0.0)
     np.testing.assert_array_equal(outputs["tokens"], generated(model, PROMPTS, config)["tokens"])
+
+
+def test_contrastive_search_without_a_penalty_is_greedy(language_model):
+    greedy = generate(language_model, PROMPTS, config=GenerationConfig(5, end_id=(3, 4), strategy=Greedy()))
+    for alpha in (0.0, 0.6):
+        config = GenerationConfig(5, end_id=(3, 4), strategy=ContrastiveSearch(5, alpha))
+        assert (generate(language_model, PROMPTS, config=config) == greedy).all() == (alpha == 0.0)
 
 
 def test_contrastive_search_under_xla_and_processors(language_model):

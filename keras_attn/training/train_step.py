@@ -49,6 +49,8 @@ class TrainStep:
         self._gradients = tf.function(self._gradients, jit_compile=jit_compile, **options)
         self.accumulate = tf.function(self._accumulate, **options)
         self.update = tf.function(self._update, **options)
+        # A data set has a few shapes, and each is compiled once: TensorFlow would warn at the sixth.
+        self.accumulate._omit_frequent_tracing_warning = self.update._omit_frequent_tracing_warning = jit_compile
         self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
 
     def _update(self, batch, step, flags):

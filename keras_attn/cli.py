@@ -66,6 +66,13 @@ def _parser():
             metavar="X",
             help="keep as many weights in float32 as it takes to lose no more than X, as 0.01",
         )
+        command.add_argument(
+            "--shapes",
+            type=_sizes,
+            metavar="AXES",
+            help="sizes of axes to fix, as batch=1,source_length=32; ids only, see --ids",
+        )
+        command.add_argument("--ids", action="store_true", help="leave the model's tokenizer out: ids in, ids out")
     precisions = "float32, float16, int8, int8_full, int4; commas between"
     export.add_argument("--precision", type=_names, default=["float32"], help=precisions)
     quantize.add_argument("--precision", type=_names, default=["int8"], help=precisions)
@@ -121,7 +128,8 @@ def _model_and_arguments(options):
     model = load_model(options.model)
     tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
     samples, references = _data(options.data, class_ids=tasks == ["classify"])
-    return model, {"tasks": tasks, "samples": samples, "references": references}
+    tokenizer = False if options.ids else None
+    return model, {"tasks": tasks, "tokenizer": tokenizer, "samples": samples, "references": references}
 
 
 def _exported(options, model, arguments):
@@ -134,6 +142,7 @@ def _exported(options, model, arguments):
         precision=options.precision,
         keep_float=options.keep_float,
         max_accuracy_drop=options.max_accuracy_drop,
+        shapes=options.shapes,
         **arguments,
     )
 
@@ -218,6 +227,11 @@ def _without_noise():
 
 def _names(value):
     return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _sizes(value):
+    pairs = [name.split("=") for name in _names(value)]
+    return {name: int(size) for name, size in pairs}
 
 
 def _complain(error, status):

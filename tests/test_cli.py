@@ -106,6 +106,7 @@ def test_a_model_that_the_format_lacks(saved, capsys):
         (["export", "cut.keras"], "cut.keras"),
         (["export", "model.keras", "--format", "coreml"], "coreml"),
         (["export", "model.keras", "--task", "generate"], "generation_config"),
+        (["export", "model.keras", "--shapes", "rows=2"], "`shapes` must give ['batch'"),
         (["export", "model.keras", "--data", "missing.txt"], "missing.txt"),
         (["export", "model.keras", "--data", "ragged.tsv"], "ragged.tsv must hold a string a line"),
         (["quantize", "model.keras", "--max-accuracy-drop", "2"], "max_accuracy_drop"),

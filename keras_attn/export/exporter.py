@@ -20,6 +20,7 @@ def export(
     *,
     tasks=("generate",),
     tokenizer=None,
+    shapes=None,
     precision="float32",
     samples=None,
     references=None,
@@ -43,6 +44,8 @@ def export(
             described in its file in `keras_attn/export/tasks/`. The first is the SavedModel's default signature.
         tokenizer: a `Tokenizer`, or the model's own where `None`: `generate` then takes the strings
             `source` and also returns the strings `text`. `False` exports ids in and out.
+        shapes: sizes of axes that are to be fixed, by name, as `{"batch": 1, "source_length": 32}`; all others may have
+            any size. For ids only: a text has any length.
         precision: `"float32"`, `"float16"` (weights are stored in half precision), `"int8"` (dynamic range),
             `"int8_full"` (TFLite), `"int4"` (ONNX), or a list of them. Artefacts of other precisions than
             float32 say it in their name, as `model.int8.tflite`.
@@ -86,6 +89,8 @@ def export(
     keep = precisions.kept(model, keep_float)
     tasks = [task_type(model, tokenizer) for task_type in task_types]
     _check_formats(emitters, tasks)
+    if shapes:
+        _fix(tasks, shapes)
     labelled_data.check(tasks, samples, references)
     cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
     for emitter in emitters:
@@ -141,6 +146,23 @@ def _check_formats(emitters, tasks):
         refused = [emitter.name for emitter in emitters if formats and emitter.runtime not in formats]
         if refused:
             raise ValueError(f"`tasks` may hold {task.name!r} only for {list(formats)}. Received: format={refused}")
+
+
+def _fix(tasks, shapes):
+    for task in tasks:
+        if task.tokenizer is not None:
+            raise ValueError(f"`shapes` goes with `tokenizer=False`, as a text has any length. Received: {shapes!r}")
+        if not hasattr(task, "fix"):
+            raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
+        # A step has the axes of the prefill that it goes on from.
+        axes = {axis for spec in getattr(task, "prefill", task).inputs.values() for axis in spec.axes}
+        names = sorted(axis for axis in axes if isinstance(axis, str))
+        for name, size in shapes.items():
+            if name not in names or isinstance(size, bool) or not isinstance(size, int) or size < 1:
+                raise ValueError(
+                    f"`shapes` must give {names} of task {task.name!r} positive sizes. Received: {name!r}: {size!r}"
+                )
+        task.fix(shapes)
 
 
 def _check_installed(emitter, tasks):

@@ -41,6 +41,10 @@ class IdTask:
     def check_model(self):
         """Raises a ValueError where the model cannot do this."""
 
+    def fix(self, shapes):
+        """Gives axes, by name, a size."""
+        self.inputs = {name: spec.sized(shapes) for name, spec in self.inputs.items()}
+
     def refuse(self, wanted):
         """Raises the ValueError that says what kind of model the task wants."""
         raise ValueError(
@@ -51,7 +55,9 @@ class IdTask:
         """The first sample alone, then all others; or random inputs of unequal lengths."""
         if self.tokenizer is None:
             rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
-            return [{"source_ids": random_inputs.padded(rng, size, "int32", limit)} for size in SIZES]
+            spec = self.inputs["source_ids"]
+            shapes = [spec.sized({"batch": batch, "source_length": length}).axes for batch, length in SIZES]
+            return [{"source_ids": random_inputs.padded(rng, shape, "int32", limit)} for shape in shapes]
         texts = random_inputs.texts(self.tokenizer) if samples is None else list(samples)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`samples` must be one or more strings. Received: samples={samples!r}")
@@ -80,4 +86,4 @@ class IdTask:
 
         from keras_attn.ops.compiled import compiled
 
-        return compiled(self.call, keras.KerasTensor((None, None), "int32"))
+        return compiled(self.call, keras.KerasTensor(self.inputs["source_ids"].shape, "int32"))

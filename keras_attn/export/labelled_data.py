@@ -5,8 +5,11 @@ import numpy as np
 BATCH_LIMIT = 32
 
 
-def batches(values):
-    """The first value alone, then all others; a lone value also twice, since no batch size is like another."""
+def batches(values, size=None):
+    """The first value alone, then all others; a lone value also twice, since no batch size is like another. Where
+    `size` says how many go in together, as many of these as there are."""
+    if size is not None:
+        return [values[i : i + size] for i in range(0, len(values) - size + 1, size)]
     rest = values[1:] if len(values) > 1 else np.repeat(values, 2, axis=0)
     return [values[:1], *(rest[i : i + BATCH_LIMIT] for i in range(0, len(rest), BATCH_LIMIT))]
 
@@ -30,7 +33,13 @@ def cases(task, samples=None):
         return task.cases()
     if not isinstance(samples, dict):
         return task.cases(samples)
-    columns = {name: batches(np.asarray(rows, task.inputs[name].dtype)) for name, rows in samples.items()}
+    arrays = {name: np.asarray(rows, task.inputs[name].dtype) for name, rows in samples.items()}
+    columns = {name: batches(rows, _batch_size(task)) for name, rows in arrays.items()}
+    for name, spec in task.inputs.items():
+        if not columns[name] or not all(spec.fits(batch.shape) for batch in columns[name]):
+            raise ValueError(
+                f"`samples[{name!r}]` must make arrays of shape {spec.axes}. Received: shape {arrays[name].shape}"
+            )
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
@@ -68,4 +77,9 @@ def answers(task, samples, references):
     values = np.asarray(references)
     if values.dtype.kind not in "iuU":
         raise ValueError(f"`references` must be strings or class ids. Received: {values.dtype.name}")
-    return batches(values)
+    return batches(values, _batch_size(task))
+
+
+def _batch_size(task):
+    size = next(iter(task.inputs.values())).axes[0]
+    return size if isinstance(size, int) else None

@@ -19,3 +19,11 @@ class TensorSpec:
     def shape(self):
         """`axes` with `None` for the dynamic ones."""
         return tuple(axis if isinstance(axis, int) else None for axis in self.axes)
+
+    def fits(self, shape):
+        """Whether an array of this shape can go in."""
+        return len(shape) == len(self.axes) and all(a in (None, b) for a, b in zip(self.shape, shape, strict=True))
+
+    def sized(self, sizes):
+        """The spec with fixed axes for those that `sizes`, name -> int, has."""
+        return TensorSpec(tuple(sizes.get(axis, axis) for axis in self.axes), self.dtype)

@@ -137,7 +137,7 @@ def _convert(task):
     model.ir_version = IR_VERSION
     _note_shapes(model.graph, optimized)
     onnx_fusion.portable(model)
-    _name_axes(model.graph, task)
+    _name_axes(model.graph, task, concrete.structured_outputs)
     return model
 
 
@@ -201,8 +201,8 @@ def _note_shapes(graph, converted):
                 _note_shapes(attribute.g, bodies[attribute.name])
 
 
-def _name_axes(graph, task):
-    """Names the dynamic axes, which tf2onnx calls `unk__NNN`."""
+def _name_axes(graph, task, outputs):
+    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and gives others their size where it lost it."""
     has_target = any("target_length" in spec.axes for spec in task.inputs.values())
     axes = {value.name: task.inputs[value.name].axes for value in graph.input}
     for value in graph.output:
@@ -211,7 +211,9 @@ def _name_axes(graph, task):
         axes[value.name] = getattr(task, "output_axes", {}).get(value.name, unknown)
     for value in (*graph.input, *graph.output):
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
-            if not dimension.HasField("dim_value"):
+            if value.name in outputs and outputs[value.name].shape[axis] is not None:
+                dimension.dim_value = outputs[value.name].shape[axis]
+            elif not dimension.HasField("dim_value"):
                 known = axes[value.name]
                 dimension.dim_param = known[axis] if axis < len(known) else f"{value.name}_axis_{axis}"
 

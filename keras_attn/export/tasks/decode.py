@@ -24,6 +24,15 @@ class Task(StepTask):
     def __init__(self, model, tokenizer=None):
         self.model = model
         self.prefill = prefill.Task(model)
+        self._follow()
+
+    def fix(self, shapes):
+        """Gives axes of `prefill`, by name, a size, and what follows from them to those of the step."""
+        self.prefill.fix(shapes)
+        del self.prefill.graph
+        self._follow()
+
+    def _follow(self):
         outputs = self.prefill.graph.get_concrete_function().structured_outputs
         self.inputs = {
             _as_past(name): TensorSpec(_axes(_as_past(name), tensor.shape.as_list()), tensor.dtype.name)

@@ -33,6 +33,10 @@ class Task:
             if not tensor._keras_history.operation.optional
         }
 
+    def fix(self, shapes):
+        """Gives axes, by name, a size."""
+        self.inputs = {name: spec.sized(shapes) for name, spec in self.inputs.items()}
+
     def call(self, **inputs):
         """Output name -> tensor; a single output is named `logits`."""
         import keras

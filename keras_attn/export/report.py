@@ -39,7 +39,8 @@ class Report:
             `total`, `token_agreement`, `accuracy`, `model_accuracy`, `keep_float` (paths of weights in float32), `ms`,
             `peak_bytes`, `nodes`, `flex_ops` and `ok`; a row that is not ok also has a `message`, and where outputs
             differ the `case` and the `first` tensor to do so. Measurements are `None` where nothing could be run,
-            `token_agreement` also where no tokens are made, accuracies where there were no references.
+            `token_agreement` also where no tokens are made, accuracies where there were no references. All tasks of an
+            artefact run in one process, whose `peak_bytes` is what it had taken by the end of each.
 
     Example:
 

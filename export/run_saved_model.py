@@ -8,6 +8,7 @@ Every line given is answered by one line. A case file holds arrays named `inputs
 holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 """
 
+import functools
 import os
 
 import numpy as np
@@ -34,6 +35,7 @@ class SavedModelArtefact:
         return {name: _to_str(value.numpy()) for name, value in outputs.items()}
 
 
+@functools.cache
 def _load(path):
     try:
         return tf.saved_model.load(path)

@@ -57,7 +57,7 @@ def int8(model, keep=frozenset()):
 def _quantize_tables(model, keep):
     """Tables become int8, with a scale a row. onnxruntime's own quantisation puts a DequantizeLinear behind their rows,
     which it then moves on to its readers, and aborts where one of them is the body of a loop."""
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     tables, packed = _matrices(model, keep), {}
     for graph in graphs(model.graph):
@@ -69,10 +69,7 @@ def _quantize_tables(model, keep):
                 continue
             (name, ids), (output,) = node.input, node.output
             if name not in packed:
-                owner, tensor = tables[name]
-                packed[name] = (f"{name}__int8", f"{name}__scales")
-                values = levels_of_rows(numpy_helper.to_array(tensor))
-                owner.initializer.extend(map(numpy_helper.from_array, values, packed[name]))
+                packed[name] = _add_packed(*tables[name], "int8", levels_of_rows)
             levels, scales = packed[name]
             nodes += [
                 helper.make_node("Gather", [levels, ids], [f"{output}__int8"], f"{node.name}__int8"),
@@ -96,7 +93,7 @@ def levels_of_rows(table):
 
 def int4(model, keep=frozenset()):
     """Matrices are 4-bit, with a scale for each `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     matrices, packed = _matrices(model, keep), {}
     for graph in graphs(model.graph):
@@ -104,12 +101,9 @@ def int4(model, keep=frozenset()):
             if node.op_type != "MatMul" or node.input[1] not in matrices:
                 continue
             name = node.input[1]
-            owner, tensor = matrices[name]
-            rows, columns = tensor.dims
+            rows, columns = matrices[name][1].dims
             if name not in packed:
-                packed[name] = (f"{name}__int4", f"{name}__scales")
-                values = pack_int4(numpy_helper.to_array(tensor))
-                owner.initializer.extend(map(numpy_helper.from_array, values, packed[name]))
+                packed[name] = _add_packed(*matrices[name], "int4", pack_int4)
             operands = [node.input[0], *packed[name]]
             sizes = {"K": rows, "N": columns, "bits": 4, "block_size": BLOCK}
             product = helper.make_node(
@@ -148,6 +142,15 @@ def _matrices(model, keep):
         for tensor in graph.initializer
         if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) == 2 and tensor.name not in keep
     }
+
+
+def _add_packed(graph, tensor, precision, pack):
+    """Adds what `pack` makes of a constant, levels and scales, to its graph, and returns the names of both."""
+    from onnx import numpy_helper
+
+    names = (f"{tensor.name}__{precision}", f"{tensor.name}__scales")
+    graph.initializer.extend(map(numpy_helper.from_array, pack(numpy_helper.to_array(tensor)), names))
+    return names
 
 
 def _remove_unused(model, names):

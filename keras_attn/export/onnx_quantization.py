@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export.onnx_graphs import graphs, replace_nodes, sort
+from keras_attn.export.onnx_graphs import graphs, remove_unused, replace_nodes, sort
 
 BLOCK = 32
 
@@ -81,7 +81,7 @@ def _quantize_tables(model, keep):
             ]
         if len(nodes) > len(graph.node):
             replace_nodes(graph, nodes)
-    _remove_unused(model, packed)
+    remove_unused(model)
 
 
 def levels_of_rows(table):
@@ -110,7 +110,7 @@ def int4(model, keep=frozenset()):
                 "MatMulNBits", operands, list(node.output), node.name, domain="com.microsoft", **sizes
             )
             node.CopyFrom(product)
-    _remove_unused(model, packed)
+    remove_unused(model)
     if packed:
         model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     return model
@@ -151,13 +151,6 @@ def _add_packed(graph, tensor, precision, pack):
     names = (f"{tensor.name}__{precision}", f"{tensor.name}__scales")
     graph.initializer.extend(map(numpy_helper.from_array, pack(numpy_helper.to_array(tensor)), names))
     return names
-
-
-def _remove_unused(model, names):
-    used = {name for graph in graphs(model.graph) for node in graph.node for name in node.input}
-    for graph in graphs(model.graph):
-        for tensor in [t for t in graph.initializer if t.name in names and t.name not in used]:
-            graph.initializer.remove(tensor)
 
 
 QUANTIZERS = {"float16": float16, "int8": int8, "int4": int4}

@@ -65,9 +65,16 @@ class AttentionModel(keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
 
+    def compute_output_spec(self, inputs, training=None, mask=None):
+        # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
+        return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
+
     def _all_inputs(self, inputs):
         if not isinstance(inputs, dict):
-            return inputs
+            required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]
+            if len(required) > 1 or isinstance(inputs, list | tuple):
+                return inputs
+            inputs = {required[0]: inputs}
         self._check_inputs(inputs)
         return {name: inputs.get(name) for name in self.input}
 

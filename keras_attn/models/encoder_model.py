@@ -53,7 +53,8 @@ class EncoderModel(AttentionModel):
             `feed_forward`, `layer_options`, ...
 
     Call arguments:
-        inputs: dict of `token_ids` int32 `(B, T)`, and optionally of `padding_mask` bool `(B, T)`, False at padding
+        inputs: int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
+            `padding_mask` bool `(B, T)`, False at padding
             (`token_ids != pad_id` where absent); `attention_mask` bool `(B, T, T)`, True = may attend; `positions`
             int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
             row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent.

@@ -44,7 +44,8 @@ class LanguageModel(AttentionModel):
             `feed_forward`, `layer_options`, `attention_options`, `parallel`, ...
 
     Call arguments:
-        inputs: dict of `token_ids` int32 `(B, T)`, and optionally of `padding_mask` bool `(B, T)`, False at padding;
+        inputs: int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
+            `padding_mask` bool `(B, T)`, False at padding;
             `attention_mask` bool `(B, T, T)`, which adds to the causal mask; `positions` int32 `(B, T)`, `0, 1, ...`
             where absent; `segments` int32 `(B, T)`, which of several texts packed into one row a token belongs to.
             Padding behind a text needs no mask: causality hides it.

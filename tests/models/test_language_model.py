@@ -247,6 +247,27 @@ def test_bad_inputs(model, inputs, message):
         model(inputs)
 
 
+def test_ids_alone(model):
+    np.testing.assert_array_equal(model(IDS), logits(model))
+    np.testing.assert_allclose(model.predict(IDS, verbose=0), logits(model), atol=1e-5)
+    with pytest.raises(ValueError, match=r"`token_ids` must .*rank 2.*Received: shape \(7,\)"):
+        model(IDS[0])
+
+
+def test_in_another_model(model, tmp_path):
+    ids, mask = keras.Input((None,), dtype="int32", name="ids"), keras.Input((None,), dtype="bool", name="mask")
+    outputs = [model(ids), model({"token_ids": ids}), model({"token_ids": ids, "padding_mask": mask})]
+    assert [output.shape for output in outputs] == [(None, None, VOCABULARY)] * 3
+    whole = keras.Model([ids, mask], outputs)
+    whole.save(tmp_path / "whole.keras")
+    loaded = keras.saving.load_model(tmp_path / "whole.keras")
+    expected = [logits(model), logits(model), logits(model, PROMPTS[:2], padding_mask=PROMPTS[:2] > 0)]
+    for found in (whole, loaded):
+        np.testing.assert_allclose(found([IDS, IDS > 0])[0], expected[0], atol=1e-6)
+        np.testing.assert_allclose(found([IDS, IDS > 0])[1], expected[1], atol=1e-6)
+        np.testing.assert_allclose(found([PROMPTS[:2], PROMPTS[:2] > 0])[2], expected[2], atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

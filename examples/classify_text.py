@@ -116,7 +116,7 @@ def main(argv=None):
     example.report |= {"steps": steps, "accuracy": accuracy, "accuracy_of_last_step": last}
     rich.print(f"accuracy {accuracy:.1%} on {len(test):,} texts; {last:.1%} before checkpoints were averaged")
     example.lap("evaluation")
-    return example.finish(model, ["classify"], samples=[text_of(record) for record in test[:16]])
+    return example.finish(model, ["classify"], [text_of(record) for record in test[:16]], AG_NEWS_CLASSES)
 
 
 if __name__ == "__main__":

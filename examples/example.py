@@ -58,13 +58,13 @@ class Example:
         self.report["curves"] = {"step": at, **figures}
         keras_attn.plot.curves(figures, self.args.out / "curves.png", x=at, xlabel="step")
 
-    def finish(self, model, tasks, samples):
+    def finish(self, model, tasks, samples, labels=None):
         """Saves the model, exports it, and writes `report.json`; returns the exit status."""
         model.save(self.args.out / "model.keras")
         ok = True
         if self.args.formats:
             try:
-                exported = export(model, self.args.out, self.args.formats, tasks=tasks, samples=samples)
+                exported = export(model, self.args.out, self.args.formats, tasks=tasks, samples=samples, labels=labels)
             except ExportError as error:
                 rich.print(f"[bold red]{error}")
                 ok = False

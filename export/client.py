@@ -22,6 +22,8 @@ def answer(artefact, line):
         outputs = artefact({name: np.array([line])})
     else:
         outputs = artefact({name: np.array([line.split()]).astype(dtype)})
+    if "label" in outputs and artefact.labels:
+        return artefact.labels[int(outputs["label"][0])]
     if "text" in outputs:
         return str(outputs["text"][0])
     value = outputs.get("tokens", next(iter(outputs.values())))[0]
@@ -66,7 +68,7 @@ def main(load, description):
 
     Args:
         load: called with the artefact's path and the task's name or None; returns a callable from arrays by name to
-            arrays by name, with an attribute `inputs`, name -> dtype.
+            arrays by name, with attributes `inputs`, name -> dtype, and `labels`, the names of classes, if it has any.
         description: what the client runs.
     """
     parser = argparse.ArgumentParser(description=description)
@@ -76,7 +78,8 @@ def main(load, description):
     parser.add_argument("--cases", action="append", default=[], help="npz file of inputs; once for each --task")
     parser.add_argument("--out", action="append", default=[], help="npz file for the outputs of each --cases")
     parser.add_argument("--repeat", type=int, default=20, help="timed calls")
-    arguments = parser.parse_args()
+    # Lines may come behind the options.
+    arguments = parser.parse_intermixed_args()
     tasks = arguments.task or [None]
     if len(arguments.cases) != len(arguments.out):
         parser.error("--cases and --out go together")

@@ -32,6 +32,8 @@ class ONNXArtefact:
         self.session = _session(os.path.join(path, "model.onnx") if os.path.isdir(path) else path)
         self.inputs = {value.name: DTYPES[value.type] for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.labels = metadata.get("labels.txt", "").splitlines()
 
     def __call__(self, inputs):
         values = self.session.run(None, {name: _to_object(value) for name, value in inputs.items()})

@@ -10,6 +10,7 @@ holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 
 import functools
 import os
+from pathlib import Path
 
 import numpy as np
 from client import main
@@ -29,6 +30,8 @@ class SavedModelArtefact:
         self.signature = self.model.signatures[task]
         specs = self.signature.structured_input_signature[1]
         self.inputs = {name: spec.dtype.as_numpy_dtype for name, spec in specs.items()}
+        labels = Path(path, "assets.extra", "labels.txt")
+        self.labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
 
     def __call__(self, inputs):
         outputs = self.signature(**{name: tf.constant(value) for name, value in inputs.items()})

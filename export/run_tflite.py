@@ -8,6 +8,7 @@ Every line given is answered by one line. A case file holds arrays named `inputs
 holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 """
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ class TFLiteArtefact:
             raise ValueError(f"{path} has no task {task!r}, only {names}")
         self.runner, self.shapes = self.interpreter.get_signature_runner(self.task), None
         self.inputs = {name: detail["dtype"] for name, detail in self.runner.get_input_details().items()}
+        self.labels = _labels(path)
 
     def __call__(self, inputs):
         shapes = {name: value.shape for name, value in inputs.items()}
@@ -49,6 +51,13 @@ def _interpreter(path):
 
     registerers = tensorflow_text.tflite_registrar.SELECT_TFTEXT_OPS
     return InterpreterWithCustomOps(custom_op_registerers=registerers, model_path=path)
+
+
+def _labels(path):
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as files:
+        return files.read("labels.txt").decode().splitlines() if "labels.txt" in files.namelist() else []
 
 
 def _to_bytes(value):

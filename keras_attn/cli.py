@@ -72,6 +72,9 @@ def _parser():
             metavar="AXES",
             help="sizes of axes to fix, as batch=1,source_length=32; ids only, see --ids",
         )
+        command.add_argument(
+            "--labels", metavar="FILE", help="names of the classes, one a line; they go into the artefacts"
+        )
         command.add_argument("--ids", action="store_true", help="leave the model's tokenizer out: ids in, ids out")
     precisions = "float32, float16, int8, int8_full, int4; commas between"
     export.add_argument("--precision", type=_names, default=["float32"], help=precisions)
@@ -143,6 +146,7 @@ def _exported(options, model, arguments):
         keep_float=options.keep_float,
         max_accuracy_drop=options.max_accuracy_drop,
         shapes=options.shapes,
+        labels=options.labels and Path(options.labels).read_text(encoding="utf-8").splitlines(),
         **arguments,
     )
 

@@ -20,12 +20,13 @@ class Attempt:
         precision: name of the precision.
         calibration: cases by task name, or `None`.
         max_accuracy_drop: a number, or `None`.
+        files: what goes into each artefact besides, texts by name.
     """
 
-    def __init__(self, emitter, tasks, converted, folder, precision, calibration, max_accuracy_drop):
+    def __init__(self, emitter, tasks, converted, folder, precision, calibration, max_accuracy_drop, files):
         self.emitter, self.tasks, self.converted, self.folder = emitter, tasks, converted, folder
         self.precision, self.calibration, self.max_accuracy_drop = precision, calibration, max_accuracy_drop
-        self.entries, self.rows, self.kept = [], [], ()
+        self.files, self.entries, self.rows, self.kept = files, [], [], ()
 
     @property
     def ok(self):
@@ -41,9 +42,12 @@ class Attempt:
         what = f"{self.emitter.name}, {self.precision}"
         LOGGER.info("%s: writing%s", what, f", {len(keep)} weights in float32" if keep else "")
         tried(self.emitter, self.tasks, self._write, self.converted, self.folder, self.calibration)
-        if hasattr(self.emitter, "add_requests"):
-            path = self.folder / self.emitter.path(self.tasks[0].name, self.precision)
-            self.emitter.add_requests(path, {task.name: self._first_case(task) for task in self.tasks})
+        requests = {}
+        for task in self.tasks:
+            path = self.folder / self.emitter.path(task.name, self.precision)
+            requests.setdefault(path, {})[task.name] = self._first_case(task)
+        for path, by_task in requests.items():
+            self.emitter.attach(path, self.files, by_task)
         for task in self.tasks:
             entry = manifest.entry(self.folder, self.emitter, task.name, self.precision)
             entry["tokenizer"] = manifest.tokenizer(task.tokenizer)

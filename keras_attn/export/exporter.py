@@ -5,7 +5,16 @@ import importlib.util
 import os
 from pathlib import Path
 
-from keras_attn.export import float_search, labelled_data, manifest, precisions, registry, staging, verification
+from keras_attn.export import (
+    attachments,
+    float_search,
+    labelled_data,
+    manifest,
+    precisions,
+    registry,
+    staging,
+    verification,
+)
 from keras_attn.export.attempt import LOGGER, Attempt
 from keras_attn.export.conversion import space_for, tried
 from keras_attn.export.report import ExportError, Report
@@ -27,6 +36,7 @@ def export(
     keep_float=(),
     max_accuracy_drop=None,
     calibration=None,
+    labels=None,
 ):
     """Writes artefacts of a model and proves that they answer as the model does.
 
@@ -61,6 +71,9 @@ def export(
             stay in float32 until it loses no more.
         calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
             cases that the artefact is verified on where `None`.
+        labels: names of the classes of the model's outputs, in order. They lie in the artefact as `labels.txt`, as does
+            the vocabulary of a model with a tokenizer as `vocabulary.json`: in the metadata of TFLite and ONNX, and in
+            `assets.extra` of a SavedModel.
 
     Returns:
         A `Report` with one row for each format and task.
@@ -92,6 +105,7 @@ def export(
     if shapes:
         _fix(tasks, shapes)
     labelled_data.check(tasks, samples, references)
+    files = attachments.files(model, tokenizer, labels)
     cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
     for emitter in emitters:
         _check_installed(emitter, tasks)
@@ -108,7 +122,7 @@ def export(
             LOGGER.info("%s: converting", emitter.name)
             converted = tried(emitter, tasks, emitter.convert, tasks, folder)
             for name in chosen:
-                attempt = Attempt(emitter, tasks, converted, folder, name, cases, max_accuracy_drop)
+                attempt = Attempt(emitter, tasks, converted, folder, name, cases, max_accuracy_drop, files)
                 if max_accuracy_drop is None or name not in emitter.selective:
                     attempt.write(keep)
                 else:

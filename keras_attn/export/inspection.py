@@ -17,9 +17,10 @@ class Inspection:
 
     Args:
         items: list of dicts, one a file: `path`, `format`, `precision`, `bytes`, `digest` (what the manifest says of
-            the files), `tokenizer` (`None`, or a dict of its `class` and `vocabulary_size`), `signatures` (name ->
-            `inputs` and `outputs`, lists of `name`, `shape` and `dtype`), `operators` (name -> count) and `weights`
-            (`name`, `shape`, `dtype`, `bytes`). What cannot be told is `None`.
+            the files), `tokenizer` (`None`, or a dict of its `class` and `vocabulary_size`), `attached` (bytes of each
+            text inside, by name), `signatures` (name -> `inputs` and `outputs`, lists of `name`, `shape` and `dtype`),
+            `operators` (name -> count) and `weights` (`name`, `shape`, `dtype`, `bytes`). What cannot be told is
+            `None`.
     """
 
     def __init__(self, items):
@@ -93,10 +94,11 @@ def _artefact(path):
     }
     if damage:
         # What has changed may be anything.
-        return {**item, "signatures": {}, "operators": {}, "weights": []}
+        return {**item, "attached": {}, "signatures": {}, "operators": {}, "weights": []}
+    attached = {name: len(text.encode()) for name, text in emitter.attached(path).items()}
     signatures, weights = emitter.contents(path)
     operators = dict(emitter.operators(path).most_common())
-    return {**item, "signatures": signatures, "operators": operators, "weights": weights}
+    return {**item, "attached": attached, "signatures": signatures, "operators": operators, "weights": weights}
 
 
 def _model(path):
@@ -126,6 +128,7 @@ def _model(path):
         "bytes": path.stat().st_size,
         "digest": None,
         "tokenizer": manifest.tokenizer(getattr(model, "tokenizer", None)),
+        "attached": {},
         "signatures": {"call": sides},
         "operators": {},
         "weights": weights,
@@ -137,6 +140,7 @@ def _text(item):
     facts = [item["format"], item["precision"], size_text(item["bytes"]), item["digest"]]
     facts += [f"{tokenizer['class']} of {tokenizer['vocabulary_size']}"] if tokenizer else []
     lines = [f"{item['path']}: {', '.join(fact for fact in facts if fact)}"]
+    lines += [f"  {name}, {size_text(size)}" for name, size in item["attached"].items()]
     for name, signature in item["signatures"].items():
         for side, arrow in (("inputs", "<-"), ("outputs", "->")):
             tensors = (f"{t['name']} {t['dtype']} ({', '.join(map(str, t['shape']))})" for t in signature[side])

@@ -9,15 +9,13 @@ MAP_KEY, MAP_VALUE = 1, 2
 
 
 def write(folder, requests):
-    """Writes requests into a SavedModel, where Serving looks for them.
+    """Writes requests as Serving reads them.
 
     Args:
-        folder: `Path` of the SavedModel.
+        folder: `Path` of the SavedModel's `assets.extra`.
         requests: dict, name of the signature -> dict of arrays.
     """
-    extra = folder / "assets.extra"
-    extra.mkdir()
-    with tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests")) as writer:
+    with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
         for name, inputs in requests.items():
             writer.write(prediction_log(name, inputs))
 

@@ -134,8 +134,12 @@ class Tokenizer:
         Args:
             path: The file. An existing one is replaced.
         """
+        write_atomically(path, self.to_json().encode())
+
+    def to_json(self) -> str:
+        """What `save` writes."""
         content = {"format": FILE_FORMAT, "class_name": type(self).__name__, "config": self.get_config()}
-        write_atomically(path, (json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+        return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":

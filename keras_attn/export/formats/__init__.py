@@ -9,6 +9,8 @@
 * `convert(tasks, workplace)`: what all precisions start from; files may be put in `workplace`.
 * `write(converted, folder, precision, keep, calibration)`: writes the artefacts of the tasks; the Keras variables in
   `keep` stay in float32, and `calibration` has cases for each task's name.
+* `attach(path, files, requests)`: puts files, texts by name, into an artefact, and a request of each of its tasks where
+  its servers look for such; `attached(path)` gives the files.
 * `operators(path)`: a `collections.Counter` of the operators in an artefact; those that the runtime would have to
   borrow from TensorFlow start with `Flex`.
 """

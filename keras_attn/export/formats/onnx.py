@@ -86,25 +86,40 @@ class Emitter:
     def finish(self, model):
         """Makes what is written of a model of opset 18 that is complete, in place."""
 
-    def operators(self, path):
+    def attach(self, path, files, requests):
         import onnx
 
+        if files:
+            model = self._load(path)
+            onnx.helper.set_model_props(model, files)
+            onnx.save(model, str(_file(path)))
+
+    def attached(self, path):
+        return {entry.key: entry.value for entry in self._load(path).metadata_props}
+
+    def operators(self, path):
         from keras_attn.export import onnx_graphs
 
-        path = path / MODEL if path.is_dir() else path
-        return onnx_graphs.operators(onnx.load(path, load_external_data=False))
+        return onnx_graphs.operators(self._load(path))
 
     def reads(self, path):
         return path.suffix == ".onnx" or (path / MODEL).is_file()
 
     def contents(self, path):
-        import onnx
-
         from keras_attn.export import onnx_contents
 
-        path = path / MODEL if path.is_dir() else path
-        model = onnx.load(path, load_external_data=False)
+        model = self._load(path)
         return {model.graph.name: onnx_contents.signature(model)}, onnx_contents.weights(model)
+
+    def _load(self, path):
+        """An artefact's model, less what lies in a file of weights."""
+        import onnx
+
+        return onnx.load(_file(path), load_external_data=False)
+
+
+def _file(path):
+    return path / MODEL if path.is_dir() else path
 
 
 def _convert(task):

@@ -5,6 +5,8 @@ import math
 
 from keras_attn.export.precisions import suffixed
 
+_EXTRA = "assets.extra"
+
 
 class Emitter:
     """Writes `saved_model/`; the first task is also `serving_default`."""
@@ -32,11 +34,19 @@ class Emitter:
         path = folder / self.path(tasks[0].name, precision)
         signatures.save(tasks, path, serving_default=True, half=half if precision == "float16" else ())
 
-    def add_requests(self, path, requests):
-        """Puts a request of each task, a dict by task name, where TensorFlow Serving looks for them."""
+    def attach(self, path, files, requests):
         from keras_attn.export import warm_up
 
-        warm_up.write(path, {"serving_default": next(iter(requests.values())), **requests})
+        # Where servers look for what no graph reads.
+        extra = path / _EXTRA
+        extra.mkdir()
+        for name, text in files.items():
+            (extra / name).write_text(text, encoding="utf-8")
+        warm_up.write(extra, {"serving_default": next(iter(requests.values())), **requests})
+
+    def attached(self, path):
+        files = (path / _EXTRA).glob("*") if (path / _EXTRA).is_dir() else ()
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix}
 
     def operators(self, path):
         model = _protobuf(path)

@@ -62,6 +62,17 @@ class Emitter:
             raise ExportError(_refusal(names, foreign))
         (folder / self.path(names[0], precision)).write_bytes(content)
 
+    def attach(self, path, files, requests):
+        from keras_attn.export import tflite_metadata
+
+        if files:
+            path.write_bytes(tflite_metadata.packed(path.read_bytes(), files))
+
+    def attached(self, path):
+        from keras_attn.export import tflite_metadata
+
+        return tflite_metadata.unpacked(path)
+
     def operators(self, path):
         from keras_attn.export import tflite_graphs
 

@@ -1,0 +1,71 @@
+"""The vocabulary and the names of classes lie in every artefact, and its client answers by them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from keras_attn import EncoderModel
+from keras_attn.export import export, inspect, registry
+from keras_attn.text import CharacterTokenizer, Tokenizer
+
+CLIENTS = Path(__file__).parents[2] / "export"
+PATHS = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "classify.onnx"}
+LABELS = ["Wörter", "news, world", "日"]
+TEXTS = ["abba", "e", "héé c", "日日", "dada"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    keras.utils.set_random_seed(5)
+    tokenizer = CharacterTokenizer("abcdeéh 日")
+    sizes = {"num_layers": 1, "hidden_dim": 8, "num_heads": 2, "intermediate_dim": 16}
+    model = EncoderModel(
+        tokenizer.vocabulary_size, **sizes, head="sequence_classification", num_classes=3, tokenizer=tokenizer
+    )
+    model.embedding.embeddings.assign(model.embedding.embeddings * 20)
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("attachments")
+    export(model, path, list(PATHS), tasks="classify", samples=TEXTS, labels=LABELS)
+    return path
+
+
+@pytest.mark.parametrize("format", PATHS)
+def test_attached(format, model, folder, tmp_path):
+    attached = registry.load("formats", format)().attached(folder / PATHS[format])
+    assert attached["labels.txt"].splitlines() == LABELS
+    (tmp_path / "vocabulary.json").write_text(attached["vocabulary.json"], encoding="utf-8")
+    assert Tokenizer.load(tmp_path / "vocabulary.json") == model.tokenizer
+    [item] = inspect(folder / PATHS[format]).items
+    assert item["attached"] == {name: len(text.encode()) for name, text in attached.items()}
+
+
+@pytest.mark.parametrize("format", PATHS)
+def test_clients_answer_by_name(format, model, folder):
+    expected = [LABELS[i] for i in np.argmax(model.predict(model.tokenizer.encode(TEXTS), verbose=0), axis=-1)]
+    assert len(set(expected)) > 1
+    command = [sys.executable, CLIENTS / f"run_{format}.py", folder / PATHS[format], "--task", "classify", *TEXTS]
+    answers = subprocess.run(command, capture_output=True, check=True).stdout.decode().splitlines()
+    assert answers == expected
+
+
+def test_ids_come_with_the_vocabulary(model, tmp_path):
+    export(model, tmp_path, "tflite", tasks="classify", tokenizer=False)
+    attached = registry.load("formats", "tflite")().attached(tmp_path / "model.tflite")
+    assert attached == {"vocabulary.json": model.tokenizer.to_json()}
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "a"], ["a", "b", ""], ["a", "b", "c\nd"], "abc", [1, 2, 3]])
+def test_labels_that_do_not_fit(labels, model, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"`labels` must be different names .* the model's 3 classes. Received: labels="
+    ):
+        export(model, tmp_path / "out", "tflite", tasks="classify", labels=labels)
+    assert not (tmp_path / "out").exists()

@@ -290,5 +290,9 @@ def fitted(build, name, steps, **options):
     model.compile(keras.optimizers.Adam(**ADAM), loss, **options)
     source, target, labels = batches(name, steps)
     inputs = (source, target) if SHAPES[name]["kind"] == "seq2seq" else source
-    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels)).cache()
+    # The thread that tunes a pipeline may sleep on, 10 ms and then twice as long again and again, while the end of
+    # `fit` waits for it: calls would take 0.63 s or 1.27 s, whatever the model.
+    pipeline = tf.data.Options()
+    pipeline.autotune.enabled = False
+    dataset = tf.data.Dataset.from_tensor_slices((inputs, labels)).cache().with_options(pipeline)
     return (lambda: model.fit(dataset, verbose=0).history["loss"]), lambda loss: [loss, model.count_params()]

@@ -239,8 +239,9 @@ def _sizes(value):
 
 
 def _complain(error, status):
-    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    print(f"keras-attn: {message}", file=sys.stderr)
+    from keras_attn.export.report import reason
+
+    print(f"keras-attn: {reason(error)}", file=sys.stderr)
     return status
 
 

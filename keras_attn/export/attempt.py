@@ -88,7 +88,7 @@ class Attempt:
         return message + (f"; first {row['first']}" if row["first"] else "; no layer by itself differs")
 
     def _first_case(self, task):
-        return verification.stored_case(self.folder / "verification" / f"{task.name}.npz", 0)
+        return verification.stored_case(self.folder / manifest.cases_name(task.name), 0)
 
     def _write(self, converted, folder, calibration):
         self.emitter.write(converted, folder, self.precision, self.kept, calibration)

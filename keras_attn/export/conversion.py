@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 
-from keras_attn.export.report import ExportError
+from keras_attn.export.report import ExportError, reason
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,8 +26,7 @@ def tried(emitter, tasks, step, *arguments):
         if os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         names = ", ".join(task.name for task in tasks)
-        summary = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ExportError(f"{emitter.name}: {names} could not be converted: {summary}") from error
+        raise ExportError(f"{emitter.name}: {names} could not be converted: {reason(error)}") from error
 
 
 @contextlib.contextmanager

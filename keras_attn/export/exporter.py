@@ -19,6 +19,7 @@ from keras_attn.export.attempt import LOGGER, Attempt
 from keras_attn.export.conversion import space_for, tried
 from keras_attn.export.report import ExportError, Report
 from keras_attn.export.sensitivity import Sensitivity
+from keras_attn.export.sized_task import SizedTask
 from keras_attn.extras import require
 
 
@@ -113,10 +114,9 @@ def export(
     with space_for(path), staging.workplace(path) as folder:
         (folder / "verification").mkdir()
         for task in tasks:
+            cases_path = folder / manifest.cases_name(task.name)
             answers = labelled_data.answers(task, samples, references)
-            verification.record(
-                folder / "verification" / f"{task.name}.npz", task, labelled_data.cases(task, samples), answers
-            )
+            verification.record(cases_path, task, labelled_data.cases(task, samples), answers)
         done = []
         for emitter in emitters:
             LOGGER.info("%s: converting", emitter.name)
@@ -166,15 +166,12 @@ def _fix(tasks, shapes):
     for task in tasks:
         if task.tokenizer is not None:
             raise ValueError(f"`shapes` goes with `tokenizer=False`, as a text has any length. Received: {shapes!r}")
-        if not hasattr(task, "fix"):
+        if not isinstance(task, SizedTask):
             raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
-        # A step has the axes of the prefill that it goes on from.
-        axes = {axis for spec in getattr(task, "prefill", task).inputs.values() for axis in spec.axes}
-        names = sorted(axis for axis in axes if isinstance(axis, str))
         for name, size in shapes.items():
-            if name not in names or isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if name not in task.axes or isinstance(size, bool) or not isinstance(size, int) or size < 1:
                 raise ValueError(
-                    f"`shapes` must give {names} of task {task.name!r} positive sizes. Received: {name!r}: {size!r}"
+                    f"`shapes` must give {task.axes} of task {task.name!r} positive sizes. Received: {name!r}: {size!r}"
                 )
         task.fix(shapes)
 

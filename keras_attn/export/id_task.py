@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from keras_attn.export import labelled_data, random_inputs, reference
+from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.text.tokenizer import Tokenizer
 
@@ -12,7 +13,7 @@ from keras_attn.text.tokenizer import Tokenizer
 SIZES = ((1, 5), (3, 7), (2, 11))
 
 
-class IdTask:
+class IdTask(SizedTask):
     """Base of the tasks that read `source_ids`; a subclass says `name`, `call`, `agreement`, and what it refuses.
 
     Args:
@@ -40,10 +41,6 @@ class IdTask:
 
     def check_model(self):
         """Raises a ValueError where the model cannot do this."""
-
-    def fix(self, shapes):
-        """Gives axes, by name, a size."""
-        self.inputs = {name: spec.sized(shapes) for name, spec in self.inputs.items()}
 
     def refuse(self, wanted):
         """Raises the ValueError that says what kind of model the task wants."""

@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 from keras_attn.export import manifest, registry
-from keras_attn.export.report import aligned, size_text
+from keras_attn.export.report import aligned, reason, size_text
 
 LARGEST = 10
 
@@ -65,8 +65,8 @@ def inspect(path):
     except ImportError:
         raise
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"`path` must be a file that can be read ({reason}). Received: path={str(path)!r}") from error
+        why = reason(error)
+        raise ValueError(f"`path` must be a file that can be read ({why}). Received: path={str(path)!r}") from error
     raise ValueError(
         f"`path` must be a .keras file, an artefact or a folder of artefacts. Received: path={str(path)!r}"
     )

@@ -2,6 +2,8 @@
 
 import zipfile
 
+from keras_attn.export.report import reason
+
 
 def load_model(path):
     """The model of a `.keras` file.
@@ -18,5 +20,4 @@ def load_model(path):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{path} is not a readable Keras model: {reason}") from error
+        raise ValueError(f"{path} is not a readable Keras model: {reason(error)}") from error

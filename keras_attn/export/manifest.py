@@ -11,6 +11,11 @@ TOOLS = ("keras_attn", "keras", "tensorflow", "numpy", "tensorflow-text", "tf2on
 TOOLS += ("onnxruntime_extensions", "ai-edge-litert", "sentencepiece")
 
 
+def cases_name(task_name):
+    """Where the cases of a task lie, relative to the export folder."""
+    return f"verification/{task_name}.npz"
+
+
 def entry(folder, emitter, task_name, precision):
     """The manifest's record of one artefact and task.
 
@@ -23,7 +28,7 @@ def entry(folder, emitter, task_name, precision):
     Returns:
         A dict with `format`, `task`, `precision`, `path`, `cases`, `files` (relative name -> sha256) and `versions`.
     """
-    path, cases = emitter.path(task_name, precision), f"verification/{task_name}.npz"
+    path, cases = emitter.path(task_name, precision), cases_name(task_name)
     return {
         "format": emitter.name,
         "task": task_name,

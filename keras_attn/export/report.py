@@ -88,6 +88,11 @@ class Report:
         return self.table()
 
 
+def reason(error):
+    """An exception in one line: the first of its message, or its name."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def aligned(columns, lines, left):
     """Text of aligned columns.
 

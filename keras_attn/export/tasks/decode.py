@@ -2,12 +2,13 @@
 
 import numpy as np
 
+from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.step_task import StepTask
 from keras_attn.export.tasks import prefill
 from keras_attn.export.tensor_spec import TensorSpec
 
 
-class Task(StepTask):
+class Task(StepTask, SizedTask):
     """Exports one step: `token_ids` and `positions` int32 `(batch, 1)`, `past_*` and `memory_*` in; `logits` float32
     `(batch, V)` of the next token, and `present_*` out, which is the next step's `past_*`. `prefill` gives the first.
 
@@ -25,6 +26,10 @@ class Task(StepTask):
         self.model = model
         self.prefill = prefill.Task(model)
         self._follow()
+
+    @property
+    def axes(self):
+        return self.prefill.axes
 
     def fix(self, shapes):
         """Gives axes of `prefill`, by name, a size, and what follows from them to those of the step."""

@@ -3,13 +3,14 @@
 import numpy as np
 
 from keras_attn.export import random_inputs, reference
+from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, source length, any other length): unequal primes; clients are timed on the first, a single row.
 SIZES = ((1, 5, 3), (3, 7, 5), (2, 3, 7))
 
 
-class Task:
+class Task(SizedTask):
     """Exports one call of any functional `keras.Model`; optional inputs are left out.
 
     Args:
@@ -32,10 +33,6 @@ class Task:
             for name, tensor in pairs
             if not tensor._keras_history.operation.optional
         }
-
-    def fix(self, shapes):
-        """Gives axes, by name, a size."""
-        self.inputs = {name: spec.sized(shapes) for name, spec in self.inputs.items()}
 
     def call(self, **inputs):
         """Output name -> tensor; a single output is named `logits`."""

@@ -171,7 +171,8 @@ def _onnx(kind, file, dtype="int32"):
     session = onnxruntime.InferenceSession(artefact(kind, file), providers=["CPUExecutionProvider"])
     [feed] = session.get_inputs()
     inputs = {feed.name: (ids() if kind != "generate" else generation.prompts({"batch": 1})).astype(dtype)}
-    return lambda: session.run(session.get_outputs()[0].name.split(), inputs)[0], np.asarray
+    output = "tokens" if kind == "generate" else session.get_outputs()[0].name
+    return lambda: session.run([output], inputs)[0], np.asarray
 
 
 def _tflite(kind, file, task="forward", dtype="int32"):

@@ -57,6 +57,15 @@ def check_vocabulary(vocabulary_size, **values):
             )
 
 
+def check_known(vocabulary_size, ids, name):
+    """Raises a ValueError where an integer array, `name` to the caller, holds what is not among `vocabulary_size`."""
+    if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary_size:
+        raise ValueError(
+            f"`{name}` must hold ids of the model's vocabulary, 0 to {vocabulary_size - 1}. "
+            f"Received: ids from {ids.min()} to {ids.max()}"
+        )
+
+
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

@@ -76,7 +76,7 @@ def main(settings):
         kind = tf.distribute.MirroredStrategy([f"/cpu:{i}" for i in range(devices)])
     steps, out, fault = settings.pop("steps"), settings.pop("out"), settings.pop("fault", None)
     task = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
-    callbacks = []
+    callbacks = [keras.callbacks.CSVLogger(log, append=True)] if (log := settings.pop("log", None)) else []
     if fault and fault["task"] == task:
         callbacks.append(Fault(fault["step"], signal.Signals[fault["signal"]]))
     one = trainer(kind, **settings)

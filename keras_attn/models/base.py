@@ -7,10 +7,13 @@ import numpy as np
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_known, check_positive
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
+
+# Which embedding reads an input of ids.
+_TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
 class AttentionModel(keras.Model):
@@ -115,8 +118,14 @@ class AttentionModel(keras.Model):
         engine = keras.saving.get_registered_object("keras_attn>generate")
         return engine(self, inputs, max_length=max_length, config=config, **kwargs)
 
+    @property
+    def vocabularies(self):
+        """Name of an input of ids -> number of the tokens that it may hold; what is prompted with comes first."""
+        return {name: getattr(self, table).input_dim for name, table in _TABLES.items() if name in self.input}
+
     def check_prompt(self, ids, max_length):
         """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
+        check_known(next(iter(self.vocabularies.values())), ids, "inputs")
 
     def begin(self, ids, mask, start_id):
         """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.

@@ -184,7 +184,11 @@ class LanguageModel(AttentionModel):
                 f"`max_length` of generation must leave prompt and continuation within the {limit} positions of the "
                 f"model. Received: max_length={max_length}, behind a prompt of {ids.shape[1]}"
             )
+        super().check_prompt(ids, max_length)
         real = np.asarray(self.padding_mask(ids, None))
+        if not real[:, 0].all():
+            row = int(np.argmin(real[:, 0]))
+            raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding first in row {row}")
         if np.any(real[:, 1:] & ~real[:, :-1]):
             raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")
 

@@ -157,6 +157,7 @@ class Transformer(AttentionModel):
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
     def check_prompt(self, ids, max_length):
+        super().check_prompt(ids, max_length)
         limit = self.decoder_position.max_length
         if limit is not None and max_length > limit:
             raise ValueError(

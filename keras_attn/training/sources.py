@@ -56,23 +56,6 @@ def rows(batch, index, count):
     return keras.tree.map_structure(lambda x: None if x is None else part(x), batch)
 
 
-def check_ids(batch, vocabulary_size):
-    """Raises a ValueError where the inputs hold an id that a model of `vocabulary_size` tokens does not know."""
-    inputs = batch[0] if isinstance(batch[0], dict) else {"inputs": batch[0]}
-    for name, ids in inputs.items():
-        # Other integers, as positions and segments, are none of the vocabulary's.
-        if (
-            name.endswith("ids")
-            and "type" not in name
-            and ids.size
-            and not 0 <= ids.min() <= ids.max() < vocabulary_size
-        ):
-            raise ValueError(
-                f"`dataset` must hold ids of the model's vocabulary, 0 to {vocabulary_size - 1}. "
-                f"Received: ids from {ids.min()} to {ids.max()} in {name!r}"
-            )
-
-
 def _unpacked(batch):
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
     if labels is None:

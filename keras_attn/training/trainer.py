@@ -9,9 +9,13 @@ import time
 import keras
 import numpy as np
 
+from keras_attn.argument_checks import check_known
 from keras_attn.training import sources
 from keras_attn.training.checkpoints import named
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep, first_not_finite
+
+# Their files are the same on every worker, and often in a folder that all of them see.
+_WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
 
 # Each worker gives one, and all see the sum.
 _GOING, _STOP, _ENDED = 0, 1, 1 << 12
@@ -91,7 +95,9 @@ class Trainer:
                 `tf.data.Dataset` of global batches: `(inputs, labels)` or `(inputs, labels, sample_weight)`. The same
                 on every worker; each takes its rows.
             steps: number of updates.
-            callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them.
+            callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
+                several workers the first alone has those of Keras that write files. What a callback counts, as
+                `EarlyStopping` does, is in no checkpoint: it counts anew where a training goes on.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 
@@ -111,8 +117,9 @@ class Trainer:
         freq = validation_freq or steps
         self._restore(dataset)
         epochs = math.ceil(steps / freq)
+        callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
-            list(callbacks), add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
+            callbacks, add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
         )
         history = next(c for c in calls.callbacks if isinstance(c, keras.callbacks.History))
         self.model.stop_training = False
@@ -258,9 +265,10 @@ class Trainer:
             raise FloatingPointError(f"the loss of step {self.step} is not finite: {where}") from error
 
     def _check_batch(self, batch):
-        embedding = getattr(self.model, "embedding", None)
-        if (size := getattr(embedding, "input_dim", None)) is not None:
-            sources.check_ids(batch, size)
+        vocabularies = getattr(self.model, "vocabularies", {})
+        inputs = batch[0] if isinstance(batch[0], dict) else dict.fromkeys(vocabularies, batch[0])
+        for name in vocabularies.keys() & inputs.keys():
+            check_known(vocabularies[name], inputs[name], f"{name}` of `dataset")
 
     def _spread(self, batch):
         """A worker's batch on its replicas."""

@@ -227,6 +227,19 @@ def test_bad_inputs(text_model, inputs, received):
         text_model.generate(inputs)
 
 
+def test_ids_that_the_model_does_not_know(model):
+    size = model.output.shape[-1]
+    for stray in (size, -1):
+        with pytest.raises(ValueError, match=rf"`inputs` must hold ids .* 0 to {size - 1}. Received: .*{stray}"):
+            model.generate(np.array([[5, stray]]), max_length=3)
+
+
+def test_an_empty_prompt():
+    continuing = LanguageModel(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    with pytest.raises(ValueError, match=r"`inputs` must be prompts of one token or more.* in row 1"):
+        continuing.generate(np.array([[5, 6], [0, 0]]), max_length=3)
+
+
 def test_bad_settings(model):
     with pytest.raises(ValueError, match="carries no tokenizer"):
         model.generate(["ab"])

@@ -95,7 +95,9 @@ def test_a_full_disk(undisturbed, tmp_path):
 @pytest.fixture(scope="module")
 def undisturbed_workers(tmp_path_factory):
     folder = tmp_path_factory.mktemp("workers")
-    assert run_group(steps=STEPS, folder=str(folder / "run"), out=str(folder / "w"), **SETTINGS) == [0, 0]
+    log = folder / "log.csv"
+    assert run_group(steps=STEPS, folder=str(folder / "run"), out=str(folder / "w"), log=str(log), **SETTINGS) == [0, 0]
+    assert log.read_text().count("\n") == 2, "one worker writes what callbacks log: a head and an epoch"
     return weights(folder / "w.0.npz")
 
 

@@ -183,7 +183,7 @@ def test_bad_data():
     with pytest.raises(ValueError, match="none, or weights of 0 alone"):
         trainer.evaluate(padding)
     foreign = batches().map(lambda x, y: ({"token_ids": x["token_ids"] + VOCABULARY}, y))
-    with pytest.raises(ValueError, match=r"0 to 10. Received: ids from 11 to 20 in 'token_ids'"):
+    with pytest.raises(ValueError, match=r"`token_ids` of `dataset` .* 0 to 10. Received: ids from 11 to 20"):
         trainer.fit(foreign, 5)
     with pytest.raises(ValueError, match="inputs alone"):
         trainer.fit(batches().map(lambda x, y: x), 5)

@@ -4,6 +4,8 @@ import os
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX knows float64, in which gradients are checked, only where it is told to.
 os.environ.setdefault("JAX_ENABLE_X64", "1")
+# What XLA makes of a graph is under test, and runs once; LLVM's optimisations take a quarter of its compilation.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import pytest

@@ -77,4 +77,8 @@ def _graphs(model, config):
     def go_on(fixed, state, limit, until):
         return strategy.go_on(Decoding(owner(), config, limit=limit), fixed, state, until)
 
-    return [cached_graph(model, (config, part.__name__), part) for part in (begin, go_on)]
+    ids, number = (None, None), ()
+    return (
+        cached_graph(model, (config, "begin"), begin, [ids, number, number]),
+        cached_graph(model, (config, "go_on"), go_on),
+    )

@@ -186,11 +186,11 @@ class LanguageModel(AttentionModel):
             )
         super().check_prompt(ids, max_length)
         real = np.asarray(self.padding_mask(ids, None))
-        if not real[:, 0].all():
-            row = int(np.argmin(real[:, 0]))
-            raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding first in row {row}")
         if np.any(real[:, 1:] & ~real[:, :-1]):
             raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")
+        if not real[:, 0].all():
+            row = int(np.argmin(real[:, 0]))
+            raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
 
     def begin(self, ids, mask, start_id):
         """The last token of each prompt and its position, int32 `(B, 1)` both; see `AttentionModel.begin`."""

@@ -3,13 +3,12 @@
 `python -m benchmarks.generation [--quick] [--json FILE]`
 
 A GPT-2 of 6 layers of width 384 and 8,000 tokens continues a prompt of 32 with 128 tokens, in float32; no token ends a
-row. All sides must give the same tokens. "first call" makes the graph as well, and compiles it under "jit". The case
-"read" reads as many bytes as the weights take in 128 steps, from memory that no cache holds.
+row. All sides must give the same tokens. The case "read" reads as many bytes as the weights take in 128 steps, from
+memory that no cache holds.
 """
 
 import os
 import sys
-import time
 
 import numpy as np
 
@@ -111,7 +110,7 @@ def model_and_config(case):
 def _keras_attn(case, jit):
     model, config = model_and_config(case)
     ids = prompts(case)
-    return _timed_first(lambda: model.generate(ids, config=config, jit_compile=jit), f"keras_attn jit={jit}", case)
+    return lambda: model.generate(ids, config=config, jit_compile=jit), np.asarray
 
 
 def _assign(layer, given):
@@ -195,15 +194,6 @@ def memory(case):
     def call():
         return [total() for _ in range(LENGTH // 32)]
 
-    return call, np.asarray
-
-
-def _timed_first(call, name, case):
-    start = time.perf_counter()
-    call()
-    print(
-        f"first call, {name}, batch {case['batch']}: {time.perf_counter() - start:.1f} s", file=sys.stderr, flush=True
-    )
     return call, np.asarray
 
 

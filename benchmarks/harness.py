@@ -16,10 +16,11 @@ Each implementation has processes of its own, with as many threads as there are 
 against the first implementation's result, and timed in rounds that take turns (A B C A B C ...), so that only one
 process computes at a time and a busy moment of the machine hits them all.
 
-`ms` is the median over rounds of a round's median call; the quartiles are over rounds too. `peak_mb` is by how much
-resident memory, in units of 10**6 bytes, peaks during one call above its level right before: what the call holds
-beside its inputs, weights and compiled code, its result included. Only Linux tells it. A second process measures it,
-whose allocator gives freed memory back, since one that keeps it, as TensorFlow's does, would hide what a call takes.
+`ms` is the median over rounds of a round's median call; the quartiles are over rounds too. `first_ms` is the very first
+call, which makes graphs and compiles them. `peak_mb` is by how much resident memory, in units of 10**6 bytes, peaks
+during one call above its level right before: what the call holds beside its inputs, weights and compiled code, its
+result included. Only Linux tells it. A second process measures it, whose allocator gives freed memory back, since one
+that keeps it, as TensorFlow's does, would hide what a call takes.
 """
 
 import argparse
@@ -137,13 +138,13 @@ def main(*benchmarks, argv=None):
 
 
 def _run_case(case, benchmark, clocks, scales, table, rounds, seconds):
-    peaks, reference = {}, None
+    peaks, firsts, reference = {}, {}, None
     for implementation in benchmark.implementations:
         name, request = implementation.name, (implementation.prepare, benchmark.cases[case])
         if name not in clocks:
             continue
         try:
-            arrays = clocks[name].ask(_prepare, *request)
+            arrays, firsts[name] = clocks[name].ask(_prepare, *request)
             reference = reference or (name, arrays)
             _check_agreement(arrays, *reference, benchmark.tolerance)
             peaks[name] = scales[name].ask(_measure_peak_mb, *request)
@@ -159,7 +160,7 @@ def _run_case(case, benchmark, clocks, scales, table, rounds, seconds):
                 del times[name]
                 table.fail(case, name, error)
     for name, ms in times.items():
-        table.add(case, name, ms, peaks[name])
+        table.add(case, name, ms, firsts[name], peaks[name])
 
 
 def _check_agreement(arrays, reference_name, reference, tolerance):
@@ -179,16 +180,17 @@ class _Table:
     def __init__(self, cases, names):
         self.rows, self.failed = [], False
         self._widths = [max(map(len, column)) for column in (["case", *cases], ["implementation", *names])]
-        self._print("case", "implementation", f"{'ms':>9} {'quartiles':>17} {'peak MB':>9} {'ratio':>6}")
+        figures = f"{'ms':>9} {'quartiles':>17} {'first ms':>9} {'peak MB':>9} {'ratio':>6}"
+        self._print("case", "implementation", figures)
 
-    def add(self, case, name, ms, peak):
+    def add(self, case, name, ms, first_call, peak):
         first, median, third = statistics.quantiles(ms, n=4, method="inclusive")
-        row = {"case": case, "implementation": name, "ms": median, "ms_quartiles": [first, third], "peak_mb": peak}
-        self.rows.append(row)
+        row = {"case": case, "implementation": name, "ms": median, "ms_quartiles": [first, third]}
+        self.rows.append(row | {"first_ms": first_call, "peak_mb": peak})
         ours = next(row["ms"] for row in self.rows if row["case"] == case)
         peak = "" if peak is None else f"{peak:.1f}"
         spread = f"{first:.2f}-{third:.2f}"
-        self._print(case, name, f"{median:9.2f} {spread:>17} {peak:>9} {ours / median:6.2f}")
+        self._print(case, name, f"{median:9.2f} {spread:>17} {first_call:9.1f} {peak:>9} {ours / median:6.2f}")
 
     def fail(self, case, name, error):
         self.failed = True
@@ -260,12 +262,13 @@ def _serve(pipe, log, environment):
 
 
 def _prepare(prepare, case):
-    """Warms the case up for `_time_round`, and returns its arrays."""
+    """Warms the case up for `_time_round`, and returns its arrays and the milliseconds of its first call."""
     global _call
     _call = None
-    _call, view = _warm_up(prepare, case)
+    _call, view, first_ms = _warm_up(prepare, case)
     result = view(_call())
-    return None if result is None else [np.asarray(x) for x in (result if isinstance(result, list) else [result])]
+    arrays = result if isinstance(result, list) or result is None else [result]
+    return None if arrays is None else [np.asarray(x) for x in arrays], first_ms
 
 
 def _time_round(seconds):
@@ -287,7 +290,7 @@ def _measure_peak_mb(prepare, case):
 
     # Each array its own mapping, which goes when the array does.
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(_M_MMAP_THRESHOLD, 2**16)
-    call, _ = _warm_up(prepare, case)
+    call, _, _ = _warm_up(prepare, case)
     gc.collect()
     try:
         pathlib.Path("/proc/self/clear_refs").write_text("5")
@@ -301,9 +304,12 @@ def _measure_peak_mb(prepare, case):
 def _warm_up(prepare, case):
     prepared = prepare(case)
     call, view = prepared if isinstance(prepared, tuple) else (prepared, lambda result: result)
-    for _ in range(_WARM_UP_CALLS):
+    start = time.perf_counter()
+    call()
+    first_ms = (time.perf_counter() - start) * 1e3
+    for _ in range(_WARM_UP_CALLS - 1):
         call()
-    return call, view
+    return call, view, first_ms
 
 
 def _num_cores():

@@ -185,8 +185,8 @@ class _Table:
 
     def add(self, case, name, ms, first_call, peak):
         first, median, third = statistics.quantiles(ms, n=4, method="inclusive")
-        row = {"case": case, "implementation": name, "ms": median, "ms_quartiles": [first, third]}
-        self.rows.append(row | {"first_ms": first_call, "peak_mb": peak})
+        times = {"ms": median, "ms_quartiles": [first, third], "first_ms": first_call}
+        self.rows.append({"case": case, "implementation": name, **times, "peak_mb": peak})
         ours = next(row["ms"] for row in self.rows if row["case"] == case)
         peak = "" if peak is None else f"{peak:.1f}"
         spread = f"{first:.2f}-{third:.2f}"

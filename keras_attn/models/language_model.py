@@ -178,13 +178,13 @@ class LanguageModel(AttentionModel):
         return cls(vocabulary_size, num_layers, hidden_dim, num_heads, **{**settings, **kwargs})
 
     def check_prompt(self, ids, max_length):
+        super().check_prompt(ids, max_length)
         limit, length = self.position.max_length, ids.shape[1] + max_length
         if limit is not None and length > limit:
             raise ValueError(
                 f"`max_length` of generation must leave prompt and continuation within the {limit} positions of the "
                 f"model. Received: max_length={max_length}, behind a prompt of {ids.shape[1]}"
             )
-        super().check_prompt(ids, max_length)
         real = np.asarray(self.padding_mask(ids, None))
         if np.any(real[:, 1:] & ~real[:, :-1]):
             raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")

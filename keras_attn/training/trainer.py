@@ -266,9 +266,12 @@ class Trainer:
 
     def _check_batch(self, batch):
         vocabularies = getattr(self.model, "vocabularies", {})
-        inputs = batch[0] if isinstance(batch[0], dict) else dict.fromkeys(vocabularies, batch[0])
-        for name in vocabularies.keys() & inputs.keys():
-            check_known(vocabularies[name], inputs[name], f"{name}` of `dataset")
+        inputs = batch[0]
+        if isinstance(inputs, np.ndarray):
+            inputs = dict.fromkeys(vocabularies, inputs)
+        if isinstance(inputs, dict):
+            for name in vocabularies.keys() & inputs.keys():
+                check_known(vocabularies[name], inputs[name], f"{name}` of `dataset")
 
     def _spread(self, batch):
         """A worker's batch on its replicas."""

@@ -6,6 +6,9 @@ An encoder like BERT, of width 384 and 8,000 tokens, reads one text of 128 token
 fixed when it is exported. Generation is that of `benchmarks.generation`: a prompt of 32 tokens and 128 new ones,
 the same on all sides; in its own process the model runs with and without XLA, artefacts run without.
 Behind the table stand sizes and numbers of operators of the encoder's artefacts.
+
+litert-torch does not install beside TensorFlow. `LITERT_TORCH_PYTHON` names the Python of an environment that has it,
+with torch and transformers: `LITERT_TORCH_PYTHON=FOLDER/bin/python python -m benchmarks.export`.
 """
 
 import importlib.util
@@ -32,6 +35,7 @@ FORMATS = ("onnx", "onnx_fused", "tflite", "saved_model")
 SMALL = {"onnx": ("int8", "float16"), "onnx_fused": ("int8",), "tflite": ("int8", "float16")}
 # Where artefacts lie, for all processes.
 FOLDER = "KERAS_ATTN_BENCHMARK_ARTEFACTS"
+LITERT_TORCH_PYTHON = os.environ.get("LITERT_TORCH_PYTHON")
 
 
 def _cases(what):
@@ -56,7 +60,8 @@ def artefact(kind, name):
     """Path of an artefact. Those of a kind are made together when the first is asked for, by a process of their own."""
     folder = pathlib.Path(os.environ[FOLDER]) / kind
     if not folder.exists():
-        made = subprocess.run([sys.executable, "-m", "benchmarks.export", "--write", kind, folder], cwd=ROOT)
+        python = (LITERT_TORCH_PYTHON if kind.startswith("litert") else None) or sys.executable
+        made = subprocess.run([python, "-m", "benchmarks.export", "--write", kind, folder], cwd=ROOT)
         if made.returncode:
             raise RuntimeError(f"{kind} could not be exported")
     return str(folder / name)
@@ -175,14 +180,14 @@ def _onnx(kind, file, dtype="int32"):
     return lambda: session.run([output], inputs)[0], np.asarray
 
 
-def _tflite(kind, file, task="forward", dtype="int32"):
+def _tflite(kind, file, task="forward"):
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(artefact(kind, file), num_threads=THREADS)
     names = interpreter.get_signature_list()
     run = interpreter.get_signature_runner(task if task in names else next(iter(names)))
     [name] = run.get_input_details()
-    inputs = {name: (ids() if kind != "generate" else generation.prompts({"batch": 1})).astype(dtype)}
+    inputs = {name: (ids() if kind != "generate" else generation.prompts({"batch": 1})).astype("int32")}
     output = "tokens" if kind == "generate" else next(iter(run.get_output_details()))
     return lambda: run(**inputs)[output], np.asarray
 
@@ -219,9 +224,13 @@ def tflite_float32(case):
     return _tflite(f"encoder {case['layers']}", "model.tflite")
 
 
-@tflite.implementation("litert-torch", needs="litert_torch", install="pip install litert-torch, apart from TensorFlow")
+@tflite.implementation(
+    "litert-torch",
+    needs=None if LITERT_TORCH_PYTHON else "litert_torch",
+    install="pip install litert-torch, apart from TensorFlow, and set LITERT_TORCH_PYTHON",
+)
 def tflite_torch(case):
-    return _tflite(f"litert {case['layers']}", "model.tflite", dtype="int64")
+    return _tflite(f"litert {case['layers']}", "model.tflite")
 
 
 @small_tflite.implementation("tflite int8")

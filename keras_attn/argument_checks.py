@@ -2,6 +2,8 @@
 
 import reprlib
 
+import numpy as np
+
 
 def check_positive(**values):
     """Raises a ValueError unless each value is an int above 0."""
@@ -48,22 +50,15 @@ def check_ids(**values):
 
 
 def check_vocabulary(vocabulary_size, **values):
-    """Raises a ValueError where a token, or one of a tuple of them, is not among `vocabulary_size`."""
+    """Raises a ValueError where a token, or one of a tuple or an array of them, is not among `vocabulary_size`."""
     for name, value in values.items():
-        if max(value if isinstance(value, tuple) else (value,)) >= vocabulary_size:
+        ids = np.ravel(value)
+        stray = ids[(ids < 0) | (ids >= vocabulary_size)]
+        if stray.size:
             raise ValueError(
-                f"`{name}` must be inside of the vocabulary of {vocabulary_size}. "
-                f"Received: {name}={reprlib.repr(value)}"
+                f"`{name}` must hold ids of the vocabulary, 0 to {vocabulary_size - 1}. "
+                f"Received: {reprlib.repr(stray.tolist())}"
             )
-
-
-def check_known(vocabulary_size, ids, name):
-    """Raises a ValueError where an integer array, `name` to the caller, holds what is not among `vocabulary_size`."""
-    if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary_size:
-        raise ValueError(
-            f"`{name}` must hold ids of the model's vocabulary, 0 to {vocabulary_size - 1}. "
-            f"Received: ids from {ids.min()} to {ids.max()}"
-        )
 
 
 def _is_number(value):

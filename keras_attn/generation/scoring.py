@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 from keras import ops
 
+from keras_attn.argument_checks import check_vocabulary
 from keras_attn.generation.prompts import Prompts, settings_of
 from keras_attn.generation.strategy import pick
 from keras_attn.ops.attention_recording import recording
@@ -50,6 +51,7 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
             f"`targets` must be one string, or one row of ids, for each of {len(ids)} inputs. "
             f"Received: shape {tokens.shape}, dtype {tokens.dtype}"
         )
+    check_vocabulary(model.output.shape[-1], targets=tokens)
     real = _up_to_end(tokens, config)
     with recording() as records:
         logits = model.score_logits(ids, np.where(real, tokens, config.pad_id), config.start_id)

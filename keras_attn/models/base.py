@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
-from keras_attn.argument_checks import check_known, check_positive
+from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
@@ -125,7 +125,7 @@ class AttentionModel(keras.Model):
 
     def check_prompt(self, ids, max_length):
         """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
-        check_known(next(iter(self.vocabularies.values())), ids, "inputs")
+        check_vocabulary(next(iter(self.vocabularies.values())), inputs=ids)
 
     def begin(self, ids, mask, start_id):
         """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.

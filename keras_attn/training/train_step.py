@@ -32,8 +32,8 @@ class TrainStep:
         self._tf, self._strategy = tf, strategy
         self._model, self._loss, self._metrics = model, loss, metrics
         self._optimizer = optimizer
-        self._updater = getattr(optimizer, "inner_optimizer", optimizer)
-        self._averages = self._updater.use_ema
+        self.updater = getattr(optimizer, "inner_optimizer", optimizer)
+        self._averages = self.updater.use_ema
         self._variables = model.trainable_variables
         self.seeds = [v for v in model.variables if v.path.endswith("seed_generator_state")]
         self._states = model.non_trainable_weights
@@ -56,7 +56,7 @@ class TrainStep:
     def _update(self, batch, step, flags):
         """Trains on a batch and what `accumulate` added: `(loss sum, weight, metric sums, flags, rate, norm)`."""
         # Around all replicas, whose threads take turns.
-        with _reduced_already(self._updater):
+        with _reduced_already(self.updater):
             return self._on_all_replicas(self._replica_update, batch, step, flags)
 
     def _accumulate(self, batch, step, flags):
@@ -89,7 +89,7 @@ class TrainStep:
         ]
         with tf.control_dependencies(checks):
             gradients = [g / tf.cast(known, g.dtype) for g in gradients]
-        rate = tf.cast(tf.convert_to_tensor(self._updater.learning_rate), "float32")
+        rate = tf.cast(tf.convert_to_tensor(self.updater.learning_rate), "float32")
         norm = tf.linalg.global_norm(gradients) / self._scale()
         self._optimizer.apply(gradients, self._variables)
         self._write([x / self._replicas for x in mean], fixed)
@@ -176,7 +176,7 @@ class TrainStep:
 
     @property
     def _scaled(self):
-        return self._optimizer is not self._updater
+        return self._optimizer is not self.updater
 
     def _scale(self):
         return self._optimizer.dynamic_scale.value if self._scaled else self._tf.constant(1.0)
@@ -211,7 +211,7 @@ class TrainStep:
 
     def _average(self, finite):
         """The moving averages that an optimizer with `use_ema` keeps, as Keras computes them on one device."""
-        tf, optimizer = self._tf, self._updater
+        tf, optimizer = self._tf, self.updater
         momentum = tf.where(optimizer.iterations > 1, optimizer.ema_momentum, 0.0)
         momentum = tf.where(finite, momentum, 1.0)
 

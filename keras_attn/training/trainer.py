@@ -9,7 +9,7 @@ import time
 import keras
 import numpy as np
 
-from keras_attn.argument_checks import check_known
+from keras_attn.argument_checks import check_vocabulary
 from keras_attn.training import sources
 from keras_attn.training.checkpoints import named
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep, first_not_finite
@@ -138,8 +138,7 @@ class Trainer:
                 if self.model.stop_training:
                     break
             calls.on_train_end(logs)
-        updater = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        updater.finalize_variable_values(self.model.trainable_variables)
+        self._step.updater.finalize_variable_values(self.model.trainable_variables)
         return history
 
     def evaluate(self, dataset, callbacks=None):
@@ -271,7 +270,7 @@ class Trainer:
             inputs = dict.fromkeys(vocabularies, inputs)
         if isinstance(inputs, dict):
             for name in vocabularies.keys() & inputs.keys():
-                check_known(vocabularies[name], inputs[name], f"{name}` of `dataset")
+                check_vocabulary(vocabularies[name], **{f"dataset[{name!r}]": inputs[name]})
 
     def _spread(self, batch):
         """A worker's batch on its replicas."""
@@ -300,7 +299,7 @@ class Trainer:
         return batches
 
     def _overwrite_with_average(self):
-        updater = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        updater = self._step.updater
         if updater.use_ema and updater.ema_overwrite_frequency and self.step % updater.ema_overwrite_frequency == 0:
             with self.strategy.scope():
                 updater._overwrite_model_variables_with_average_value(self.model.trainable_variables)

@@ -186,6 +186,12 @@ def test_rows_are_as_each_alone_and_scores_as_of_one_pass(model):
         assert all((row[length:] == 0).all() for row, length in zip(tokens, lengths, strict=True))
 
 
+def test_targets_that_the_model_does_not_know(model):
+    size = model.output.shape[-1]
+    with pytest.raises(ValueError, match=rf"`targets` must hold ids .* 0 to {size - 1}. Received: \[{size}, -1\]"):
+        score(model, SOURCE[:1], np.array([[size, 5, -1]]))
+
+
 def test_sequences_of_a_row_are_different(model):
     config = GenerationConfig(5, strategy=BeamSearch(5, num_sequences=5), processors=NO_PADDING)
     for row in model.generate(SOURCE, config=config):

@@ -75,7 +75,7 @@ def test_in_a_dataset():
     ("settings", "message"),
     [
         ({"rate": 0}, "`rate` must be above 0, and 1 at most. Received: rate=0"),
-        ({"mask_id": V}, f"`mask_id` must be inside of the vocabulary of {V}. Received: mask_id={V}"),
+        ({"mask_id": V}, rf"`mask_id` must hold ids .* 0 to {V - 1}. Received: \[{V}\]"),
         ({"seed": -1}, "`seed` must be a non-negative integer. Received: seed=-1"),
         ({"ignore_id": 7}, "`ignore_id` must be a special id, or no id. Received: ignore_id=7"),
         ({"special_ids": range(V)}, f"`special_ids` must leave some ids. Received: all {V} of them"),

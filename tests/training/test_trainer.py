@@ -39,6 +39,25 @@ def test_equals_fit_where_fit_is_right():
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+def test_inputs_in_a_tuple():
+    ids = np.random.default_rng(1).integers(1, VOCABULARY, (6, 5))
+    data = tf.data.Dataset.from_tensor_slices(((ids[:, :4], ids[:, 1:]), ids[:, :4])).batch(3)
+    results = []
+    for train in ("trainer", "fit"):
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input((4,), dtype="int64"), keras.Input((4,), dtype="int64")
+        table = keras.layers.Embedding(VOCABULARY, 8)
+        model = keras.Model(inputs, keras.layers.Dense(VOCABULARY)(table(inputs[0]) * table(inputs[1])))
+        if train == "trainer":
+            Trainer(model, keras.optimizers.SGD(0.1), MaskedCrossEntropy()).fit(data, 2)
+        else:
+            model.compile(keras.optimizers.SGD(0.1), MaskedCrossEntropy())
+            model.fit(data, shuffle=False, verbose=0)
+        results.append(model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
 def test_losses_of_keras_and_rows_of_weight():
     x, y = np.random.default_rng(1).standard_normal((2, 3, 5, 4)).astype("float32")
     weights = np.random.default_rng(2).uniform(0.1, 1, (3, 5)).astype("float32")
@@ -183,7 +202,7 @@ def test_bad_data():
     with pytest.raises(ValueError, match="none, or weights of 0 alone"):
         trainer.evaluate(padding)
     foreign = batches().map(lambda x, y: ({"token_ids": x["token_ids"] + VOCABULARY}, y))
-    with pytest.raises(ValueError, match=r"`token_ids` of `dataset` .* 0 to 10. Received: ids from 11 to 20"):
+    with pytest.raises(ValueError, match=r"`dataset\['token_ids'\]` must hold ids .* 0 to 10. Received: \[11, "):
         trainer.fit(foreign, 5)
     with pytest.raises(ValueError, match="inputs alone"):
         trainer.fit(batches().map(lambda x, y: x), 5)

@@ -41,15 +41,17 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
+    # What a converter is still to read keeps to the operations that it knows.
+    cache_policy = "in_place" if format == "saved_model" else "slice"
     signatures = {}
     for task in tasks:
         if task.tokenizer is None:
-            signatures[task.name] = trace(task, "slice", pairs)
+            signatures[task.name] = trace(task, cache_policy, pairs)
         else:
             from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
 
             module.text_ops[task.name] = tensorflow_text_ops(task.tokenizer, format)
-            signatures[task.name] = _trace_text(task, module.text_ops[task.name], pairs)
+            signatures[task.name] = _trace_text(task, module.text_ops[task.name], cache_policy, pairs)
     if serving_default:
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
@@ -68,7 +70,7 @@ def quiet_tensorflow():
         logger.setLevel(level)
 
 
-def _trace_text(task, text_ops, half):
+def _trace_text(task, text_ops, cache_policy, half):
     inner = SymbolTask(task)
 
     def call(source):
@@ -78,7 +80,7 @@ def _trace_text(task, text_ops, half):
             outputs["text"] = tf.reshape(strings, tf.shape(outputs["tokens"])[:-1])
         return outputs
 
-    with cache.writing("slice"), loops.without_loops():
+    with cache.writing(cache_policy), loops.without_loops():
         return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")})
 
 

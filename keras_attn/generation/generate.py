@@ -114,7 +114,7 @@ def cached_graph(model, key, call, shapes=(), jit_compile=False, others=()):
     if known is None or list(map(id, known)) != list(map(id, variables)):
 
         def traced(*arguments):
-            with kv_cache.writing("slice"):
+            with kv_cache.writing("slice" if jit_compile else "in_place"):
                 return call(*arguments)
 
         specs = [keras.KerasTensor(shape, "int32") for shape in shapes]

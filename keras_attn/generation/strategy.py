@@ -1,5 +1,6 @@
 """How tokens are chosen: what all strategies have in common, and the loop that runs them."""
 
+import contextlib
 import dataclasses
 
 from keras import ops
@@ -128,12 +129,15 @@ def go_on(decoding, fixed, state, until=None):
         more = strategy.unfinished(decoding, state)
         return more if until is None else ops.logical_and(more, state["step"] < until)
 
-    (state,) = ops.while_loop(
-        unfinished,
-        lambda state: (strategy.advance(decoding, fixed, state),),
-        (state,),
-        maximum_iterations=decoding.config.max_length,
-    )
+    # Converters do better with weights as they are.
+    runs_here = kv_cache.policy() == "in_place"
+    with decoding.model.prepared() if runs_here else contextlib.nullcontext():
+        (state,) = ops.while_loop(
+            unfinished,
+            lambda state: (strategy.advance(decoding, fixed, state),),
+            (state,),
+            maximum_iterations=decoding.config.max_length,
+        )
     return state
 
 

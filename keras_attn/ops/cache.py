@@ -3,8 +3,10 @@
 How new keys enter a cache depends on where the graph will run, so the policy is chosen around the trace with `writing`:
 
 * `"select"` (default): compare and choose. Any slots, every runtime.
-* `"slice"`: one in-place slice update where all rows write to the same, consecutive slots `(1, T)`; fastest in XLA,
-  SavedModel and TFLite. With slots a row, `(B, T)`, it is `"select"`.
+* `"slice"`: one slice update where all rows write to the same, consecutive slots `(1, T)`; in place in XLA and TFLite.
+  With slots a row, `(B, T)`, it is `"select"`.
+* `"in_place"`: the same by an operation of TensorFlow's own, which overwrites a buffer that nobody else reads, where
+  `"slice"` copies the cache at every step. For graphs that TensorFlow itself runs: no converter knows it.
 * `"concat"`: the update is appended, the cache grows. For step models that hand the cache to their caller.
 
 What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` a pair
@@ -99,7 +101,7 @@ def gathered(stored, source):
 
 @contextlib.contextmanager
 def writing(policy):
-    """Within the scope, `write` follows `policy`: "select", "slice" or "concat".
+    """Within the scope, `write` follows `policy`: "select", "slice", "in_place" or "concat".
 
     Raises:
         ValueError: there is no such policy.
@@ -144,17 +146,37 @@ def _quantized(x):
 
 def _write(buffer, update, slots):
     policy, update = _POLICIES[_policy.get()], ops.cast(update, buffer.dtype)
+    if policy in (_write_by_slice, _write_in_place):
+        if slots.shape[0] == 1:
+            update = ops.squeeze(update, 0) if len(buffer.shape) == 3 else update
+            return policy(buffer, update, ops.cast(slots[0, 0], "int32"))
+        policy = _write_by_select
     if len(buffer.shape) == 3:
-        if policy is _write_by_slice:
-            return ops.slice_update(buffer, (0, ops.cast(slots[0, 0], "int32"), 0), ops.squeeze(update, 0))
         return ops.squeeze(policy(ops.expand_dims(buffer, 0), update, slots), 0)
     return policy(buffer, update, slots)
 
 
-def _write_by_slice(buffer, update, slots):
-    if slots.shape[0] != 1:
-        return _write_by_select(buffer, update, slots)
-    return ops.slice_update(buffer, (0, 0, ops.cast(slots[0, 0], "int32"), 0), update)
+def _write_by_slice(buffer, update, start):
+    return ops.slice_update(buffer, (*[0] * (len(buffer.shape) - 2), start, 0), update)
+
+
+def _write_in_place(buffer, update, start):
+    if keras.backend.backend() != "tensorflow":
+        return _write_by_slice(buffer, update, start)
+    import tensorflow as tf
+
+    # As `buffer[..., start : start + T, :] = update`.
+    begin, end = [0, start, 0], [0, start + tf.shape(update)[-2], 0]
+    return tf.raw_ops.TensorStridedSliceUpdate(
+        input=buffer,
+        begin=begin,
+        end=end,
+        strides=[1, 1, 1],
+        value=update,
+        ellipsis_mask=0b001,
+        begin_mask=0b100,
+        end_mask=0b100,
+    )
 
 
 def _write_by_select(buffer, update, slots):
@@ -175,6 +197,11 @@ def _write_by_concat(buffer, update, slots):
     return ops.concatenate([buffer, update], axis=2)
 
 
-_POLICIES = {"select": _write_by_select, "slice": _write_by_slice, "concat": _write_by_concat}
+_POLICIES = {
+    "select": _write_by_select,
+    "slice": _write_by_slice,
+    "in_place": _write_in_place,
+    "concat": _write_by_concat,
+}
 _policy = contextvars.ContextVar("keras_attn_cache_policy", default="select")
 _storage = contextvars.ContextVar("keras_attn_cache_storage", default="float")

@@ -396,12 +396,12 @@ def test_bad_arguments(make, message):
     ("processors", "message"),
     [
         ((MinLength(LENGTH),), "`length` of MinLength must be below `max_length`=5"),
-        ((ForcedPrefix((1, V)),), f"`ids` must hold ids .* 0 to {V - 1}. Received: .*{V}"),
+        ((ForcedPrefix((1, V)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((ForcedPrefix((1,) * (LENGTH + 1)),), "`ids` of ForcedPrefix must be no more than `max_length`=5"),
         ((ForcedPrefix((1, 7, 1)),), "`ids` of ForcedPrefix must not go on behind an end token"),
-        ((BannedTokens((V,)),), f"`ids` must hold ids .* 0 to {V - 1}. Received: .*{V}"),
+        ((BannedTokens((V,)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((BannedTokens(tuple(range(V))),), "`ids` of BannedTokens must leave a token"),
-        ((AllowedTokens((0, V)),), f"`ids` must hold ids .* 0 to {V - 1}. Received: .*{V}"),
+        ((AllowedTokens((0, V)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((AllowedTokens((0, 1)), BannedTokens((0, 1, 2))), "`ids` of AllowedTokens must not all be banned"),
     ],
 )

@@ -481,7 +481,7 @@ def test_shared_weights_are_those_of_one_layer():
 
 @pytest.mark.parametrize("share_weights", [False, True])
 @pytest.mark.parametrize("parallel", [False, True])
-@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+@pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 def test_cached_is_uncached(share_weights, parallel, policy):
     x = example(T=7)
     memory, memory_mask = example(T=3) * 2, np.array([[True, True, False], [True] * 3])

@@ -281,7 +281,7 @@ CACHED = {
 }
 
 
-@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+@pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 @pytest.mark.parametrize("config", CACHED.values(), ids=CACHED)
 def test_step_by_step_equals_all_at_once(config, policy):
     layer = MultiHeadAttention(N, H, causal=True, **config)

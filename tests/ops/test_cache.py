@@ -3,6 +3,7 @@ import contextlib
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,7 +41,7 @@ def test_select_writes_each_row_where_its_positions_say(length, data):
     np.testing.assert_array_equal(cache.write(buffer, update, positions), expected)
 
 
-@pytest.mark.parametrize("policy", ["select", "slice"])
+@pytest.mark.parametrize("policy", ["select", "slice", "in_place"])
 @pytest.mark.parametrize("length", [1, 3])
 def test_consecutive_positions(policy, length):
     buffer, update = normal(B, K, M, H), normal(B, K, length, H)
@@ -58,7 +59,7 @@ def test_concat_appends():
     np.testing.assert_array_equal(written, np.concatenate([buffer, update], axis=2))
 
 
-@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+@pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 def test_a_cache_keeps_its_dtype(policy):
     buffer, update = normal(B, K, M, H).astype("float16"), normal(B, K, 1, H)
     with cache.writing(policy):
@@ -80,20 +81,21 @@ def test_a_scope_ends_also_when_it_fails():
 
 
 def test_unknown_policy():
-    message = r"`policy` must be one of \['concat', 'select', 'slice'\]. Received: policy='append'"
+    message = r"`policy` must be one of \['concat', 'in_place', 'select', 'slice'\]. Received: policy='append'"
     with pytest.raises(ValueError, match=message), cache.writing("append"):
         pass
 
 
-def test_slices_give_way_where_rows_are_at_different_positions():
+@pytest.mark.parametrize("policy", ["slice", "in_place"])
+def test_slices_give_way_where_rows_are_at_different_positions(policy):
     buffer, update, positions = normal(B, K, M, H), normal(B, K, 1, H), np.array([[5], [2]], "int32")
-    with cache.writing("slice"):
+    with cache.writing(policy):
         written = cache.write(buffer, update, positions)
     np.testing.assert_array_equal(written, cache.write(buffer, update, positions))
 
 
 @pytest.mark.parametrize("storage", ["float", "int8"])
-@pytest.mark.parametrize("policy", ["select", "slice", "concat"])
+@pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 def test_a_packed_cache_is_that_of_its_row(policy, storage):
     buffer, update, slots = normal(1, K, M, H), normal(1, K, 2, H), np.array([[4, 5]], "int32")
     with cache.writing(policy), cache.storing(storage):
@@ -111,3 +113,21 @@ def test_a_packed_cache_is_that_of_its_row(policy, storage):
 def test_caches_of_several_rows_are_not_packed():
     buffer = normal(B, K, M, H)
     assert cache.packed(buffer) is buffer
+
+
+def test_what_is_written_in_place_was_nobody_elses():
+    buffer, update = normal(B, K, M, H), normal(B, K, 1, H)
+
+    @tf.function
+    def twice(buffer):
+        first = cache.write(buffer, update, np.array([[2]], "int32"))
+        return buffer, first, cache.write(first, update, np.array([[4]], "int32"))
+
+    with cache.writing("in_place"):
+        own = tf.constant(buffer)
+        outputs = twice(own)
+        eager = cache.write(own, update, np.array([[2]], "int32"))
+    for slots, output in (([], own), ([], outputs[0]), ([2], outputs[1]), ([2, 4], outputs[2]), ([2], eager)):
+        expected = buffer.copy()
+        expected[:, :, slots] = update
+        np.testing.assert_array_equal(output, expected)

@@ -61,7 +61,7 @@ class Projection(keras.layers.EinsumDense):
     def call(self, inputs, training=None):
         shape = ops.shape(inputs)
         lead = shape[: -self._num_contracted]
-        prepared = (_prepared.get() or {}).get(self.path)
+        prepared = (_prepared.get() or {}).get(id(self))
         matrix, negative_bias = prepared or (self._matrix(), None)
         rows = inputs if len(lead) == self._num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
         flat = ops.matmul(rows, matrix)
@@ -109,7 +109,7 @@ def prepared_projections(model):
     """
     found = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
     found = [layer for layer in found if layer.built and layer.quantization_mode is None]
-    token = _prepared.set({layer.path: layer._prepare() for layer in found})
+    token = _prepared.set({id(layer): layer._prepare() for layer in found})
     try:
         yield
     finally:

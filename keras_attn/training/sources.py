@@ -24,7 +24,7 @@ def open_source(dataset, start, shard, num_shards, endless=True):
             "`dataset` must be a tf.data.Dataset of global batches, or have a method "
             f"`batches(start, shard, num_shards)`. Received: dataset={dataset!r}"
         )
-    dataset = (dataset.repeat() if endless else dataset).skip(start)
+    dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
     batches = map(_unpacked, dataset.as_numpy_iterator())
     return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
 
@@ -54,6 +54,20 @@ def rows(batch, index, count):
         return x[index * size : (index + 1) * size]
 
     return keras.tree.map_structure(lambda x: None if x is None else part(x), batch)
+
+
+def untuned(dataset):
+    """The dataset without tf.data's tuner, unless it was asked for.
+
+    The tuner sleeps twice as long each time, and the end of an iterator waits for it: as long again as it has run.
+    """
+    import tensorflow as tf
+
+    if dataset.options().autotune.enabled is not None:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def _unpacked(batch):

@@ -10,6 +10,7 @@ from keras_attn.training import (
     MaskedCrossEntropy,
     Trainer,
 )
+from keras_attn.training.sources import untuned
 
 VOCABULARY = 11
 
@@ -179,6 +180,13 @@ def test_a_loss_that_is_not_finite_names_the_layer():
         trainer.fit(batches(), 2)
 
 
+def test_tf_data_keeps_the_tuner_that_was_asked_for():
+    options = tf.data.Options()
+    options.autotune.enabled = True
+    assert untuned(batches()).options().autotune.enabled is False
+    assert untuned(batches().with_options(options)).options().autotune.enabled is True
+
+
 def test_bad_data():
     trainer = Trainer(language_model(), keras.optimizers.SGD(0.1), MaskedCrossEntropy())
 
@@ -202,7 +210,7 @@ def test_bad_data():
     with pytest.raises(ValueError, match="none, or weights of 0 alone"):
         trainer.evaluate(padding)
     foreign = batches().map(lambda x, y: ({"token_ids": x["token_ids"] + VOCABULARY}, y))
-    with pytest.raises(ValueError, match=r"`dataset\['token_ids'\]` must hold ids .* 0 to 10. Received: \[11, "):
+    with pytest.raises(ValueError, match=r"`dataset\['token_ids'\]` must hold ids .* 0 to 10. Received: \[1\d, "):
         trainer.fit(foreign, 5)
     with pytest.raises(ValueError, match="inputs alone"):
         trainer.fit(batches().map(lambda x, y: x), 5)

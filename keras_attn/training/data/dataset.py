@@ -7,6 +7,7 @@ import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.prefetched import Prefetched
+from keras_attn.training.sources import untuned
 
 
 class Dataset:
@@ -110,7 +111,7 @@ class Dataset:
         batches = tf.data.Dataset.from_generator(lambda: self._batches(start), output_signature=signature)
         endless = tf.data.experimental.INFINITE_CARDINALITY
         count = endless if self.epochs is None else max(0, self.epochs * len(self) - start)
-        return batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+        return untuned(batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE))
 
     def map(self, function):
         """A data set whose batch `i` is `function(batch, i)`.

@@ -119,6 +119,7 @@ def test_tf_data_has_the_same_batches(make):
     dataset = data.as_tf_dataset()
     assert dataset.cardinality() == len(data)
     assert make().as_tf_dataset().cardinality() == -1
+    assert dataset.options().autotune.enabled is False
     assert all(spec.shape[0] is None for spec in keras.tree.flatten(dataset.element_spec))
     batches = [keras.tree.map_structure(lambda tensor: tensor.numpy(), batch) for batch in dataset]
     assert_equal(batches, list(data.batches()))

@@ -35,7 +35,7 @@ FORMATS = ("onnx", "onnx_fused", "tflite", "saved_model")
 SMALL = {"onnx": ("int8", "float16"), "onnx_fused": ("int8",), "tflite": ("int8", "float16")}
 # Where artefacts lie, for all processes.
 FOLDER = "KERAS_ATTN_BENCHMARK_ARTEFACTS"
-LITERT_TORCH_PYTHON = os.environ.get("LITERT_TORCH_PYTHON")
+LITERT_TORCH_PYTHON = os.environ.get("LITERT_TORCH_PYTHON") or sys.executable
 
 
 def _cases(what):
@@ -60,7 +60,7 @@ def artefact(kind, name):
     """Path of an artefact. Those of a kind are made together when the first is asked for, by a process of their own."""
     folder = pathlib.Path(os.environ[FOLDER]) / kind
     if not folder.exists():
-        python = (LITERT_TORCH_PYTHON if kind.startswith("litert") else None) or sys.executable
+        python = LITERT_TORCH_PYTHON if kind.startswith("litert") else sys.executable
         made = subprocess.run([python, "-m", "benchmarks.export", "--write", kind, folder], cwd=ROOT)
         if made.returncode:
             raise RuntimeError(f"{kind} could not be exported")
@@ -170,12 +170,16 @@ def _write_litert(folder, layers):
     litert_torch.convert(torch_encoder(layers), example).export(str(folder / "model.tflite"))
 
 
+def _tokens(kind):
+    return generation.prompts({"batch": 1}) if kind == "generate" else ids()
+
+
 def _onnx(kind, file, dtype="int32"):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(artefact(kind, file), providers=["CPUExecutionProvider"])
     [feed] = session.get_inputs()
-    inputs = {feed.name: (ids() if kind != "generate" else generation.prompts({"batch": 1})).astype(dtype)}
+    inputs = {feed.name: _tokens(kind).astype(dtype)}
     output = "tokens" if kind == "generate" else session.get_outputs()[0].name
     return lambda: session.run([output], inputs)[0], np.asarray
 
@@ -187,7 +191,7 @@ def _tflite(kind, file, task="forward"):
     names = interpreter.get_signature_list()
     run = interpreter.get_signature_runner(task if task in names else next(iter(names)))
     [name] = run.get_input_details()
-    inputs = {name: (ids() if kind != "generate" else generation.prompts({"batch": 1})).astype("int32")}
+    inputs = {name: _tokens(kind)}
     output = "tokens" if kind == "generate" else next(iter(run.get_output_details()))
     return lambda: run(**inputs)[output], np.asarray
 
@@ -226,7 +230,7 @@ def tflite_float32(case):
 
 @tflite.implementation(
     "litert-torch",
-    needs=None if LITERT_TORCH_PYTHON else "litert_torch",
+    needs="litert_torch" if sys.executable == LITERT_TORCH_PYTHON else None,
     install="pip install litert-torch, apart from TensorFlow, and set LITERT_TORCH_PYTHON",
 )
 def tflite_torch(case):

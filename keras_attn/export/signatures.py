@@ -21,8 +21,7 @@ def trace(task, cache_policy, half=()):
         half: pairs of a Keras variable and the `tf.Variable` in half precision that stands for it.
     """
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
-    with cache.writing(cache_policy), loops.without_loops():
-        return _concrete(_reading(half, task.call), specs)
+    return _concrete(_reading(half, task.call), specs, cache_policy)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
@@ -80,8 +79,7 @@ def _trace_text(task, text_ops, cache_policy, half):
             outputs["text"] = tf.reshape(strings, tf.shape(outputs["tokens"])[:-1])
         return outputs
 
-    with cache.writing(cache_policy), loops.without_loops():
-        return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")})
+    return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")}, cache_policy)
 
 
 def _reading(half, call):
@@ -97,7 +95,7 @@ def _reading(half, call):
     return widened
 
 
-def _concrete(call, specs):
+def _concrete(call, specs, cache_policy):
     # TensorFlow's names of arguments hold no dots.
     names = {re.sub(r"\W", "_", name): name for name in specs}
 
@@ -105,4 +103,5 @@ def _concrete(call, specs):
         return call(**{names[argument]: value for argument, value in inputs.items()})
 
     arguments = {argument: specs[name] for argument, name in names.items()}
-    return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
+    with cache.writing(cache_policy), loops.without_loops():
+        return tf.function(named_call, autograph=False).get_concrete_function(**arguments)

@@ -129,9 +129,9 @@ def go_on(decoding, fixed, state, until=None):
         more = strategy.unfinished(decoding, state)
         return more if until is None else ops.logical_and(more, state["step"] < until)
 
-    # Converters do better with weights as they are.
-    runs_here = kv_cache.policy() == "in_place"
-    with decoding.model.prepared() if runs_here else contextlib.nullcontext():
+    # Converters do better with weights as they are; for XLA the caller prepares them, for the prompt as well.
+    is_run_by_tensorflow = kv_cache.policy() == "in_place"
+    with decoding.model.prepared() if is_run_by_tensorflow else contextlib.nullcontext():
         (state,) = ops.while_loop(
             unfinished,
             lambda state: (strategy.advance(decoding, fixed, state),),

@@ -106,7 +106,7 @@ def writing(policy):
     Raises:
         ValueError: there is no such policy.
     """
-    with _scope("policy", _policy, _POLICIES, policy):
+    with _scope("policy", _policy, (*_SLICE_WRITERS, *_SLOT_WRITERS), policy):
         yield
 
 
@@ -145,15 +145,14 @@ def _quantized(x):
 
 
 def _write(buffer, update, slots):
-    policy, update = _POLICIES[_policy.get()], ops.cast(update, buffer.dtype)
-    if policy in (_write_by_slice, _write_in_place):
-        if slots.shape[0] == 1:
-            update = ops.squeeze(update, 0) if len(buffer.shape) == 3 else update
-            return policy(buffer, update, ops.cast(slots[0, 0], "int32"))
-        policy = _write_by_select
-    if len(buffer.shape) == 3:
-        return ops.squeeze(policy(ops.expand_dims(buffer, 0), update, slots), 0)
-    return policy(buffer, update, slots)
+    policy, update, is_packed = _policy.get(), ops.cast(update, buffer.dtype), len(buffer.shape) == 3
+    if policy in _SLICE_WRITERS and slots.shape[0] == 1:
+        update = ops.squeeze(update, 0) if is_packed else update
+        return _SLICE_WRITERS[policy](buffer, update, ops.cast(slots[0, 0], "int32"))
+    write_slots = _SLOT_WRITERS.get(policy, _write_by_select)
+    if is_packed:
+        return ops.squeeze(write_slots(ops.expand_dims(buffer, 0), update, slots), 0)
+    return write_slots(buffer, update, slots)
 
 
 def _write_by_slice(buffer, update, start):
@@ -197,11 +196,8 @@ def _write_by_concat(buffer, update, slots):
     return ops.concatenate([buffer, update], axis=2)
 
 
-_POLICIES = {
-    "select": _write_by_select,
-    "slice": _write_by_slice,
-    "in_place": _write_in_place,
-    "concat": _write_by_concat,
-}
+# Of the first slot, which all rows share; and of slots that may differ from row to row.
+_SLICE_WRITERS = {"slice": _write_by_slice, "in_place": _write_in_place}
+_SLOT_WRITERS = {"select": _write_by_select, "concat": _write_by_concat}
 _policy = contextvars.ContextVar("keras_attn_cache_policy", default="select")
 _storage = contextvars.ContextVar("keras_attn_cache_storage", default="float")

@@ -253,6 +253,8 @@ def test_bad_settings(model):
 def test_no_more_tokens_than_learned_positions():
     model = make(position=LearnedPositionEmbedding(11))
     assert model.generate(SOURCE, max_length=11).shape == (4, 11)
+    # Beams lie side by side, as many as one likes.
+    assert model.generate(SOURCE, config=GenerationConfig(11, strategy=BeamSearch(12))).shape == (4, 11)
     with pytest.raises(ValueError, match=r"`max_length`.* at most the 11 positions.*Received: max_length=12"):
         model.generate(SOURCE, max_length=12)
 

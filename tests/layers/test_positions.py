@@ -256,6 +256,12 @@ KINDS = {
 }
 
 
+def test_a_packed_row_may_be_longer_than_the_table():
+    layer, x = LearnedPositionEmbedding(3), np.ones((2, 5, D), "float32")
+    apart = np.concatenate([layer(x[:, :3]), layer(x[:, :2])], axis=1)
+    np.testing.assert_array_equal(layer(x, positions=np.array([[0, 1, 2, 0, 1]], "int32")), apart)
+
+
 def randomised(*layers):
     rng = np.random.default_rng(2)
     for layer in layers:

@@ -78,6 +78,15 @@ def test_any_number_of_rows_in_one_graph(transpose_kernel, jit_compile):
         close([loss, to_hidden, tf.transpose(to_kernel) if transpose_kernel else to_kernel], expected[:3])
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_the_loss_of_a_label_without_a_probability_is_exact(jit_compile):
+    hidden = 20 * HIDDEN
+    likely = tf.nn.softmax(tf.cast(hidden @ KERNEL + BIAS, "float32"))
+    assert np.min(np.take_along_axis(likely.numpy(), LABELS[..., None], -1)) == 0
+    graph = tf.function(lambda: with_gradients(hidden), jit_compile=jit_compile, autograph=False)
+    close(graph(), in_float64(hidden))
+
+
 def test_no_rows_give_zero():
     loss, to_hidden, to_kernel, _ = with_gradients(HIDDEN[:0], labels=LABELS[:0], weights=WEIGHTS[:0])
     assert loss == 0

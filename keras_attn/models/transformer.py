@@ -158,6 +158,11 @@ class Transformer(AttentionModel):
 
     def check_prompt(self, ids, max_length):
         super().check_prompt(ids, max_length)
+        limit = self.position.max_length
+        if limit is not None and ids.shape[1] > limit:
+            raise ValueError(
+                f"`inputs` must be at most the {limit} positions of the encoder long. Received: shape {ids.shape}"
+            )
         limit = self.decoder_position.max_length
         if limit is not None and max_length > limit:
             raise ValueError(

@@ -257,6 +257,8 @@ def test_no_more_tokens_than_learned_positions():
     assert model.generate(SOURCE, config=GenerationConfig(11, strategy=BeamSearch(12))).shape == (4, 11)
     with pytest.raises(ValueError, match=r"`max_length`.* at most the 11 positions.*Received: max_length=12"):
         model.generate(SOURCE, max_length=12)
+    with pytest.raises(ValueError, match=r"`inputs` must be at most the 11 positions.*Received: shape \(4, 12\)"):
+        model.generate(np.pad(SOURCE, ((0, 0), (0, 5))), max_length=3)
 
 
 def test_generating_keeps_no_model_alive():

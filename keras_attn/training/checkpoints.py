@@ -8,6 +8,7 @@ import shutil
 import warnings
 from pathlib import Path
 
+import keras
 import numpy as np
 
 _RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
@@ -17,9 +18,9 @@ _PREFIX = "step-"
 class Checkpoints:
     """A folder of the last, and the best, states of a training.
 
-    A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer and random states, `model.keras` the
-    model, and `checkpoint.json` the step, the logs and the SHA-256 of both. It is written under a temporary name, and
-    renamed when it is complete. A damaged one is named in a warning and passed over.
+    A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
+    remember, `model.keras` the model, and `checkpoint.json` the step, the logs and the SHA-256 of both. It is written
+    under a temporary name, and renamed when it is complete. A damaged one is named in a warning and passed over.
 
     Args:
         folder: where to write. On several workers, one that all of them see.
@@ -54,7 +55,7 @@ class Checkpoints:
         names = [path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*")]
         return sorted(int(name) for name in names if name.isdigit())
 
-    def save(self, step, state, model, logs=None, dataset=None):
+    def save(self, step, state, model, logs=None, dataset=None, memory=None):
         """Writes a checkpoint, and removes those that are no longer to be kept.
 
         Args:
@@ -63,6 +64,7 @@ class Checkpoints:
             model: the `keras.Model`.
             logs: dict of figures.
             dataset: what the data are known by, a string or None.
+            memory: more arrays by name, which need not fit where a training goes on.
 
         Raises:
             OSError: it could not be written; earlier ones are as they were.
@@ -73,7 +75,7 @@ class Checkpoints:
         shutil.rmtree(work, ignore_errors=True)
         try:
             work.mkdir()
-            np.savez(work / _STATE, **state)
+            np.savez(work / _STATE, **{name: _storable(x) for name, x in (state | (memory or {})).items()})
             model.save(work / _MODEL)
             record = {
                 "step": step,
@@ -95,7 +97,7 @@ class Checkpoints:
         self._prune()
 
     def latest(self, shapes, dataset=None):
-        """The latest checkpoint that is whole: `(step, state)`, or None where there is none at all.
+        """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
 
         Args:
             shapes: the shapes that the state must have, by name.
@@ -158,7 +160,7 @@ class Checkpoints:
                 for name in shapes:
                     sums[name] = sums.get(name, 0) + file[name].astype("float64")
         for name, variable in variables.items():
-            variable.assign((sums[name] / len(steps)).astype(variable.dtype))
+            variable.assign(keras.ops.cast(sums[name] / len(steps), variable.dtype))
         return steps
 
     def _path(self, step):
@@ -203,8 +205,13 @@ class Checkpoints:
 
 def named(kind, variables):
     """Variables by names that are the same in every process, whatever Keras numbered before."""
-    paths = [re.sub(r"_\d+(?=/|$)", "", variable.path) for variable in variables]
+    paths = [re.sub(r"_\d+(?=[_/]|$)", "", variable.path) for variable in variables]
     return {f"{kind}/{i}/{path}": v for i, (path, v) in enumerate(zip(paths, variables, strict=True))}
+
+
+def _storable(array):
+    """The array as a type of NumPy's own: bfloat16 is none, and would come back as bytes."""
+    return array.astype("float32") if array.dtype.kind == "V" else array
 
 
 def _mismatch(stored, wanted):

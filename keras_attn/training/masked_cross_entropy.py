@@ -1,8 +1,10 @@
 """Label-smoothed cross entropy over the real tokens of a batch."""
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_attn.argument_checks import check_vocabulary
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
 from keras_attn.training.summed_loss import SummedLoss, entry_weights, real_tokens
 
@@ -60,6 +62,13 @@ class MaskedCrossEntropy(SummedLoss):
     def real(self, y_true):
         """Float32, 1 at tokens that count."""
         return real_tokens(y_true, self.ignore_id)
+
+    def check_labels(self, labels, num_classes, weights=None):
+        """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
+        counts = np.ones(labels.shape, "bool") if self.ignore_id is None else labels != self.ignore_id
+        if weights is not None:
+            counts &= weights.reshape(*weights.shape, *[1] * (labels.ndim - weights.ndim)) != 0
+        check_vocabulary(num_classes, labels=labels[counts])
 
     def call(self, y_true, y_pred):
         """The loss of each token, float32 `(B, T)`, zero where it does not count."""

@@ -13,20 +13,34 @@ def open_source(dataset, start, shard, num_shards, endless=True):
         start: number of global batches to leave out.
         shard, num_shards: which worker of how many.
         endless: whether a `tf.data.Dataset` starts over at its end.
-
-    Raises:
-        ValueError: `dataset` is neither.
     """
-    if hasattr(dataset, "batches"):
+    if _has_shards(dataset):
         return map(_unpacked, iter(dataset.batches(start, shard, num_shards)))
-    if not hasattr(dataset, "element_spec"):
-        raise ValueError(
-            "`dataset` must be a tf.data.Dataset of global batches, or have a method "
-            f"`batches(start, shard, num_shards)`. Received: dataset={dataset!r}"
-        )
     dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
     batches = map(_unpacked, dataset.as_numpy_iterator())
     return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
+
+
+def check_source(name, dataset, endless=True):
+    """Raises a ValueError where the argument `name` is not what `open_source` takes, or is endless and may not be."""
+    if _has_shards(dataset):
+        return
+    if not hasattr(dataset, "element_spec"):
+        raise ValueError(
+            f"`{name}` must be a tf.data.Dataset of global batches, or have a method "
+            f"`batches(start, shard, num_shards)`. Received: a {type(dataset).__name__}"
+        )
+    import tensorflow as tf
+
+    if not endless and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(f"`{name}` must be a finite tf.data.Dataset. Received: one that repeats for ever")
+
+
+def fingerprint(dataset):
+    """What a data set is known by, a string; None where that is not said, as by a `tf.data.Dataset`, whose method of
+    this name tells another thing."""
+    known = getattr(dataset, "fingerprint", None)
+    return known if isinstance(known, str) else None
 
 
 def with_even_rows(batch, count):
@@ -68,6 +82,10 @@ def untuned(dataset):
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def _has_shards(dataset):
+    return hasattr(dataset, "batches")
 
 
 def _unpacked(batch):

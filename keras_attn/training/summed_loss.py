@@ -30,6 +30,17 @@ class SummedLoss(keras.losses.Loss):
         """Float32, 1 where an entry counts."""
         return ops.ones(ops.shape(y_true), dtype="float32")
 
+    def check_labels(self, labels, num_classes, weights=None):
+        """Raises a ValueError where labels do not fit outputs `(..., num_classes)`; here, all fit.
+
+        For arrays, before a step: within it, XLA would take any number for a label.
+
+        Args:
+            labels: array as of a call's `y_true`.
+            num_classes: size of the last axis of `y_pred`.
+            weights: optional array as of a call's `sample_weight`.
+        """
+
     def total(self, y_true, y_pred, sample_weight=None):
         """`(sum, weight)`, float32 scalars: `sum_i w_i l_i` and `sum_i w_i`, where `w_i` is 0 at what does not count.
 

@@ -90,7 +90,7 @@ class TrainStep:
         with tf.control_dependencies(checks):
             gradients = [g / tf.cast(known, g.dtype) for g in gradients]
         rate = tf.cast(tf.convert_to_tensor(self.updater.learning_rate), "float32")
-        norm = tf.linalg.global_norm(gradients) / self._scale()
+        norm = tf.linalg.global_norm([tf.cast(g, "float32") for g in gradients]) / self._scale()
         self._optimizer.apply(gradients, self._variables)
         self._write([x / self._replicas for x in mean], fixed)
         if self._averages:
@@ -243,14 +243,16 @@ def loss_total(loss, labels, outputs, weights):
         return loss.total(labels, outputs, weights)
     import tensorflow as tf
 
-    # A loss given by name is a function.
-    entries = getattr(loss, "call", loss)(tf.convert_to_tensor(labels), tf.convert_to_tensor(outputs))
+    # A loss given by name is a function. Neither way does it see to its dtype, as a call of a Keras loss would.
+    dtype = getattr(loss, "dtype", keras.config.floatx())
+    entries = getattr(loss, "call", loss)(tf.convert_to_tensor(labels), tf.cast(outputs, dtype))
+    share = tf.ones_like(entries)
     if weights is not None:
-        share = tf.cast(weights, entries.dtype)
-        while len(share.shape) < len(entries.shape):
-            share = tf.expand_dims(share, -1)
-        return tf.reduce_sum(entries * share), tf.reduce_sum(share * tf.ones_like(entries))
-    return tf.reduce_sum(entries), tf.cast(tf.size(entries), entries.dtype)
+        weights = tf.cast(weights, entries.dtype)
+        while len(weights.shape) < len(entries.shape):
+            weights = tf.expand_dims(weights, -1)
+        share *= weights
+    return tf.cast(tf.reduce_sum(entries * share), "float32"), tf.cast(tf.reduce_sum(share), "float32")
 
 
 @contextlib.contextmanager

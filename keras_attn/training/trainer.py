@@ -11,8 +11,10 @@ import numpy as np
 
 from keras_attn.argument_checks import check_vocabulary
 from keras_attn.training import sources
+from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep, first_not_finite
+from keras_attn.training.trainer_checks import check_arguments
 
 # Their files are the same on every worker, and often in a folder that all of them see.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -73,7 +75,8 @@ class Trainer:
 
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model, self.loss, self.metrics = model, keras.losses.get(loss), list(metrics)
-        self._check(model, optimizer, accumulation_steps)
+        self.accumulation_steps, self.checkpoints = accumulation_steps, checkpoints
+        check_arguments(self, optimizer)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
                 optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -81,7 +84,6 @@ class Trainer:
                 optimizer.build(model.trainable_variables)
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
-        self.accumulation_steps, self.checkpoints = accumulation_steps, checkpoints
         self._shard = _shard(self.strategy)
         accumulates = accumulation_steps > 1
         self._step = TrainStep(model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulates)
@@ -96,8 +98,8 @@ class Trainer:
                 on every worker; each takes its rows.
             steps: number of updates.
             callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
-                several workers the first alone has those of Keras that write files. What a callback counts, as
-                `EarlyStopping` does, is in no checkpoint: it counts anew where a training goes on.
+                several workers the first alone has those of Keras that write files. What `EarlyStopping`,
+                `ModelCheckpoint` and `ReduceLROnPlateau` remember is in the checkpoints.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 
@@ -114,10 +116,13 @@ class Trainer:
         for name, value in (("steps", steps), ("validation_freq", validation_freq)):
             if (value is not None or name == "steps") and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        sources.check_source("dataset", dataset)
+        if validation_data is not None:
+            sources.check_source("validation_data", validation_data, endless=False)
         freq = validation_freq or steps
-        self._restore(dataset)
+        remembered = self._restore(dataset)
         epochs = math.ceil(steps / freq)
-        callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
+        callbacks = [c for c in keras.tree.flatten(callbacks) if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
             callbacks, add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
         )
@@ -126,6 +131,8 @@ class Trainer:
         source = sources.open_source(dataset, self.step * self.accumulation_steps, *self._shard)
         with _sigterm() as stopping:
             calls.on_train_begin()
+            self._memory = CallbackMemory(calls.callbacks)
+            self._memory.restore(remembered)
             logs = {}
             for epoch in range(self.step // freq, epochs):
                 calls.on_epoch_begin(epoch)
@@ -154,11 +161,13 @@ class Trainer:
         Raises:
             ValueError: the dataset is empty, or holds no token that counts.
         """
+        sources.check_source("dataset", dataset, endless=False)
         callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
         callbacks.on_test_begin()
         running = _Running(self.metrics)
         source = self._finite(dataset)
         for number, batch in enumerate(source):
+            self._check_batch(batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, _ = self._step.evaluate(self._spread(batch), np.float32(_GOING))
             running.add(total, weight, changes)
@@ -176,28 +185,6 @@ class Trainer:
     @property
     def _is_chief(self):
         return self._shard[0] == 0
-
-    def _check(self, model, optimizer, accumulation_steps):
-        if not isinstance(model, keras.Model) or not model.built:
-            raise ValueError(f"`model` must be a built keras.Model. Received: model={model!r}")
-        if not isinstance(optimizer, keras.optimizers.Optimizer):
-            raise ValueError(f"`optimizer` must be a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
-        if not isinstance(accumulation_steps, int) or accumulation_steps < 1:
-            raise ValueError(f"`accumulation_steps` must be a positive integer. Received: {accumulation_steps!r}")
-        updater = getattr(optimizer, "inner_optimizer", optimizer)
-        if updater.gradient_accumulation_steps:
-            raise ValueError(
-                "`optimizer` must not accumulate gradients, which `accumulation_steps` of the trainer does. "
-                f"Received: gradient_accumulation_steps={updater.gradient_accumulation_steps}"
-            )
-        if updater._distribution_strategy is not self.strategy and self.strategy.num_replicas_in_sync > 1:
-            raise ValueError(
-                "`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside"
-            )
-        if getattr(self.loss, "reduction", None) == "sum":
-            raise ValueError(
-                "`loss` must be a mean, which is divided once over all replicas. Received: reduction='sum'"
-            )
 
     def _train(self, source, first, until, calls, stopping, dataset):
         """Updates of the epoch from the step `first` to `until`; returns the logs."""
@@ -265,7 +252,9 @@ class Trainer:
 
     def _check_batch(self, batch):
         vocabularies = getattr(self.model, "vocabularies", {})
-        inputs = batch[0]
+        inputs, labels, weights = batch
+        if hasattr(self.loss, "check_labels") and getattr(self.model, "outputs", None):
+            self.loss.check_labels(labels, self.model.outputs[0].shape[-1], weights)
         if isinstance(inputs, np.ndarray):
             inputs = dict.fromkeys(vocabularies, inputs)
         if isinstance(inputs, dict):
@@ -310,22 +299,25 @@ class Trainer:
         return {name: v for kind, variables in groups.items() for name, v in named(kind, variables).items()}
 
     def _restore(self, dataset):
+        """Goes on from the latest checkpoint; returns what the callbacks remember of it."""
         self._previous = None
         if self.checkpoints is None or self.step:
-            return
+            return {}
         variables = self._state()
         shapes = {name: list(v.shape) for name, v in variables.items()}
-        found = self.checkpoints.latest(shapes, getattr(dataset, "fingerprint", None))
-        if found is not None:
-            self.step, state = found
-            for name, variable in variables.items():
-                variable.assign(state[name])
+        found = self.checkpoints.latest(shapes, sources.fingerprint(dataset))
+        if found is None:
+            return {}
+        self.step, state = found
+        for name, variable in variables.items():
+            variable.assign(state.pop(name))
+        return state
 
     def _save(self, dataset, logs):
         if self._is_chief:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
-            fingerprint = getattr(dataset, "fingerprint", None)
-            self.checkpoints.save(self.step, state, self.model, logs, fingerprint)
+            known_by, memory = sources.fingerprint(dataset), self._memory.state()
+            self.checkpoints.save(self.step, state, self.model, logs, known_by, memory)
 
 
 def _shard(strategy):

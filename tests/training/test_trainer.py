@@ -24,6 +24,25 @@ def language_model(**settings):
     )
 
 
+def small_model(outputs=1, trainable=True):
+    inputs = keras.Input((3,))
+    return keras.Model(inputs, [keras.layers.Dense(1, trainable=trainable)(inputs) for _ in range(outputs)])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "bfloat16", "float64"])
+@pytest.mark.parametrize("loss", ["mse", keras.losses.Huber()])
+def test_losses_of_keras_in_any_precision(loss, policy):
+    x, y = np.random.default_rng(1).standard_normal((2, 8, 3)).astype("float32")
+    data = tf.data.Dataset.from_tensor_slices((x, y[:, :1], np.arange(8))).batch(4)
+    results = []
+    for dtype in ("float32", policy):
+        inputs = keras.Input((3,), dtype="float32")
+        model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones", dtype=dtype)(inputs))
+        history = Trainer(model, keras.optimizers.SGD(0.1), loss).fit(data, 4, validation_data=data).history
+        results.append([history["loss"][-1], history["val_loss"][-1]])
+    np.testing.assert_allclose(*results, rtol=1e-4 if policy == "float64" else 3e-2)
+
+
 def batches(count=4, rows=5, length=7, seed=0):
     rng = np.random.default_rng(seed)
     ids = rng.integers(1, VOCABULARY, (count, rows, length + 1), "int32")
@@ -212,10 +231,23 @@ def test_bad_data():
     foreign = batches().map(lambda x, y: ({"token_ids": x["token_ids"] + VOCABULARY}, y))
     with pytest.raises(ValueError, match=r"`dataset\['token_ids'\]` must hold ids .* 0 to 10. Received: \[1\d, "):
         trainer.fit(foreign, 5)
+    for label in (VOCABULARY, -3):
+        strange = batches().map(lambda x, y, label=label: (x, tf.where(y == 1, label, y)))
+        for jit_compile in (False, True):
+            trainer = Trainer(language_model(), FusedAdam(), MaskedCrossEntropy(), jit_compile=jit_compile)
+            with pytest.raises(ValueError, match=rf"`labels` must hold ids .* 0 to 10. Received: \[{label}, "):
+                trainer.fit(strange, 5)
+            with pytest.raises(ValueError, match="`labels` must hold ids"):
+                trainer.evaluate(strange)
     with pytest.raises(ValueError, match="inputs alone"):
         trainer.fit(batches().map(lambda x, y: x), 5)
-    with pytest.raises(ValueError, match=r"must be a tf.data.Dataset"):
+    with pytest.raises(ValueError, match=r"`dataset` must be a tf.data.Dataset.*Received: a ndarray"):
         trainer.fit(np.ones((2, 3)), 5)
+    with pytest.raises(ValueError, match=r"`validation_data` must be a tf.data.Dataset.*Received: a tuple"):
+        trainer.fit(batches(), 5, validation_data=(np.ones(2), np.ones(2)))
+    with pytest.raises(ValueError, match="`validation_data` must be a finite"):
+        trainer.fit(batches(), 5, validation_data=batches().repeat())
+    assert trainer.step == 0
 
 
 @pytest.mark.parametrize(
@@ -225,12 +257,18 @@ def test_bad_data():
         ({"optimizer": "adam"}, "`optimizer` must be"),
         ({"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)}, "`optimizer` must not accumulate"),
         ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, "`loss` must be a mean"),
+        ({"loss": None}, "`loss` must be"),
+        ({"metrics": [keras.metrics.Mean(), "accuracy"]}, "`metrics` must be .*Received: 'accuracy'"),
+        ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
+        ({"checkpoints": "runs"}, "`checkpoints` must be a keras_attn.training.Checkpoints"),
         ({"model": 3}, "`model` must be"),
+        ({"model": keras.Sequential()}, "`model` must be a built"),
+        ({"model": small_model(trainable=False)}, "`model` must have weights to train"),
+        ({"model": small_model(outputs=2)}, "`model` must have one output. Received: one with 2"),
     ],
 )
 def test_bad_arguments(settings, message):
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    model = small_model()
     settings = {"model": model, "optimizer": keras.optimizers.SGD(), "loss": "mse", **settings}
     with pytest.raises(ValueError, match=message):
         Trainer(**settings)

@@ -1,0 +1,57 @@
+"""Whether a `Trainer` can do what it was given."""
+
+import keras
+
+from keras_attn.training.checkpoints import Checkpoints
+
+
+def check_arguments(trainer, optimizer):
+    """Raises a ValueError that names the argument of `Trainer` that does not fit."""
+    import tensorflow as tf
+
+    kinds = {
+        "strategy": (trainer.strategy, tf.distribute.Strategy, "tf.distribute.Strategy"),
+        "model": (trainer.model, keras.Model, "built keras.Model"),
+        "optimizer": (optimizer, keras.optimizers.Optimizer, "keras.optimizers.Optimizer"),
+        "checkpoints": (trainer.checkpoints, (Checkpoints, type(None)), "keras_attn.training.Checkpoints"),
+    }
+    for name, (value, kind, words) in kinds.items():
+        if not isinstance(value, kind):
+            raise ValueError(f"`{name}` must be a {words}. Received: {name}={value!r}")
+    for metric in trainer.metrics:
+        if not isinstance(metric, keras.metrics.Metric):
+            raise ValueError(f"`metrics` must be a list of keras.metrics.Metric. Received: {metric!r} in it")
+    steps = trainer.accumulation_steps
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"`accumulation_steps` must be a positive integer. Received: {steps!r}")
+    _check_model(trainer.model)
+    _check_loss(trainer.loss)
+    _check_optimizer(optimizer, trainer.strategy)
+
+
+def _check_model(model):
+    if not model.built:
+        raise ValueError(f"`model` must be a built keras.Model. Received: model={model!r}")
+    if not model.trainable_variables:
+        raise ValueError("`model` must have weights to train. Received: one whose weights are all frozen")
+    count = len(keras.tree.flatten(getattr(model, "outputs", None)))
+    if count > 1:
+        raise ValueError(f"`model` must have one output. Received: one with {count}")
+
+
+def _check_loss(loss):
+    if loss is None:
+        raise ValueError("`loss` must be a keras.losses.Loss, a function, or the name of one. Received: None")
+    if getattr(loss, "reduction", None) == "sum":
+        raise ValueError("`loss` must be a mean, which is divided once over all replicas. Received: reduction='sum'")
+
+
+def _check_optimizer(optimizer, strategy):
+    updater = getattr(optimizer, "inner_optimizer", optimizer)
+    if updater.gradient_accumulation_steps:
+        raise ValueError(
+            "`optimizer` must not accumulate gradients, which `accumulation_steps` of the trainer does. "
+            f"Received: gradient_accumulation_steps={updater.gradient_accumulation_steps}"
+        )
+    if updater._distribution_strategy is not strategy and strategy.num_replicas_in_sync > 1:
+        raise ValueError("`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside")

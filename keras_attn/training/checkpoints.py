@@ -31,7 +31,7 @@ class Checkpoints:
         mode: `"min"` or `"max"`, which values of `monitor` are good.
 
     Raises:
-        ValueError: a number is not positive, or `mode` is another.
+        ValueError: a number is not positive, `mode` is another, or `folder` is a file.
 
     Example:
 
@@ -48,6 +48,8 @@ class Checkpoints:
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")
         self.folder, self.every = Path(os.fspath(folder)), every
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ValueError(f"`folder` must be a folder, or not be there yet. Received: {self.folder}, a file")
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
 
     def steps(self):

@@ -3,7 +3,6 @@
 import contextlib
 
 import keras
-import numpy as np
 
 EMPTY = "no token of the batch counts"
 NOT_FINITE = "the loss of the batch is not finite"
@@ -266,34 +265,3 @@ def _reduced_already(optimizer):
     finally:
         del optimizer._all_reduce_sum_gradients
         optimizer.use_ema = use_ema
-
-
-def first_not_finite(model, inputs):
-    """The first of a model's weights, or layers in the order of their calls, that is not finite.
-
-    Args:
-        model: functional `keras.Model`.
-        inputs: its inputs, as arrays.
-
-    Returns:
-        What it is, in words.
-    """
-    for variable in model.weights:
-        if "float" in variable.dtype and not np.all(np.isfinite(keras.ops.convert_to_numpy(variable))):
-            return f"the weights {variable.path!r} are not finite"
-    flat = inputs if isinstance(inputs, dict) else None
-    operations = [node.operation for nodes in _by_depth(model) for node in nodes]
-    layers = [x for x in dict.fromkeys(operations) if isinstance(x, keras.layers.Layer)]
-    layers = [x for x in layers if not isinstance(x, keras.layers.InputLayer)]
-    for layer in layers:
-        probe = keras.Model(model.input, layer.output)
-        given = {name: flat.get(name) for name in model.input} if flat is not None else inputs
-        for value in keras.tree.flatten(probe(given, training=False)):
-            value = keras.ops.convert_to_numpy(keras.ops.cast(value, "float32"))
-            if not np.all(np.isfinite(value)):
-                return f"the output of layer {layer.name!r} is the first that is not finite"
-    return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
-
-
-def _by_depth(model):
-    return [nodes for _, nodes in sorted(model._nodes_by_depth.items(), reverse=True)]

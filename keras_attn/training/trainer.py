@@ -9,11 +9,12 @@ import time
 import keras
 import numpy as np
 
-from keras_attn.argument_checks import check_vocabulary
+from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.training import sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
-from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep, first_not_finite
+from keras_attn.training.first_not_finite import first_not_finite
+from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments
 
 # Their files are the same on every worker, and often in a folder that all of them see.
@@ -32,7 +33,7 @@ class Trainer:
     the step, so a training that was interrupted ends with the weights of one that was not.
 
     Args:
-        model: a functional `keras.Model` of one output, made in the scope of `strategy`.
+        model: a built `keras.Model` of one output, made in the scope of `strategy`.
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
         loss: `keras.losses.Loss`, one with a method `total`, as this package's have, or one of Keras that is a mean.
@@ -113,9 +114,7 @@ class Trainer:
                 weights are those of the step before.
             SystemExit: SIGTERM came to a worker; a checkpoint of the last step was written. The status is 143.
         """
-        for name, value in (("steps", steps), ("validation_freq", validation_freq)):
-            if (value is not None or name == "steps") and (not isinstance(value, int) or value < 1):
-                raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+        check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
         sources.check_source("dataset", dataset)
         if validation_data is not None:
             sources.check_source("validation_data", validation_data, endless=False)

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.training.checkpoints import Checkpoints
 
 
@@ -21,9 +22,7 @@ def check_arguments(trainer, optimizer):
     for metric in trainer.metrics:
         if not isinstance(metric, keras.metrics.Metric):
             raise ValueError(f"`metrics` must be a list of keras.metrics.Metric. Received: {metric!r} in it")
-    steps = trainer.accumulation_steps
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`accumulation_steps` must be a positive integer. Received: {steps!r}")
+    check_positive(accumulation_steps=trainer.accumulation_steps)
     _check_model(trainer.model)
     _check_loss(trainer.loss)
     _check_optimizer(optimizer, trainer.strategy)

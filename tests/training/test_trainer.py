@@ -190,13 +190,50 @@ def test_a_loss_that_is_not_finite_names_the_layer():
     value = kernel.numpy()
     kernel.assign(np.full_like(value, 3e38))
     before = model.get_weights()
-    with pytest.raises(FloatingPointError, match="step 0 is not finite: the output of layer 'decoder'"):
+    with pytest.raises(
+        FloatingPointError, match=r"step 0 is not finite: the output of layer 'decoder/.*network/output'"
+    ):
         trainer.fit(batches(), 2)
     for a, b in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     kernel.assign(np.full_like(value, np.nan))
     with pytest.raises(FloatingPointError, match=r"weights.*output/kernel' are not finite"):
         trainer.fit(batches(), 2)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, layers):
+        super().__init__()
+        self.all = layers
+
+    def call(self, x):
+        for layer in self.all:
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("kind", ["sequential", "nested", "subclassed", "recurrent"])
+def test_any_model_names_the_layer(kind):
+    layers = [keras.layers.Dense(3, name="first"), keras.layers.Dense(3, name="second"), keras.layers.Dense(3)]
+    inputs = keras.Input((4, 3))
+    if kind == "sequential":
+        model = keras.Sequential([inputs, *layers])
+    elif kind == "nested":
+        model = keras.Model(inputs, keras.Sequential(layers, name="inner")(inputs))
+    elif kind == "subclassed":
+        model = Subclassed(layers)
+        model(np.ones((1, 4, 3)))
+    else:
+        layers[1] = keras.layers.RNN(keras.layers.SimpleRNNCell(3, activation=None, name="second"))
+        layers[2] = keras.layers.RepeatVector(4)
+        model = keras.Sequential([inputs, *layers])
+    data = tf.data.Dataset.from_tensors((np.ones((2, 4, 3), "float32"), np.ones((2, 4, 3), "float32")))
+    trainer = Trainer(model, keras.optimizers.SGD(0.1), "mse")
+    layers[1].weights[0].assign(np.full((3, 3), 3e38))
+    layers[0].weights[1].assign(np.full(3, 1e3))
+    with pytest.raises(FloatingPointError, match=r"the output of layer '([a-z0-9_]*/)*second'"):
+        trainer.fit(data, 1)
+    assert not any("call" in vars(layer) for layer in layers)
 
 
 def test_tf_data_keeps_the_tuner_that_was_asked_for():
@@ -247,6 +284,9 @@ def test_bad_data():
         trainer.fit(batches(), 5, validation_data=(np.ones(2), np.ones(2)))
     with pytest.raises(ValueError, match="`validation_data` must be a finite"):
         trainer.fit(batches(), 5, validation_data=batches().repeat())
+    for name in ("steps", "validation_freq"):
+        with pytest.raises(ValueError, match=f"`{name}` must be a positive integer. Received: {name}=0"):
+            trainer.fit(batches(), **{"steps": 5, name: 0})
     assert trainer.step == 0
 
 
@@ -257,6 +297,7 @@ def test_bad_data():
         ({"optimizer": "adam"}, "`optimizer` must be"),
         ({"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)}, "`optimizer` must not accumulate"),
         ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, "`loss` must be a mean"),
+        ({"accumulation_steps": True}, "`accumulation_steps`"),
         ({"loss": None}, "`loss` must be"),
         ({"metrics": [keras.metrics.Mean(), "accuracy"]}, "`metrics` must be .*Received: 'accuracy'"),
         ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
@@ -274,7 +315,10 @@ def test_bad_arguments(settings, message):
         Trainer(**settings)
 
 
-def test_bad_checkpoint_settings():
+def test_bad_checkpoint_settings(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"`folder` must be a folder.*Received: .*file, a file"):
+        Checkpoints(tmp_path / "file")
     with pytest.raises(ValueError, match="`every`"):
         Checkpoints("x", every=0)
     with pytest.raises(ValueError, match="`mode`"):

@@ -1,0 +1,54 @@
+"""Which layer is the first to give what is no number."""
+
+import functools
+
+import keras
+
+
+def first_not_finite(model, inputs):
+    """The first of a model's weights, or of the layers in it by the order in which they end, that is not finite.
+
+    Args:
+        model: `keras.Model`.
+        inputs: its inputs, as arrays.
+
+    Returns:
+        What it is, in words.
+    """
+    for variable in model.weights:
+        if _holds_others_than_numbers(variable.value):
+            return f"the weights {variable.path!r} are not finite"
+    found = []
+
+    def watched(layer):
+        call = layer.call
+
+        @functools.wraps(call)
+        def watching(*args, **kwargs):
+            outputs = call(*args, **kwargs)
+            if not found and any(map(_holds_others_than_numbers, keras.tree.flatten(outputs))):
+                found.append(layer)
+            return outputs
+
+        return watching
+
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
+    try:
+        for layer in layers:
+            vars(layer)["call"] = watched(layer)
+        model(inputs, training=False)
+    finally:
+        for layer in layers:
+            vars(layer).pop("call", None)
+    if found:
+        return f"the output of layer {found[0].path!r} is the first that is not finite"
+    return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
+
+
+def _holds_others_than_numbers(x):
+    """Whether a tensor, which is not part of a graph, holds infinities or what is no number."""
+    import tensorflow as tf
+
+    if not tf.is_tensor(x) or tf.is_symbolic_tensor(x) or not x.dtype.is_floating:
+        return False
+    return not bool(tf.reduce_all(tf.math.is_finite(tf.cast(x, "float32"))))

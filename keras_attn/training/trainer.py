@@ -14,6 +14,7 @@ from keras_attn.training import sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
 from keras_attn.training.first_not_finite import first_not_finite
+from keras_attn.training.running_figures import RunningFigures
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments
 
@@ -100,12 +101,12 @@ class Trainer:
             steps: number of updates.
             callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
                 several workers the first alone has those of Keras that write files. What `EarlyStopping`,
-                `ModelCheckpoint` and `ReduceLROnPlateau` remember is in the checkpoints.
+                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 
         Returns:
-            `keras.callbacks.History`.
+            `keras.callbacks.History`, that of the whole training where it went on from a checkpoint.
 
         Raises:
             ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; or the
@@ -130,12 +131,15 @@ class Trainer:
         source = sources.open_source(dataset, self.step * self.accumulation_steps, *self._shard)
         with _sigterm() as stopping:
             calls.on_train_begin()
-            self._memory = CallbackMemory(calls.callbacks)
+            self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
             for epoch in range(self.step // freq, epochs):
                 calls.on_epoch_begin(epoch)
-                logs = self._train(source, epoch * freq, min(steps, (epoch + 1) * freq), calls, stopping, dataset)
+                first, until = epoch * freq, min(steps, (epoch + 1) * freq)
+                running = RunningFigures(self.metrics, first)
+                running.restore(remembered)
+                logs = self._train(source, running, first, until, calls, stopping, dataset)
                 if validation_data is not None:
                     logs |= {f"val_{name}": value for name, value in self.evaluate(validation_data, calls).items()}
                 calls.on_epoch_end(epoch, logs)
@@ -163,7 +167,7 @@ class Trainer:
         sources.check_source("dataset", dataset, endless=False)
         callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
         callbacks.on_test_begin()
-        running = _Running(self.metrics)
+        running = RunningFigures(self.metrics)
         source = self._finite(dataset)
         for number, batch in enumerate(source):
             self._check_batch(batch)
@@ -185,9 +189,9 @@ class Trainer:
     def _is_chief(self):
         return self._shard[0] == 0
 
-    def _train(self, source, first, until, calls, stopping, dataset):
+    def _train(self, source, running, first, until, calls, stopping, dataset):
         """Updates of the epoch from the step `first` to `until`; returns the logs."""
-        running, logs = _Running(self.metrics), {}
+        logs = {}
         while self.step < until and not self.model.stop_training:
             start, before = time.perf_counter(), running.weight
             calls.on_train_batch_begin(self.step - first)
@@ -201,7 +205,7 @@ class Trainer:
             calls.on_train_batch_end(self.step - 1 - first, logs | {"tokens_per_second": speed})
             stopped = flags % _ENDED > 0
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
-                self._save(dataset, logs)
+                self._save(dataset, logs, running.state())
             if stopped:
                 raise SystemExit(128 + signal.SIGTERM)
         return logs
@@ -298,7 +302,7 @@ class Trainer:
         return {name: v for kind, variables in groups.items() for name, v in named(kind, variables).items()}
 
     def _restore(self, dataset):
-        """Goes on from the latest checkpoint; returns what the callbacks remember of it."""
+        """Goes on from the latest checkpoint; returns what it remembers besides variables."""
         self._previous = None
         if self.checkpoints is None or self.step:
             return {}
@@ -312,10 +316,10 @@ class Trainer:
             variable.assign(state.pop(name))
         return state
 
-    def _save(self, dataset, logs):
+    def _save(self, dataset, logs, running=()):
         if self._is_chief:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
-            known_by, memory = sources.fingerprint(dataset), self._memory.state()
+            known_by, memory = sources.fingerprint(dataset), {**self._memory.state(), **dict(running)}
             self.checkpoints.save(self.step, state, self.model, logs, known_by, memory)
 
 
@@ -328,26 +332,6 @@ def _shard(strategy):
         lambda context: replicas.append(context.replica_id_in_sync_group) or 0
     )
     return min(replicas) // local, strategy.num_replicas_in_sync // local
-
-
-class _Running:
-    """Sums since the start of an epoch."""
-
-    def __init__(self, metrics):
-        self._metrics = metrics
-        self._states = [[np.asarray(x) for x in metric.stateless_reset_state()] for metric in metrics]
-        self.total = self.weight = 0.0
-
-    def add(self, total, weight, changes):
-        self.total, self.weight = self.total + float(total), self.weight + float(weight)
-        changes = iter(changes)
-        self._states = [[x + np.asarray(next(changes), x.dtype) for x in state] for state in self._states]
-
-    def logs(self):
-        logs = {"loss": self.total / self.weight if self.weight else 0.0}
-        for metric, state in zip(self._metrics, self._states, strict=True):
-            logs[metric.name] = float(metric.stateless_result(state))
-        return logs
 
 
 @contextlib.contextmanager

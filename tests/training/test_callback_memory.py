@@ -27,16 +27,18 @@ def train(folder, steps=20, kill_at=None, optimizer="SGD", dtype="float32"):
 
         callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_end=kill))
     optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": 0.01}})
-    trainer = Trainer(model, optimizer, "mse", checkpoints=Checkpoints(folder / "run", every=1))
-    trainer.fit(data, steps, callbacks, validation_data=data, validation_freq=2)
-    return trainer, callbacks
+    trainer = Trainer(
+        model, optimizer, "mse", [keras.metrics.MeanAbsoluteError()], checkpoints=Checkpoints(folder / "run", every=1)
+    )
+    history = trainer.fit(data, steps, callbacks, validation_data=data, validation_freq=2)
+    return trainer, callbacks, history
 
 
 @pytest.mark.parametrize("interruptions", [[4], [3, 7, 10]])
 def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
-    whole, (stop, *_) = train(tmp_path / "whole")
+    whole, (stop, *_), history = train(tmp_path / "whole")
     assert whole.step == 14
     assert stop.best_epoch == 0
     assert float(whole.optimizer.learning_rate) == pytest.approx(0.01 * 0.5**3 * 0.8**2)
@@ -44,9 +46,10 @@ def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path
         with pytest.raises(KeyboardInterrupt):
             train(tmp_path / "parts", kill_at=step)
         assert Checkpoints(tmp_path / "parts" / "run").steps()[-1] == step
-    parts, (resumed, *_) = train(tmp_path / "parts")
+    parts, (resumed, *_), resumed_history = train(tmp_path / "parts")
     assert parts.step == whole.step
     assert resumed.best == stop.best
+    assert (resumed_history.epoch, resumed_history.history) == (history.epoch, history.history)
     assert float(parts.optimizer.learning_rate) == float(whole.optimizer.learning_rate)
     files = [keras.saving.load_model(tmp_path / name / "best.keras") for name in ("whole", "parts")]
     for ours, theirs in ((parts.model, whole.model), files):
@@ -54,8 +57,15 @@ def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path
             np.testing.assert_array_equal(a, b)
 
 
+def test_a_training_that_was_done_has_its_history(tmp_path):
+    *_, history = train(tmp_path, 6)
+    *_, again = train(tmp_path, 6)
+    assert len(history.epoch) == 3
+    assert (again.epoch, again.history) == (history.epoch, history.history)
+
+
 def test_another_fit_of_one_trainer_starts_anew(tmp_path):
-    trainer, (stop, *_) = train(tmp_path, 8)
+    trainer, (stop, *_), _ = train(tmp_path, 8)
     assert stop.wait == 3
     data = tf.data.Dataset.from_tensor_slices((np.ones((8, 5), "float32"), np.ones((8, 1), "float32"))).batch(4)
     trainer.fit(data, 10, [stop], validation_data=data)
@@ -67,10 +77,10 @@ def test_checkpoints_of_bfloat16_weights(tmp_path):
     for folder in folders:
         folder.mkdir()
     settings = {"steps": 6, "optimizer": "Adam", "dtype": "bfloat16"}
-    whole, _ = train(folders[0], **settings)
+    whole, *_ = train(folders[0], **settings)
     with pytest.raises(KeyboardInterrupt):
         train(folders[1], kill_at=4, **settings)
-    parts, _ = train(folders[1], **settings)
+    parts, *_ = train(folders[1], **settings)
     for a, b in zip(parts.model.get_weights(), whole.model.get_weights(), strict=True):
         assert a.dtype.name == "bfloat16"
         np.testing.assert_array_equal(a, b)

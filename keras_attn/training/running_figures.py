@@ -1,0 +1,43 @@
+"""Loss and metrics over the batches so far."""
+
+import numpy as np
+
+
+class RunningFigures:
+    """Sums over the batches since the start of an epoch, or of an evaluation.
+
+    Args:
+        metrics: list of `keras.metrics.Metric`.
+        first: number of the epoch's first step.
+    """
+
+    def __init__(self, metrics, first=0):
+        self._metrics, self._first = metrics, first
+        self._states = [[np.asarray(x) for x in metric.stateless_reset_state()] for metric in metrics]
+        self.total = self.weight = 0.0
+
+    def add(self, total, weight, changes):
+        """Adds a batch: the sum of its losses and of its weights, and what it adds to the metrics' variables."""
+        self.total, self.weight = self.total + float(total), self.weight + float(weight)
+        changes = iter(changes)
+        self._states = [[x + np.asarray(next(changes), x.dtype) for x in state] for state in self._states]
+
+    def logs(self):
+        """Dict of floats."""
+        logs = {"loss": self.total / self.weight if self.weight else 0.0}
+        for metric, state in zip(self._metrics, self._states, strict=True):
+            logs[metric.name] = float(metric.stateless_result(state))
+        return logs
+
+    def state(self):
+        """Dict of arrays by name."""
+        sums = [self.total, self.weight, *(x for state in self._states for x in state)]
+        return {f"running/{self._first}/{i}": np.asarray(x) for i, x in enumerate(sums)}
+
+    def restore(self, state):
+        """Goes on from what `state` returned, if that was in the same epoch and of as many metrics."""
+        names = list(self.state())
+        if {name for name in state if name.startswith("running/")} == set(names):
+            total, weight, *sums = (state[name] for name in names)
+            self.total, self.weight, sums = float(total), float(weight), iter(sums)
+            self._states = [[next(sums) for _ in known] for known in self._states]

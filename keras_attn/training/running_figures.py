@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_FIRST, _UPDATE = "running/first", "running/update/"
+
 
 class RunningFigures:
     """Sums over the batches since the start of an epoch, or of an evaluation.
@@ -15,6 +17,7 @@ class RunningFigures:
         self._metrics, self._first = metrics, first
         self._states = [[np.asarray(x) for x in metric.stateless_reset_state()] for metric in metrics]
         self.total = self.weight = 0.0
+        self.update = {}
 
     def add(self, total, weight, changes):
         """Adds a batch: the sum of its losses and of its weights, and what it adds to the metrics' variables."""
@@ -23,21 +26,31 @@ class RunningFigures:
         self._states = [[x + np.asarray(next(changes), x.dtype) for x in state] for state in self._states]
 
     def logs(self):
-        """Dict of floats."""
+        """Dict of floats, `update`, the figures of the last update, among them."""
         logs = {"loss": self.total / self.weight if self.weight else 0.0}
         for metric, state in zip(self._metrics, self._states, strict=True):
             logs[metric.name] = float(metric.stateless_result(state))
-        return logs
+        return logs | self.update
 
     def state(self):
         """Dict of arrays by name."""
         sums = [self.total, self.weight, *(x for state in self._states for x in state)]
-        return {f"running/{self._first}/{i}": np.asarray(x) for i, x in enumerate(sums)}
+        state = {f"running/{i}": np.asarray(x) for i, x in enumerate(sums)}
+        state |= {f"{_UPDATE}{name}": np.asarray(value) for name, value in self.update.items()}
+        return {_FIRST: np.asarray(self._first), **state}
 
     def restore(self, state):
         """Goes on from what `state` returned, if that was in the same epoch and of as many metrics."""
-        names = list(self.state())
-        if {name for name in state if name.startswith("running/")} == set(names):
+        names = [name for name in self.state() if name != _FIRST]
+        if int(state.get(_FIRST, -1)) == self._first and state.keys() >= set(names):
             total, weight, *sums = (state[name] for name in names)
             self.total, self.weight, sums = float(total), float(weight), iter(sums)
             self._states = [[next(sums) for _ in known] for known in self._states]
+            self.update = {k.removeprefix(_UPDATE): float(v) for k, v in state.items() if k.startswith(_UPDATE)}
+
+
+def open_epoch(state, step, freq):
+    """The epoch of `freq` steps to go on with at `step`: one may have had its last step, but not its validation."""
+    first = int(state.get(_FIRST, step))
+    is_open = first % freq == 0 and first + freq >= step
+    return (first if is_open else step) // freq

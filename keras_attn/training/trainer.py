@@ -14,7 +14,7 @@ from keras_attn.training import sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
 from keras_attn.training.first_not_finite import first_not_finite
-from keras_attn.training.running_figures import RunningFigures
+from keras_attn.training.running_figures import RunningFigures, open_epoch
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments
 
@@ -134,7 +134,7 @@ class Trainer:
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
-            for epoch in range(self.step // freq, epochs):
+            for epoch in range(open_epoch(remembered, self.step, freq), epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
                 running = RunningFigures(self.metrics, first)
@@ -191,7 +191,6 @@ class Trainer:
 
     def _train(self, source, running, first, until, calls, stopping, dataset):
         """Updates of the epoch from the step `first` to `until`; returns the logs."""
-        logs = {}
         while self.step < until and not self.model.stop_training:
             start, before = time.perf_counter(), running.weight
             calls.on_train_batch_begin(self.step - first)
@@ -200,15 +199,15 @@ class Trainer:
             flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
             self.step += 1
             self._overwrite_with_average()
-            logs = running.logs() | {"learning_rate": rate, "grad_norm": norm}
+            running.update = {"learning_rate": rate, "grad_norm": norm}
             speed = (running.weight - before) / (time.perf_counter() - start)
-            calls.on_train_batch_end(self.step - 1 - first, logs | {"tokens_per_second": speed})
+            calls.on_train_batch_end(self.step - 1 - first, running.logs() | {"tokens_per_second": speed})
             stopped = flags % _ENDED > 0
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
-                self._save(dataset, logs, running.state())
+                self._save(dataset, running.logs(), running.state())
             if stopped:
                 raise SystemExit(128 + signal.SIGTERM)
-        return logs
+        return running.logs()
 
     def _call(self, source, micro, stopping, running):
         """One batch: `(flags, rate, norm)`, or the flags alone where gradients are only added."""

@@ -1,3 +1,5 @@
+import signal
+
 import keras
 import numpy as np
 import pytest
@@ -6,7 +8,7 @@ import tensorflow as tf
 from keras_attn.training import Checkpoints, Trainer
 
 
-def train(folder, steps=20, kill_at=None, optimizer="SGD", dtype="float32"):
+def train(folder, steps=20, kill_at=None, terminate_at=None, optimizer="SGD", dtype="float32"):
     """The trainer and its callbacks; validation gets better from the start, and they want it to get worse."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((5,))
@@ -19,13 +21,16 @@ def train(folder, steps=20, kill_at=None, optimizer="SGD", dtype="float32"):
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.8, patience=3, mode="max"),
         keras.callbacks.ModelCheckpoint(folder / "best.keras", monitor="val_loss", mode="max", save_best_only=True),
     ]
-    if kill_at is not None:
 
-        def kill(batch, logs):
-            if trainer.step > kill_at:
-                raise KeyboardInterrupt
+    def kill(batch, logs):
+        if kill_at is not None and trainer.step > kill_at:
+            raise KeyboardInterrupt
 
-        callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_end=kill))
+    def terminate(batch, logs):
+        if trainer.step + 1 == terminate_at:
+            signal.raise_signal(signal.SIGTERM)
+
+    callbacks.append(keras.callbacks.LambdaCallback(on_train_batch_begin=terminate, on_train_batch_end=kill))
     optimizer = keras.optimizers.get({"class_name": optimizer, "config": {"learning_rate": 0.01}})
     trainer = Trainer(
         model, optimizer, "mse", [keras.metrics.MeanAbsoluteError()], checkpoints=Checkpoints(folder / "run", every=1)
@@ -34,7 +39,15 @@ def train(folder, steps=20, kill_at=None, optimizer="SGD", dtype="float32"):
     return trainer, callbacks, history
 
 
-@pytest.mark.parametrize("interruptions", [[4], [3, 7, 10]])
+@pytest.mark.parametrize(
+    "interruptions",
+    [
+        [{"kill_at": 4}],
+        [{"kill_at": 3}, {"kill_at": 7}, {"kill_at": 10}],
+        # Before the validation that was due at that step.
+        [{"terminate_at": 3}, {"terminate_at": 4}, {"terminate_at": 12}],
+    ],
+)
 def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "parts").mkdir()
@@ -42,10 +55,10 @@ def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path
     assert whole.step == 14
     assert stop.best_epoch == 0
     assert float(whole.optimizer.learning_rate) == pytest.approx(0.01 * 0.5**3 * 0.8**2)
-    for step in interruptions:
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "parts", kill_at=step)
-        assert Checkpoints(tmp_path / "parts" / "run").steps()[-1] == step
+    for interruption in interruptions:
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            train(tmp_path / "parts", **interruption)
+        assert Checkpoints(tmp_path / "parts" / "run").steps()[-1:] == list(interruption.values())
     parts, (resumed, *_), resumed_history = train(tmp_path / "parts")
     assert parts.step == whole.step
     assert resumed.best == stop.best

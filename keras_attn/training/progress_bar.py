@@ -1,11 +1,10 @@
 """A progress bar for `fit`."""
 
-import keras
-
 from keras_attn.extras import require
+from keras_attn.training.step_callback import StepCallback
 
 
-class ProgressBar(keras.callbacks.Callback):
+class ProgressBar(StepCallback):
     """Shows steps, the running loss and metrics, speed and time left in one line; use it with `fit(verbose=0)`.
 
     Other text printed through `rich` appears above the bar. Where the output is no terminal, only the last state is
@@ -45,13 +44,10 @@ class ProgressBar(keras.callbacks.Callback):
         self._task = self._bar.add_task(self.description, total=steps and steps * epochs, logs="")
         self._bar.start()
 
-    def on_epoch_begin(self, epoch, logs=None):
-        self._before = epoch * (self.params.get("steps") or 0)
-
     def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
         text = "  ".join(f"{name} {_shown(float(value))}" for name, value in (logs or {}).items())
-        # Not counted here: a training may go on behind steps that were made before.
-        self._bar.update(self._task, completed=self._before + batch + 1, logs=text)
+        self._bar.update(self._task, completed=self.step, logs=text)
 
     def on_train_end(self, logs=None):
         self._bar.stop()

@@ -1,11 +1,10 @@
 """What the model makes of a few inputs, while it trains."""
 
-import keras
-
 from keras_attn.extras import require
+from keras_attn.training.step_callback import StepCallback
 
 
-class SampleOutputs(keras.callbacks.Callback):
+class SampleOutputs(StepCallback):
     """Every so many steps, generates from the next few of some inputs and prints them beside the expected outputs.
 
     Args:
@@ -34,17 +33,16 @@ class SampleOutputs(keras.callbacks.Callback):
         self.inputs, self.references = list(inputs), list(references)
         self.every, self.count = every, min(count, len(inputs))
         self._console = require("rich", "train").get_console()
-        self._step = self._next = 0
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        if self._step % self.every:
+        super().on_train_batch_end(batch, logs)
+        if self.step % self.every:
             return
-        chosen = [(self._next + i) % len(self.inputs) for i in range(self.count)]
-        self._next += self.count
+        first = (self.step // self.every - 1) * self.count
+        chosen = [(first + i) % len(self.inputs) for i in range(self.count)]
         outputs = self.model.generate([self.inputs[i] for i in chosen])
         for i, output in zip(chosen, outputs, strict=True):
             mark = "=" if output == self.references[i] else f"not {self.references[i]}"
             self._console.print(
-                f"{self._step:6d}  {self.inputs[i]}  ->  {output}  {mark}", markup=False, highlight=False
+                f"{self.step:6d}  {self.inputs[i]}  ->  {output}  {mark}", markup=False, highlight=False
             )

@@ -1,11 +1,10 @@
 """Figures of what the model generates, among those of training."""
 
-import keras
-
 from keras_attn.argument_checks import check_positive
+from keras_attn.training.step_callback import StepCallback
 
 
-class TextEvaluation(keras.callbacks.Callback):
+class TextEvaluation(StepCallback):
     """Generates from given inputs, and puts figures of the texts into the logs, as `val_bleu` and the like.
 
     At the end of every epoch, or of every so many steps, and in the logs of the epochs behind. Callbacks that watch
@@ -44,7 +43,7 @@ class TextEvaluation(keras.callbacks.Callback):
         self.inputs, self.references, self.metrics = list(inputs), list(references), list(metrics)
         self.every, self.batch_size, self.prefix = every, batch_size, prefix
         self.outputs, self.figures = [], {}
-        self._options, self._step = kwargs, 0
+        self._options = kwargs
 
     def evaluate(self):
         """Dict of the figures of the model as it is; `outputs` then are the texts, in the order of the inputs."""
@@ -60,8 +59,8 @@ class TextEvaluation(keras.callbacks.Callback):
         return self.figures
 
     def on_train_batch_end(self, batch, logs=None):
-        self._step += 1
-        if self.every is not None and self._step % self.every == 0:
+        super().on_train_batch_end(batch, logs)
+        if self.every is not None and self.step % self.every == 0:
             self._put(self.evaluate(), logs)
 
     def on_epoch_end(self, epoch, logs=None):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn.training import Checkpoints, Trainer
+from keras_attn.training import Checkpoints, SampleOutputs, TextEvaluation, TextMetric, Trainer
 
 
 def train(folder, steps=20, kill_at=None, terminate_at=None, optimizer="SGD", dtype="float32"):
@@ -68,6 +68,42 @@ def test_a_training_goes_on_with_what_callbacks_remember(interruptions, tmp_path
     for ours, theirs in ((parts.model, whole.model), files):
         for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_steps_and_figures_of_a_training_that_goes_on(tmp_path, capsys):
+    class Length(TextMetric):
+        def score(self, outputs, references):
+            return float(np.mean([len(x) for x in outputs]))
+
+    def train(folder, kill_at=100):
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((5,))
+        model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+        model.generate = lambda texts: [f"{text}{'!' * trainer.step}" for text in texts]
+        x = np.ones((4, 5), "float32")
+        data = tf.data.Dataset.from_tensors((x, x[:, :1]))
+        checkpoints = Checkpoints(folder, every=1)
+        trainer = Trainer(model, keras.optimizers.SGD(0.01), "mse", checkpoints=checkpoints)
+
+        def kill(batch, logs):
+            if trainer.step > kill_at:
+                raise KeyboardInterrupt
+
+        callbacks = [
+            TextEvaluation(["a"], ["a"], [Length("length")], every=4),
+            SampleOutputs(["a", "b", "c"], ["a", "b", "c"], every=3, count=1),
+            keras.callbacks.LambdaCallback(on_train_batch_end=kill),
+        ]
+        return trainer.fit(data, 14, callbacks, validation_freq=2).history
+
+    whole = train(tmp_path / "whole")
+    assert whole["val_length"] == [5, 5, 9, 9, 13, 13]
+    printed = capsys.readouterr().out
+    assert [line.split()[:2] for line in printed.splitlines()] == [["3", "a"], ["6", "b"], ["9", "c"], ["12", "a"]]
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", kill_at=4)
+    assert train(tmp_path / "parts") == whole
+    assert capsys.readouterr().out == printed
 
 
 def test_a_training_that_was_done_has_its_history(tmp_path):

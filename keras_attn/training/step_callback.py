@@ -1,0 +1,23 @@
+"""What callbacks have in common that count steps."""
+
+import keras
+
+
+class StepCallback(keras.callbacks.Callback):
+    """Knows the number of steps that the training has made, those before the checkpoint that it went on from included.
+
+    Attributes:
+        step: int, from 1 on once a batch has ended.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.step = self._before = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        steps = self.params.get("steps")
+        # `fit` does not know the steps of a generator's epoch.
+        self._before = epoch * steps if steps else self.step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.step = self._before + batch + 1

@@ -19,8 +19,9 @@ class Checkpoints:
     """A folder of the last, and the best, states of a training.
 
     A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
-    remember, `model.keras` the model, and `checkpoint.json` the step, the logs and the SHA-256 of both. It is written
-    under a temporary name, and renamed when it is complete. A damaged one is named in a warning and passed over.
+    remember, `model.keras` the model, and `checkpoint.json` the step, the logs and the SHA-256 of all three. It is
+    written under a temporary name, and renamed when it is complete. A damaged one is named in a warning and passed
+    over.
 
     Args:
         folder: where to write. On several workers, one that all of them see.
@@ -86,6 +87,7 @@ class Checkpoints:
                 "shapes": {name: list(value.shape) for name, value in state.items()},
                 "sha256": {name: _digest(work / name) for name in (_STATE, _MODEL)},
             }
+            record["record_sha256"] = _record_digest(record)
             (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             for path in work.iterdir():
                 _flush(path)
@@ -173,6 +175,8 @@ class Checkpoints:
         folder = self._path(step)
         try:
             record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
+            if record.pop("record_sha256") != _record_digest(record):
+                return None, f"{_RECORD} is not what was written"
             for name, digest in record["sha256"].items():
                 if _digest(folder / name) != digest:
                     return None, f"{name} is not what was written"
@@ -228,6 +232,10 @@ def _mismatch(stored, wanted):
 def _digest(path):
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _record_digest(record):
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _flush(path):

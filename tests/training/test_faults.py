@@ -64,6 +64,22 @@ def test_a_damaged_checkpoint(undisturbed, tmp_path, file, damage):
     assert step == 4
 
 
+def test_no_bit_of_the_record_flips_unseen(undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "run")
+    path = folder / "step-00000006" / "checkpoint.json"
+    content = path.read_bytes()
+    checkpoints = Checkpoints(folder)
+    for place in range(0, len(content), 7):
+        flipped = bytearray(content)
+        flipped[place] ^= 4
+        path.write_bytes(flipped)
+        problem = checkpoints._read(6)[1]
+        # White space between the values is nothing that the record says.
+        assert problem or chr(content[place]).isspace(), (place, content[place - 20 : place + 20])
+    path.write_bytes(content)
+    assert checkpoints._read(6)[1] is None
+
+
 def test_going_on_from_the_last_good_checkpoint(undisturbed, tmp_path):
     folder = shutil.copytree(undisturbed[0], tmp_path / "run")
     (folder / "step-00000006" / "state.npz").write_bytes(b"")

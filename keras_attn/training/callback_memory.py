@@ -51,7 +51,7 @@ class CallbackMemory:
             found = {key.removeprefix(f"{name}/"): x for key, x in state.items() if key.startswith(f"{name}/")}
             for attribute in dict.fromkeys(key.split("/")[0] for key in found):
                 parts = {k.removeprefix(f"{attribute}/"): x for k, x in found.items() if k.startswith(f"{attribute}/")}
-                if isinstance(getattr(callback, attribute), dict):
+                if isinstance(getattr(callback, attribute, None), dict):
                     value = {key: x.item() for key, x in parts.items()}
                 else:
                     value = list(parts.values()) or found[attribute].item()

@@ -32,7 +32,7 @@ def first_not_finite(model, inputs):
 
         return watching
 
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built]
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built and "call" not in vars(layer)]
     try:
         for layer in layers:
             vars(layer)["call"] = watched(layer)

@@ -37,8 +37,8 @@ def check_source(name, dataset, endless=True):
 
 
 def fingerprint(dataset):
-    """What a data set is known by, a string; None where that is not said, as by a `tf.data.Dataset`, whose method of
-    this name tells another thing."""
+    """What a data set is known by, a string, or None."""
+    # A tf.data.Dataset has a method of this name, which tells another thing.
     known = getattr(dataset, "fingerprint", None)
     return known if isinstance(known, str) else None
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_attn.export import clients, comparison, precisions, registry
+from keras_attn.models.listening import listening
 
 
 def first_difference(task, case, write, format, precision):
@@ -56,7 +57,7 @@ class Recording:
         import tensorflow as tf
 
         graph, outputs = tf.compat.v1.get_default_graph(), {}
-        with _listening(self._task.model) as heard:
+        with listening(self._task.model) as heard:
             results = self._task.call(**inputs)
         for layer, index, tensor in heard:
             # What a loop's body computes cannot be had outside of it.
@@ -99,28 +100,3 @@ def _scaled(expected, actual):
         return expected, actual
     scale = np.maximum(1, np.max(np.abs(expected), initial=0)).astype(expected.dtype)
     return expected / scale, actual / scale
-
-
-@contextlib.contextmanager
-def _listening(model):
-    """Yields a list that fills with `(layer, index or None, tensor)` as the layers of a model answer."""
-    import keras
-
-    heard, layers = [], [layer for layer in model._flatten_layers() if layer is not model]
-
-    def listener(layer, call):
-        def heard_call(*args, **kwargs):
-            outputs = call(*args, **kwargs)
-            flat = keras.tree.flatten(outputs)
-            heard.extend((layer, None if len(flat) == 1 else i, tensor) for i, tensor in enumerate(flat))
-            return outputs
-
-        return heard_call
-
-    for layer in layers:
-        object.__setattr__(layer, "call", listener(layer, layer.call))
-    try:
-        yield heard
-    finally:
-        for layer in layers:
-            object.__delattr__(layer, "call")

@@ -1,8 +1,6 @@
 """Which layer is the first to give what is no number."""
 
-import functools
-
-import keras
+from keras_attn.models.listening import listening
 
 
 def first_not_finite(model, inputs):
@@ -18,30 +16,11 @@ def first_not_finite(model, inputs):
     for variable in model.weights:
         if _holds_others_than_numbers(variable.value):
             return f"the weights {variable.path!r} are not finite"
-    found = []
-
-    def watched(layer):
-        call = layer.call
-
-        @functools.wraps(call)
-        def watching(*args, **kwargs):
-            outputs = call(*args, **kwargs)
-            if not found and any(map(_holds_others_than_numbers, keras.tree.flatten(outputs))):
-                found.append(layer)
-            return outputs
-
-        return watching
-
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.built and "call" not in vars(layer)]
-    try:
-        for layer in layers:
-            vars(layer)["call"] = watched(layer)
+    with listening(model) as heard:
         model(inputs, training=False)
-    finally:
-        for layer in layers:
-            vars(layer).pop("call", None)
-    if found:
-        return f"the output of layer {found[0].path!r} is the first that is not finite"
+    for layer, _, tensor in heard:
+        if _holds_others_than_numbers(tensor):
+            return f"the output of layer {layer.path!r} is the first that is not finite"
     return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
 
 

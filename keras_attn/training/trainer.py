@@ -315,10 +315,10 @@ class Trainer:
             variable.assign(state.pop(name))
         return state
 
-    def _save(self, dataset, logs, running=()):
+    def _save(self, dataset, logs, running=None):
         if self._is_chief:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
-            known_by, memory = sources.fingerprint(dataset), {**self._memory.state(), **dict(running)}
+            known_by, memory = sources.fingerprint(dataset), self._memory.state() | (running or {})
             self.checkpoints.save(self.step, state, self.model, logs, known_by, memory)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 
 from keras_attn.export import clients, comparison, precisions, registry
-from keras_attn.models.listening import listening
 
 
 def first_difference(task, case, write, format, precision):
@@ -55,6 +54,8 @@ class Recording:
 
     def call(self, **inputs):
         import tensorflow as tf
+
+        from keras_attn.models.listening import listening
 
         graph, outputs = tf.compat.v1.get_default_graph(), {}
         with listening(self._task.model) as heard:

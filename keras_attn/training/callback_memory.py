@@ -61,6 +61,11 @@ class CallbackMemory:
             logs = {name: values.tolist() for name, values in state.items() if name.startswith(_HISTORY)}
             self._history.history = {name.removeprefix(_HISTORY): values for name, values in logs.items()}
 
+    @property
+    def has_stopped(self):
+        """Whether an `EarlyStopping` remembers that it ended the training."""
+        return any(getattr(callback, "stopped_epoch", 0) for callback in self._callbacks.values())
+
     def _now(self):
         state = {}
         for name, callback in self._callbacks.items():

@@ -101,7 +101,8 @@ class Trainer:
             steps: number of updates.
             callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
                 several workers the first alone has those of Keras that write files. What `EarlyStopping`,
-                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints.
+                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints: what stopped early
+                has ended.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 
@@ -134,7 +135,8 @@ class Trainer:
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
-            for epoch in range(open_epoch(remembered, self.step, freq), epochs):
+            first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, freq)
+            for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
                 running = RunningFigures(self.metrics, first)

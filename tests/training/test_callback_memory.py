@@ -113,6 +113,15 @@ def test_a_training_that_was_done_has_its_history(tmp_path):
     assert (again.epoch, again.history) == (history.epoch, history.history)
 
 
+def test_a_training_that_stopped_early_is_done(tmp_path):
+    whole, _, history = train(tmp_path)
+    again, _, same = train(tmp_path, steps=30)
+    assert again.step == whole.step == 14
+    assert (same.epoch, same.history) == (history.epoch, history.history)
+    for a, b in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_another_fit_of_one_trainer_starts_anew(tmp_path):
     trainer, (stop, *_), _ = train(tmp_path, 8)
     assert stop.wait == 3

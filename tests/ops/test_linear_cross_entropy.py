@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -85,6 +87,22 @@ def test_the_loss_of_a_label_without_a_probability_is_exact(jit_compile):
     assert np.min(np.take_along_axis(likely.numpy(), LABELS[..., None], -1)) == 0
     graph = tf.function(lambda: with_gradients(hidden), jit_compile=jit_compile, autograph=False)
     close(graph(), in_float64(hidden))
+
+
+def test_xla_holds_the_logits_of_one_part():
+    given = [tf.zeros(shape) for shape in ((80, D), (D, V))]
+
+    @tf.function(jit_compile=True)
+    def graph(hidden, kernel):
+        with tf.GradientTape() as tape:
+            tape.watch([hidden, kernel])
+            loss = linear_cross_entropy(hidden, kernel, None, np.zeros(80, "int32"), label_smoothing=0.1)
+        return tape.gradient(loss, [hidden, kernel])
+
+    program = graph.experimental_get_compiler_ir(*given)(stage="optimized_hlo")
+    assert f"f32[80,{V}]" not in program
+    # A part's product stands in the program once: in a loop, whose buffers serve one part after the other.
+    assert len(re.findall(rf"= f32\[10,{V}\]\S* dot\(", program)) == 1
 
 
 def test_no_rows_give_zero():

@@ -11,8 +11,9 @@ def linear_cross_entropy(hidden, kernel, bias, labels, weights=None, *, transpos
     """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
 
     On TensorFlow the logits of an eighth of the rows are held at a time, with XLA and without, and the gradients are
-    made in the same pass: as many products as without, and nothing of the size of the logits is kept. So it is meant
-    for training; where no gradient is asked for, logits are faster. On other backends it is the formula.
+    made in the same pass: as many products as without, and nothing of the size of the logits is kept. In a graph in
+    which no gradient is asked for, none is made; where called eagerly they always are. On other backends it is the
+    formula.
 
     Logits and gradients are products in the dtype of `hidden`, with softmax and sums in float32; the gradients of
     float16 are products in float32, as they come before the scale of the loss, which float16 needs.

@@ -112,17 +112,15 @@ class TrainStep:
         return reduced[0], reduced[1], reduced[3 : 3 + len(changes)], reduced[2]
 
     def _replica_evaluate(self, batch, flags):
-        inputs, labels, weights = batch
-        outputs = self._model(inputs, training=False)
-        total, weight = loss_total(self._loss, labels, outputs, weights)
-        total, weight, flags, *changes = self._reduced([total, weight, flags, *self._changes(labels, outputs, weights)])
+        total, weight, outputs = self._forward(batch, training=False)
+        total, weight, flags, *changes = self._reduced([total, weight, flags, *self._changes(batch, outputs)])
         return total, weight, changes, flags
 
     def _gradients(self, batch, seeds, scale):
-        tf, (inputs, labels, weights) = self._tf, batch
+        tf = self._tf
         with keras.StatelessScope(zip(self.seeds, seeds, strict=True), collect_losses=True) as scope:
             with tf.GradientTape() as tape:
-                total, weight, outputs = self._forward(inputs, labels, weights)
+                total, weight, outputs = self._forward(batch, training=True)
                 added = [*scope.losses, *(v.regularizer(v.value) for v in self._variables if v.regularizer is not None)]
                 if added:
                     # Means over a batch, which count by the batch's share of all tokens.
@@ -130,7 +128,7 @@ class TrainStep:
                 # In half precision the gradient of a mean fits where that of a sum does not.
                 share = tf.maximum(weight, 1.0) if self._scaled else 1.0
                 objective = total * (scale / share)
-            changes = [] if outputs is None else self._changes(labels, outputs, weights)
+            changes = self._changes(batch, outputs)
         gradients = tape.gradient(objective, [v.value for v in self._variables])
         gradients = [
             tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) * tf.cast(share, g.dtype)
@@ -140,20 +138,20 @@ class TrainStep:
         self._moved = [v for v, value in moves if value is not None]
         return total, weight, changes, [value for _, value in moves if value is not None], gradients
 
-    def _forward(self, inputs, labels, weights):
+    def _forward(self, batch, training):
         """`(loss sum, weight, outputs)`; no outputs where the loss does without them, and no metric asks for them."""
-        model = self._model
+        model, (inputs, labels, weights) = self._model, batch
         if not self._metrics and hasattr(self._loss, "linear_total"):
             projection = getattr(model, "output_projection", lambda: None)()
             if projection is not None:
-                hidden = model.hidden_states(inputs, training=True)
+                hidden = model.hidden_states(inputs, training=training)
                 return *self._loss.linear_total(labels, hidden, projection, weights), None
-        outputs = model(inputs, training=True)
+        outputs = model(inputs, training=training)
         return *loss_total(self._loss, labels, outputs, weights), outputs
 
-    def _changes(self, labels, outputs, weights):
+    def _changes(self, batch, outputs):
         """What this batch adds to the metrics' variables."""
-        changes = []
+        (_, labels, weights), changes = batch, []
         for metric in self._metrics:
             before = [self._tf.convert_to_tensor(x) for x in metric.stateless_reset_state()]
             after = metric.stateless_update_state(before, labels, outputs, sample_weight=weights)

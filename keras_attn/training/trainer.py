@@ -101,8 +101,8 @@ class Trainer:
             steps: number of updates.
             callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
                 several workers the first alone has those of Keras that write files. What `EarlyStopping`,
-                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints: what stopped early
-                has ended.
+                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints: a training that
+                stopped early has ended.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 

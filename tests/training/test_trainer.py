@@ -20,7 +20,7 @@ def language_model(**settings):
 
     keras.utils.set_random_seed(3)
     return keras_attn.LanguageModel(
-        VOCABULARY, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16, dropout=0.0, **settings
+        VOCABULARY, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16, **{"dropout": 0.0, **settings}
     )
 
 
@@ -122,6 +122,14 @@ def test_batch_normalization_and_metrics_and_validation():
     assert history["val_loss"][-1] < 0.2
     predictions = model.predict(x, verbose=0)
     np.testing.assert_allclose(history["val_mae"][-1], np.abs(predictions - x.sum(1, keepdims=True)).mean(), rtol=1e-5)
+
+
+def test_validation_has_no_dropout_and_holds_no_logits(monkeypatch):
+    model = language_model(dropout=0.5)
+    with_logits = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy(), [MaskedAccuracy()]).evaluate(batches(2))
+    monkeypatch.setattr(model, "call", lambda *_, **__: pytest.fail("it computed all logits"))
+    without = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy()).evaluate(batches(2))
+    assert without["loss"] == pytest.approx(with_logits["loss"], rel=1e-6)
 
 
 def test_keras_callbacks(tmp_path):

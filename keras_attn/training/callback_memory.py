@@ -6,19 +6,18 @@ import numpy as np
 from keras_attn.training.text_evaluation import TextEvaluation
 
 _EPOCHS, _HISTORY = "epochs", "history/"
-_HAVE_MEMORY = (
-    keras.callbacks.EarlyStopping,
-    keras.callbacks.ModelCheckpoint,
-    keras.callbacks.ReduceLROnPlateau,
-    TextEvaluation,
-)
+# Attributes that change while a callback works: numbers, lists of weights, and dicts of figures.
+_REMEMBERED = {
+    keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "wait", "stopped_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    TextEvaluation: ("figures",),
+}
 
 
 class CallbackMemory:
-    """The history, and what callbacks know that put figures into it or watch one: the best so far, and the like.
-
-    They keep it in public attributes, numbers, lists of weights and dicts of figures: those that are others than when
-    training began.
+    """The history, and what those callbacks know that put figures into it, watch one, or move weights.
 
     Args:
         callbacks: `keras.callbacks.Callback`s, after their `on_train_begin`.
@@ -28,34 +27,43 @@ class CallbackMemory:
     def __init__(self, callbacks, history):
         self._history, self._callbacks = history, {}
         for callback in callbacks:
-            if isinstance(callback, _HAVE_MEMORY):
+            attributes = [names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)]
+            if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
                 # Not by their order: of several workers, one has those that write files.
                 same = sum(known.startswith(f"{name}/") for known in self._callbacks)
-                self._callbacks[f"{name}/{same}"] = callback
-        self._at_first = self._now()
+                self._callbacks[f"{name}/{same}"] = callback, attributes[0]
 
     def state(self):
         """Dict of arrays by name."""
-        changed = {
-            name: value
-            for name, value in self._now().items()
-            if name not in self._at_first or not np.array_equal(value, self._at_first[name])
-        }
-        logs = {f"{_HISTORY}{name}": np.asarray(values) for name, values in self._history.history.items()}
-        return {**changed, **logs, _EPOCHS: np.asarray(self._history.epoch, "int64")}
+        state = {f"{_HISTORY}{name}": np.asarray(values) for name, values in self._history.history.items()}
+        state[_EPOCHS] = np.asarray(self._history.epoch, "int64")
+        for name, (callback, attributes) in self._callbacks.items():
+            for attribute in attributes:
+                value, key = getattr(callback, attribute, None), f"{name}/{attribute}"
+                if isinstance(value, dict):
+                    state |= {f"{key}/{part}": np.asarray(x) for part, x in value.items()}
+                elif isinstance(value, list):
+                    state |= {f"{key}/{i:04d}": x for i, x in enumerate(value)}
+                elif value is not None:
+                    state[key] = np.asarray(value)
+        return state
 
     def restore(self, state):
         """Gives the callbacks back what `state` returned; what is of other callbacks is left alone."""
-        for name, callback in self._callbacks.items():
-            found = {key.removeprefix(f"{name}/"): x for key, x in state.items() if key.startswith(f"{name}/")}
-            for attribute in dict.fromkeys(key.split("/")[0] for key in found):
-                parts = {k.removeprefix(f"{attribute}/"): x for k, x in found.items() if k.startswith(f"{attribute}/")}
-                if isinstance(getattr(callback, attribute, None), dict):
-                    value = {key: x.item() for key, x in parts.items()}
-                else:
-                    value = list(parts.values()) or found[attribute].item()
-                setattr(callback, attribute, value)
+        for name, (callback, attributes) in self._callbacks.items():
+            for attribute in attributes:
+                key = f"{name}/{attribute}"
+                parts = {k.removeprefix(f"{key}/"): x for k, x in state.items() if k.startswith(f"{key}/")}
+                if key in state:
+                    setattr(callback, attribute, state[key].item())
+                elif isinstance(getattr(callback, attribute, None), dict):
+                    setattr(callback, attribute, {part: x.item() for part, x in parts.items()})
+                elif parts:
+                    setattr(callback, attribute, list(parts.values()))
+            if getattr(callback, "best", None) is not None and callback.monitor_op is None:
+                # Keras does so at the end of an epoch, and may compare with the best before.
+                callback._set_monitor_op()
         if _EPOCHS in state:
             self._history.epoch = state[_EPOCHS].tolist()
             logs = {name: values.tolist() for name, values in state.items() if name.startswith(_HISTORY)}
@@ -64,18 +72,4 @@ class CallbackMemory:
     @property
     def has_stopped(self):
         """Whether an `EarlyStopping` remembers that it ended the training."""
-        return any(getattr(callback, "stopped_epoch", 0) for callback in self._callbacks.values())
-
-    def _now(self):
-        state = {}
-        for name, callback in self._callbacks.items():
-            for attribute, value in vars(callback).items():
-                if attribute.startswith("_"):
-                    continue
-                if isinstance(value, (bool, int, float, np.generic)):
-                    state[f"{name}/{attribute}"] = np.asarray(value)
-                elif isinstance(value, list) and all(isinstance(x, np.ndarray) for x in value):
-                    state |= {f"{name}/{attribute}/{i:04d}": x for i, x in enumerate(value)}
-                elif isinstance(value, dict) and all(isinstance(x, float) for x in value.values()):
-                    state |= {f"{name}/{attribute}/{key}": np.asarray(x) for key, x in value.items()}
-        return state
+        return any(getattr(callback, "stopped_epoch", 0) for callback, _ in self._callbacks.values())

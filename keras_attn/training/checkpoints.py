@@ -1,5 +1,6 @@
 """States of a training on disk, each proven whole before it is used."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +14,8 @@ import numpy as np
 
 _RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
 _PREFIX = "step-"
+# What was there of the same step, until the new one has its name.
+_REPLACED = ".replaced."
 
 
 class Checkpoints:
@@ -91,14 +94,16 @@ class Checkpoints:
             (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             for path in work.iterdir():
                 _flush(path)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                os.replace(target, self.folder / f"{_REPLACED}{target.name}")
             os.replace(work, target)
             _flush(self.folder)
         except OSError as error:
             raise OSError(error.errno, f"the checkpoint of step {step} could not be written: {error}") from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        self._prune()
+            self._end_replacements()
+        self._prune(step)
 
     def latest(self, shapes, dataset=None):
         """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
@@ -110,6 +115,7 @@ class Checkpoints:
         Raises:
             ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
         """
+        self._end_replacements()
         steps = self.steps()
         for step in reversed(steps):
             record, problem = self._read(step)
@@ -199,8 +205,20 @@ class Checkpoints:
         figures = [(record["logs"][self.monitor], step) for step, record in whole if self.monitor in record["logs"]]
         return [step for _, step in sorted(figures, reverse=self.mode == "max")[:count]]
 
-    def _prune(self):
-        steps = self.steps()
+    def _end_replacements(self):
+        """Removes checkpoints that were replaced; one that was not, as the process ended before, has its name back."""
+        for path in self.folder.glob(f"{_REPLACED}*"):
+            target = path.with_name(path.name.removeprefix(_REPLACED))
+            if target.exists():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                # Another worker may be first.
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(path, target)
+
+    def _prune(self, step):
+        # Later ones were passed over as damaged: they must not take the places of whole ones.
+        steps = [known for known in self.steps() if known <= step]
         kept = set(steps[-self.keep :])
         if self.keep_best:
             records = [(step, self._read(step)[0]) for step in steps]

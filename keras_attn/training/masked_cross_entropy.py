@@ -63,12 +63,19 @@ class MaskedCrossEntropy(SummedLoss):
         """Float32, 1 at tokens that count."""
         return real_tokens(y_true, self.ignore_id)
 
-    def check_labels(self, labels, num_classes, weights=None):
+    def check_labels(self, name, labels, num_classes, weights=None):
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
         counts = np.ones(labels.shape, "bool") if self.ignore_id is None else labels != self.ignore_id
         if weights is not None:
-            counts &= weights.reshape(*weights.shape, *[1] * (labels.ndim - weights.ndim)) != 0
-        check_vocabulary(num_classes, labels=labels[counts])
+            given = weights.reshape(-1, *[1] * (labels.ndim - 1)) if weights.ndim == 1 else weights
+            try:
+                counts = counts & np.broadcast_to(given != 0, labels.shape)
+            except ValueError:
+                raise ValueError(
+                    f"`{name}` must have weights that broadcast to them. "
+                    f"Received: labels of shape {labels.shape} and weights of {weights.shape}"
+                ) from None
+        check_vocabulary(num_classes, **{name: labels[counts]})
 
     def call(self, y_true, y_pred):
         """The loss of each token, float32 `(B, T)`, zero where it does not count."""

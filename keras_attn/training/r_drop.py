@@ -66,9 +66,9 @@ class RDrop(SummedLoss):
         """Float32, 1 at tokens that count."""
         return self._cross_entropy.real(y_true)
 
-    def check_labels(self, labels, num_classes, weights=None):
+    def check_labels(self, name, labels, num_classes, weights=None):
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
-        self._cross_entropy.check_labels(labels, num_classes, weights)
+        self._cross_entropy.check_labels(name, labels, num_classes, weights)
 
     def call(self, y_true, y_pred):
         """The loss of each token, the divergence in equal parts in both passes."""

@@ -1,8 +1,10 @@
 """Loss and metrics over the batches so far."""
 
+import math
+
 import numpy as np
 
-_FIRST, _UPDATE = "running/first", "running/update/"
+_FIRST, _CLOSED, _UPDATE = "running/first", "running/closed", "running/update/"
 
 
 class RunningFigures:
@@ -32,16 +34,16 @@ class RunningFigures:
             logs[metric.name] = float(metric.stateless_result(state))
         return logs | self.update
 
-    def state(self):
-        """Dict of arrays by name."""
+    def state(self, closed=False):
+        """Dict of arrays by name; `closed` says whether the epoch had its end."""
         sums = [self.total, self.weight, *(x for state in self._states for x in state)]
         state = {f"running/{i}": np.asarray(x) for i, x in enumerate(sums)}
         state |= {f"{_UPDATE}{name}": np.asarray(value) for name, value in self.update.items()}
-        return {_FIRST: np.asarray(self._first), **state}
+        return {_FIRST: np.asarray(self._first), _CLOSED: np.asarray(closed), **state}
 
     def restore(self, state):
         """Goes on from what `state` returned, if that was in the same epoch and of as many metrics."""
-        names = [name for name in self.state() if name != _FIRST]
+        names = [name for name in self.state() if name not in (_FIRST, _CLOSED)]
         if int(state.get(_FIRST, -1)) == self._first and state.keys() >= set(names):
             total, weight, *sums = (state[name] for name in names)
             self.total, self.weight, sums = float(total), float(weight), iter(sums)
@@ -49,8 +51,13 @@ class RunningFigures:
             self.update = {k.removeprefix(_UPDATE): float(v) for k, v in state.items() if k.startswith(_UPDATE)}
 
 
-def open_epoch(state, step, freq):
-    """The epoch of `freq` steps to go on with at `step`: one may have had its last step, but not its validation."""
-    first = int(state.get(_FIRST, step))
-    is_open = first % freq == 0 and first + freq >= step
+def open_epoch(state, step, steps, freq):
+    """The epoch of `freq` steps to go on with at `step` of `steps`; one behind the last where nothing is left to do.
+
+    An epoch may have had its last step, but not its validation; or its validation, and go on, as it was the last.
+    """
+    first, closed = int(state.get(_FIRST, step)), bool(state.get(_CLOSED, True))
+    if closed and step >= steps:
+        return math.ceil(steps / freq)
+    is_open = first % freq == 0 and (step < first + freq or (step == first + freq and not closed))
     return (first if is_open else step) // freq

@@ -4,10 +4,11 @@ import keras
 import numpy as np
 
 
-def open_source(dataset, start, shard, num_shards, endless=True):
+def open_source(name, dataset, start, shard, num_shards, endless=True):
     """An iterator of one worker's rows of the global batches, from the `start`-th on.
 
     Args:
+        name: what the dataset is called where it is refused.
         dataset: an object with `batches(start, shard, num_shards)`, as `keras_attn.training.data` has them, or a
             `tf.data.Dataset` of global batches that yields the same ones whenever it is iterated.
         start: number of global batches to leave out.
@@ -15,9 +16,9 @@ def open_source(dataset, start, shard, num_shards, endless=True):
         endless: whether a `tf.data.Dataset` starts over at its end.
     """
     if _has_shards(dataset):
-        return map(_unpacked, iter(dataset.batches(start, shard, num_shards)))
+        return (_unpacked(name, batch) for batch in dataset.batches(start, shard, num_shards))
     dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
-    batches = map(_unpacked, dataset.as_numpy_iterator())
+    batches = (_unpacked(name, batch) for batch in dataset.as_numpy_iterator())
     return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
 
 
@@ -88,11 +89,11 @@ def _has_shards(dataset):
     return hasattr(dataset, "batches")
 
 
-def _unpacked(batch):
+def _unpacked(name, batch):
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
     if labels is None:
         raise ValueError(
-            "`dataset` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
+            f"`{name}` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
         )
     return inputs, labels, weights
 

@@ -30,12 +30,13 @@ class SummedLoss(keras.losses.Loss):
         """Float32, 1 where an entry counts."""
         return ops.ones(ops.shape(y_true), dtype="float32")
 
-    def check_labels(self, labels, num_classes, weights=None):
+    def check_labels(self, name, labels, num_classes, weights=None):
         """Raises a ValueError where labels do not fit outputs `(..., num_classes)`; here, all fit.
 
         For arrays, before a step: within it, XLA would take any number for a label.
 
         Args:
+            name: what the labels are called where they are refused.
             labels: array as of a call's `y_true`.
             num_classes: size of the last axis of `y_pred`.
             weights: optional array as of a call's `sample_weight`.

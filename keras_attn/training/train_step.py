@@ -52,6 +52,11 @@ class TrainStep:
         self.accumulate._omit_frequent_tracing_warning = self.update._omit_frequent_tracing_warning = jit_compile
         self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
 
+    def reset(self):
+        """Forgets what `accumulate` added, which an exception may have left behind."""
+        for variable in self._sums:
+            variable.assign(self._tf.zeros_like(variable))
+
     def _update(self, batch, step, flags):
         """Trains on a batch and what `accumulate` added: `(loss sum, weight, metric sums, flags, rate, norm)`."""
         # Around all replicas, whose threads take turns.
@@ -240,9 +245,9 @@ def loss_total(loss, labels, outputs, weights):
         return loss.total(labels, outputs, weights)
     import tensorflow as tf
 
-    # A loss given by name is a function. Neither way does it see to its dtype, as a call of a Keras loss would.
+    # A loss given by name is a function. Neither way does it see to dtypes, as a call of a Keras loss would.
     dtype = getattr(loss, "dtype", keras.config.floatx())
-    entries = getattr(loss, "call", loss)(tf.convert_to_tensor(labels), tf.cast(outputs, dtype))
+    entries = getattr(loss, "call", loss)(tf.cast(labels, dtype), tf.cast(outputs, dtype))
     share = tf.ones_like(entries)
     if weights is not None:
         weights = tf.cast(weights, entries.dtype)

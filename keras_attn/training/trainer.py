@@ -23,6 +23,7 @@ _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.ca
 
 # Each worker gives one, and all see the sum.
 _GOING, _STOP, _ENDED = 0, 1, 1 << 12
+_TERMINATED = 128 + signal.SIGTERM
 
 
 class Trainer:
@@ -38,8 +39,8 @@ class Trainer:
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
         loss: `keras.losses.Loss`, one with a method `total`, as this package's have, or one of Keras that is a mean.
-        metrics: `keras.metrics.Metric`s whose variables add up over batches. Given any, the loss needs all logits at
-            once.
+        metrics: `keras.metrics.Metric`s that have variables, which add up over batches. Given any, the loss needs all
+            logits at once.
         strategy: `tf.distribute.Strategy`; the current one where None.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
@@ -110,8 +111,8 @@ class Trainer:
             `keras.callbacks.History`, that of the whole training where it went on from a checkpoint.
 
         Raises:
-            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; or the
-                checkpoints are of another training.
+            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; the
+                checkpoints are of another training; or `BackupAndRestore` is among the callbacks.
             FloatingPointError: the loss is not finite; the message names the first layer whose output is not. The
                 weights are those of the step before.
             SystemExit: SIGTERM came to a worker; a checkpoint of the last step was written. The status is 143.
@@ -121,21 +122,27 @@ class Trainer:
         if validation_data is not None:
             sources.check_source("validation_data", validation_data, endless=False)
         freq = validation_freq or steps
+        callbacks = keras.tree.flatten(callbacks)
+        if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+            raise ValueError(
+                "`callbacks` must leave it to `checkpoints` of the trainer to go on. Received: a BackupAndRestore"
+            )
         remembered = self._restore(dataset)
         epochs = math.ceil(steps / freq)
-        callbacks = [c for c in keras.tree.flatten(callbacks) if self._is_chief or not isinstance(c, _WRITERS)]
+        callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
             callbacks, add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
         )
         history = next(c for c in calls.callbacks if isinstance(c, keras.callbacks.History))
         self.model.stop_training = False
-        source = sources.open_source(dataset, self.step * self.accumulation_steps, *self._shard)
+        self._step.reset()
+        source = sources.open_source("dataset", dataset, self.step * self.accumulation_steps, *self._shard)
         with _sigterm() as stopping:
             calls.on_train_begin()
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
-            first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, freq)
+            first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, steps, freq)
             for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
@@ -143,14 +150,17 @@ class Trainer:
                 running.restore(remembered)
                 logs = self._train(source, running, first, until, calls, stopping, dataset)
                 if validation_data is not None:
-                    logs |= {f"val_{name}": value for name, value in self.evaluate(validation_data, calls).items()}
+                    figures = self._evaluate("validation_data", validation_data, calls)
+                    logs |= {f"val_{name}": value for name, value in figures.items()}
                 calls.on_epoch_end(epoch, logs)
                 if self.checkpoints and (self.step == steps or self.model.stop_training or self._is_due):
-                    self._save(dataset, logs)
+                    self._save(dataset, logs, running.state(closed=True))
                 if self.model.stop_training:
                     break
+            self._step.updater.finalize_variable_values(self.model.trainable_variables)
             calls.on_train_end(logs)
-        self._step.updater.finalize_variable_values(self.model.trainable_variables)
+            if stopping.is_set():
+                raise SystemExit(_TERMINATED)
         return history
 
     def evaluate(self, dataset, callbacks=None):
@@ -167,18 +177,19 @@ class Trainer:
             ValueError: the dataset is empty, or holds no token that counts.
         """
         sources.check_source("dataset", dataset, endless=False)
-        callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
+        return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
+
+    def _evaluate(self, name, dataset, callbacks):
         callbacks.on_test_begin()
         running = RunningFigures(self.metrics)
-        source = self._finite(dataset)
-        for number, batch in enumerate(source):
-            self._check_batch(batch)
+        for number, batch in enumerate(self._finite(name, dataset)):
+            self._check_batch(name, batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, _ = self._step.evaluate(self._spread(batch), np.float32(_GOING))
             running.add(total, weight, changes)
             callbacks.on_test_batch_end(number, running.logs())
         if not running.weight:
-            raise ValueError("`dataset` must hold tokens that count. Received: none, or weights of 0 alone")
+            raise ValueError(f"`{name}` must hold tokens that count. Received: none, or weights of 0 alone")
         logs = running.logs()
         callbacks.on_test_end(logs)
         return logs
@@ -208,7 +219,7 @@ class Trainer:
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
                 self._save(dataset, running.logs(), running.state())
             if stopped:
-                raise SystemExit(128 + signal.SIGTERM)
+                raise SystemExit(_TERMINATED)
         return running.logs()
 
     def _call(self, source, micro, stopping, running):
@@ -223,7 +234,7 @@ class Trainer:
             if batch is None:
                 raise ValueError("`dataset` must hold batches. Received: an empty one")
         else:
-            self._check_batch(batch)
+            self._check_batch("dataset", batch)
         self._previous = batch
         function = self._step.update if micro + 1 == self.accumulation_steps else self._step.accumulate
         if flag == _ENDED and self._shard[1] == 1:
@@ -252,18 +263,20 @@ class Trainer:
             ) from error
         if NOT_FINITE in str(error):
             where = first_not_finite(self.model, batch[0])
+            if self._shard[1] > 1:
+                where = f"with the rows of this worker, one of {self._shard[1]}, {where}"
             raise FloatingPointError(f"the loss of step {self.step} is not finite: {where}") from error
 
-    def _check_batch(self, batch):
+    def _check_batch(self, dataset_name, batch):
         vocabularies = getattr(self.model, "vocabularies", {})
         inputs, labels, weights = batch
         if hasattr(self.loss, "check_labels") and getattr(self.model, "outputs", None):
-            self.loss.check_labels(labels, self.model.outputs[0].shape[-1], weights)
+            self.loss.check_labels(f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
         if isinstance(inputs, np.ndarray):
             inputs = dict.fromkeys(vocabularies, inputs)
         if isinstance(inputs, dict):
             for name in vocabularies.keys() & inputs.keys():
-                check_vocabulary(vocabularies[name], **{f"dataset[{name!r}]": inputs[name]})
+                check_vocabulary(vocabularies[name], **{f"{dataset_name}[{name!r}]": inputs[name]})
 
     def _spread(self, batch):
         """A worker's batch on its replicas."""
@@ -285,8 +298,8 @@ class Trainer:
 
         return keras.tree.pack_sequence_as(parts[0], [distributed(i) for i in range(len(flat[0]))])
 
-    def _finite(self, dataset):
-        batches = sources.open_source(dataset, 0, *self._shard, endless=False)
+    def _finite(self, name, dataset):
+        batches = sources.open_source(name, dataset, 0, *self._shard, endless=False)
         if getattr(dataset, "epochs", 1) is None:
             batches = (next(batches) for _ in range(len(dataset)))
         return batches

@@ -22,6 +22,11 @@ def check_arguments(trainer, optimizer):
     for metric in trainer.metrics:
         if not isinstance(metric, keras.metrics.Metric):
             raise ValueError(f"`metrics` must be a list of keras.metrics.Metric. Received: {metric!r} in it")
+        if not metric.variables:
+            raise ValueError(
+                "`metrics` must have their variables, which some make when they are first updated: call `update_state` "
+                f"with an example, and `reset_state`. Received: {metric.name!r} without any"
+            )
     check_positive(accumulation_steps=trainer.accumulation_steps)
     _check_model(trainer.model)
     _check_loss(trainer.loss)

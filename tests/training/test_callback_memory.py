@@ -106,11 +106,120 @@ def test_steps_and_figures_of_a_training_that_goes_on(tmp_path, capsys):
     assert capsys.readouterr().out == printed
 
 
-def test_a_training_that_was_done_has_its_history(tmp_path):
-    *_, history = train(tmp_path, 6)
-    *_, again = train(tmp_path, 6)
+class Figures(keras.callbacks.Callback):
+    """Puts the figure of an epoch into its logs."""
+
+    def __init__(self, figures):
+        super().__init__()
+        self.figures = figures
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["figure"] = self.figures[epoch]
+
+
+@pytest.mark.parametrize("kill_at", [5, 8, 10])
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("EarlyStopping", {"min_delta": 0.01, "patience": 2}),
+        ("EarlyStopping", {"min_delta": 0.01, "patience": 2, "restore_best_weights": True}),
+        ("ReduceLROnPlateau", {"patience": 1, "cooldown": 1, "min_delta": 0.01}),
+        ("ModelCheckpoint", {"save_freq": 3}),
+        ("ModelCheckpoint", {"save_best_only": True}),
+        ("ModelCheckpoint", {"save_freq": 3, "save_best_only": True, "monitor": "loss"}),
+        ("SwapEMAWeights", {}),
+    ],
+)
+def test_callbacks_that_want_less_and_others(kind, settings, kill_at, tmp_path):
+    def train(folder, kill_at=100):
+        def kill(batch, logs):
+            if trainer.step > kill_at:
+                raise KeyboardInterrupt
+
+        keras.utils.set_random_seed(3)
+        inputs = keras.Input((5,))
+        model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+        x = np.random.default_rng(1).standard_normal((8, 5)).astype("float32")
+        data = tf.data.Dataset.from_tensor_slices((x, x.sum(1, keepdims=True))).batch(4)
+        options = {}
+        if kind == "ModelCheckpoint":
+            name = "{epoch}-{batch}" if "save_freq" in settings else "{epoch}"
+            options = {"filepath": folder / f"{name}.weights.h5", "save_weights_only": True}
+        if kind == "SwapEMAWeights":
+            options = {"swap_on_epoch": True}
+        else:
+            options |= {"mode": "min", "monitor": "figure"}
+        callbacks = [
+            Figures([0.5, 0.505, 0.503, 0.501, 0.498, 0.49]),
+            getattr(keras.callbacks, kind)(**options | settings),
+            keras.callbacks.LambdaCallback(on_train_batch_end=kill),
+        ]
+        optimizer = keras.optimizers.SGD(0.1, use_ema=kind == "SwapEMAWeights", ema_momentum=0.5)
+        trainer = Trainer(model, optimizer, "mse", checkpoints=Checkpoints(folder / "run", every=1))
+        history = trainer.fit(data, 24, callbacks, validation_freq=4)
+        rate = float(optimizer.learning_rate)
+        files = sorted(path.name for path in folder.glob("*.weights.h5"))
+        return trainer.step, history.epoch, history.history, rate, files, model.get_weights()
+
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    *whole, weights = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "parts", kill_at)
+    *parts, resumed = train(tmp_path / "parts")
+    assert parts == whole
+    for a, b in zip(resumed, weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("steps", [5, 6])
+def test_a_training_that_was_done_has_its_history(steps, tmp_path):
+    *_, history = train(tmp_path, steps)
+    *_, again = train(tmp_path, steps)
     assert len(history.epoch) == 3
     assert (again.epoch, again.history) == (history.epoch, history.history)
+
+
+def test_a_short_last_epoch_goes_on(tmp_path):
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    *_, history = train(tmp_path / "whole", 8)
+    train(tmp_path / "parts", 5)
+    *_, longer = train(tmp_path / "parts", 8)
+    assert longer.epoch == [0, 1, 2, 2, 3]
+    # The steps of the whole epoch, the first of which was in the short one too.
+    assert longer.history["loss"][3] == history.history["loss"][2]
+
+
+def test_the_best_of_several_fits(tmp_path):
+    def trainer():
+        inputs = keras.Input((5,))
+        model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+        return Trainer(model, keras.optimizers.SGD(0.1), "mse", checkpoints=Checkpoints(tmp_path / "run", every=1))
+
+    def best():
+        return keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", "figure", mode="min", save_best_only=True)
+
+    data = tf.data.Dataset.from_tensors((np.ones((4, 5), "float32"), np.ones((4, 1), "float32")))
+    first, callbacks = trainer(), [Figures([0.1, 0.5, 0.5]), best()]
+    first.fit(data, 1, callbacks, validation_freq=1)
+    first.fit(data, 2, callbacks, validation_freq=1)
+    callbacks = [callbacks[0], best()]
+    trainer().fit(data, 3, callbacks, validation_freq=1)
+    assert callbacks[1].best == 0.1
+
+
+def test_sigterm_in_the_last_validation(tmp_path):
+    callback = keras.callbacks.LambdaCallback()
+    callback.on_test_begin = lambda logs=None: signal.raise_signal(signal.SIGTERM)
+    inputs = keras.Input((5,))
+    model = keras.Model(inputs, keras.layers.Dense(1)(inputs))
+    data = tf.data.Dataset.from_tensors((np.ones((4, 5), "float32"), np.ones((4, 1), "float32")))
+    checkpoints = Checkpoints(tmp_path, every=5)
+    trainer = Trainer(model, keras.optimizers.SGD(0.1), "mse", checkpoints=checkpoints)
+    with pytest.raises(SystemExit, match="143"):
+        trainer.fit(data, 2, [callback], validation_data=data)
+    assert checkpoints.steps() == [2]
 
 
 def test_a_training_that_stopped_early_is_done(tmp_path):

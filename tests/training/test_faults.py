@@ -91,6 +91,35 @@ def test_going_on_from_the_last_good_checkpoint(undisturbed, tmp_path):
         trained(folder)
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_checkpoint_that_could_not_be_replaced(is_killed, undisturbed, tmp_path, monkeypatch):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "run")
+    one = trainer(folder=folder, **SETTINGS)
+    state, rename = {name: np.asarray(v) for name, v in one._state().items()}, os.replace
+
+    def replace(source, target):
+        if os.path.basename(source).startswith(".step-"):
+            raise KeyboardInterrupt if is_killed else OSError(5, "refused")
+        rename(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        if is_killed:
+            patch.setattr(Checkpoints, "_end_replacements", lambda self: None)
+        with pytest.raises(KeyboardInterrupt if is_killed else OSError, match=None if is_killed else "refused"):
+            one.checkpoints.save(6, state, one.model)
+    assert Checkpoints(folder).latest({name: v.shape for name, v in state.items()}, "pairs")[0] == 6
+    assert sorted(os.listdir(folder)) == [f"step-0000000{step}" for step in (2, 4, 6)]
+
+
+def test_damaged_checkpoints_take_no_place(undisturbed, tmp_path):
+    folder = shutil.copytree(undisturbed[0], tmp_path / "run")
+    (folder / "step-00000006" / "state.npz").write_bytes(b"")
+    checkpoints = Checkpoints(folder, keep=1)
+    checkpoints.save(5, {"x": np.ones(2)}, trainer().model)
+    assert checkpoints.steps() == [5, 6]
+
+
 def test_a_full_disk(undisturbed, tmp_path):
     """Files may not grow beyond the size of a checkpoint's smallest file: writing fails as on a full disk."""
     folder = shutil.copytree(undisturbed[0], tmp_path / "run")

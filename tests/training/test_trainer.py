@@ -190,6 +190,51 @@ def test_moving_averages_are_kerass():
         np.testing.assert_allclose(a, b, atol=2e-6)
 
 
+def test_the_best_weights_outlast_averages():
+    stop = keras.callbacks.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)
+    model = small_model()
+    data = tf.data.Dataset.from_tensors((np.ones((4, 3), "float32"), np.ones((4, 1), "float32")))
+    Trainer(model, keras.optimizers.SGD(0.1, use_ema=True), "mse").fit(data, 9, [stop], validation_freq=1)
+    assert (stop.best_epoch, stop.stopped_epoch) == (0, 2)
+    for a, b in zip(model.get_weights(), stop.best_weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_failure_between_two_batches_leaves_no_gradients():
+    class Failing:
+        def __init__(self, fails):
+            self.fails = fails
+
+        def batches(self, start=0, shard=0, num_shards=1):
+            for number, batch in enumerate(batches(6).repeat().as_numpy_iterator()):
+                if self.fails and number == 3:
+                    raise OSError("a disk is gone")
+                if number >= start:
+                    yield batch
+
+    results = []
+    for fails in (False, True):
+        trainer = Trainer(language_model(), keras.optimizers.SGD(0.5), MaskedCrossEntropy(), accumulation_steps=2)
+        if fails:
+            with pytest.raises(OSError, match="a disk is gone"):
+                trainer.fit(Failing(True), 3)
+            assert trainer.step == 1
+        trainer.fit(Failing(False), 3)
+        results.append(trainer.model.get_weights())
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float64"])
+def test_a_loss_gets_labels_in_its_dtype(dtype):
+    class Squares(keras.losses.Loss):
+        def call(self, y_true, y_pred):
+            return keras.ops.mean(keras.ops.square(y_pred - y_true), -1)
+
+    data = tf.data.Dataset.from_tensors((np.ones((4, 3), "float32"), np.ones((4, 1), dtype)))
+    assert Trainer(small_model(), keras.optimizers.SGD(0.1), Squares()).fit(data, 9).history["loss"][0] < 1
+
+
 def test_a_loss_that_is_not_finite_names_the_layer():
     model = language_model()
     trainer = Trainer(model, keras.optimizers.SGD(0.1), MaskedCrossEntropy())
@@ -280,12 +325,28 @@ def test_bad_data():
         strange = batches().map(lambda x, y, label=label: (x, tf.where(y == 1, label, y)))
         for jit_compile in (False, True):
             trainer = Trainer(language_model(), FusedAdam(), MaskedCrossEntropy(), jit_compile=jit_compile)
-            with pytest.raises(ValueError, match=rf"`labels` must hold ids .* 0 to 10. Received: \[{label}, "):
+            with pytest.raises(ValueError, match=rf"`dataset labels` must hold ids .* 0 to 10. Received: \[{label}, "):
                 trainer.fit(strange, 5)
-            with pytest.raises(ValueError, match="`labels` must hold ids"):
+            with pytest.raises(ValueError, match="`dataset labels` must hold ids"):
                 trainer.evaluate(strange)
-    with pytest.raises(ValueError, match="inputs alone"):
+        with pytest.raises(ValueError, match="`validation_data labels` must hold ids"):
+            Trainer(language_model(), FusedAdam(), MaskedCrossEntropy()).fit(batches(), 1, validation_data=strange)
+    with pytest.raises(ValueError, match=r"`dataset` .*inputs alone"):
         trainer.fit(batches().map(lambda x, y: x), 5)
+    wide = batches().map(lambda x, y: (x, y, tf.ones((5, 7, 7))))
+    with pytest.raises(ValueError, match=r"labels of shape \(5, 7\) and weights of \(5, 7, 7\)"):
+        trainer.fit(wide, 5)
+    validated = {"dataset": batches(), "steps": 1}
+    for validation, message in (
+        (batches().take(0), "`validation_data` must hold tokens that count"),
+        (padding, "`validation_data` must hold tokens that count"),
+        (batches().map(lambda x, y: x), "`validation_data` must yield .*inputs alone"),
+        (foreign, r"`validation_data\['token_ids'\]` must hold ids"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(language_model(), FusedAdam(), MaskedCrossEntropy()).fit(**validated, validation_data=validation)
+    with pytest.raises(ValueError, match="`callbacks` must leave it to `checkpoints`"):
+        trainer.fit(batches(), 5, keras.callbacks.BackupAndRestore("folder"))
     with pytest.raises(ValueError, match=r"`dataset` must be a tf.data.Dataset.*Received: a ndarray"):
         trainer.fit(np.ones((2, 3)), 5)
     with pytest.raises(ValueError, match=r"`validation_data` must be a tf.data.Dataset.*Received: a tuple"):
@@ -308,6 +369,7 @@ def test_bad_data():
         ({"accumulation_steps": True}, "`accumulation_steps`"),
         ({"loss": None}, "`loss` must be"),
         ({"metrics": [keras.metrics.Mean(), "accuracy"]}, "`metrics` must be .*Received: 'accuracy'"),
+        ({"metrics": [keras.metrics.F1Score()]}, "`metrics` must have their variables.*Received: 'f1_score'"),
         ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
         ({"checkpoints": "runs"}, "`checkpoints` must be a keras_attn.training.Checkpoints"),
         ({"model": 3}, "`model` must be"),

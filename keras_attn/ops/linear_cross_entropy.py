@@ -77,38 +77,35 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
     @tf.custom_gradient
     def total(hidden, kernel, *biases):
         matrix, exact = tf.cast(kernel, dtype), tf.cast(kernel, product_dtype)
+        size = (tf.shape(hidden)[0] + _NUM_CHUNKS - 1) // _NUM_CHUNKS
+        chunks = [_cut(x, size) for x in (hidden, labels, weights)]
 
-        def chunk(x, y, weights):
-            """Loss of some rows, and their parts of the gradients."""
-            w = tf.expand_dims(weights, -1)
+        def add_chunk(i, loss, to_hidden, to_kernel, *to_biases):
+            """Adds the loss of some rows, and their parts of the gradients."""
+            x, y, w = (rows[i] for rows in chunks)
+            column = tf.expand_dims(w, -1)
             logits = tf.cast(tf.matmul(x, matrix, transpose_b=transpose_kernel), tf.float32)
             for bias in biases:
                 logits += bias
             losses, errors = _cross_entropy(logits, y)
             errors = tf.cast(errors, product_dtype)
-            weighted = tf.cast(tf.cast(x, tf.float32) * w, product_dtype)
+            weighted = tf.cast(tf.cast(x, tf.float32) * column, product_dtype)
             left, right = (errors, weighted) if transpose_kernel else (weighted, errors)
+            rows_to_hidden = tf.cast(tf.matmul(errors, exact, transpose_b=not transpose_kernel), tf.float32) * column
             return (
-                tf.reduce_sum(losses * weights),
-                tf.cast(tf.matmul(errors, exact, transpose_b=not transpose_kernel), tf.float32) * w,
-                tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32),
-                *(tf.linalg.matvec(tf.cast(errors, tf.float32), weights, transpose_a=True) for _ in biases),
+                i + 1,
+                loss + tf.reduce_sum(losses * w),
+                to_hidden.write(i, rows_to_hidden),
+                to_kernel + tf.cast(tf.matmul(left, right, transpose_a=True), tf.float32),
+                *(x + tf.linalg.matvec(tf.cast(errors, tf.float32), w, transpose_a=True) for x in to_biases),
             )
-
-        size = (tf.shape(hidden)[0] + _NUM_CHUNKS - 1) // _NUM_CHUNKS
-        chunks = [_cut(x, size) for x in (hidden, labels, weights)]
-
-        def body(i, loss, to_hidden, *sums):
-            chunk_loss, chunk_to_hidden, *terms = chunk(*(x[i] for x in chunks))
-            sums = [a + b for a, b in zip(sums, terms, strict=True)]
-            return i + 1, loss + chunk_loss, to_hidden.write(i, chunk_to_hidden), *sums
 
         to_hidden = tf.TensorArray(tf.float32, _NUM_CHUNKS, element_shape=(None, hidden.shape[-1]))
         zeros = [tf.zeros(tf.shape(x), tf.float32) for x in (kernel, *biases)]
         # XLA would hold the logits of parts that stand side by side all at once.
         _, loss, to_hidden, to_kernel, *to_biases = tf.while_loop(
             lambda i, *_: i < _NUM_CHUNKS,
-            body,
+            add_chunk,
             (0, tf.zeros(()), to_hidden, *zeros),
             parallel_iterations=1,
             maximum_iterations=_NUM_CHUNKS,

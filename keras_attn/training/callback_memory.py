@@ -27,12 +27,12 @@ class CallbackMemory:
     def __init__(self, callbacks, history):
         self._history, self._callbacks = history, {}
         for callback in callbacks:
-            attributes = [names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)]
+            attributes = next((names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)), None)
             if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
                 # Not by their order: of several workers, one has those that write files.
                 same = sum(known.startswith(f"{name}/") for known in self._callbacks)
-                self._callbacks[f"{name}/{same}"] = callback, attributes[0]
+                self._callbacks[f"{name}/{same}"] = callback, attributes
 
     def state(self):
         """Dict of arrays by name."""

@@ -53,7 +53,7 @@ class TrainStep:
         self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
 
     def reset(self):
-        """Forgets what `accumulate` added, which an exception may have left behind."""
+        """Forgets what `accumulate` added."""
         for variable in self._sums:
             variable.assign(self._tf.zeros_like(variable))
 
@@ -99,8 +99,7 @@ class TrainStep:
         self._write([x / self._replicas for x in mean], fixed)
         if self._averages:
             self._average(tf.math.is_finite(norm))
-        for variable in self._sums:
-            variable.assign(tf.zeros_like(variable))
+        self.reset()
         return total, weight, changes, flags, rate, norm
 
     def _replica_accumulate(self, batch, step, flags):

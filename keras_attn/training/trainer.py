@@ -16,7 +16,7 @@ from keras_attn.training.checkpoints import named
 from keras_attn.training.first_not_finite import first_not_finite
 from keras_attn.training.running_figures import RunningFigures, open_epoch
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
-from keras_attn.training.trainer_checks import check_arguments
+from keras_attn.training.trainer_checks import check_arguments, check_callbacks
 
 # Their files are the same on every worker, and often in a folder that all of them see.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -102,8 +102,8 @@ class Trainer:
             steps: number of updates.
             callbacks: `keras.callbacks.Callback`s. What stands between two validations is an epoch to them. Of
                 several workers the first alone has those of Keras that write files. What `EarlyStopping`,
-                `ModelCheckpoint`, `ReduceLROnPlateau` and the history remember is in the checkpoints: a training that
-                stopped early has ended.
+                `ModelCheckpoint`, `ReduceLROnPlateau`, `SwapEMAWeights` and the history remember is in the
+                checkpoints: a training that stopped early has ended.
             validation_data: optional finite dataset.
             validation_freq: steps between two validations; one at the end where None.
 
@@ -123,10 +123,7 @@ class Trainer:
             sources.check_source("validation_data", validation_data, endless=False)
         freq = validation_freq or steps
         callbacks = keras.tree.flatten(callbacks)
-        if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
-            raise ValueError(
-                "`callbacks` must leave it to `checkpoints` of the trainer to go on. Received: a BackupAndRestore"
-            )
+        check_callbacks(callbacks)
         remembered = self._restore(dataset)
         epochs = math.ceil(steps / freq)
         callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
@@ -135,6 +132,7 @@ class Trainer:
         )
         history = next(c for c in calls.callbacks if isinstance(c, keras.callbacks.History))
         self.model.stop_training = False
+        # An exception may have left some behind.
         self._step.reset()
         source = sources.open_source("dataset", dataset, self.step * self.accumulation_steps, *self._shard)
         with _sigterm() as stopping:

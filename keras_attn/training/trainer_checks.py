@@ -1,4 +1,4 @@
-"""Whether a `Trainer` can do what it was given."""
+"""Whether a `Trainer`, or its `fit`, can do what it was given."""
 
 import keras
 
@@ -31,6 +31,14 @@ def check_arguments(trainer, optimizer):
     _check_model(trainer.model)
     _check_loss(trainer.loss)
     _check_optimizer(optimizer, trainer.strategy)
+
+
+def check_callbacks(callbacks):
+    """Raises a ValueError where one of the callbacks would do what the trainer does."""
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+        raise ValueError(
+            "`callbacks` must leave it to `checkpoints` of the trainer to go on. Received: a BackupAndRestore"
+        )
 
 
 def _check_model(model):

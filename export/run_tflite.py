@@ -40,7 +40,15 @@ class TFLiteArtefact:
             self.interpreter = _interpreter(self.path)
             self.runner = self.interpreter.get_signature_runner(self.task)
         self.shapes = shapes
-        outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+        try:
+            outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+        except RuntimeError as error:
+            if "gather index out of bounds" not in str(error):
+                raise
+            raise ValueError(
+                "The input must fit the tables of the model. Received: more tokens than the model has positions, or an "
+                "id that is not in its vocabulary"
+            ) from error
         return {name: _to_str(value) for name, value in outputs.items()}
 
 

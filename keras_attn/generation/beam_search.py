@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
 from keras_attn.generation.single_sequence import repeated
-from keras_attn.generation.strategy import Strategy, put
+from keras_attn.generation.strategy import Strategy, put, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
 
 # Finite, see `processors.BANNED`; what is worth this is no candidate.
@@ -75,7 +75,7 @@ class BeamSearch(Strategy):
             )
 
     def validate(self, model, config):
-        vocabulary_size = model.output.shape[-1]
+        vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
             raise ValueError(
                 f"`num_beams` must leave each beam candidates in a vocabulary of {vocabulary_size}. "
@@ -129,7 +129,7 @@ class BeamSearch(Strategy):
         layout = beams(decoding, self.num_beams)
         with recording() as records:
             hidden, layout_state = layout.decode(fixed, state["layout"], step)
-        logits = ops.cast(decoding.model.logits(hidden), "float32")
+        logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]
         flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
         flat = decoding.process(flat, state["processors"], step)

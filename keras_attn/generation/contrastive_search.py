@@ -9,7 +9,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.single_sequence import SingleSequence
-from keras_attn.generation.strategy import index_of_largest
+from keras_attn.generation.strategy import index_of_largest, vocabulary_size_of
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.products import matmul_transposed
 
@@ -59,7 +59,7 @@ class ContrastiveSearch(SingleSequence):
                 "`strategy` must be another one for a model whose cache has no slot a token. "
                 f"Received: ContrastiveSearch for {type(model).__name__}"
             )
-        size = model.output.shape[-1]
+        size = vocabulary_size_of(model)
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
 
@@ -135,7 +135,7 @@ class ContrastiveSearch(SingleSequence):
 
     def _candidates(self, decoding, hidden, state):
         """Logits `(B, 1, V)` behind outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
-        logits = decoding.model.logits(hidden)
+        logits = decoding.logits(hidden)
         processed = ops.cast(ops.squeeze(logits, 1), "float32")
         processed = decoding.process(processed, state["processors"], state["step"])
         scores, tokens = ops.top_k(ops.log_softmax(processed, axis=-1), self.top_k)

@@ -4,7 +4,6 @@ import dataclasses
 
 from keras import ops
 
-from keras_attn.generation.strategy import Decoding
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
 
@@ -34,7 +33,7 @@ class DraftModel:
         slots = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
 
         def body(i, token, proposals, cache, processors):
-            logits, cache = self.model.decode(token, ops.add(position, step + i), cache, memory)
+            logits, cache = decoding.decode(token, ops.add(position, step + i), cache, memory)
             logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), processors, step + i)
             chosen = strategy.choose(decoding, fixed["drawing"], logits, step + i)
             processors = decoding.update_processors(processors, chosen, step + i)
@@ -69,4 +68,4 @@ class Decoded:
 
 def decoded(decoding, logits):
     """`Decoding` whose next logits are given."""
-    return Decoding(Decoded(logits), decoding.config, decoding.seed, decoding.limit)
+    return dataclasses.replace(decoding, model=Decoded(logits))

@@ -62,7 +62,7 @@ class PromptLookup(Settings):
         context = ops.where(ops.less(index, 0), known, generated)
         proposals = self.proposals(context, ops.add(lengths, step), strategy.num_tokens + 1)
         # A source may have tokens of a larger vocabulary.
-        return ops.clip(proposals, 0, decoding.model.output.shape[-1] - 1), state["draft"]
+        return ops.clip(proposals, 0, decoding.vocabulary_size - 1), state["draft"]
 
     def rewind(self, state, count):
         """The state without the last `count` proposals."""

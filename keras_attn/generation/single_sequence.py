@@ -51,7 +51,7 @@ class SingleSequence(Strategy):
     def advance(self, decoding, fixed, state):
         step, done = state["step"], state["done"]
         positions = ops.add(fixed["position"], step)
-        logits, cache = decoding.model.decode(state["token"], positions, state["cache"], fixed["memory"])
+        logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
         chosen = self.choose(decoding, fixed["drawing"], logits, step)
         score = pick(ops.log_softmax(logits, axis=-1), chosen)

@@ -1,5 +1,6 @@
 """What all models of this package have in common."""
 
+import dataclasses
 import warnings
 
 import keras
@@ -32,10 +33,13 @@ class AttentionModel(keras.Model):
         **kwargs: `name` and `trainable`.
     """
 
-    # Whether the cache of `decode` has a slot a token, of which `attention_mask` hides some.
+    # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
     has_slots = True
+    # Whether generation continues its inputs, instead of starting a target with the start token.
+    continues_prompts = False
 
     def __init__(self, inputs, outputs, *, policy, config, **kwargs):
+        _check_text_length(self.tokenizer, getattr(self, "position", None))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         self._distribute_policy(policy)
         self._config = config
@@ -48,15 +52,17 @@ class AttentionModel(keras.Model):
         """
         check_positive(**sizes)
         tokenizer = deserialized(tokenizer)
-        if tokenizer is not None and tokenizer.vocabulary_size != sizes["vocabulary_size"]:
-            raise ValueError(
-                f"`vocabulary_size` must be that of the tokenizer, {tokenizer.vocabulary_size}. "
-                f"Received: vocabulary_size={sizes['vocabulary_size']}"
-            )
+        carried = {name: deserialized(value) for name, value in carried.items()}
+        if tokenizer is not None:
+            _check_tokenizer(tokenizer, sizes["vocabulary_size"], pad_id)
+        if pad_id is None:
+            pad_id = 0 if tokenizer is None else tokenizer.pad_id
+        if carried.get("generation_config") is not None:
+            carried["generation_config"].resolved(tokenizer, pad_id)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         self.tokenizer = tokenizer
         for name, value in carried.items():
-            setattr(self, name, deserialized(value))
+            setattr(self, name, value)
         self._carried = ("tokenizer", *carried)
         self.pad_id = pad_id
         self.padding_mask = PaddingMask(pad_id, dtype=policy, name="token_mask")
@@ -216,6 +222,10 @@ class AttentionModel(keras.Model):
             **{name: serialized(getattr(self, name)) for name in self._carried},
         }
 
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return super().from_config(_with_ids_of_tokenizer(config), custom_objects)
+
     def _distribute_policy(self, policy):
         """Gives the model, and each layer of a policy map, a policy of its own.
 
@@ -236,6 +246,55 @@ class AttentionModel(keras.Model):
             return self._policy
         given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
         return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
+
+
+def _with_ids_of_tokenizer(config):
+    """A model's config without ids that were written as defaults, where its tokenizer has others.
+
+    A file may be older than the rule that ids come from the tokenizer.
+    """
+    tokenizer, settings = (deserialized(config.get(name)) for name in ("tokenizer", "generation_config"))
+    if tokenizer is None:
+        return config
+    found = {}
+    if config.get("pad_id") == 0 != tokenizer.pad_id:
+        found["pad_id"] = None
+    outdated = {
+        name: None
+        for name, default in (("start_id", 2), ("end_id", 3), ("pad_id", 0))
+        if getattr(settings, name, None) == default and getattr(tokenizer, name) not in (None, default)
+    }
+    if outdated:
+        found["generation_config"] = dataclasses.replace(settings, **outdated)
+    if found:
+        warnings.warn(
+            f"The saved model has ids that its tokenizer has not; those of {tokenizer!r} are used", stacklevel=3
+        )
+    return {**config, **found}
+
+
+def _check_tokenizer(tokenizer, vocabulary_size, pad_id):
+    """Raises a ValueError where a tokenizer does not fit the other arguments of a model."""
+    if tokenizer.vocabulary_size > vocabulary_size:
+        raise ValueError(
+            f"`vocabulary_size` must be at least that of the tokenizer, {tokenizer.vocabulary_size}. "
+            f"Received: vocabulary_size={vocabulary_size}"
+        )
+    if pad_id is not None and pad_id != tokenizer.pad_id:
+        raise ValueError(
+            f"`pad_id` must be that of the tokenizer, {tokenizer.pad_id}, or None, which takes it from there. "
+            f"Received: pad_id={pad_id}"
+        )
+
+
+def _check_text_length(tokenizer, position):
+    """Raises a ValueError where texts may have more tokens than there are positions to read them at."""
+    limit, length = getattr(position, "max_length", None), getattr(tokenizer, "max_length", None)
+    if limit is not None and length is not None and length > limit:
+        raise ValueError(
+            f"`tokenizer` must have a `max_length` of at most the {limit} positions of the model. "
+            f"Received: max_length={length}"
+        )
 
 
 def symbolic_inputs(*ids, masks, optional_ids=()):

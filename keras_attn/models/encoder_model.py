@@ -29,7 +29,7 @@ class EncoderModel(AttentionModel):
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: number of blocks.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
@@ -46,7 +46,7 @@ class EncoderModel(AttentionModel):
         norm_layer, norm_epsilon: see `Residual`.
         scale_embeddings: whether embeddings are multiplied by the square root of their width.
         position: a `PositionEncoding`; `LearnedPositionEmbedding(512)` where None.
-        pad_id: the id of padding.
+        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         dtype: dtype or dtype policy of all layers.
         **kwargs: `name`, `trainable`, and every other argument of `Encoder`: `share_weights`, `attention_dropout`,
@@ -99,7 +99,7 @@ class EncoderModel(AttentionModel):
         norm_epsilon=1e-12,
         scale_embeddings=False,
         position=None,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         dtype=None,
         **kwargs,

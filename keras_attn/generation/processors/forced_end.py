@@ -28,6 +28,13 @@ class ForcedEnd(LogitProcessor):
     [0, 3]
     """
 
+    def validate(self, config, vocabulary_size):
+        if not config.end_ids:
+            raise ValueError(
+                "`end_id` of GenerationConfig must be given beside ForcedEnd: the tokenizer has no end token. "
+                "Received: end_id=None"
+            )
+
     def start(self, history):
         rows = ops.zeros_like(history.ids[:, :1])
         return ops.add(rows, history.end_ids[0]), ops.add(rows, history.max_length - 1)

@@ -46,10 +46,14 @@ class MinLength(LogitProcessor):
             )
 
     def start(self, history):
+        if not history.end_ids:
+            return ()
         rows = ops.zeros_like(history.ids[:, :1])
         return (ops.add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
 
     def __call__(self, logits, state, step):
+        if not state:
+            return logits
         [ends] = state
         is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
         return ops.where(ops.logical_and(is_end, ops.less(step, self.length)), BANNED, logits)

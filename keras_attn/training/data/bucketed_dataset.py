@@ -10,6 +10,7 @@ from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import encode
+from keras_attn.training.ignored_labels import padding_label
 
 
 class BucketedDataset(Dataset):
@@ -28,13 +29,14 @@ class BucketedDataset(Dataset):
         row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
             them.
         num_shapes: the most shapes that batches have; each is compiled once under XLA.
-        max_length: the most ids of a text, special ones included; None for any number.
+        max_length: the most ids of a text, special ones included; that of the tokenizers where None.
         too_long: what becomes of longer texts: "truncate", or "drop" the example. Both are counted.
         shuffle: whether the order is drawn anew for each epoch.
         seed: int of the order.
         epochs: how many epochs there are; None for endless ones.
 
     Attributes:
+        tokenizers: tuple of the tokenizers of the texts; that of what a model generates is the last.
         summary: `DataSummary`.
 
     Raises:
@@ -66,7 +68,8 @@ class BucketedDataset(Dataset):
         given = {name: value for name, value in sizes._asdict().items() if value is not None}
         check_positive(**given, num_shapes=num_shapes, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
-        encoded = encode(records, sides, parse, max_length, too_long)
+        self.tokenizers = tuple(side.tokenizer for side in sides)
+        encoded = encode(records, sides, parse, _longest(self.tokenizers, max_length), too_long)
         self._sides, self._columns, self._kept = sides, encoded.columns, encoded.kept
         shifts = [side.shifted for side in sides]
         widths = np.stack([ids.lengths - shift for ids, shift in zip(encoded.columns, shifts, strict=True)], axis=1)
@@ -133,12 +136,17 @@ class BucketedDataset(Dataset):
         return self._columns[side].padded(rows, width, ignore_id, begin=int(self._sides[side].shifted))
 
 
-def label_padding(ignore_id, tokenizer):
-    """The label of padding: `ignore_id`, or the tokenizer's `pad_id`, which must be no label itself."""
-    chosen = tokenizer.pad_id if ignore_id is None else ignore_id
-    if chosen == tokenizer.end_id:
+def _longest(tokenizers, max_length):
+    """`max_length`, or what the tokenizers say; a ValueError where it is more than they let a text have."""
+    limits = [limit for x in tokenizers if (limit := getattr(x, "max_length", None)) is not None]
+    if max_length is not None and limits and max_length > min(limits):
         raise ValueError(
-            "`ignore_id` must differ from the end id, which the model would not learn; give data and loss "
-            f"ignore_id=-100. Received: ignore_id={ignore_id}, end_id={tokenizer.end_id}, pad_id={tokenizer.pad_id}"
+            f"`max_length` must be at most that of the tokenizer, {min(limits)}, or None, which takes it from there. "
+            f"Received: max_length={max_length}"
         )
-    return chosen
+    return min(limits, default=None) if max_length is None else max_length
+
+
+def label_padding(ignore_id, tokenizer):
+    """The label of padding after targets of a tokenizer; see `padding_label`."""
+    return padding_label(tokenizer.pad_id, () if tokenizer.end_id is None else (tokenizer.end_id,), ignore_id)

@@ -22,6 +22,9 @@ class Dataset:
     Attributes:
         epochs: how many epochs there are; None for endless ones.
         row_divisor: a divisor of the rows of every batch; the number of shards divides it.
+        ignore_id: optional, the label of padding, or None where every label counts; losses and metrics of the trainer
+            take it from here.
+        tokenizers: tuple of the tokenizers of its texts, that of what a model generates last.
 
     Example:
 
@@ -41,6 +44,7 @@ class Dataset:
 
     epochs = None
     row_divisor = 1
+    tokenizers = ()
 
     def __len__(self):
         raise NotImplementedError
@@ -134,6 +138,9 @@ class _Mapped(Dataset):
     def __init__(self, dataset, function):
         self._dataset, self._function = dataset, function
         self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
+        self.tokenizers = dataset.tokenizers
+        if hasattr(dataset, "ignore_id"):
+            self.ignore_id = dataset.ignore_id
 
     def __len__(self):
         return len(self._dataset)

@@ -40,6 +40,9 @@ class LabelledTextDataset(BucketedDataset):
     (['no', 'yes'], array([1, 0, 1, 0], dtype=int32), array([1., 1., 1., 0.], dtype=float32))
     """
 
+    # Every label is a class.
+    ignore_id = None
+
     def __init__(self, records, tokenizer, labels=None, **options):
         given = None if labels is None else [str(label) for label in labels]
         if given is not None and (not given or len(set(given)) < len(given)):

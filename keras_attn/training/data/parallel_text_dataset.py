@@ -14,7 +14,8 @@ class ParallelTextDataset(BucketedDataset):
         records: `Records` of two texts, or an iterable of pairs.
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`.
         target_tokenizer: that of targets; `tokenizer` serves both where None.
-        ignore_id: the label of padding; that of the loss. `pad_id` of the target's tokenizer where None.
+        ignore_id: the label of padding; that of the loss. Where None, `pad_id` of the target's tokenizer, or -100 if
+            that ends a text too.
         too_long: "drop" or "truncate"; half of a text is no translation of a whole one.
         **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
             `seed`, `epochs`, ...

@@ -16,7 +16,8 @@ class TextDataset(BucketedDataset):
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
         causal: False makes rows of what `encode` gives, and the tokens themselves labels, as masked language modelling
             wants it; `map` then masks.
-        ignore_id: the label of padding; that of the loss. The tokenizer's `pad_id` where None.
+        ignore_id: the label of padding; that of the loss. Where None, the tokenizer's `pad_id`, or -100 if that ends a
+            text too.
         **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
             `seed`, `epochs`, ...
 

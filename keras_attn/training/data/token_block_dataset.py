@@ -46,6 +46,10 @@ class TokenBlockDataset(Dataset):
            [1., 1., 0.]], dtype=float32)
     """
 
+    # Blocks hold no padding.
+    ignore_id = None
+    tokenizers = ()
+
     def __init__(self, ids, length, batch_size, *, shuffle=True, seed=0, epochs=None):
         check_positive(length=length, batch_size=batch_size, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
@@ -67,8 +71,11 @@ class TokenBlockDataset(Dataset):
             tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
             length, batch_size, **settings: the constructor's arguments.
         """
-        encoded = encode(records, (joined_side(as_tokenizer(tokenizer)),))
-        return cls(encoded.columns[0].flat, length, batch_size, **settings)
+        tokenizer = as_tokenizer(tokenizer)
+        encoded = encode(records, (joined_side(tokenizer),))
+        blocks = cls(encoded.columns[0].flat, length, batch_size, **settings)
+        blocks.tokenizers = (tokenizer,)
+        return blocks
 
     def __len__(self):
         return -(-(len(self.ids) - 1) // (self.length * self.batch_size))

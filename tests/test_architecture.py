@@ -27,10 +27,12 @@ MAY_IMPORT = {
     # Not rooms, but helpers that any of them may use.
     "argument_checks": set(),
     "extras": set(),
+    "labels": set(),
     "lazy": set(),
+    "lines": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "extras", "lazy", "plot"}
+HELPERS = {"argument_checks", "extras", "labels", "lazy", "lines", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

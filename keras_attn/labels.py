@@ -46,7 +46,7 @@ class Labels:
 
     @classmethod
     def found(cls, labels):
-        """The classes of data whose labels are these: integers are the classes' numbers, booleans 0 and 1, and names are
+        """The classes of data with these labels: integers are the classes' numbers, booleans 0 and 1, and names are
         numbered in sorted order.
 
         Raises:
@@ -96,7 +96,7 @@ class Labels:
         return number
 
     def agrees(self, other):
-        """Whether a class has one number here and among other `Labels`; a class without a name is any of that number."""
+        """Whether a class has one number here and among other `Labels`; one without a name is any of that number."""
         for one, two in ((self, other), (other, self)):
             if one.are_numbered and (two.are_numbered or (len(one.names) <= len(two.names) and not two._has_numbers)):
                 return True
@@ -106,13 +106,23 @@ class Labels:
         return reprlib.repr(self.names) if len(self.names) > 20 else repr(self.names)
 
 
+def labels_of(source):
+    """The `Labels` that a model, a data set or the like has as its `labels`, a list of different names; else None."""
+    if isinstance(source, Labels):
+        return source
+    names = getattr(source, "labels", None)
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return Labels(names) if len(set(names)) == len(names) else None
+
+
 def check_agreement(**sources):
-    """Raises a ValueError where the lists of labels of two sources, as a data set and a model, differ; None is unknown."""
-    known = [(name, Labels(labels)) for name, labels in sources.items() if labels is not None]
+    """Raises a ValueError where two of some objects, as a model and a data set, have `labels` in different orders."""
+    known = [(name, labels) for name, source in sources.items() if (labels := labels_of(source)) is not None]
     for i, (name, labels) in enumerate(known):
         for other_name, other in known[:i]:
             if not labels.agrees(other):
                 raise ValueError(
-                    f"`{name}` must have the labels of `{other_name}` in the same order, as `labels={other_name}.labels` "
-                    f"gives them. Received: {labels} and {other}"
+                    f"`{name}` must number classes as `{other_name}` does: make it with the other's `labels`. "
+                    f"Received: {labels} and {other}"
                 )

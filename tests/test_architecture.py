@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "pretrained": {"models", "text"},
     "export": {"ops", "layers", "models", "text", "generation", "training", "pretrained"},
     "cli": {"ops", "layers", "models", "text", "generation", "training", "pretrained", "export"},
+    "__main__": {"cli"},
     # Not rooms, but helpers that any of them may use.
     "argument_checks": set(),
     "extras": set(),

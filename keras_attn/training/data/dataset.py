@@ -22,7 +22,6 @@ class Dataset:
     Attributes:
         epochs: how many epochs there are; None for endless ones.
         row_divisor: a divisor of the rows of every batch; the number of shards divides it.
-        labels: names of the classes that labels are the numbers of, in order; None where there are none.
 
     Example:
 
@@ -42,7 +41,6 @@ class Dataset:
 
     epochs = None
     row_divisor = 1
-    labels = None
 
     def __len__(self):
         raise NotImplementedError
@@ -135,7 +133,8 @@ class Dataset:
 class _Mapped(Dataset):
     def __init__(self, dataset, function):
         self._dataset, self._function = dataset, function
-        self.epochs, self.row_divisor, self.labels = dataset.epochs, dataset.row_divisor, dataset.labels
+        self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
+        self.labels = getattr(dataset, "labels", None)
 
     def __len__(self):
         return len(self._dataset)

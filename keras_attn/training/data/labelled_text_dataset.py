@@ -18,9 +18,9 @@ class LabelledTextDataset(BucketedDataset):
     A batch is `({"token_ids": (B, T)}, labels (B,), sample_weight (B,))`, int32 and float32. The weight of a row of
     padding is 0.
 
-    Labels that are integers are the numbers of the classes, and booleans are 0 and 1. Labels that are names are numbered
-    as `labels` orders them. Give a split of other data the `labels` of the training split: it may lack some, and would
-    number the rest otherwise.
+    Labels that are integers are the numbers of the classes, and booleans are 0 and 1. Labels that are names are
+    numbered as `labels` orders them. Give the `labels` of the training split to other splits, which may lack some and
+    would number the rest otherwise, and to the model, which keeps them: `Trainer` and `export` then compare them.
 
     Args:
         records: `Records` whose last value is a label, an iterable of such tuples, or a table with two columns or with
@@ -28,10 +28,10 @@ class LabelledTextDataset(BucketedDataset):
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
         labels: names of the classes, in order; a record with another label is malformed. Where no name is an integer,
             an integer is still the number of a class. Where None, those that the column of the table knows (a
-            `datasets.ClassLabel`, a pandas categorical); else the numbers up to the largest found; else the names found,
-            sorted.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+            `datasets.ClassLabel`, a pandas categorical); else the numbers up to the largest found; else the names
+            found, sorted.
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Attributes:
         labels: list of str, the label of each class.
@@ -40,7 +40,7 @@ class LabelledTextDataset(BucketedDataset):
         ValueError: an argument or a record does not fit; the message names it.
 
     Warns:
-        UserWarning: the data set is not shuffled, as data to evaluate on are, and its labels are names without `labels`.
+        UserWarning: labels are names without an order, and the data set is not shuffled, as data to evaluate on are.
 
     Example:
 
@@ -77,8 +77,8 @@ class LabelledTextDataset(BucketedDataset):
         self._classes = np.array([found.number(label) for label in self._kept], np.int32)
         if known is None and not self.shuffle and not found.are_the_same_everywhere:
             warnings.warn(
-                f"The labels found here are numbered in sorted order: {found}. Where the model was trained on other data, "
-                "give `labels` of those: if this split lacks a class, the others have other numbers.",
+                f"Classes are numbered by the labels found here: {found}. If the model is trained on other data, give "
+                "their `labels`: without a class of theirs, the numbers here are others.",
                 stacklevel=2,
             )
 

@@ -17,8 +17,8 @@ class ParallelTextDataset(BucketedDataset):
         target_tokenizer: that of targets; `tokenizer` serves both where None.
         ignore_id: the label of padding; that of the loss. `pad_id` of the target's tokenizer where None.
         too_long: "drop" or "truncate"; half of a text is no translation of a whole one.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
         ValueError: an argument or a record does not fit; the message names it.

@@ -106,12 +106,11 @@ class Records:
     def _side(self, parts):
         for part in parts:
             if is_table(part):
-                yield from (
-                    (f"record {number}", fields) for number, fields in enumerate(table_rows(part, self.columns))
-                )
-                continue
-            for number, fields in FORMATS[self.format or format_of(part)](part, self.columns):
-                yield Place(part, number), fields
+                for number, fields in enumerate(table_rows(part, self.columns)):
+                    yield f"record {number}", fields
+            else:
+                for number, fields in FORMATS[self.format or format_of(part)](part, self.columns):
+                    yield Place(part, number), fields
 
 
 class Place(NamedTuple):

@@ -1,4 +1,4 @@
-"""Tables in memory: dicts of columns, and the data frames and data sets of other libraries, none of which it imports."""
+"""Tables in memory: dicts of columns, and data frames and data sets of other libraries, none of which it imports."""
 
 from collections import Counter
 from collections.abc import Mapping

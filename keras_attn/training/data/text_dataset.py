@@ -17,8 +17,8 @@ class TextDataset(BucketedDataset):
         causal: False makes rows of what `encode` gives, and the tokens themselves labels, as masked language modelling
             wants it; `map` then masks.
         ignore_id: the label of padding; that of the loss. The tokenizer's `pad_id` where None.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
         ValueError: an argument or a record does not fit; the message names it.

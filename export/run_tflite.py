@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from client import main
+from client import lines_of, main
 
 
 class TFLiteArtefact:
@@ -65,7 +65,7 @@ def _labels(path):
     if not zipfile.is_zipfile(path):
         return []
     with zipfile.ZipFile(path) as files:
-        return files.read("labels.txt").decode().splitlines() if "labels.txt" in files.namelist() else []
+        return lines_of(files.read("labels.txt").decode()) if "labels.txt" in files.namelist() else []
 
 
 def _to_bytes(value):

@@ -4,11 +4,11 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import keras
 
 from keras_attn.extras import require
+from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
 from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
 
@@ -157,10 +157,9 @@ class BytePairTokenizer(Tokenizer):
         Returns:
             The tokenizer.
         """
-        lines = Path(merges).read_text(encoding="utf-8").split("\n")
-        lines = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :]]
-        pieces = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
-        return cls(pieces, [line for line in lines if line], **settings)
+        lines = read_lines(merges)
+        first = int(bool(lines) and lines[0].startswith("#version"))
+        return cls(json.loads(read_text(vocabulary)), [line for line in lines[first:] if line], **settings)
 
     def get_config(self) -> dict:
         return {

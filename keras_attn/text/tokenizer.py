@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_attn.argument_checks import check_positive, is_count
+from keras_attn.lines import read_text
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
@@ -166,7 +167,7 @@ class Tokenizer:
             ValueError: If the file holds no tokenizer, or one of another class.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("format") != FILE_FORMAT:

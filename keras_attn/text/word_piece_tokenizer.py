@@ -3,11 +3,11 @@
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import keras
 
 from keras_attn.extras import require
+from keras_attn.lines import read_lines
 from keras_attn.text import hugging_face
 from keras_attn.text.graph import bert_characters
 from keras_attn.text.tokenizer import (
@@ -181,8 +181,7 @@ class WordPieceTokenizer(Tokenizer):
         Returns:
             The tokenizer.
         """
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], **settings)
+        return cls(read_lines(path), **settings)
 
     def get_config(self) -> dict:
         return {

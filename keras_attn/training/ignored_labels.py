@@ -27,7 +27,7 @@ def padding_label(pad_id, end_ids, ignore_id=None):
         )
     if ignore_id >= 0 and ignore_id != pad_id:
         raise ValueError(
-            f"`ignore_id` must be the id of padding, {pad_id}, or negative: other ids are tokens that the model learns. "
+            f"`ignore_id` must be the id of padding, {pad_id}, or negative, as the model learns all other ids. "
             f"Received: ignore_id={ignore_id}"
         )
     return ignore_id

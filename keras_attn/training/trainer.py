@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
+from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training import sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
@@ -91,6 +92,7 @@ class Trainer:
         accumulates = accumulation_steps > 1
         self._step = TrainStep(model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulates)
         self.step = 0
+        self._labels = None
 
     def fit(self, dataset, steps, callbacks=(), validation_data=None, validation_freq=None):
         """Trains until `steps` updates were made, those of the checkpoint it goes on from included.
@@ -111,7 +113,8 @@ class Trainer:
             `keras.callbacks.History`, that of the whole training where it went on from a checkpoint.
 
         Raises:
-            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; the
+            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; their
+                `labels` are others, or in another order, than those of the model or of `validation_data`; the
                 checkpoints are of another training; or `BackupAndRestore` is among the callbacks.
             FloatingPointError: the loss is not finite; the message names the first layer whose output is not. The
                 weights are those of the step before.
@@ -121,6 +124,8 @@ class Trainer:
         sources.check_source("dataset", dataset)
         if validation_data is not None:
             sources.check_source("validation_data", validation_data, endless=False)
+        check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
+        self._labels = labels_of(dataset)
         freq = validation_freq or steps
         callbacks = keras.tree.flatten(callbacks)
         check_callbacks(callbacks)
@@ -172,9 +177,11 @@ class Trainer:
             Dict of floats.
 
         Raises:
-            ValueError: the dataset is empty, or holds no token that counts.
+            ValueError: the dataset is empty, holds no token that counts, or numbers classes otherwise than the model or
+                the data of `fit`.
         """
         sources.check_source("dataset", dataset, endless=False)
+        check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
         return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
 
     def _evaluate(self, name, dataset, callbacks):

@@ -60,8 +60,8 @@ class AutomatonConstraint(LogitProcessor):
             raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
         if not config.end_ids:
             raise ValueError(
-                "`end_id` of GenerationConfig must be given beside AutomatonConstraint: the tokenizer has no end token. "
-                "Received: end_id=None"
+                "`end_id` of GenerationConfig must be given beside AutomatonConstraint, as the tokenizer has no end "
+                "token. Received: end_id=None"
             )
         least = int(automaton.distances[0]) + 1
         if least > config.max_length:

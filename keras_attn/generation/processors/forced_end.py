@@ -31,7 +31,7 @@ class ForcedEnd(LogitProcessor):
     def validate(self, config, vocabulary_size):
         if not config.end_ids:
             raise ValueError(
-                "`end_id` of GenerationConfig must be given beside ForcedEnd: the tokenizer has no end token. "
+                "`end_id` of GenerationConfig must be given beside ForcedEnd, as the tokenizer has no end token. "
                 "Received: end_id=None"
             )
 

@@ -10,6 +10,7 @@ from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import encode
+from keras_attn.training.data.records import as_records
 from keras_attn.training.ignored_labels import padding_label
 
 
@@ -21,9 +22,12 @@ class BucketedDataset(Dataset):
     `e`.
 
     Args:
-        records: `Records`, or an iterable of texts or of tuples of them.
+        records: `Records`; a table as `Records` takes it, such as a DataFrame or a dict of columns; or an iterable of
+            texts, of tuples of them, or of dicts.
         sides: a `Side` for each text of a record.
         parse: optional function of the fields of a record, see `encode`.
+        columns: which columns of a table, or fields of dicts, make a record, in this order. Where None, those of the
+            usual names, or all if there are as many as a record has values.
         batch_size: rows of every batch; or
         tokens_per_batch: what the rows of a batch times its longest side hold at most, padding included.
         row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
@@ -43,12 +47,16 @@ class BucketedDataset(Dataset):
         ValueError: an argument or a record does not fit; the message names it.
     """
 
+    # What the columns of a table are called where `columns` is None.
+    usual_columns = None
+
     def __init__(
         self,
         records,
         sides,
         parse=None,
         *,
+        columns=None,
         batch_size=None,
         tokens_per_batch=None,
         row_multiple=8,
@@ -69,7 +77,8 @@ class BucketedDataset(Dataset):
         check_positive(**given, num_shapes=num_shapes, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
         self.tokenizers = tuple(side.tokenizer for side in sides)
-        encoded = encode(records, sides, parse, _longest(self.tokenizers, max_length), too_long)
+        longest = _longest(self.tokenizers, max_length)
+        encoded = encode(as_records(records, columns, self.usual_columns), sides, parse, longest, too_long)
         self._sides, self._columns, self._kept = sides, encoded.columns, encoded.kept
         shifts = [side.shifted for side in sides]
         widths = np.stack([ids.lengths - shift for ids, shift in zip(encoded.columns, shifts, strict=True)], axis=1)

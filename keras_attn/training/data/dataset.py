@@ -141,6 +141,7 @@ class _Mapped(Dataset):
         self.tokenizers = dataset.tokenizers
         if hasattr(dataset, "ignore_id"):
             self.ignore_id = dataset.ignore_id
+        self.labels = getattr(dataset, "labels", None)
 
     def __len__(self):
         return len(self._dataset)

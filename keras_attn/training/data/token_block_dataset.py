@@ -5,6 +5,7 @@ import numpy as np
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import as_tokenizer, encode, joined_side
+from keras_attn.training.data.records import as_records
 
 
 class TokenBlockDataset(Dataset):
@@ -63,16 +64,17 @@ class TokenBlockDataset(Dataset):
         self.row_divisor = batch_size
 
     @classmethod
-    def from_records(cls, records, tokenizer, length, batch_size, **settings):
+    def from_records(cls, records, tokenizer, length, batch_size, *, columns=None, **settings):
         """Blocks of many texts, each with its end id behind it if the tokenizer has one.
 
         Args:
-            records: `Records` of one text, or an iterable of texts.
+            records: `Records` of one text, an iterable of texts, or a table with one column or one named `text`.
             tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
+            columns: the column of a table that holds the texts, in a list.
             length, batch_size, **settings: the constructor's arguments.
         """
         tokenizer = as_tokenizer(tokenizer)
-        encoded = encode(records, (joined_side(tokenizer),))
+        encoded = encode(as_records(records, columns, ("text",)), (joined_side(tokenizer),))
         blocks = cls(encoded.columns[0].flat, length, batch_size, **settings)
         blocks.tokenizers = (tokenizer,)
         return blocks

@@ -5,6 +5,7 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -63,7 +64,7 @@ class LearnedPositionEmbedding(PositionEncoding):
             )
         # A slice has a dense gradient. A gather's sparse one made a small model's step 1.8 times as long under Adam.
         rows = self.position_embeddings[: length or ops.shape(inputs)[1]]
-        return ops.add(inputs, ops.cast(ops.expand_dims(rows, 0), inputs.dtype))
+        return add(inputs, ops.cast(ops.expand_dims(rows, 0), inputs.dtype))
 
     def add_to_embeddings(self, x, positions):
-        return ops.add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))
+        return add(x, ops.cast(ops.take(self.position_embeddings, positions, axis=0), x.dtype))

@@ -10,6 +10,7 @@ from keras_attn.generation.beams import beams, flat_rows
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
+from keras_attn.ops.sums import add
 
 # Finite, see `processors.BANNED`; what is worth this is no candidate.
 NEVER = -1e9
@@ -134,7 +135,7 @@ class BeamSearch(Strategy):
         flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
         flat = decoding.process(flat, state["processors"], step)
         if self.coverage_penalty:
-            running = {**running, "coverage": ops.add(running["coverage"], self._attention(decoding, records))}
+            running = {**running, "coverage": add(running["coverage"], self._attention(decoding, records))}
 
         log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
         pools, parents, tokens = self._select(decoding, fixed, {**state, "running": running}, log_probabilities)
@@ -158,7 +159,7 @@ class BeamSearch(Strategy):
         candidates["scores"] = put(candidates["scores"], step, scores)
 
         finished = self._finish(decoding, fixed, state, candidates, is_end)
-        going = ops.add(values, ops.cast(is_end, "float32") * NEVER)
+        going = add(values, ops.cast(is_end, "float32") * NEVER)
         values, chosen = ops.top_k(going, self.num_beams)
         running = {name: along(value, chosen) for name, value in candidates.items()}
         running["values"] = values
@@ -193,7 +194,7 @@ class BeamSearch(Strategy):
         if self.coverage_penalty:
             covered = ops.log(ops.clip(candidates["coverage"], 1e-9, 1.0))
             covered = ops.where(ops.expand_dims(fixed["source_mask"], 1), covered, ops.zeros_like(covered))
-            values = ops.add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
+            values = add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
         candidates = {name: candidates[name] for name in ("tokens", "scores")}
         candidates |= {"values": ops.where(admitted, values, NEVER), "done": ended}
         merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}

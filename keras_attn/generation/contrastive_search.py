@@ -12,6 +12,7 @@ from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest, vocabulary_size_of
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -82,7 +83,7 @@ class ContrastiveSearch(SingleSequence):
             "step": ops.zeros((), dtype="int32"),
             "token": token,
             "done": ops.zeros((batch,), dtype="bool"),
-            "tokens": ops.add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
+            "tokens": add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
             "scores": ops.zeros((batch, config.max_length), dtype="float32"),
             "cache": (),
             "processors": decoding.start_processors(decoding.history(ids, mask)),
@@ -122,7 +123,7 @@ class ContrastiveSearch(SingleSequence):
         written = super().advance(decoded(decoding, state["logits"]), {**fixed, "drawing": token}, state)
         logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
         size = ops.shape(state["heard"])[1]
-        column = ops.equal(ops.arange(size, dtype="int32"), ops.add(state["step"], size - decoding.config.max_length))
+        column = ops.equal(ops.arange(size, dtype="int32"), add(state["step"], size - decoding.config.max_length))
         parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
         return {
             **written,

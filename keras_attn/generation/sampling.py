@@ -9,6 +9,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -54,7 +55,7 @@ class Sampling(SingleSequence):
         keys = tuple(ops.repeat(key, count) for key in row_keys(ids, real)) if count > 1 else row_keys(ids, real)
         if count > 1:
             number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
-            keys = tuple(ops.add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
+            keys = tuple(add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
         seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
         return count, (*keys, seed)
 

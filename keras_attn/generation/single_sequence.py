@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.sums import add
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,7 @@ class SingleSequence(Strategy):
 
     def advance(self, decoding, fixed, state):
         step, done = state["step"], state["done"]
-        positions = ops.add(fixed["position"], step)
+        positions = add(fixed["position"], step)
         logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
         chosen = self.choose(decoding, fixed["drawing"], logits, step)

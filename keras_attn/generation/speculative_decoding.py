@@ -12,6 +12,7 @@ from keras_attn.generation.prompt_lookup import PromptLookup
 from keras_attn.generation.sampling import Sampling
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import vocabulary_size_of
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -126,7 +127,7 @@ class SpeculativeDecoding(SingleSequence):
         proposals, draft = self._drafting.propose(self, decoding, fixed, state)
         offsets = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
         heard = ops.concatenate([state["token"], proposals[:, :-1]], axis=1)
-        positions = ops.add(ops.add(fixed["position"], step), offsets)
+        positions = add(add(fixed["position"], step), offsets)
         logits, cache = decoding.decode(heard, positions, state["cache"], fixed["memory"])
         changed = {name: value for name, value in state.items() if name not in ("cache", "draft", "rounds")}
 
@@ -147,7 +148,7 @@ class SpeculativeDecoding(SingleSequence):
             more, accept, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
         )
         rejected = step + count - changed["step"]
-        rounds = ops.add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
+        rounds = add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
         cache, draft = rewound(cache, rejected), self._drafting.rewind(draft, rejected)
         return {**changed, "cache": cache, "draft": draft, "rounds": rounds}
 

@@ -8,6 +8,7 @@ from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 from keras_attn.layers.serialization import deserialized
+from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -162,7 +163,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         memory = ops.convert_to_tensor(memory, dtype=self.compute_dtype)
         keys, memory = self.project_memory(memory)
         # States have the dtype of the cell, so the mask is a float on its way.
-        mask = ops.ones(ops.shape(memory)[:2]) if memory_mask is None else memory_mask
+        mask = ops.ones(ops.shape(memory)[:2]) if memory_mask is None else boolean("memory_mask", memory_mask)
         return [*self.start(keys, memory, cell_state), keys, memory, ops.cast(mask, self.compute_dtype)]
 
     def call(self, inputs, states, training=False):

@@ -12,6 +12,7 @@ from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.ops.boolean_mask import check_boolean
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
@@ -82,6 +83,8 @@ class AttentionModel(keras.Model):
         if not isinstance(inputs, dict):
             required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]
             if len(required) > 1 or isinstance(inputs, list | tuple):
+                flat = keras.tree.flatten(inputs)
+                self._check_masks({x.name: value for x, value in zip(self.inputs, flat, strict=False)})
                 return inputs
             inputs = {required[0]: inputs}
         self._check_inputs(inputs)
@@ -96,6 +99,13 @@ class AttentionModel(keras.Model):
             if value is not None and (shape is None or len(shape) != rank):
                 received = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
                 raise ValueError(f"`{name}` must be a tensor of rank {rank}. Received: {received}")
+        self._check_masks(inputs)
+
+    def _check_masks(self, inputs):
+        for name, value in inputs.items():
+            # Keras would cast it.
+            if self.input[name].dtype == "bool":
+                check_boolean(name, value)
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""

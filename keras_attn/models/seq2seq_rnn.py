@@ -15,6 +15,7 @@ from keras_attn.layers import (
 from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.serialization import deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
+from keras_attn.ops.sums import add
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
 READOUTS = ("tanh", "maxout", None)
@@ -260,7 +261,7 @@ class Seq2SeqRNN(AttentionModel):
         return x, tuple(finals)
 
     def _with_residual(self, number, inputs, outputs):
-        return outputs if self._residual_from is None or number < self._residual_from else ops.add(inputs, outputs)
+        return outputs if self._residual_from is None or number < self._residual_from else add(inputs, outputs)
 
 
 def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):

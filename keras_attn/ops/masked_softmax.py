@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.boolean_mask import boolean
+
 # Half of float32's range: finite, so that a converter which turns `where` into products cannot make a NaN of it.
 MASKED_LOGIT = float(np.finfo("float32").min) / 2
 
@@ -55,6 +57,7 @@ def masked_softmax(logits, mask=None, axis=-1):
     logits = ops.convert_to_tensor(logits)
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
+    mask = boolean("mask", mask)
     weights = softmax(mask_logits(logits, mask), axis)
     if mask is None:
         return weights

@@ -42,7 +42,7 @@ TEXTS = ["one two", "three four five"]
 def tokenizer():
     learned = BytePairTokenizer.train(TEXTS, 270, start_token="<s>", end_token="</s>", pad_token="<pad>")
     # GPT-2's order: the special tokens come last.
-    pieces = learned.vocabulary[3:] + ["<s>", "<pad>", "</s>"]
+    pieces = [*learned.vocabulary[3:], "<s>", "<pad>", "</s>"]
     return BytePairTokenizer(pieces, learned.merges, "<s>", "</s>", "<pad>")
 
 
@@ -140,7 +140,10 @@ def test_a_saved_model_keeps_its_ids_and_an_old_one_gets_those_of_its_tokenizer(
         revived = type(model).from_config(old)
     assert (revived.pad_id, revived.generation_config) == (tokenizer.pad_id, GenerationConfig(5))
     old["generation_config"] = keras.saving.serialize_keras_object(GenerationConfig(5, end_id=9))
-    with pytest.warns(UserWarning), pytest.raises(ValueError, match="`end_id` of GenerationConfig must be"):
+    with (
+        pytest.warns(UserWarning, match="those of"),
+        pytest.raises(ValueError, match="`end_id` of GenerationConfig must be"),
+    ):
         type(model).from_config(old)
 
 
@@ -161,7 +164,7 @@ def test_a_tokenizer_without_start_or_end(make, tokenizer):
     base = given or GenerationConfig(4)
     tokens = model.generate(TEXTS, config=dataclasses.replace(base, processors=(MinLength(2),)), return_dict=True)
     np.testing.assert_array_equal(tokens["tokens"], outputs["tokens"])
-    with pytest.raises(ValueError, match="beside ForcedEnd: the tokenizer has no end token"):
+    with pytest.raises(ValueError, match="beside ForcedEnd, as the tokenizer has no end token"):
         model.generate(TEXTS, config=dataclasses.replace(base, processors=(ForcedEnd(),)))
 
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -37,7 +38,7 @@ class ForcedEnd(LogitProcessor):
 
     def start(self, history):
         rows = ops.zeros_like(history.ids[:, :1])
-        return ops.add(rows, history.end_ids[0]), ops.add(rows, history.max_length - 1)
+        return add(rows, history.end_ids[0]), add(rows, history.max_length - 1)
 
     def __call__(self, logits, state, step):
         end, last = state

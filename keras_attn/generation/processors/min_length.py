@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_token
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,7 +50,7 @@ class MinLength(LogitProcessor):
         if not history.end_ids:
             return ()
         rows = ops.zeros_like(history.ids[:, :1])
-        return (ops.add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
+        return (add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
 
     def __call__(self, logits, state, step):
         if not state:

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import is_token
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -61,4 +62,4 @@ class OccurrencePenalty(LogitProcessor):
 
     def update(self, state, tokens, step):
         [counts] = state
-        return (ops.add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)
+        return (add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)

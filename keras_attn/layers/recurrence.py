@@ -3,11 +3,12 @@
 import keras
 from keras import ops
 
+from keras_attn.layers.composite import Composite
 from keras_attn.ops import scan
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Recurrence(keras.layers.RNN):
+class Recurrence(Composite, keras.layers.RNN):
     """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
 
     Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats

@@ -6,13 +6,14 @@ import keras
 from keras import ops, tree
 
 from keras_attn.layers.boolean_masks import BooleanMasks
+from keras_attn.layers.composite import Composite
 from keras_attn.layers.no_rows import on_no_rows
 from keras_attn.ops import scan
 from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Recurrence(BooleanMasks, keras.layers.RNN):
+class Recurrence(BooleanMasks, Composite, keras.layers.RNN):
     """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
 
     Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats

@@ -10,6 +10,7 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
+from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 from keras_attn.ops.boolean_mask import check_boolean
@@ -18,7 +19,7 @@ from keras_attn.ops.boolean_mask import check_boolean
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(keras.Model):
+class AttentionModel(Composite, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -39,9 +40,12 @@ class AttentionModel(keras.Model):
     # Whether generation continues its inputs, instead of starting a target with the start token.
     continues_prompts = False
 
-    def __init__(self, inputs, outputs, *, policy, config, **kwargs):
+    def __init__(self, inputs, outputs, *, policy, config, trainable=True, **kwargs):
         _check_text_length(self.tokenizer, getattr(self, "position", None))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        if not trainable:
+            # To Keras' constructor, True is an order to all layers, those that came frozen included.
+            self.trainable = False
         self._distribute_policy(policy)
         self._config = config
         self._body = None
@@ -222,19 +226,20 @@ class AttentionModel(keras.Model):
         return self._body()(self._all_inputs(inputs), training=training)
 
     def get_config(self):
-        return {
+        config = {
             "name": self.name,
             "trainable": self.trainable,
             **serialized(self._config),
             "pad_id": self.pad_id,
             "dropout": self.dropout.rate,
-            "dtype": keras.dtype_policies.serialize(self._collect_policy()),
+            "dtype": keras.dtype_policies.serialize(self._policy),
             **{name: serialized(getattr(self, name)) for name in self._carried},
         }
+        return self._with_sublayers(config)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return super().from_config(_with_ids_of_tokenizer(config), custom_objects)
+        return super().from_config(_with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
     def _distribute_policy(self, policy):
         """Gives the model, and each layer of a policy map, a policy of its own.
@@ -248,14 +253,6 @@ class AttentionModel(keras.Model):
                     layer._dtype_policy = policy[layer.path]
             policy = policy.default_policy
         self._dtype_policy = policy
-
-    def _collect_policy(self):
-        """The policy that the model was built with, and by path those of layers that were quantised since."""
-        quantized = {x.path: x.dtype_policy for x in self._flatten_layers() if x.quantization_mode is not None}
-        if not quantized:
-            return self._policy
-        given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
-        return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
 
 
 def _with_ids_of_tokenizer(config):

@@ -16,8 +16,8 @@ def mask_logits(logits, mask):
     """
     if mask is None:
         return logits
-    lowest = float(np.finfo("float64").min) if ops.dtype(logits) == "float64" else MASKED_LOGIT
-    return ops.where(mask, logits, ops.cast(lowest, logits.dtype))
+    lowest = np.finfo("float64").min if ops.dtype(logits) == "float64" else np.float32(MASKED_LOGIT)
+    return ops.where(mask, logits, ops.convert_to_tensor(lowest, logits.dtype))
 
 
 def softmax(logits, axis=-1):

@@ -8,6 +8,8 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
+from keras_attn.generation.processors import BANNED
+from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest, vocabulary_size_of
 from keras_attn.ops import cache as kv_cache
@@ -111,7 +113,10 @@ class ContrastiveSearch(SingleSequence):
         directions = unit(hidden)
         similarity = matmul_transposed(directions, state["heard"])
         nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
-        worth = (1.0 - self.alpha) * ops.exp(state["log_probabilities"]) - self.alpha * nearest
+        likely = state["log_probabilities"]
+        worth = (1.0 - self.alpha) * ops.exp(likely) - self.alpha * nearest
+        # There may be fewer allowed tokens than candidates.
+        worth = ops.where(ops.greater(likely, BANNED), worth, BANNED)
         best = ops.cast(index_of_largest(worth), "int32")
         is_best = ops.equal(ops.arange(self.top_k, dtype="int32"), ops.expand_dims(best, -1))
 
@@ -139,7 +144,7 @@ class ContrastiveSearch(SingleSequence):
         logits = decoding.logits(hidden)
         processed = ops.cast(ops.squeeze(logits, 1), "float32")
         processed = decoding.process(processed, state["processors"], state["step"])
-        scores, tokens = ops.top_k(ops.log_softmax(processed, axis=-1), self.top_k)
+        scores, tokens = ops.top_k(log_probabilities(processed), self.top_k)
         return logits, tokens, scores
 
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.generation.processors.selection import unless_banned
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
@@ -62,6 +63,8 @@ class Sampling(SingleSequence):
     def choose(self, decoding, fixed, logits, step):
         *keys, seed = fixed
         uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
+        # Relative to the largest: noise would be lost in the rounding of a large logit.
+        logits = unless_banned(logits, ops.subtract(logits, ops.max(logits, axis=-1, keepdims=True)))
         return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
 
     def result(self, decoding, fixed, state):

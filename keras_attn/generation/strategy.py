@@ -6,6 +6,7 @@ import dataclasses
 from keras import ops
 
 from keras_attn.generation.processors import History
+from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
 from keras_attn.ops import cache as kv_cache
 
@@ -103,6 +104,8 @@ class Decoding:
 
     def process(self, logits, states, step):
         """Logits `(R, V)` changed by all processors."""
+        # A model's own minus infinity is no ban: a forced or the only allowed token may have it.
+        logits = bounded(logits) if self.config.processors else logits
         for processor, state in zip(self.config.processors, states, strict=True):
             logits = processor(logits, state, step)
         return logits

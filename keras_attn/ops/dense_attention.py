@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block
-from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax, softmax_with_sinks
+from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
@@ -88,12 +88,13 @@ def dense_attention(
         logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
     if bias is not None:
         # A half-precision policy turns -1e9 into -inf, and a row of those would be NaN.
-        logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKED_LOGIT))
+        logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKING_BIAS))
 
     allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    if allowed is not None and mask.is_positional and keras.backend.standardize_dtype(q.dtype) != "float16":
+    adds = allowed is not None and mask.is_positional and live is None
+    if adds and keras.backend.standardize_dtype(q.dtype) != "float16":
         # A sum passes its gradient on as it is, and a key of an other token is finite, unlike what stands in padding.
-        logits = add(logits, ops.where(allowed, 0.0, ops.cast(MASKED_LOGIT, logits.dtype)))
+        logits = add(logits, ops.where(allowed, 0.0, ops.cast(MASKING_BIAS, logits.dtype)))
     else:
         logits = mask_logits(logits, allowed)
     weights = softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks)

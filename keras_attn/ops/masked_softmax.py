@@ -5,8 +5,10 @@ from keras import ops
 
 from keras_attn.ops.boolean_mask import boolean
 
-# Half of float32's range: finite, so that a converter which turns `where` into products cannot make a NaN of it.
-MASKED_LOGIT = float(np.finfo("float32").min) / 2
+# In the place of a logit: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
+MASKED_LOGIT = float(np.finfo("float32").min)
+# Added to a logit: a sum with one of up to a third of float32's range is finite, and below any other such logit.
+MASKING_BIAS = MASKED_LOGIT / 3 * 2
 
 
 def mask_logits(logits, mask):
@@ -16,7 +18,8 @@ def mask_logits(logits, mask):
     """
     if mask is None:
         return logits
-    return ops.where(mask, logits, ops.cast(MASKED_LOGIT, logits.dtype))
+    lowest = np.finfo("float64").min if ops.dtype(logits) == "float64" else np.float32(MASKED_LOGIT)
+    return ops.where(mask, logits, ops.convert_to_tensor(lowest, logits.dtype))
 
 
 def softmax(logits, axis=-1):

@@ -25,13 +25,13 @@ class MinLength(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import History, MinLength
+    >>> from keras_attn.generation import BANNED, History, MinLength
     >>> ids, mask = np.array([[2]]), np.array([[True]])
     >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
     >>> processor = MinLength(2)
     >>> state = processor.start(history)
-    >>> [int(processor(np.zeros((1, 4), "float32"), state, step)[0, 3]) for step in range(3)]
-    [-1000000000, -1000000000, 0]
+    >>> [bool(processor(np.zeros((1, 4), "float32"), state, step)[0, 3] > BANNED) for step in range(3)]
+    [False, False, True]
     """
 
     length: int

@@ -31,12 +31,12 @@ class NoRepeatNGram(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import History, NoRepeatNGram
+    >>> from keras_attn.generation import BANNED, History, NoRepeatNGram
     >>> ids, mask = np.array([[1, 2, 1, 0]]), np.array([[True, True, True, False]])
     >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
     >>> processor = NoRepeatNGram(2)
-    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0)).astype("int32")
-    array([[ 0, 0, -1000000000, 0]], dtype=int32)
+    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0)) > BANNED
+    array([[ True, True, False, True]])
     """
 
     size: int

@@ -89,6 +89,7 @@ class BucketedDataset(Dataset):
                 f"`max_length` makes it shorter. Received: tokens_per_batch={tokens_per_batch}"
             )
         self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
+        self._settings = sizes._asdict() | {"num_shapes": num_shapes, "max_length": max_length, "too_long": too_long}
         self._shapes = batch_shapes(widths, sizes, num_shapes)
         self._ends = list(itertools.accumulate(shape.batches for shape in self._shapes))
         self.row_divisor = math.gcd(*(shape.rows for shape in self._shapes))
@@ -112,6 +113,10 @@ class BucketedDataset(Dataset):
     @property
     def fingerprint(self):
         return checksum(self.shuffle, self.seed, self.summary.shapes, *(ids.flat for ids in self._columns))
+
+    def batch_settings(self):
+        given = {"shuffle": self.shuffle, "seed": self.seed, "examples": self.summary.examples}
+        return self._settings | given
 
     def plan(self, epoch):
         """The examples of each batch, -1 for a row of padding: a matrix `(batches, rows)` a shape, and the order."""

@@ -1,13 +1,11 @@
 """Batches whose place in the training is a number."""
 
-import zlib
-
 import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.prefetched import Prefetched
-from keras_attn.training.sources import untuned
+from keras_attn.training.sources import checksum, untuned
 
 
 class Dataset:
@@ -66,6 +64,10 @@ class Dataset:
         """A str that tells whether a position belongs to this data: it follows from the first batch and the length."""
         arrays = keras.tree.flatten(self.batch(self.plan(0), 0))
         return checksum(len(self), *arrays)
+
+    def batch_settings(self):
+        """What batches depend on besides the records, a dict by name; an error about checkpoints names what differs."""
+        return {"batches_per_epoch": len(self), "batch_size": len(keras.tree.flatten(self.batch(self.plan(0), 0))[0])}
 
     def batches(self, start=0, shard=0, num_shards=1):
         """Iterates over batches from the `start`-th on, which a thread prepares.
@@ -150,6 +152,9 @@ class _Mapped(Dataset):
     def fingerprint(self):
         return self._dataset.fingerprint
 
+    def batch_settings(self):
+        return self._dataset.batch_settings()
+
     def plan(self, epoch):
         return epoch, self._dataset.plan(epoch)
 
@@ -157,15 +162,6 @@ class _Mapped(Dataset):
         epoch, inner = plan
         mapped = self._function(self._dataset.batch(inner, index), epoch * len(self) + index)
         return keras.tree.map_structure(np.asarray, mapped)
-
-
-def checksum(*parts):
-    """A short str that follows from numbers, strings and arrays."""
-    value = 0
-    for part in parts:
-        content = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else repr(part).encode()
-        value = zlib.crc32(content, value)
-    return f"{value:08x}"
 
 
 def _shard(batch, shard, num_shards):

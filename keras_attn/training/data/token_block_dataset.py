@@ -86,6 +86,10 @@ class TokenBlockDataset(Dataset):
     def fingerprint(self):
         return checksum(self.shuffle, self.seed, self.length, self.batch_size, self.ids)
 
+    def batch_settings(self):
+        names = ("length", "batch_size", "shuffle", "seed")
+        return {name: getattr(self, name) for name in names} | {"tokens": len(self.ids)}
+
     def batch(self, plan, index):
         number = plan * len(self) + index
         if self.shuffle:

@@ -53,7 +53,11 @@ def check_vocabulary(vocabulary_size, **values):
     """Raises a ValueError where a token, or one of a tuple or an array of them, is not among `vocabulary_size`."""
     for name, value in values.items():
         ids = np.ravel(value)
-        stray = ids[(ids < 0) | (ids >= vocabulary_size)]
+        # NaN is neither below nor above anything.
+        is_known = (ids >= 0) & (ids < vocabulary_size)
+        if np.issubdtype(ids.dtype, np.floating):
+            is_known &= ids == np.floor(ids)
+        stray = ids[~is_known]
         if stray.size:
             raise ValueError(
                 f"`{name}` must hold ids of the vocabulary, 0 to {vocabulary_size - 1}. "

@@ -11,7 +11,7 @@ class RunningFigures:
     """Sums over the batches since the start of an epoch, or of an evaluation.
 
     Args:
-        metrics: list of `keras.metrics.Metric`.
+        metrics: a `MetricSet`.
         first: number of the epoch's first step.
     """
 
@@ -30,8 +30,8 @@ class RunningFigures:
     def logs(self):
         """Dict of floats, `update`, the figures of the last update, among them."""
         logs = {"loss": self.total / self.weight if self.weight else 0.0}
-        for metric, state in zip(self._metrics, self._states, strict=True):
-            logs[metric.name] = float(metric.stateless_result(state))
+        for name, metric, state in zip(self._metrics.names, self._metrics, self._states, strict=True):
+            logs[name] = float(metric.stateless_result(state))
         return logs | self.update
 
     def state(self, closed=False):

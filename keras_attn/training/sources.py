@@ -5,6 +5,8 @@ import zlib
 import keras
 import numpy as np
 
+from keras_attn.training.entries import only
+
 
 class Source:
     """An iterator of one worker's rows of the global batches, from the `start`-th on.
@@ -16,6 +18,9 @@ class Source:
         start: number of global batches to leave out.
         shard, num_shards: which worker of how many.
         endless: whether a `tf.data.Dataset` starts over at its end.
+
+    A batch is `(inputs, labels, weights, present)`. Weights may be None; `present` is None or a float32 `(B,)`, 0 at
+    rows that `with_even_rows` has added.
 
     Attributes:
         rows: int, how many rows the global batches had that were read.
@@ -103,20 +108,22 @@ def checksum(*parts):
 
 
 def with_even_rows(batch, count):
-    """The batch, with rows of weight 0 behind its own where these are no multiple of `count`."""
-    inputs, labels, weights = batch
-    present = len(_first(batch))
-    lacking = -present % count
+    """The batch, with rows that are not present, of weight 0, behind its own where these are no multiple of `count`."""
+    inputs, labels, weights, present = batch
+    size = len(_first(batch))
+    lacking = -size % count
     if not lacking:
         return batch
-    if weights is None:
-        weights = np.ones(present, "float32")
 
     def filled(x):
         return np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)])
 
+    def zeros(x):
+        return np.concatenate([x, np.zeros((lacking, *x.shape[1:]), x.dtype)])
+
     inputs, labels = keras.tree.map_structure(filled, (inputs, labels))
-    return inputs, labels, np.concatenate([weights, np.zeros((lacking, *weights.shape[1:]), weights.dtype)])
+    weights = None if weights is None else zeros(weights)
+    return inputs, labels, weights, zeros(np.ones(size, "float32") if present is None else present)
 
 
 def rows(batch, index, count):
@@ -153,7 +160,7 @@ def _unpacked(name, batch):
         raise ValueError(
             f"`{name}` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
         )
-    return inputs, labels, weights
+    return inputs, only(labels), None if weights is None else only(weights), None
 
 
 def _first(batch):

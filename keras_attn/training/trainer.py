@@ -15,7 +15,9 @@ from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training import run_settings, sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
+from keras_attn.training.compiled_loss import as_loss, check_labels, sums_up
 from keras_attn.training.first_not_finite import first_not_finite
+from keras_attn.training.metric_set import MetricSet
 from keras_attn.training.place import Place
 from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
@@ -32,19 +34,26 @@ _TERMINATED = 128 + signal.SIGTERM
 class Trainer:
     """One loop for one device, `MirroredStrategy` and `MultiWorkerMirroredStrategy`.
 
-    A step minimises `sum_i w_i l_i / sum_i w_i` over all tokens `i` of the global batch, on whichever replica and in
-    whichever micro-batch they are. Gradients are added up over replicas first, then divided, then clipped as the
-    optimizer says. Dropout differs from replica to replica, and depends on nothing but the model's random states and
-    the step, so a training that was interrupted ends with the weights of one that was not.
+    A step minimises the mean loss of all tokens of the global batch, on whichever replica and in whichever micro-batch
+    they are: `sum_i w_i l_i / sum_i w_i` for the losses of this package. Gradients are added up over replicas first,
+    then divided, then clipped as the optimizer says. Dropout differs from replica to replica, and depends on nothing
+    but the model's random states and the step, so a training that was interrupted ends with the weights of one that was
+    not.
+
+    Losses, metrics, labels and sample weights mean what they mean to `keras.Model.compile` and `fit`. So a loss of
+    Keras is divided by the number of entries, whatever their weights, unless its reduction is
+    "mean_with_sample_weight" or "sum"; and what the Keras mask of the outputs hides does not count. Weights `(B,)`
+    count for rows, also if a loss has more axes.
 
     Args:
         model: a built `keras.Model` of one output, made in the scope of `strategy`.
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
-        loss: `keras.losses.Loss`, one with a method `total`, as this package's have, or one of Keras that is a mean.
-        metrics: `keras.metrics.Metric`s that have variables, which add up over batches. Given any, the loss needs all
-            logits at once.
+        loss: `keras.losses.Loss`, a function of labels and outputs, or the name of one.
+        metrics: `keras.metrics.Metric`s, functions or names. The variables of a metric must be there and add up over
+            batches. They do not see sample weights, as in `compile`. Given any, the loss needs all logits at once.
         strategy: `tf.distribute.Strategy`; the current one where None.
+        weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
         checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
@@ -73,6 +82,7 @@ class Trainer:
         metrics=(),
         strategy=None,
         *,
+        weighted_metrics=(),
         accumulation_steps=1,
         jit_compile=False,
         checkpoints=None,
@@ -80,7 +90,7 @@ class Trainer:
         import tensorflow as tf
 
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.model, self.loss, self.metrics = model, keras.losses.get(loss), list(metrics)
+        self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
         check_arguments(self, optimizer)
         with self.strategy.scope():
@@ -91,8 +101,9 @@ class Trainer:
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
         self._shard = _shard(self.strategy)
-        accumulates = accumulation_steps > 1
-        self._step = TrainStep(model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulates)
+        self._step = TrainStep(
+            model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
+        )
         self.step, self._place, self._settings = 0, Place(), None
         self._labels = None
 
@@ -231,7 +242,9 @@ class Trainer:
             self._overwrite_with_average()
             running.update = {"learning_rate": rate, "grad_norm": norm}
             speed = (running.weight - before) / (time.perf_counter() - start)
-            calls.on_train_batch_end(self.step - 1 - first, running.logs() | {"tokens_per_second": speed})
+            # The weight of a sum is 1, whatever it is a sum of.
+            speed = {} if sums_up(self.loss) else {"tokens_per_second": speed}
+            calls.on_train_batch_end(self.step - 1 - first, running.logs() | speed)
             self._memory.keep_finite()
             stopped = flags % _ENDED > 0
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
@@ -287,9 +300,9 @@ class Trainer:
 
     def _check_batch(self, dataset_name, batch):
         vocabularies = getattr(self.model, "vocabularies", {})
-        inputs, labels, weights = batch
-        if hasattr(self.loss, "check_labels") and getattr(self.model, "outputs", None):
-            self.loss.check_labels(f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
+        inputs, labels, weights, _ = batch
+        if getattr(self.model, "outputs", None):
+            check_labels(self.loss, f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
         if isinstance(inputs, np.ndarray):
             inputs = dict.fromkeys(vocabularies, inputs)
         if isinstance(inputs, dict):

@@ -178,6 +178,11 @@ class EncoderModel(AttentionModel):
         }
         super().__init__(inputs, outputs, policy=policy, config=config, **own)
 
+    @property
+    def padding_label(self):
+        """None if labels are classes; see `AttentionModel.padding_label`."""
+        return super().padding_label if self._config["head"] == "masked_lm" else None
+
     @classmethod
     def bert_base(cls, vocabulary_size, **kwargs):
         """BERT base: 12 layers of width 768 with 12 heads; other arguments by keyword."""

@@ -88,6 +88,7 @@ def test_all_agree_or_one_is_refused(data):
     ids = {name: data.draw(some) for name in ("start_id", "end_id", "pad_id")}
     carries, size = data.draw(st.booleans()), max(tokenizer.vocabulary_size, other.vocabulary_size) + 1
     right = all(value in (None, getattr(tokenizer, name)) for name, value in {**ids, "pad_id": ids["pad_id"]}.items())
+    refused = None
     try:
         carried = {"tokenizer": tokenizer} if carries else {}
         model = MODELS[kind](size, pad_id=pad_id, generation_config=GenerationConfig(4, **ids), **carried)
@@ -96,14 +97,16 @@ def test_all_agree_or_one_is_refused(data):
         trainer = Trainer(model, keras.optimizers.SGD(), losses[0], metrics=losses[2:])
         agree("dataset", dataset, model, [*trainer._rated, losses[1]])
     except ValueError as error:
-        assert "Received" in str(error)
+        refused = str(error)
+    if refused is not None:
+        assert "Received" in refused
         return
     if carries and kind not in ("classifier", "masked"):
         assert right
         assert (other.pad_id, other.start_id, other.end_id) == (tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
     if data_kind != "blocks":
         assert model.pad_id == other.pad_id
-    _, labels, *weights = next(dataset.batches())
+    labels = next(dataset.batches())[1]
     for loss in losses:
         ignores = np.isin(labels, loss.ignored_labels)
         if data_kind in ("classes", "blocks"):
@@ -150,9 +153,9 @@ def test_a_model_learns_to_stop_with_gpt2s_one_special_token():
     keras.utils.set_random_seed(0)
     config = GenerationConfig(8)
     model = LanguageModel(tokenizer.vocabulary_size, 1, 32, 2, 64, tokenizer=tokenizer, generation_config=config)
-    data = TextDataset(["aab", "ba"] * 8, tokenizer, batch_size=16)
-    Trainer(model, keras.optimizers.Adam(0.01), MaskedCrossEntropy()).fit(data, steps=120)
-    assert model.generate(["aa", "b"]) == ["b", "a"]
+    data = TextDataset(["ab", "ba "] * 8, tokenizer, batch_size=16)
+    Trainer(model, keras.optimizers.Adam(0.01), MaskedCrossEntropy()).fit(data, steps=60)
+    assert model.generate(["a", "b"]) == ["b", "a "]
 
 
 @pytest.mark.parametrize("kind", ["language", "transformer"])
@@ -210,7 +213,7 @@ def test_auto_means_one_label():
     loss.bind_ignore_id(5)
     loss.bind_ignore_id(5)
     assert loss.ignored_labels == (5, -100)
-    with pytest.raises(ValueError, match="as they mark padding with different labels. Received: 5 before and 0 now"):
+    with pytest.raises(ValueError, match=r"as they mark padding with different labels\. Received: 5 before and 0 now"):
         loss.bind_ignore_id(0)
     assert MaskedCrossEntropy(ignore_id=None).ignored_labels == ()
     assert MaskedCrossEntropy(ignore_id=np.int64(3)).ignored_labels == (3,)

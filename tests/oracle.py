@@ -92,11 +92,11 @@ def multi_head_attention(
     return output * live.reshape(live.shape + (1,) * (output.ndim - 2)), scores
 
 
-def alibi(num_heads, T, S):
+def alibi(num_heads, T, S, most=8):
     """`(N, T, S)`, the slopes as Press et al. describe them: those of a power of two, then every other of the next."""
     power = 1 << (num_heads.bit_length() - 1)
-    slopes = [2 ** (-8 * (n + 1) / power) for n in range(power)]
-    slopes += [2 ** (-8 * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
+    slopes = [2 ** (-most * (n + 1) / power) for n in range(power)]
+    slopes += [2 ** (-most * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
     distance = np.abs(np.arange(T)[:, None] - np.arange(S))
     return -np.array(slopes[:num_heads])[:, None, None] * distance
 
@@ -203,9 +203,11 @@ def shaw(q, k, v, key_table, value_table, query_positions, key_positions, mask=T
     return np.einsum("bnts,bntsh->bnth", scores, np.broadcast_to(values, (*scores.shape, v.shape[-1]))), scores
 
 
-def sinusoid(positions, dim, base=10000.0):
-    angles = np.asarray(positions)[..., None] / base ** (np.arange(dim) // 2 * 2 / dim)
-    return np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles))
+def sinusoid(positions, dim, base=10000.0, interleaved=True, endpoint=False):
+    exponents = np.arange(dim) // 2 / (dim / 2 - endpoint)
+    angles = np.asarray(positions)[..., None] / base**exponents
+    code = np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles))
+    return code if interleaved else np.concatenate([code[..., ::2], code[..., 1::2]], axis=-1)
 
 
 def layer_norm(x, gamma, beta, epsilon=1e-6):

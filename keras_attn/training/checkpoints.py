@@ -24,15 +24,21 @@ class Checkpoints:
     """A folder of the last, and the best, states of a training.
 
     A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
-    remember, `model.keras` the model, and `checkpoint.json` the step, the logs and the SHA-256 of all three. It is
-    written under a temporary name, and renamed when it is complete. A damaged one is named in a warning and passed
-    over.
+    remember, `model.keras` the model, and `checkpoint.json` the step, the logs, the settings of the training run and
+    the SHA-256 of all three. It is written under a temporary name, and renamed when it is complete. A damaged one is
+    named in a warning and passed over.
+
+    `Trainer.fit` goes on from the latest one, at the record of the data where that stopped. Settings that differ from
+    those of the checkpoint are named: in a warning if they are used (`accumulation_steps`, learning rate, seed, loss,
+    metrics, ...), in an error if they cannot be (another data set of this package, a batch size with which no batch
+    begins at that record, an optimizer with other variables). docs/many_machines.md lists all of them.
 
     Args:
         folder: where to write. On several workers, one that all of them see.
         every: steps between two checkpoints. The last step of a training is always kept.
         keep: how many of the latest to keep.
-        keep_best: how many to keep of those with the best `monitor`.
+        keep_best: how many to keep of those with the best finite `monitor`; a checkpoint has validation figures if
+            `every` is a multiple of `validation_freq`.
         monitor: name of a validation figure, as `"val_loss"`.
         mode: `"min"` or `"max"`, which values of `monitor` are good.
 

@@ -46,7 +46,8 @@ class Trainer:
         strategy: `tf.distribute.Strategy`; the current one where None.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
-        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
+        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too. Settings
+            that differ from those of the checkpoint are named, see `Checkpoints`.
 
     Raises:
         ValueError: an argument is not as described.

@@ -115,16 +115,25 @@ class Checkpoints:
             self._end_replacements()
         self._prune(step)
 
-    def latest(self, shapes, dataset=None, settings=None):
-        """The latest checkpoint that is whole: `(step, state and memory, settings)`, or None if there are none.
+    def latest(self, shapes, dataset=None):
+        """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
 
         Args:
             shapes: the shapes that the state must have, by name.
             dataset: what the data are known by, a string or None.
-            settings: the settings of the training run that goes on, of which those that differ are named in errors.
 
         Raises:
             ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
+        """
+        found = self.latest_record(shapes, dataset)
+        return found and (found[0]["step"], found[1])
+
+    def latest_record(self, shapes, dataset=None, settings=None):
+        """As `latest`, with the content of `checkpoint.json` instead of the step.
+
+        Args:
+            shapes, dataset: see `latest`.
+            settings: the settings of the training run that goes on, of which those that differ are named in errors.
         """
         self._end_replacements()
         steps = self.steps()
@@ -135,7 +144,7 @@ class Checkpoints:
                 continue
             self._check(record, shapes, dataset, settings)
             with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
-                return record["step"], {name: file[name] for name in file.files}, record.get("settings")
+                return record, {name: file[name] for name in file.files}
         if steps:
             raise ValueError(
                 f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"

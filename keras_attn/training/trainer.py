@@ -340,11 +340,11 @@ class Trainer:
             return {}
         variables = self._state()
         shapes = {name: list(v.shape) for name, v in variables.items()}
-        found = self.checkpoints.latest(shapes, self._known_by, self._settings)
+        found = self.checkpoints.latest_record(shapes, self._known_by, self._settings)
         if found is None:
             return {}
-        step, state, then = found
-        changes = run_settings.differences(then, self._settings)
+        record, state = found
+        step, changes = record["step"], run_settings.differences(record.get("settings"), self._settings)
         place = Place.restored(state, step * self.accumulation_steps)
         if self._known_by is None:
             place = place.found_in(dataset, not any(name.startswith("dataset.") for name in changes))

@@ -245,7 +245,7 @@ def test_a_refused_data_set_is_told_by_what_differs(then, now, named, tmp_path):
     settings = [run_settings.data_settings(data, None, None) for data in (then, now)]
     checkpoints.save(1, {}, model, dataset=then.fingerprint, settings=settings[0])
     with pytest.raises(ValueError, match=f"of this data set.*Settings that differ: {named}"):
-        checkpoints.latest({}, now.fingerprint, settings[1])
+        checkpoints.latest_record({}, now.fingerprint, settings[1])
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,8 @@ class Trainer:
         weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
-        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
+        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too. Settings
+            that differ from those of the checkpoint are named, see `Checkpoints`.
 
     Raises:
         ValueError: an argument is not as described.
@@ -366,11 +367,11 @@ class Trainer:
             return {}
         variables = self._state()
         shapes = {name: list(v.shape) for name, v in variables.items()}
-        found = self.checkpoints.latest(shapes, self._known_by, self._settings)
+        found = self.checkpoints.latest_record(shapes, self._known_by, self._settings)
         if found is None:
             return {}
-        step, state, then = found
-        changes = run_settings.differences(then, self._settings)
+        record, state = found
+        step, changes = record["step"], run_settings.differences(record.get("settings"), self._settings)
         place = Place.restored(state, step * self.accumulation_steps)
         if self._known_by is None:
             place = place.found_in(dataset, not any(name.startswith("dataset.") for name in changes))

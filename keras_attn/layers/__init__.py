@@ -15,6 +15,7 @@ from keras_attn.layers.encoder_block import EncoderBlock
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.first_token_pooling import FirstTokenPooling
 from keras_attn.layers.gated_feed_forward import GatedFeedForward
+from keras_attn.layers.guided_alignment import GuidedAlignment
 from keras_attn.layers.learned_position_embedding import LearnedPositionEmbedding
 from keras_attn.layers.location_sensitive_attention import LocationSensitiveAttention
 from keras_attn.layers.luong_attention import LuongAttention
@@ -31,6 +32,7 @@ from keras_attn.layers.recurrence import Recurrence
 from keras_attn.layers.relative_position_bias import RelativePositionBias
 from keras_attn.layers.residual import Residual
 from keras_attn.layers.rotary_position_encoding import RotaryPositionEncoding
+from keras_attn.layers.scheduled_sampling import ScheduledSampling
 from keras_attn.layers.shaw_relative_position import ShawRelativePosition
 from keras_attn.layers.sinusoidal_position_encoding import SinusoidalPositionEncoding
 from keras_attn.layers.sinusoidal_position_encoding_2d import SinusoidalPositionEncoding2D
@@ -54,6 +56,7 @@ __all__ = [
     "FeedForward",
     "FirstTokenPooling",
     "GatedFeedForward",
+    "GuidedAlignment",
     "LearnedPositionEmbedding",
     "LocationSensitiveAttention",
     "LuongAttention",
@@ -70,6 +73,7 @@ __all__ = [
     "RelativePositionBias",
     "Residual",
     "RotaryPositionEncoding",
+    "ScheduledSampling",
     "ShawRelativePosition",
     "SinusoidalPositionEncoding",
     "SinusoidalPositionEncoding2D",

@@ -145,8 +145,8 @@ class AttentionCell(Configurable, keras.layers.Layer):
             return [value] * len(self.attentions)
         if len(value) != len(self.attentions):
             raise ValueError(
-                f"`memory` and what goes with it must be one, or one for each of the {len(self.attentions)} attentions. "
-                f"Received: {len(value)}"
+                "`memory` and what goes with it must be one for all, or one for each of the "
+                f"{len(self.attentions)} attentions. Received: {len(value)}"
             )
         return list(value)
 

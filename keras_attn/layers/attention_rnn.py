@@ -38,8 +38,8 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         training: whether dropout is on.
 
     Returns:
-        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)`, of several attentions a tuple of
-        them, and a tuple of states.
+        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)`, a tuple of them where there are
+        several attentions, and a tuple of states.
 
     Raises:
         ValueError: an argument does not fit; the message names it.

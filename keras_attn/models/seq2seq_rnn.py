@@ -8,17 +8,20 @@ from keras_attn.layers import (
     AdditiveAttention,
     AttentionCell,
     AttentionRNN,
+    GuidedAlignment,
     Projection,
     Recurrence,
+    ScheduledSampling,
     TokenEmbedding,
 )
 from keras_attn.layers.alignment import Alignment
-from keras_attn.layers.serialization import deserialized
+from keras_attn.layers.serialization import deserialized, each_deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
+from keras_attn.ops import scan
 from keras_attn.ops.sums import add
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
-READOUTS = ("tanh", "maxout", None)
+READOUTS = ("tanh", "linear", "maxout", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -32,7 +35,8 @@ class Seq2SeqRNN(AttentionModel):
         num_layers: layers in the encoder, and in the decoder.
         hidden_dim: width `D` of embeddings and layers; a bidirectional layer has it in each direction.
         cell: "lstm", "gru" or "simple".
-        attention: an `Alignment` layer; `AdditiveAttention(hidden_dim)` where None.
+        attention: an `Alignment` layer, or a list of them, whose contexts are concatenated;
+            `AdditiveAttention(hidden_dim)` where None.
         num_bidirectional_layers: how many of the first encoder layers run in both directions.
         residual_from: optional number of a layer, counted from 1; its inputs and those of all layers above are added to
             their outputs.
@@ -43,9 +47,14 @@ class Seq2SeqRNN(AttentionModel):
         bridge: whether the decoder layers start from a projection of the final outputs of the encoder layers, or from
             zeros. Of a bidirectional layer, the output of the backward direction counts.
         readout: what stands between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
-            "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; None, nothing.
+            "linear", `W [s; c]`; "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; a
+            Keras layer that makes `(B, T, D)` of `[s; c]`; None, nothing.
         source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
         tie_output: whether the output projection is the target table.
+        scheduled_sampling: optional `ScheduledSampling` layer: in training, the decoder is given some of its own
+            samples. All its layers then run token by token, and the logits are computed twice.
+        guided_alignment: optional `GuidedAlignment` layer, which gives the model an input `alignments` and teaches them
+            to the attention, the first one of several.
         pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
@@ -54,7 +63,8 @@ class Seq2SeqRNN(AttentionModel):
 
     Call arguments:
         inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
-            True = real: `source_mask` `(B, S)` (`source_ids != pad_id` where absent) and `target_mask` `(B, T)`.
+            True = real: `source_mask` `(B, S)` (`source_ids != pad_id` where absent) and `target_mask` `(B, T)`. With
+            `guided_alignment`, also optionally `alignments`, float `(B, T, S)`.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -91,6 +101,8 @@ class Seq2SeqRNN(AttentionModel):
         readout="tanh",
         source_vocabulary_size=None,
         tie_output=True,
+        scheduled_sampling=None,
+        guided_alignment=None,
         pad_id=None,
         tokenizer=None,
         generation_config=None,
@@ -98,13 +110,20 @@ class Seq2SeqRNN(AttentionModel):
         **kwargs,
     ):
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
-        given = deserialized(attention)
+        given, readout = each_deserialized(attention), deserialized(readout)
+        scheduled_sampling, guided_alignment = deserialized(scheduled_sampling), deserialized(guided_alignment)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
         _check_arguments(given, cell, readout, num_layers, num_bidirectional_layers, residual_from)
+        _check_layer("scheduled_sampling", scheduled_sampling, ScheduledSampling)
+        _check_layer("guided_alignment", guided_alignment, GuidedAlignment)
         attention = AdditiveAttention(hidden_dim, dtype=policy, name="attention") if given is None else given
         self.hidden_dim = hidden_dim
         self._residual_from = residual_from
-        self._readout = readout
+        self._readout = readout if isinstance(readout, str) else None
+        self.scheduled_sampling, self.guided_alignment = scheduled_sampling, guided_alignment
+        if scheduled_sampling is not None and not scheduled_sampling.built:
+            # It acts in training only, outside of the functional graph that would build it.
+            scheduled_sampling.build()
 
         def embedding(size, name, tied=True):
             return TokenEmbedding(size, hidden_dim, scale=False, tie_weights=tied, dtype=policy, name=name)
@@ -133,19 +152,25 @@ class Seq2SeqRNN(AttentionModel):
             [dense(f"bridge_{i}_{j}", "ab,bc->ac", (hidden_dim,)) for j in range(num_states)]
             for i in range(num_layers if bridge else 0)
         ]
-        if readout is not None:
-            width, activation = (hidden_dim, "tanh") if readout == "tanh" else (2 * hidden_dim, None)
-            self.readout_dense = dense("readout", "abc,cd->abd", (None, width), activation)
+        if isinstance(readout, str):
+            width = 2 * hidden_dim if readout == "maxout" else hidden_dim
+            self.readout_dense = dense("readout", "abc,cd->abd", (None, width), "tanh" if readout == "tanh" else None)
+        else:
+            self.readout_dense = readout
 
         inputs = symbolic_inputs("source_ids", "target_ids", masks={"source_mask": 1, "target_mask": 1})
+        if guided_alignment is not None:
+            inputs["alignments"] = keras.Input((None, None), dtype="float32", name="alignments", optional=True)
         source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
         memory, states = self._encode(inputs["source_ids"], source_mask)
-        x, _ = self._decode(
+        x, _, scores = self._decode(
             inputs["target_ids"],
             {"memory": memory, "memory_mask": source_mask, "cell_state": states[0] if bridge else None},
             states[1:] if bridge else [None] * (num_layers - 1),
             inputs["target_mask"],
+            return_attention_scores=guided_alignment is not None,
         )
+        x = self._guided(x, scores, inputs)
         config = {
             **sizes,
             "cell": cell,
@@ -158,6 +183,8 @@ class Seq2SeqRNN(AttentionModel):
             "readout": readout,
             "source_vocabulary_size": source_vocabulary_size,
             "tie_output": tie_output,
+            "scheduled_sampling": scheduled_sampling,
+            "guided_alignment": guided_alignment,
         }
         super().__init__(inputs, self.logits(x), policy=policy, config=config, **kwargs)
 
@@ -203,8 +230,11 @@ class Seq2SeqRNN(AttentionModel):
         Returns:
             `(cache, memory)` for `decode`: a tuple of states a decoder layer; keys, encoder outputs and their mask.
         """
+        return self._prefill(source_ids, source_mask)
+
+    def _prefill(self, source_ids, source_mask, training=None):
         source_mask = self.padding_mask(source_ids, source_mask)
-        encoded, bridged = self._encode(source_ids, source_mask)
+        encoded, bridged = self._encode(source_ids, source_mask, training)
         keys, encoded = self.attention_layer.project_memory(encoded)
         states = [self.attention_layer.start(keys, encoded, bridged[0] if bridged else None)]
         for i, layer in enumerate(self.decoder_layers, start=1):
@@ -216,22 +246,30 @@ class Seq2SeqRNN(AttentionModel):
 
         `positions` and `attention_mask` are not used: the states say where decoding stands.
         """
-        keys, encoded, source_mask = memory
-        attending = {"memory_cache": (keys, encoded), "memory_mask": source_mask, "states": cache[0]}
-        return self._decode(target_ids, attending, cache[1:])
+        return self._decode(target_ids, _attending(memory, cache), cache[1:])[:2]
+
+    def call(self, inputs, training=None, mask=None):
+        if training and self.scheduled_sampling is not None:
+            return self.logits(self._hidden_of_samples(inputs))
+        return super().call(inputs, training=training, mask=mask)
+
+    def hidden_states(self, inputs, training=None):
+        if training and self.scheduled_sampling is not None:
+            return self._hidden_of_samples(self._all_inputs(inputs))
+        return super().hidden_states(inputs, training=training)
 
     def alignment_layers(self):
-        return [self.attention_layer.cell.attention.path]
+        return [attention.path for attention in self.attention_layer.cell.attentions]
 
     def logits(self, hidden):
         """Logits `(B, T, V)` of what `hidden` returned."""
         return self.target_embedding(hidden, reverse=True)
 
-    def _encode(self, source_ids, source_mask):
+    def _encode(self, source_ids, source_mask, training=None):
         """`(outputs, states)`: states a decoder layer, where there is a bridge."""
         x, states = self.source_embedding(source_ids), []
         for i, layer in enumerate(self.encoder_layers, start=1):
-            outputs, *final = layer(self.dropout(x), mask=source_mask)
+            outputs, *final = layer(self.dropout(x, training=training), mask=source_mask)
             x = self._with_residual(i, x, outputs)
             if self.bridges:
                 # The states of the backward direction come last.
@@ -239,38 +277,105 @@ class Seq2SeqRNN(AttentionModel):
                 states.append(tuple(dense(last) for dense in self.bridges[i - 1]))
         return x, states
 
-    def _decode(self, target_ids, attending, states, target_mask=None):
+    def _decode(self, target_ids, attending, states, target_mask=None, drop=None, **options):
+        """`(hidden, states, scores)`; `scores` is empty without `return_attention_scores` among the options.
+
+        `drop(x, i)` is the dropout on the inputs of layer `i`.
+        """
+        drop = drop or (lambda x, i: self.dropout(x))
         embedded = self.target_embedding(target_ids)
-        outputs, final = self.attention_layer(
-            self.dropout(embedded), inputs_mask=target_mask, return_state=True, **attending
+        outputs, *scores, final = self.attention_layer(
+            drop(embedded, 0), inputs_mask=target_mask, return_state=True, **attending, **options
         )
         finals = [final]
         x, context = outputs[..., : self.hidden_dim], outputs[..., self.hidden_dim :]
         x = self._with_residual(1, embedded, x)
-        for i, (layer, state) in enumerate(zip(self.decoder_layers, states, strict=True), start=2):
-            inputs = ops.concatenate([self.dropout(x), context], axis=-1)
+        for i, (layer, state) in enumerate(zip(self.decoder_layers, states, strict=True), start=1):
+            inputs = ops.concatenate([drop(x, i), context], axis=-1)
             state = None if state is None else list(state)
             outputs, *final = layer(inputs, initial_state=state, mask=target_mask)
             finals.append(tuple(final))
-            x = self._with_residual(i, x, outputs)
-        if self._readout == "tanh":
-            x = self.readout_dense(ops.concatenate([x, context], axis=-1))
-        elif self._readout == "maxout":
+            x = self._with_residual(i + 1, x, outputs)
+        if self._readout == "maxout":
             x = self.readout_dense(ops.concatenate([x, context, embedded], axis=-1))
             x = ops.maximum(x[..., : self.hidden_dim], x[..., self.hidden_dim :])
-        return x, tuple(finals)
+        elif self.readout_dense is not None:
+            x = self.readout_dense(ops.concatenate([x, context], axis=-1), training=options.get("training"))
+        return x, tuple(finals), scores
+
+    def _hidden_of_samples(self, inputs):
+        """Hidden states `(B, T, D)` in training, where some of the decoder's tokens are samples of its own."""
+        cache, memory = self._prefill(inputs["source_ids"], inputs["source_mask"], training=True)
+        ids = ops.cast(inputs["target_ids"], "int32")
+        (batch, length), guided = ops.shape(ids), inputs.get("alignments") is not None
+        replaced, seed = self.scheduled_sampling.draw(ids)
+        # Drawn before the loop: what changes in a loop cannot leave it.
+        ones = ops.ones((batch, length, self.hidden_dim), dtype=self.compute_dtype)
+        kept = [self.dropout(ones, training=True) for _ in range(1 + len(self.decoder_layers))]
+
+        def step(slices, state):
+            time, token, replace, *kept = slices
+            hidden, cache = state
+            sample = self.scheduled_sampling.sample(ops.squeeze(self.logits(hidden), 1), seed.at(time))
+            token = ops.expand_dims(ops.where(replace, sample, token), 1)
+            hidden, cache, scores = self._decode(
+                token,
+                _attending(memory, cache),
+                cache[1:],
+                drop=lambda x, i: ops.multiply(x, ops.expand_dims(kept[i], 1)),
+                return_attention_scores=guided,
+                training=True,
+            )
+            first = [_first(x) for x in scores]
+            return [ops.squeeze(x, 1) for x in (hidden, *first)], (hidden, cache)
+
+        slices = [ops.arange(length, dtype="int32"), *(_time_first(x) for x in (ids, replaced, *kept))]
+        mask = inputs["target_mask"]
+        mask = None if mask is None else _time_first(ops.cast(mask, "bool"))
+        (hidden, *scores), _ = scan(step, slices, (ones[:, :1], cache), mask)
+        return self._guided(_time_first(hidden), [_time_first(x) for x in scores], inputs)
+
+    def _guided(self, hidden, scores, inputs):
+        """`hidden`, with the loss of guided alignment where the model has one."""
+        if self.guided_alignment is None or inputs["alignments"] is None:
+            return hidden
+        mask = self.padding_mask(inputs["target_ids"], inputs["target_mask"])
+        return self.guided_alignment(hidden, _first(scores[0]), inputs["alignments"], inputs_mask=mask)
 
     def _with_residual(self, number, inputs, outputs):
         return outputs if self._residual_from is None or number < self._residual_from else add(inputs, outputs)
 
 
+def _attending(memory, cache):
+    """Arguments of the first decoder layer that stand for `memory` and its own states."""
+    keys, encoded, source_mask = memory
+    return {"memory_cache": (keys, encoded), "memory_mask": source_mask, "states": cache[0]}
+
+
+def _first(scores):
+    """The scores of the first attention."""
+    return scores[0] if isinstance(scores, tuple | list) else scores
+
+
+def _time_first(x):
+    return ops.transpose(x, (1, 0, *range(2, len(x.shape))))
+
+
+def _check_layer(name, layer, kind):
+    if layer is not None and not isinstance(layer, kind):
+        raise ValueError(f"`{name}` must be a {kind.__name__} layer. Received: {name}={layer!r}")
+
+
 def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):
-    if attention is not None and not isinstance(attention, Alignment):
-        raise ValueError(f"`attention` must be an Alignment layer. Received: attention={attention!r}")
+    attentions = attention if isinstance(attention, list) else [attention]
+    if not attentions or (attention is not None and not all(isinstance(x, Alignment) for x in attentions)):
+        raise ValueError(
+            f"`attention` must be an Alignment layer, or a list of them. Received: attention={attention!r}"
+        )
     if cell not in CELLS:
         raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={cell!r}")
-    if readout not in READOUTS:
-        raise ValueError(f"`readout` must be one of {list(READOUTS)}. Received: readout={readout!r}")
+    if not isinstance(readout, keras.layers.Layer) and readout not in READOUTS:
+        raise ValueError(f"`readout` must be one of {list(READOUTS)}, or a Keras layer. Received: readout={readout!r}")
     if num_bidirectional not in range(num_layers + 1):
         raise ValueError(f"`num_bidirectional_layers` must be in 0 to {num_layers}. Received: {num_bidirectional!r}")
     if residual_from is not None:

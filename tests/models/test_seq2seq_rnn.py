@@ -9,7 +9,14 @@ from keras import ops
 
 from keras_attn import GenerationConfig, attention_maps
 from keras_attn.export import export
-from keras_attn.layers import AdditiveAttention, LocationSensitiveAttention, LuongAttention, MonotonicAttention
+from keras_attn.layers import (
+    AdditiveAttention,
+    GuidedAlignment,
+    LocationSensitiveAttention,
+    LuongAttention,
+    MonotonicAttention,
+    ScheduledSampling,
+)
 from keras_attn.models import Seq2SeqRNN
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy
@@ -59,6 +66,13 @@ KINDS = {
     "simple unfed": lambda: make(cell="simple", input_feeding=False, num_bidirectional_layers=2),
     "location": lambda: make(attention=LocationSensitiveAttention(5, 3, 3, cumulative=True), bridge=False),
     "monotonic": lambda: make(attention=MonotonicAttention(AdditiveAttention(5, normalize=True)), num_layers=1),
+    "several": lambda: make(
+        attention=[LocationSensitiveAttention(5, 3, 3), LuongAttention("scaled_general")],
+        readout=keras.layers.Dense(D, "relu"),
+        scheduled_sampling=ScheduledSampling(0.5),
+        guided_alignment=GuidedAlignment(),
+        cell="gru",
+    ),
 }
 
 
@@ -227,6 +241,12 @@ VARIANTS = {
     "gru": {"cell": "gru", "num_bidirectional_layers": 0, "residual_from": 1, "dropout": 0.3},
     "source vocabulary": {"source_vocabulary_size": 29, "pad_id": 1, "readout": None, "input_feeding": False},
     "attention": {"attention": LocationSensitiveAttention(5, 3, 3), "bridge": False, "attend_first": True},
+    "several": {
+        "attention": [AdditiveAttention(5), LuongAttention("scaled_general")],
+        "readout": "linear",
+        "scheduled_sampling": ScheduledSampling(keras.optimizers.schedules.PolynomialDecay(0.0, 4, 1.0)),
+        "guided_alignment": GuidedAlignment(0.5),
+    },
     "nested": {"attention": MonotonicAttention(AdditiveAttention(5)), "tie_output": False, "readout": "maxout"},
     "text": {
         "vocabulary_size": 8,
@@ -298,7 +318,7 @@ def test_attention_maps_show_the_alignment(kind):
     np.testing.assert_allclose(scores.sum(-1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["gnmt", "location"])
+@pytest.mark.parametrize("kind", ["gnmt", "location", "several"])
 def test_export_in_every_format(kind, tmp_path):
     model = KINDS[kind]()
     model.generation_config = CONFIG
@@ -317,6 +337,9 @@ def test_export_in_every_format(kind, tmp_path):
         ({"vocabulary_size": 0}, "`vocabulary_size` must .*Received: vocabulary_size=0"),
         ({"hidden_dim": 7.5}, "`hidden_dim` must .*Received: hidden_dim=7.5"),
         ({"cell": "qrnn"}, "`cell` must .*Received: cell='qrnn'"),
+        ({"attention": []}, "`attention` must .*Received: attention=\\[\\]"),
+        ({"scheduled_sampling": 0.5}, "`scheduled_sampling` must be a ScheduledSampling layer.*Received: .*0.5"),
+        ({"guided_alignment": True}, "`guided_alignment` must be a GuidedAlignment layer.*Received: .*True"),
         ({"attention": "additive"}, "`attention` must .*Received: attention='additive'"),
         ({"readout": "relu"}, "`readout` must .*Received: readout='relu'"),
         ({"num_bidirectional_layers": 3}, "`num_bidirectional_layers` must be in 0 to 2. Received: 3"),

@@ -32,9 +32,14 @@ class IdTask(SizedTask):
         self.tokenizer = own if tokenizer is None else tokenizer or None
         if not isinstance(self.tokenizer, Tokenizer | None):
             raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
+        if None not in (own, self.tokenizer) and self.tokenizer != own:
+            raise ValueError(
+                "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
+                f"Received: another {self.tokenizer!r}"
+            )
         self.check_model()
         if self.tokenizer is not None:
-            _check_tokenizer(self.tokenizer, own, model)
+            _check_tokenizer(self.tokenizer, model)
         self.inputs = {"source_ids": TensorSpec(("batch", "source_length"), "int32")}
 
     def check_model(self):
@@ -83,13 +88,8 @@ class IdTask(SizedTask):
         return compiled(self.call, keras.KerasTensor(self.inputs["source_ids"].shape, "int32"))
 
 
-def _check_tokenizer(tokenizer, own, model):
-    """Raises a ValueError where a tokenizer is not the model's `own`, if it has one, or does not fit its layers."""
-    if own is not None and tokenizer != own:
-        raise ValueError(
-            "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
-            f"Received: another {tokenizer!r}"
-        )
+def _check_tokenizer(tokenizer, model):
+    """Raises a ValueError where a tokenizer does not fit a model's layers."""
     size = random_inputs.vocabulary_size(model)
     if tokenizer.vocabulary_size > size:
         raise ValueError(

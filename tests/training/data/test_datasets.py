@@ -219,8 +219,8 @@ def test_where_end_and_padding_are_one_id_labels_tell_them_apart():
     end = tokenizer.end_id
     assert end == tokenizer.pad_id
     with pytest.raises(ValueError, match="`ignore_id` must differ from the end id"):
-        TextDataset(["ab"], tokenizer, batch_size=1)
-    ((inputs, labels),) = take(TextDataset(["c", "ab"], tokenizer, batch_size=2, ignore_id=-100, shuffle=False), 1)
+        TextDataset(["ab"], tokenizer, batch_size=1, ignore_id=end)
+    ((inputs, labels),) = take(TextDataset(["c", "ab"], tokenizer, batch_size=2, shuffle=False), 1)
     (c,), (a, b) = tokenizer.tokenize(["c", "ab"])
     assert inputs["token_ids"].tolist() == [[end, c, end], [end, a, b]]
     assert labels.tolist() == [[c, end, -100], [a, b, end]]

@@ -1,9 +1,7 @@
 """Training that gives the same weights on one device, on several, and on several machines."""
 
-import contextlib
 import math
 import signal
-import threading
 import time
 import warnings
 
@@ -17,6 +15,7 @@ from keras_attn.training.checkpoints import named
 from keras_attn.training.first_not_finite import first_not_finite
 from keras_attn.training.place import Place
 from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
+from keras_attn.training.sigterm import sigterm
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments, check_callbacks
 
@@ -140,7 +139,7 @@ class Trainer:
         # An exception may have left some behind.
         self._step.reset()
         source = sources.Source("dataset", dataset, self._place.batches, *self._shard)
-        with _sigterm() as stopping:
+        with sigterm() as stopping:
             calls.on_train_begin()
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
@@ -377,17 +376,3 @@ def _shard(strategy):
         lambda context: replicas.append(context.replica_id_in_sync_group) or 0
     )
     return min(replicas) // local, strategy.num_replicas_in_sync // local
-
-
-@contextlib.contextmanager
-def _sigterm():
-    """An event that is set once SIGTERM arrives; in other threads than the main one, where none can, it never is."""
-    arrived = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield arrived
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: arrived.set())
-    try:
-        yield arrived
-    finally:
-        signal.signal(signal.SIGTERM, before)

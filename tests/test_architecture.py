@@ -32,9 +32,10 @@ MAY_IMPORT = {
     "labels": set(),
     "lazy": set(),
     "lines": set(),
+    "padding_labels": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plot"}
+HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "padding_labels", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_attn.export import export, manifest, verify
+from keras_attn.export import comparison, export, manifest, verification, verify
 
 
 def rewrite_digests(folder):
@@ -92,3 +92,21 @@ def test_no_manifest(content, tflite_folder):
         (tflite_folder / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json"):
         verify(tflite_folder)
+
+
+def test_what_is_no_number_is_no_agreement():
+    values, bad = np.array([1.0, 2.0]), np.array([1.0, np.nan])
+    assert comparison.cosine(values, values) == pytest.approx(1)
+    assert comparison.cosine(values, bad) == comparison.cosine(values, np.array([1.0, np.inf])) == -1
+
+
+@pytest.mark.parametrize(("labels", "accuracy"), [([1, 0], 0.5), ([-1, -1], None)])
+def test_no_known_answer_is_no_accuracy(labels, accuracy):
+    """NaN would be within any limit: without answers, it is the agreement with the model that may not drop."""
+    entry = {"task": "forward", "precision": "int8", "max_accuracy_drop": 0.1}
+    arrays = {"inputs/0/x": np.zeros((2, 1)), "references/0": np.array(labels)}
+    expected, actual = np.array([[0.0, 1.0], [1.0, 0.9]]), np.array([[0.0, 1.0], [0.9, 1.0]])
+    row = dict.fromkeys(("accuracy", "model_accuracy", "token_agreement")) | {"identical": 0, "total": 0}
+    problems = verification._differences(entry, row, arrays | {"outputs/0/y": expected}, {"outputs/0/y": actual})
+    assert row["accuracy"] == accuracy
+    assert any("loses 50.00%" in problem for problem in problems)

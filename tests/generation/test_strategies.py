@@ -396,6 +396,19 @@ def test_minimum_bayes_risk_is_that_of_all_pairs(language_model):
     np.testing.assert_array_equal(tokens, outputs["tokens"])
 
 
+def test_minimum_bayes_risk_chooses_no_sample_of_unknown_utility(language_model):
+    def unknown(candidate, reference):
+        return np.nan if candidate[:1] < [11] else len(set(candidate) & set(reference))
+
+    options = {"num_samples": 7, "seed": 5, "utility": unknown, "max_length": 6, "return_dict": True}
+    outputs = minimum_bayes_risk(language_model, PROMPTS, **options)
+    utilities = outputs["sample_utilities"]
+    assert np.isnan(utilities).any()
+    is_known = ~np.isnan(utilities).all(axis=1)
+    assert is_known.any()
+    np.testing.assert_array_equal(outputs["utility"][is_known], np.nanmax(utilities[is_known], axis=1))
+
+
 def test_minimum_bayes_risk_of_text():
     metrics = pytest.importorskip("sacrebleu.metrics")
     model = make(Transformer, tokenizer=CharacterTokenizer("abcdefghijklmnopqr "))

@@ -65,6 +65,18 @@ def check_vocabulary(vocabulary_size, **values):
             )
 
 
+def check_padding(model, **pad_ids):
+    """Raises a ValueError where what pads with an id, by its name, meets a layer that takes another id for padding."""
+    for name, pad_id in pad_ids.items():
+        for layer in model._flatten_layers(include_self=False):
+            masked = 0 if getattr(layer, "mask_zero", False) else getattr(layer, "pad_id", -1)
+            if masked not in (-1, pad_id):
+                raise ValueError(
+                    f"`{name}` must pad with the id that the model takes for padding, {masked} in its layer "
+                    f"{layer.name!r}. Received: {name} that pads with {pad_id}; give the model `pad_id={pad_id}`"
+                )
+
+
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 

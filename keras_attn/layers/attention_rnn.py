@@ -6,9 +6,11 @@ from keras import ops, tree
 from keras_attn.layers.argument_checks import check_mask
 from keras_attn.layers.attention_cell import AttentionCell
 from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.no_rows import on_no_rows
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import scan
 from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -24,9 +26,10 @@ class AttentionRNN(Configurable, keras.layers.Layer):
 
     Call arguments:
         inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`; not needed with `memory_cache`.
+        memory: float `(B, S, Dm)`; not needed with `memory_cache`. Where the cell has several attentions, a tuple gives
+            each a memory of its own.
         inputs_mask: optional bool `(B, T)`, False at padding, which leaves the states as they are.
-        memory_mask: optional bool `(B, S)`, False at padding.
+        memory_mask: optional bool `(B, S)`, False at padding; a tuple of them, or None, with a tuple of memories.
         cell_state: optional states of the wrapped cell before the first step; zeros where None.
         states: optional states that an earlier call returned, to go on from there.
         memory_cache: optional result of `project_memory`.
@@ -35,7 +38,8 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         training: whether dropout is on.
 
     Returns:
-        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)` and a tuple of states.
+        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)`, of several attentions a tuple of
+        them, and a tuple of states.
 
     Raises:
         ValueError: an argument does not fit; the message names it.
@@ -61,13 +65,16 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         self.cell = cell
 
     def build(self, inputs_shape, memory_shape=None):
-        if memory_shape is None or len(memory_shape) != 3 or len(inputs_shape) != 3:
+        shapes = [memory_shape]
+        if memory_shape and self.cell.has_several and isinstance(memory_shape[0], list | tuple):
+            shapes = memory_shape
+        if memory_shape is None or any(len(shape) != 3 for shape in (inputs_shape, *shapes)):
             raise ValueError(
                 "`inputs` and `memory` must have rank 3 (batch, length, channels), and a first call needs both. "
                 f"Received shapes: {inputs_shape} and {memory_shape}"
             )
         if not self.cell.built:
-            self.cell.build((None, inputs_shape[-1]), tuple(memory_shape))
+            self.cell.build((None, inputs_shape[-1]), memory_shape)
 
     def project_memory(self, memory):
         """`(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
@@ -95,44 +102,57 @@ class AttentionRNN(Configurable, keras.layers.Layer):
             raise ValueError(f"Either `memory` or `memory_cache` must be given. Received: {memory} and {memory_cache}")
         if states is not None and cell_state is not None:
             raise ValueError("`states` hold those of the cell: `cell_state` must be None. Received: both")
+        if inputs.shape[0] == 0:
+            options = {"return_attention_scores": return_attention_scores, "return_state": return_state}
+            options["training"] = training
+            given = {"cell_state": cell_state, "inputs_mask": inputs_mask, "memory_mask": memory_mask}
+            given |= {"states": states, "memory_cache": memory_cache}
+            return on_no_rows(lambda x, memory, given: self.call(x, memory, **given, **options), inputs, memory, given)
         keys, memory = self.project_memory(memory) if memory_cache is None else memory_cache
         check_mask("inputs_mask", inputs_mask, inputs.shape[:2])
-        check_mask("memory_mask", memory_mask, memory.shape[:2])
+        masks = self.cell.for_each(memory_mask)
+        for mask, x in zip(masks, self.cell.for_each(memory), strict=True):
+            check_mask("memory_mask", mask, x.shape[:2])
         if states is None:
             states = self.start(keys, memory, cell_state)
-        memory_mask = None if memory_mask is None else ops.cast(memory_mask, "bool")
-        inputs_mask = None if inputs_mask is None else ops.transpose(ops.cast(inputs_mask, "bool"), (1, 0))
+        masks = tuple(boolean("memory_mask", mask) for mask in masks)
+        memory_mask = masks if self.cell.has_several else masks[0]
+        inputs_mask = None if inputs_mask is None else ops.transpose(boolean("inputs_mask", inputs_mask), (1, 0))
         records = recorder()
         wants_weights = return_attention_scores or records is not None
 
         def step(x, states):
             output, weights, states = self.cell.step(x, states, keys, memory, memory_mask, bool(training))
-            return [output, weights] if wants_weights else [output], states
+            return [output, *tree.flatten(weights)] if wants_weights else [output], states
 
         outputs, states = scan(step, ops.transpose(inputs, (1, 0, 2)), list(states), inputs_mask)
         self.cell.reset_dropout_mask()
         output, *scores = (ops.transpose(x, (1, 0, 2)) for x in outputs)
         if records is not None:
-            records[self.cell.attention.path] = ops.expand_dims(scores[0], 1)
-        results = (output, *(scores if return_attention_scores else ()), *((tuple(states),) if return_state else ()))
+            for attention, weights in zip(self.cell.attentions, scores, strict=True):
+                records[attention.path] = ops.expand_dims(weights, 1)
+        scores = (tuple(scores) if self.cell.has_several else scores[0],) if return_attention_scores else ()
+        results = (output, *scores, *((tuple(states),) if return_state else ()))
         return results[0] if len(results) == 1 else results
 
     def compute_output_spec(
         self, inputs, memory=None, *, memory_cache=None, return_attention_scores=False, return_state=False, **kwargs
     ):
         memory = memory_cache[1] if memory is None else memory
-        (batch, length, _), source = inputs.shape, memory.shape[1]
+        (batch, length, _), sources = inputs.shape, [x.shape[1] for x in self.cell.for_each(memory)]
 
         def spec(*shape, dtype=self.compute_dtype):
             return keras.KerasTensor((batch, *shape), dtype=dtype)
 
         results = [spec(length, self.cell.output_size)]
         if return_attention_scores:
-            results.append(spec(length, source))
+            scores = tuple(spec(length, source) for source in sources)
+            results.append(scores if self.cell.has_several else scores[0])
         if return_state:
             states = [
                 spec(size, dtype=self.cell.cell.compute_dtype) for size in tree.flatten(self.cell.cell.state_size)
             ]
-            fed = spec(self.cell.fed_dim)
-            results.append((*states, fed, *[spec(source) for _ in range(self.cell.num_alignment_states)]))
+            counts = zip(self.cell.alignment_states(), sources, strict=True)
+            alignment = [spec(source) for count, source in counts for _ in range(count)]
+            results.append((*states, spec(self.cell.fed_dim), *alignment))
         return results[0] if len(results) == 1 else tuple(results)

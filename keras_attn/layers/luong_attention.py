@@ -6,18 +6,19 @@ from keras import ops
 from keras_attn.layers.additive_attention import AdditiveAttention
 from keras_attn.layers.alignment import Alignment
 
-SCORES = ("dot", "scaled", "general", "concat")
+SCORES = ("dot", "scaled", "general", "scaled_general", "concat")
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LuongAttention(Alignment):
-    """`softmax(score(query, key)) value` with one of four scores.
+    """`softmax(score(query, key)) value` with one of five scores.
 
     `"dot"`: `query^T key`; `"scaled"`: `g query^T key` with a trained number `g`, as `keras.layers.Attention` has it
-    with `use_scale`; `"general"`: `query^T W key`; `"concat"`: `v^T tanh(W [query; key])`.
+    with `use_scale`; `"general"`: `query^T W key`; `"scaled_general"`: `g query^T W key`, as TensorFlow Addons has it
+    with `scale=True`; `"concat"`: `v^T tanh(W [query; key])`.
 
     Args:
-        score: "dot", "scaled", "general" or "concat".
+        score: "dot", "scaled", "general", "scaled_general" or "concat".
         units: width of the hidden layer of "concat", which alone has one.
         dropout, seed, **kwargs: see `Alignment`.
 
@@ -61,18 +62,18 @@ class LuongAttention(Alignment):
     def build_weights(self, query_dim, key_dim):
         if self.score == "concat":
             self.concat.build((None, None, query_dim), (None, None, key_dim))
-        elif self.score == "general":
+        elif self.score.endswith("general"):
             self.key_dense = self._projection("key", key_dim, query_dim)
         else:
             super().build_weights(query_dim, key_dim)
-        if self.score == "scaled":
+        if self.score.startswith("scaled"):
             self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
 
     def project_memory(self, value, key=None):
         key = value if key is None else key
         if self.score == "concat":
             return self.concat.project_memory(key)
-        return self.key_dense(key) if self.score == "general" else key
+        return self.key_dense(key) if self.score.endswith("general") else key
 
     def project_query(self, query):
         return self.concat.project_query(query) if self.score == "concat" else query
@@ -80,6 +81,6 @@ class LuongAttention(Alignment):
     def energies(self, queries, keys, state=()):
         if self.score == "concat":
             return self.concat.energies(queries, keys)
-        if self.score == "scaled":
+        if self.score.startswith("scaled"):
             queries = ops.multiply(queries, ops.cast(self.scale, queries.dtype))
         return super().energies(queries, keys)

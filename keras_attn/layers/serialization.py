@@ -13,6 +13,11 @@ def deserialized(value):
     return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
 
 
+def each_deserialized(value):
+    """`deserialized`, and of a list or tuple a list of what each entry stands for."""
+    return [deserialized(x) for x in value] if isinstance(value, list | tuple) else deserialized(value)
+
+
 def serialized(value):
     """What stands for a value in a config: activations by name, Keras objects as dicts, plain values unchanged.
 

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
+from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.rows import rows
 
 
@@ -79,7 +80,7 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
             flat = ops.add(flat, ops.cast(self.bias, flat.dtype))
         if self.logit_soft_cap is not None:
             flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
-        return ops.reshape(flat, (inputs.shape[0] or -1, *ops.shape(inputs)[1:-1], self.input_dim))
+        return reshape_rows(flat, *ops.shape(inputs)[:-1], self.input_dim)
 
     def output_projection(self):
         """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.

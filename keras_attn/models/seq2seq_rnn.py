@@ -15,6 +15,7 @@ from keras_attn.layers import (
 from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.serialization import deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
+from keras_attn.ops.sums import add
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
 READOUTS = ("tanh", "maxout", None)
@@ -27,7 +28,7 @@ class Seq2SeqRNN(AttentionModel):
     The first decoder layer attends to the encoder's outputs, and its context joins the inputs of all layers above it.
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: layers in the encoder, and in the decoder.
         hidden_dim: width `D` of embeddings and layers; a bidirectional layer has it in each direction.
         cell: "lstm", "gru" or "simple".
@@ -45,7 +46,7 @@ class Seq2SeqRNN(AttentionModel):
             "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; None, nothing.
         source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
         tie_output: whether the output projection is the target table.
-        pad_id: the id of padding.
+        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: dtype or dtype policy of all layers.
@@ -90,7 +91,7 @@ class Seq2SeqRNN(AttentionModel):
         readout="tanh",
         source_vocabulary_size=None,
         tie_output=True,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         generation_config=None,
         dtype=None,
@@ -260,7 +261,7 @@ class Seq2SeqRNN(AttentionModel):
         return x, tuple(finals)
 
     def _with_residual(self, number, inputs, outputs):
-        return outputs if self._residual_from is None or number < self._residual_from else ops.add(inputs, outputs)
+        return outputs if self._residual_from is None or number < self._residual_from else add(inputs, outputs)
 
 
 def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):

@@ -51,6 +51,11 @@ class RunningFigures:
             self.update = {k.removeprefix(_UPDATE): float(v) for k, v in state.items() if k.startswith(_UPDATE)}
 
 
+def without_sums(state):
+    """`state` without what `RunningFigures.state` returned, as its sums are of another loss or of other metrics."""
+    return {k: v for k, v in state.items() if not k.startswith("running/")}
+
+
 def open_epoch(state, step, steps, freq):
     """The epoch of `freq` steps to go on with at `step` of `steps`; one behind the last where nothing is left to do.
 

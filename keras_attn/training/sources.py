@@ -1,12 +1,14 @@
 """Global batches, and the rows of them that each worker and replica works on."""
 
+import zlib
+
 import keras
 import numpy as np
 
 from keras_attn.training.entries import only
 
 
-def open_source(name, dataset, start, shard, num_shards, endless=True):
+class Source:
     """An iterator of one worker's rows of the global batches, from the `start`-th on.
 
     Args:
@@ -19,16 +21,39 @@ def open_source(name, dataset, start, shard, num_shards, endless=True):
 
     A batch is `(inputs, labels, weights, present)`. Weights may be None; `present` is None or a float32 `(B,)`, 0 at
     rows that `with_even_rows` has added.
+
+    Attributes:
+        rows: int, how many rows the global batches had that were read.
+        first: rows and checksum of the first global batch that was read; the checksum is None where a worker sees a
+            part of it alone.
     """
-    if _has_shards(dataset):
-        return (_unpacked(name, batch) for batch in dataset.batches(start, shard, num_shards))
-    dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
-    batches = (_unpacked(name, batch) for batch in dataset.as_numpy_iterator())
-    return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
+
+    def __init__(self, name, dataset, start, shard, num_shards, endless=True):
+        self._name, self._shard, self._num_shards = name, shard, num_shards
+        self._is_split = _has_shards(dataset)
+        if self._is_split:
+            self._batches = iter(dataset.batches(start, shard, num_shards))
+        else:
+            dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
+            self._batches = dataset.as_numpy_iterator()
+        self.rows, self.first = 0, None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        batch = _unpacked(self._name, next(self._batches))
+        whole = self._num_shards == 1 or not self._is_split
+        self.rows += len(_first(batch)) * (1 if whole else self._num_shards)
+        if self.first is None:
+            self.first = self.rows, checksum(*keras.tree.flatten(batch)) if whole else None
+        if self._is_split or self._num_shards == 1:
+            return batch
+        return rows(with_even_rows(batch, self._num_shards), self._shard, self._num_shards)
 
 
 def check_source(name, dataset, endless=True):
-    """Raises a ValueError where the argument `name` is not what `open_source` takes, or is endless and may not be."""
+    """Raises a ValueError where the argument `name` is not what `Source` takes, or is endless and may not be."""
     if _has_shards(dataset):
         return
     if not hasattr(dataset, "element_spec"):
@@ -47,6 +72,39 @@ def fingerprint(dataset):
     # A tf.data.Dataset has a method of this name, which tells another thing.
     known = getattr(dataset, "fingerprint", None)
     return known if isinstance(known, str) else None
+
+
+def batch_settings(dataset):
+    """What the batches of a data set depend on, as far as it says: a dict by name."""
+    if _has_shards(dataset):
+        return getattr(dataset, "batch_settings", dict)()
+    return {"element_spec": str(dataset.element_spec), "cardinality": int(dataset.cardinality())}
+
+
+def first_batch(dataset):
+    """Rows and checksum of the first global batch of a training run."""
+    source = Source("dataset", dataset, 0, 0, 1)
+    next(source, None)
+    return source.first or (0, None)
+
+
+def batches_before(dataset, records):
+    """How many global batches hold the first `records` rows, or None where no batch ends with them."""
+    source, count = Source("dataset", dataset, 0, 0, 1), 0
+    while source.rows < records and next(source, None) is not None:
+        count += 1
+    return count if source.rows == records else None
+
+
+def checksum(*parts):
+    """A short str that follows from numbers, strings and arrays."""
+    value = 0
+    for part in parts:
+        if isinstance(part, np.ndarray) and part.dtype == object:
+            part = part.tolist()
+        content = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else repr(part).encode()
+        value = zlib.crc32(content, value)
+    return f"{value:08x}"
 
 
 def with_even_rows(batch, count):
@@ -107,3 +165,14 @@ def _unpacked(name, batch):
 
 def _first(batch):
     return next(x for x in keras.tree.flatten(batch) if x is not None)
+
+
+def shard_of(strategy):
+    """Which worker this is, and of how many."""
+    if strategy.num_replicas_in_sync == 1:
+        return 0, 1
+    local, replicas = len(strategy.extended.worker_devices), []
+    strategy.experimental_distribute_values_from_function(
+        lambda context: replicas.append(context.replica_id_in_sync_group) or 0
+    )
+    return min(replicas) // local, strategy.num_replicas_in_sync // local

@@ -74,8 +74,9 @@ def luong_oracle(weights, query, value, key=None, score="dot", **masks):
         v, w, u = weights
         energies = np.tanh((query @ w)[:, :, None] + (key @ u)[:, None]) @ v[:, 0]
     else:
-        key = key @ weights[0] if score == "general" else key
-        energies = np.einsum("btd,bsd->bts", query, key) * (weights[0] if score == "scaled" else 1)
+        scale, *weights = weights if score.startswith("scaled") else (1, *weights)
+        key = key @ weights[0] if weights else key
+        energies = np.einsum("btd,bsd->bts", query, key) * scale
     scores = oracle.masked_softmax(energies, all_masks(query, value, **masks))
     return results(scores @ value, scores, **masks)
 
@@ -155,6 +156,13 @@ CASES = [
     case("luong_dot", partial(LuongAttention, score="dot"), luong_oracle, bad=LUONG_BAD),
     case("luong_scaled", partial(LuongAttention, score="scaled"), luong_oracle, score="scaled"),
     case("luong_general", partial(LuongAttention, score="general"), luong_oracle, keyed, score="general"),
+    case(
+        "luong_scaled_general",
+        partial(LuongAttention, score="scaled_general"),
+        luong_oracle,
+        keyed,
+        score="scaled_general",
+    ),
     case("luong_concat", partial(LuongAttention, score="concat", units=U), luong_oracle, keyed, score="concat"),
     case(
         "location",

@@ -14,7 +14,10 @@ RNG = np.random.default_rng(5)
 IDS = np.array([[3, 4, 5, 0, 0], [3, 1, 5, 0, 0], [1, 2, 3, 4, 5], [9, 0, 0, 0, 0], [8, 0, 6, 6, 0], [2, 2, 7, 1, 0]])
 FEATURES = RNG.standard_normal((ROWS, 3)).astype("float32")
 CLASS, TOKEN_CLASS = RNG.integers(0, CLASSES, ROWS), RNG.integers(0, CLASSES, (ROWS, LENGTH))
-NUMBER, TOKEN_NUMBER = RNG.standard_normal(ROWS).astype("float32"), RNG.standard_normal((ROWS, LENGTH)).astype("float32")
+NUMBER, TOKEN_NUMBER = (
+    RNG.standard_normal(ROWS).astype("float32"),
+    RNG.standard_normal((ROWS, LENGTH)).astype("float32"),
+)
 ROW_WEIGHTS = np.array([1, 0, 0.3, 2, 0, 5], "float32")
 TOKEN_WEIGHTS = RNG.uniform(0, 3, (ROWS, LENGTH)).round(1).astype("float32")
 

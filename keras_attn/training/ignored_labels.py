@@ -1,0 +1,56 @@
+"""The labels that losses and metrics ignore."""
+
+from numbers import Integral
+
+from keras_attn.padding_labels import NO_TOKEN
+
+AUTO = "auto"
+
+
+class IgnoredLabels:
+    """What losses and metrics have in common that take an `ignore_id`: an integer, None or "auto".
+
+    "auto" is the label with which data sets and models mark padding. The `Trainer` takes it from its data set, or else
+    from its model, and so does `compile` of this package's models; without either it is 0. -100 is ignored too.
+
+    A subclass comes before the Keras class among the bases, and calls `_set_ignore_id`.
+    """
+
+    # The losses inside this one that ignore the same labels.
+    _followers = ()
+
+    def _set_ignore_id(self, ignore_id):
+        is_integer = isinstance(ignore_id, Integral) and not isinstance(ignore_id, bool)
+        if ignore_id is not None and ignore_id != AUTO and not is_integer:
+            raise ValueError(f'`ignore_id` must be an integer, None or "auto". Received: ignore_id={ignore_id!r}')
+        self.given_ignore_id = int(ignore_id) if is_integer else ignore_id
+        self._padding_label, self._is_bound = 0, False
+
+    @property
+    def ignore_id(self):
+        """The label that does not count, or None."""
+        return self._padding_label if self.given_ignore_id == AUTO else self.given_ignore_id
+
+    @property
+    def ignored_labels(self):
+        """All labels that do not count, a tuple."""
+        found = () if self.ignore_id is None else (self.ignore_id,)
+        return found if self.given_ignore_id != AUTO or NO_TOKEN in found else (*found, NO_TOKEN)
+
+    def bind_ignore_id(self, ignore_id):
+        """Says what "auto" stands for, once.
+
+        Raises:
+            ValueError: it stands for another label already.
+        """
+        if self.given_ignore_id == AUTO and self._is_bound and ignore_id != self.ignore_id:
+            raise ValueError(
+                f"`ignore_id` of {self.name!r} must be given, or one made for each data set, as they mark padding with "
+                f"different labels. Received: {self.ignore_id} before and {ignore_id} now"
+            )
+        self._padding_label, self._is_bound = ignore_id, True
+        for follower in self._followers:
+            follower.bind_ignore_id(ignore_id)
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_id": self.given_ignore_id}

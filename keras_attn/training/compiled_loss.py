@@ -71,11 +71,11 @@ def loss_total(loss, batch, outputs, part):
         weight = ops.cast(ops.shape(outputs)[0], "float32")
         total = ops.mean(ops.cast(loss(labels, outputs, weights), "float32")) * weight
     else:
-        total, weight = _sums(loss, labels, outputs, weights, present)
+        total, weight = _sums(loss, labels, outputs, weights, present, part)
     return total, ops.cast(part, "float32") if sums_up(loss) else weight
 
 
-def _sums(loss, labels, outputs, weights, present):
+def _sums(loss, labels, outputs, weights, present, part):
     outputs_mask = keras_mask(outputs)
     losses = loss.call(ops.cast(labels, loss.dtype), ops.cast(outputs, loss.dtype))
     mask = _both(outputs_mask, keras_mask(losses))
@@ -83,8 +83,13 @@ def _sums(loss, labels, outputs, weights, present):
     losses = ops.cast(losses, dtype)
     given = {"sample_weight": weights, "mask": mask, "present": present}
     given = {name: ops.cast(x, dtype) for name, x in given.items() if x is not None}
-    # A function that gives one number: nobody knows what it is the mean of, but for the rows.
+    # One number, taken for a mean over rows: how weights and masks would have changed it in each part nobody knows.
     is_scalar = len(losses.shape) == 0
+    if is_scalar and given and part < 1:
+        raise ValueError(
+            "`loss` must give a number for each row if a batch with weights, a mask or rows that cannot be parted evenly "
+            "is computed in parts. Received: a loss that gives one number"
+        )
     rank = max((len(x.shape) for x in given.values()), default=1) if is_scalar else len(losses.shape)
     counts_rows = weights is not None and len(weights.shape) == 1
     given = {name: aligned(x, rank) for name, x in given.items()}

@@ -31,14 +31,8 @@ FAULT = "Fault: "
 def models():
     """`(name, model)` of each kind, with its initial weights and a tokenizer."""
     tokenizer = CharacterTokenizer("0123456789 abcdefghijklmnopqrstuvwxyz")
-    config = GenerationConfig(
-        8,
-        start_id=tokenizer.start_id,
-        end_id=tokenizer.end_id,
-        pad_id=tokenizer.pad_id,
-        strategy=BeamSearch(2),
-    )
-    carried = {"tokenizer": tokenizer, "pad_id": tokenizer.pad_id}
+    config = GenerationConfig(8, strategy=BeamSearch(2))
+    carried = {"tokenizer": tokenizer}
     sizes = {"num_layers": 2, "hidden_dim": 64, "num_heads": 4, "intermediate_dim": 128}
     count = tokenizer.vocabulary_size
     makers = {

@@ -74,9 +74,6 @@ def build_model(tokenizer):
         tokenizer=tokenizer,
         generation_config=GenerationConfig(
             max_length=BLOCK - len(PROMPT),
-            start_id=tokenizer.start_id,
-            end_id=tokenizer.end_id,
-            pad_id=tokenizer.pad_id,
             strategy=Sampling(),
             processors=(Temperature(0.8),),
         ),

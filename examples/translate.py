@@ -53,14 +53,8 @@ def made_up():
 
 
 def build_model(name, tokenizer, strategy=None):
-    config = GenerationConfig(
-        max_length=MAX_LENGTH,
-        start_id=tokenizer.start_id,
-        end_id=tokenizer.end_id,
-        pad_id=tokenizer.pad_id,
-        strategy=strategy or BeamSearch(5, length_penalty=1.0),
-    )
-    carried = {"tokenizer": tokenizer, "generation_config": config, "pad_id": tokenizer.pad_id, "dropout": 0.3}
+    config = GenerationConfig(max_length=MAX_LENGTH, strategy=strategy or BeamSearch(5, length_penalty=1.0))
+    carried = {"tokenizer": tokenizer, "generation_config": config, "dropout": 0.3}
     size = tokenizer.vocabulary_size
     if name == "rnn":
         return keras_attn.Seq2SeqRNN.bahdanau(size, hidden_dim=256, tie_output=True, name=name, **carried)

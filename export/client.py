@@ -13,6 +13,11 @@ except ImportError:  # Windows has none
     resource = None
 
 
+def lines_of(text):
+    """The lines of `labels.txt`: a name may hold any other character at which `str.splitlines` cuts."""
+    return text.removesuffix("\n").split("\n") if text else []
+
+
 def answer(artefact, line):
     """One line in (text, or ids separated by spaces), one line out."""
     if len(artefact.inputs) > 1:

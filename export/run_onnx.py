@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from client import main
+from client import lines_of, main
 
 DTYPES = {
     "tensor(string)": np.str_,
@@ -33,7 +33,7 @@ class ONNXArtefact:
         self.inputs = {value.name: DTYPES[value.type] for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
         metadata = self.session.get_modelmeta().custom_metadata_map
-        self.labels = metadata.get("labels.txt", "").splitlines()
+        self.labels = lines_of(metadata.get("labels.txt", ""))
 
     def __call__(self, inputs):
         values = self.session.run(None, {name: _to_object(value) for name, value in inputs.items()})

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from client import main
+from client import lines_of, main
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
@@ -31,7 +31,7 @@ class SavedModelArtefact:
         specs = self.signature.structured_input_signature[1]
         self.inputs = {name: spec.dtype.as_numpy_dtype for name, spec in specs.items()}
         labels = Path(path, "assets.extra", "labels.txt")
-        self.labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+        self.labels = lines_of(labels.read_text(encoding="utf-8")) if labels.is_file() else []
 
     def __call__(self, inputs):
         outputs = self.signature(**{name: tf.constant(value) for name, value in inputs.items()})

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from client import main
+from client import lines_of, main
 
 
 class TFLiteArtefact:
@@ -40,7 +40,15 @@ class TFLiteArtefact:
             self.interpreter = _interpreter(self.path)
             self.runner = self.interpreter.get_signature_runner(self.task)
         self.shapes = shapes
-        outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+        try:
+            outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+        except RuntimeError as error:
+            if "gather index out of bounds" not in str(error):
+                raise
+            raise ValueError(
+                "The input must fit the tables of the model. Received: more tokens than the model has positions, or an "
+                "id that is not in its vocabulary"
+            ) from error
         return {name: _to_str(value) for name, value in outputs.items()}
 
 
@@ -57,7 +65,7 @@ def _labels(path):
     if not zipfile.is_zipfile(path):
         return []
     with zipfile.ZipFile(path) as files:
-        return files.read("labels.txt").decode().splitlines() if "labels.txt" in files.namelist() else []
+        return lines_of(files.read("labels.txt").decode()) if "labels.txt" in files.namelist() else []
 
 
 def _to_bytes(value):

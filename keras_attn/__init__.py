@@ -1,10 +1,14 @@
 """Attention and Transformer layers for Keras 3 on TensorFlow."""
 
-from keras_attn import export, generation, layers, models, ops, plot, text, training
-from keras_attn.generation import GenerationConfig
-from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
+from keras_attn.lazy import is_command
 
 __version__ = "0.1.0"
+
+# Keras finds the classes of a saved model only if they were imported. The command answers `--help` without Keras.
+if not is_command():
+    from keras_attn import export, generation, layers, models, ops, plot, text, training
+    from keras_attn.generation import GenerationConfig
+    from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
 
 __all__ = [
     "EncoderModel",

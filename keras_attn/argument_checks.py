@@ -53,12 +53,28 @@ def check_vocabulary(vocabulary_size, **values):
     """Raises a ValueError where a token, or one of a tuple or an array of them, is not among `vocabulary_size`."""
     for name, value in values.items():
         ids = np.ravel(value)
-        stray = ids[(ids < 0) | (ids >= vocabulary_size)]
+        # NaN is neither below nor above anything.
+        is_known = (ids >= 0) & (ids < vocabulary_size)
+        if np.issubdtype(ids.dtype, np.floating):
+            is_known &= ids == np.floor(ids)
+        stray = ids[~is_known]
         if stray.size:
             raise ValueError(
                 f"`{name}` must hold ids of the vocabulary, 0 to {vocabulary_size - 1}. "
                 f"Received: {reprlib.repr(stray.tolist())}"
             )
+
+
+def check_padding(model, **pad_ids):
+    """Raises a ValueError where what pads with an id, by its name, meets a layer that takes another id for padding."""
+    for name, pad_id in pad_ids.items():
+        for layer in model._flatten_layers(include_self=False):
+            masked = 0 if getattr(layer, "mask_zero", False) else getattr(layer, "pad_id", -1)
+            if masked not in (-1, pad_id):
+                raise ValueError(
+                    f"`{name}` must pad with the id that the model takes for padding, {masked} in its layer "
+                    f"{layer.name!r}. Received: {name} that pads with {pad_id}; give the model `pad_id={pad_id}`"
+                )
 
 
 def _is_number(value):

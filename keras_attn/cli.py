@@ -6,7 +6,10 @@ import json
 import logging
 import os
 import sys
-from pathlib import Path
+
+import keras_attn
+from keras_attn.lazy import COMMAND
+from keras_attn.lines import read_lines
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -38,7 +41,8 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="keras-attn", description="Export Keras models, and look after exports.")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Export Keras models, and look after exports.")
+    parser.add_argument("--version", action="version", version=f"{COMMAND} {keras_attn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     export = commands.add_parser("export", help="write verified artefacts of a .keras file")
@@ -57,8 +61,8 @@ def _parser():
         command.add_argument(
             "--data",
             metavar="FILE",
-            help="what to verify on: a string a line, perhaps a tab and the right answer; or an .npz file of the "
-            "task's inputs, perhaps with `references`",
+            help="what to verify on: a string a line, perhaps a tab and the right answer (text, or name or number of "
+            "a class); or an .npz file of the task's inputs, perhaps with `references`",
         )
         command.add_argument(
             "--max-accuracy-drop",
@@ -73,7 +77,9 @@ def _parser():
             help="sizes of axes to fix, as batch=1,source_length=32; ids only, see --ids",
         )
         command.add_argument(
-            "--labels", metavar="FILE", help="names of the classes, one a line; they go into the artefacts"
+            "--labels",
+            metavar="FILE",
+            help="names of the classes in order, one a line, which go into the artefacts (default: the model's own)",
         )
         command.add_argument("--ids", action="store_true", help="leave the model's tokenizer out: ids in, ids out")
     precisions = "float32, float16, int8, int8_full, int4; commas between"
@@ -131,8 +137,13 @@ def _model_and_arguments(options):
     model = load_model(options.model)
     tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
     samples, references = _data(options.data, class_ids=tasks == ["classify"])
-    tokenizer = False if options.ids else None
-    return model, {"tasks": tasks, "tokenizer": tokenizer, "samples": samples, "references": references}
+    return model, {
+        "tasks": tasks,
+        "tokenizer": False if options.ids else None,
+        "samples": samples,
+        "references": references,
+        "labels": options.labels and read_lines(options.labels),
+    }
 
 
 def _exported(options, model, arguments):
@@ -146,7 +157,6 @@ def _exported(options, model, arguments):
         keep_float=options.keep_float,
         max_accuracy_drop=options.max_accuracy_drop,
         shapes=options.shapes,
-        labels=options.labels and Path(options.labels).read_text(encoding="utf-8").splitlines(),
         **arguments,
     )
 
@@ -166,7 +176,8 @@ def _inspect(options):
 
 
 def _data(path, class_ids):
-    """`(samples, references)` of a file; either may be `None`."""
+    """`(samples, references)` of a file; either may be `None`. With `class_ids` the references are classes, and spaces
+    around their names or numbers do not count."""
     if path is None:
         return None, None
     if path.endswith(".npz"):
@@ -176,7 +187,7 @@ def _data(path, class_ids):
             arrays = dict(file)
         references = arrays.pop("references", None)
         return arrays, references
-    lines = [line.split("\t") for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("\t") for line in read_lines(path)]
     columns = {len(line) for line in lines}
     if not columns <= {1, 2} or len(columns) != 1:
         raise ValueError(f"{path} must hold a string a line, or on every line a string, a tab and the right answer")
@@ -184,7 +195,7 @@ def _data(path, class_ids):
     if not references:
         return samples, None
     [answers] = references
-    return samples, list(map(int, answers)) if class_ids else answers
+    return samples, [answer.strip() for answer in answers] if class_ids else answers
 
 
 @contextlib.contextmanager
@@ -241,7 +252,7 @@ def _sizes(value):
 def _complain(error, status):
     from keras_attn.export.report import reason
 
-    print(f"keras-attn: {reason(error)}", file=sys.stderr)
+    print(f"{COMMAND}: {reason(error)}", file=sys.stderr)
     return status
 
 

@@ -2,6 +2,10 @@
 
 import contextlib
 import importlib
+import os
+import sys
+
+COMMAND = "keras-attn"
 
 
 def lazy(package, homes):
@@ -19,6 +23,16 @@ def lazy(package, homes):
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
     return find, lambda: sorted(modules)
+
+
+def is_command():
+    """Whether this process is the command `keras-attn`, or `python -m keras_attn`."""
+    program = (getattr(sys, "argv", None) or [""])[0]
+    if program == "-m":
+        # So it is while Python looks for the module, which is behind the option.
+        arguments = sys.orig_argv
+        return arguments[arguments.index("-m") + 1] in ("keras_attn", "keras_attn.cli") if "-m" in arguments else False
+    return os.path.basename(program).removesuffix(".exe") == COMMAND
 
 
 def register(config):

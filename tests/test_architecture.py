@@ -24,13 +24,16 @@ MAY_IMPORT = {
     "pretrained": {"models", "text"},
     "export": {"ops", "layers", "models", "text", "generation", "training", "pretrained"},
     "cli": {"ops", "layers", "models", "text", "generation", "training", "pretrained", "export"},
+    "__main__": {"cli"},
     # Not rooms, but helpers that any of them may use.
     "argument_checks": set(),
     "extras": set(),
+    "labels": set(),
     "lazy": set(),
+    "lines": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "extras", "lazy", "plot"}
+HELPERS = {"argument_checks", "extras", "labels", "lazy", "lines", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

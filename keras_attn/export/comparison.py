@@ -37,7 +37,9 @@ def difference(expected, actual, limits, generated=False):
 
 
 def cosine(expected, actual):
-    """The cosine between two arrays as vectors; 1 where both are zero."""
+    """The cosine between two arrays as vectors; 1 where both are zero, -1 where one is not finite."""
     left, right = expected.ravel().astype("float64"), actual.ravel().astype("float64")
+    if not (np.all(np.isfinite(left)) and np.all(np.isfinite(right))):
+        return -1.0
     lengths = np.linalg.norm(left) * np.linalg.norm(right)
     return float(np.clip(left @ right / lengths, -1, 1)) if lengths else float(np.array_equal(left, right))

@@ -62,9 +62,9 @@ def export(
             float32 say it in their name, as `model.int8.tflite`.
         samples: what to verify on, random inputs where `None`: a list of strings for tasks with a tokenizer, or a dict
             of the arrays that a task takes, one row a sample.
-        references: the right answer to each sample: strings or rows of tokens for `generate` and `beam`, class ids for
-            `classify`, class ids of each place for `forward` (negative where there is none). The report then has the
-            accuracy of the artefact and of the model.
+        references: the right answer to each sample: strings or rows of tokens for `generate` and `beam`, class ids or
+            names among `labels` for `classify`, class ids of each place for `forward` (negative where there is none).
+            The report then has the accuracy of the artefact and of the model.
         keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
             `"*/output/kernel"`; not with `"int8_full"`.
         max_accuracy_drop: most that an artefact may lose, as `0.01`: of the accuracy on `references` where given, else
@@ -72,9 +72,9 @@ def export(
             stay in float32 until it loses no more.
         calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
             cases that the artefact is verified on where `None`.
-        labels: names of the classes of the model's outputs, in order. They lie in the artefact as `labels.txt`, as does
-            the vocabulary of a model with a tokenizer as `vocabulary.json`: in the metadata of TFLite and ONNX, and in
-            `assets.extra` of a SavedModel.
+        labels: names of the classes of the model's outputs, in order; the model's own `labels` where `None`. They lie
+            in the artefact as `labels.txt`, as does the vocabulary of a model with a tokenizer as `vocabulary.json`: in
+            the metadata of TFLite and ONNX, and in `assets.extra` of a SavedModel.
 
     Returns:
         A `Report` with one row for each format and task.
@@ -105,7 +105,9 @@ def export(
     _check_formats(emitters, tasks)
     if shapes:
         _fix(tasks, shapes)
+    labels = attachments.class_names(model, labels)
     labelled_data.check(tasks, samples, references)
+    references = labelled_data.class_ids(tasks, references, labels)
     files = attachments.files(model, tokenizer, labels)
     cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
     for emitter in emitters:

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from keras_attn.argument_checks import check_padding
 from keras_attn.export import labelled_data, random_inputs, reference
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
@@ -27,16 +28,13 @@ class IdTask(SizedTask):
 
     def __init__(self, model, tokenizer=None):
         self.model = model
-        self.check_model()
-        self.tokenizer = getattr(model, "tokenizer", None) if tokenizer is None else tokenizer or None
+        own = getattr(model, "tokenizer", None)
+        self.tokenizer = own if tokenizer is None else tokenizer or None
         if not isinstance(self.tokenizer, Tokenizer | None):
             raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
-        size = random_inputs.vocabulary_size(model)
-        if self.tokenizer is not None and self.tokenizer.vocabulary_size != size:
-            raise ValueError(
-                f"`tokenizer` must have as many ids as the model embeds, {size}. "
-                f"Received: a tokenizer with {self.tokenizer.vocabulary_size}"
-            )
+        self.check_model()
+        if self.tokenizer is not None:
+            _check_tokenizer(self.tokenizer, own, model)
         self.inputs = {"source_ids": TensorSpec(("batch", "source_length"), "int32")}
 
     def check_model(self):
@@ -54,7 +52,8 @@ class IdTask(SizedTask):
             rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
             spec = self.inputs["source_ids"]
             shapes = [spec.sized({"batch": batch, "source_length": length}).axes for batch, length in SIZES]
-            return [{"source_ids": random_inputs.padded(rng, shape, "int32", limit)} for shape in shapes]
+            pad_id = random_inputs.pad_id(self.model)
+            return [{"source_ids": random_inputs.padded(rng, shape, "int32", limit, pad_id)} for shape in shapes]
         texts = random_inputs.texts(self.tokenizer) if samples is None else list(samples)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`samples` must be one or more strings. Received: samples={samples!r}")
@@ -67,14 +66,12 @@ class IdTask(SizedTask):
         source_ids = np.asarray(self.tokenizer.encode(case["source"].tolist()), "int32")
         outputs = reference.outputs(self.graph, {"source_ids": source_ids})
         if "tokens" in outputs:
-            outputs["text"] = self.text(outputs["tokens"])
-        return outputs
+            from keras_attn.generation.prompts import texts_of
 
-    def text(self, tokens):
-        """The strings of `tokens`, int32 `(..., L)`."""
-        # An artefact's text holds no NUL.
-        flat = [text.replace("\0", "") for text in self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1]))]
-        return np.array(flat, dtype=np.str_).reshape(tokens.shape[:-1])
+            texts = np.array(texts_of(outputs["tokens"], self.model, self.tokenizer, source_ids), dtype=np.str_)
+            # An artefact's text holds no NUL.
+            outputs["text"] = np.char.replace(texts, "\0", "")
+        return outputs
 
     @functools.cached_property
     def graph(self):
@@ -84,3 +81,19 @@ class IdTask(SizedTask):
         from keras_attn.ops.compiled import compiled
 
         return compiled(self.call, keras.KerasTensor(self.inputs["source_ids"].shape, "int32"))
+
+
+def _check_tokenizer(tokenizer, own, model):
+    """Raises a ValueError where a tokenizer is not the model's `own`, if it has one, or does not fit its layers."""
+    if own is not None and tokenizer != own:
+        raise ValueError(
+            "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
+            f"Received: another {tokenizer!r}"
+        )
+    size = random_inputs.vocabulary_size(model)
+    if tokenizer.vocabulary_size > size:
+        raise ValueError(
+            f"`tokenizer` must have at most as many ids as the model embeds, {size}. "
+            f"Received: a tokenizer with {tokenizer.vocabulary_size}"
+        )
+    check_padding(model, tokenizer=tokenizer.pad_id)

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_attn.labels import Labels
+
 BATCH_LIMIT = 32
 
 
@@ -68,6 +70,38 @@ def check(tasks, samples, references):
         raise ValueError(
             f"`references` must hold one answer a sample, {max(rows.values())}. Received: {len(references)}"
         )
+
+
+def class_ids(tasks, references, labels):
+    """References as the tasks score them: where these count classes, names become the classes' numbers.
+
+    Args:
+        tasks: list of `Task`s of one model.
+        references: see `export`; or `None`.
+        labels: the names of the classes in order, or `None` where they have none.
+
+    Raises:
+        ValueError: a reference is no class.
+    """
+    if references is None or not tasks or not all(getattr(task, "counts_classes", False) for task in tasks):
+        return references
+    values, count = np.asarray(references), tasks[0].model.outputs[0].shape[-1]
+    if values.dtype.kind == "U" and count is not None:
+        known = Labels(labels) if labels else Labels.numbered(count)
+        try:
+            return np.array([known.number(name) for name in values.ravel().tolist()], "int64").reshape(values.shape)
+        except ValueError as error:
+            raise ValueError(
+                f"`references` must be numbers of classes, or names among `labels`. Received: {error}"
+            ) from None
+    if values.dtype.kind == "b":
+        return values.astype("int64")
+    if values.dtype.kind in "iu" and count is not None:
+        # A place may be without a class, which a negative number says; a row has one.
+        stray = (values >= count) | ((values < 0) & any(task.name == "classify" for task in tasks))
+        if stray.any():
+            raise ValueError(f"`references` must be classes, 0 to {count - 1}. Received: {values[stray][:5].tolist()}")
+    return references
 
 
 def answers(task, samples, references):

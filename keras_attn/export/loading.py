@@ -15,7 +15,11 @@ def load_model(path):
         raise ValueError(f"{path} is not there, or is not a .keras file")
     import keras
 
-    import keras_attn.models  # noqa: F401  (registers the classes that the file may name)
+    # Registers the classes that the file may name.
+    import keras_attn.generation
+    import keras_attn.models
+    import keras_attn.text
+    import keras_attn.training  # noqa: F401
 
     try:
         return keras.saving.load_model(path, compile=False)

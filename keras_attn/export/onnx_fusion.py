@@ -10,6 +10,7 @@ from keras_attn.export import onnx_graphs
 from keras_attn.export.onnx_layouts import lay_out
 from keras_attn.export.onnx_loops import hoist
 from keras_attn.export.onnx_patterns import rewrite
+from keras_attn.ops.masked_softmax import MASKING_BIAS
 
 # The first opset with Attention, RMSNormalization and RotaryEmbedding, and the file format that it came with.
 OPSET, IR_VERSION = 23, 11
@@ -205,8 +206,8 @@ def _terms(scope, name, pattern):
         return product, []
     found = scope.match(("Where", "allowed", "logits", "blocked"), name)
     if found and _blocks(scope, found["blocked"]) and (terms := _terms(scope, found["logits"], pattern)):
-        zero = scope.new_constant(np.float32(0))
-        addend = scope.add("Where", found["allowed"], zero, found["blocked"])
+        zero, blocked = (scope.new_constant(np.float32(value)) for value in (0, MASKING_BIAS))
+        addend = scope.add("Where", found["allowed"], zero, blocked)
         return terms[0], [*terms[1], (addend, scope.shape(found["allowed"]))]
     if found := scope.match(("Add", "left", "right"), name):
         for one, other in (("left", "right"), ("right", "left")):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from keras_attn.export import labelled_data, precisions, registry
+from keras_attn.export import attachments, labelled_data, precisions, registry
 from keras_attn.export.fake_quantization import matrices
 from keras_attn.export.report import aligned
 from keras_attn.export.sensitivity import Sensitivity
@@ -58,7 +58,15 @@ class QuantizationReport:
 
 
 def quantization_report(
-    model, precision="int8", *, format="onnx", tasks=("forward",), tokenizer=None, samples=None, references=None
+    model,
+    precision="int8",
+    *,
+    format="onnx",
+    tasks=("forward",),
+    tokenizer=None,
+    samples=None,
+    references=None,
+    labels=None,
 ):
     """Tries a precision on the weights of a Keras model, one by one and all together.
 
@@ -74,6 +82,7 @@ def quantization_report(
         samples: see `export`.
         references: see `export`: where given, `drop` is that of the metric, else that of the agreement with the
             unrounded model.
+        labels: see `export`.
 
     Returns:
         A `QuantizationReport`.
@@ -97,6 +106,7 @@ def quantization_report(
     names = registry.chosen("tasks", "tasks", tasks)
     tasks = [registry.load("tasks", name)(model, tokenizer) for name in names]
     labelled_data.check(tasks, samples, references)
+    references = labelled_data.class_ids(tasks, references, attachments.class_names(model, labels))
     return measured(Sensitivity(tasks, precision, emitter.int8_levels, samples, references), model)
 
 

@@ -11,26 +11,36 @@ def vocabulary_size(model):
     return min(sizes, default=2)
 
 
-def padded(rng, shape, dtype, limit):
+def pad_id(model):
+    """The id that a model takes for padding; 0 where it does not say."""
+    return max(0, getattr(model, "pad_id", 0))
+
+
+def padded(rng, shape, dtype, limit, pad_id=0):
     """Random values of a dtype; each row of integers or booleans is one shorter than the row before.
 
     Args:
         rng: `numpy.random.Generator`.
         shape: tuple.
         dtype: name of the dtype.
-        limit: integers are in `[1, limit)`, and 0 is padding.
+        limit: integers are in `[0, limit)`.
+        pad_id: the integer of padding.
 
     Returns:
         Array of `shape`.
     """
     if dtype.startswith("float"):
         return rng.normal(size=shape).astype(dtype)
-    values = rng.integers(1, max(2, limit), size=shape).astype(dtype)
+    if dtype == "bool":
+        pad_id = 0
+    values = rng.integers(1, max(2, limit), size=shape)
+    # All ids but that of padding.
+    values = np.where(values <= pad_id, values - 1, values)
     if len(shape) > 1:
         lengths = np.maximum(1, shape[1] - np.arange(shape[0]))
         real = np.arange(shape[1]) < lengths[:, None]
-        values *= real.reshape(real.shape + (1,) * (len(shape) - 2))
-    return values
+        values = np.where(real.reshape(real.shape + (1,) * (len(shape) - 2)), values, pad_id)
+    return values.astype(dtype)
 
 
 def texts(tokenizer):

@@ -18,11 +18,9 @@ class SymbolTask:
         self.inputs = {"source_symbols": TensorSpec(("batch", "symbols"), "int32")}
 
     def call(self, source_symbols):
-        from keras import ops
-
-        outputs = self.task.call(source_ids=self.tokenizer.ids_of_symbols(source_symbols))
+        ids = self.tokenizer.ids_of_symbols(source_symbols)
+        outputs = self.task.call(source_ids=ids)
         if "tokens" not in outputs:
             return outputs
-        tokens = outputs["tokens"]
-        rows = self.tokenizer.text_of_ids(ops.reshape(tokens, (-1, tokens.shape[-1])))
-        return {**outputs, "text_rows": rows}
+        after = ids if getattr(self.task.model, "continues_prompts", False) else None
+        return {**outputs, "text_rows": self.tokenizer.text_of_ids(outputs["tokens"], after)}

@@ -158,7 +158,9 @@ def _differences(entry, row, stored, answers):
             scores.append((*task.score(expected, references), *task.score(actual, references)))
     if scores:
         right, total, own_right, _ = np.sum(scores, axis=0)
-        row["model_accuracy"], row["accuracy"] = float(right / total), float(own_right / total)
+        # Of no answers there is no accuracy, and NaN would be within any limit.
+        if total:
+            row["model_accuracy"], row["accuracy"] = float(right / total), float(own_right / total)
     if tokens:
         row["token_agreement"] = float(np.mean(np.concatenate(tokens)))
     return problems + _shortfalls(entry, row, limits, getattr(task, "counts_classes", False))

@@ -7,12 +7,13 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
+from keras_attn.generation.processors import BANNED
+from keras_attn.generation.processors.selection import bounded, unless_banned
 from keras_attn.generation.single_sequence import repeated
-from keras_attn.generation.strategy import Strategy, put
+from keras_attn.generation.strategy import Strategy, put, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
+from keras_attn.ops.sums import add
 
-# Finite, see `processors.BANNED`; what is worth this is no candidate.
-NEVER = -1e9
 LENGTH_PENALTIES = ("power", "gnmt")
 
 
@@ -24,7 +25,9 @@ class BeamSearch(Strategy):
     A finished sequence `y` is worth `log p(y) / penalty(|y|) + coverage`, its end token included. The penalty is
     `|y| ** length_penalty`, or for `penalty="gnmt"` `((5 + |y|) / 6) ** length_penalty`. The coverage is
     `coverage_penalty * sum_s log min(sum_t a_ts, 1)` over the source positions `s`, with the attention `a` to the
-    memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them.
+    memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them. A
+    sequence with a banned token is none: if processors allow fewer than are to be returned, the others hold padding
+    only, with a value of `BANNED`.
 
     Args:
         num_beams: number of beams.
@@ -75,7 +78,7 @@ class BeamSearch(Strategy):
             )
 
     def validate(self, model, config):
-        vocabulary_size = model.output.shape[-1]
+        vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
             raise ValueError(
                 f"`num_beams` must leave each beam candidates in a vocabulary of {vocabulary_size}. "
@@ -96,7 +99,7 @@ class BeamSearch(Strategy):
         history = dataclasses.replace(history, ids=known, mask=real)
         pool = self._empty_pool(decoding, batch)
         # All beams begin alike: only the first one counts.
-        first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, NEVER)
+        first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)
         state = {
             "step": ops.zeros((), dtype="int32"),
             "layout": layout,
@@ -115,7 +118,7 @@ class BeamSearch(Strategy):
         return {
             "tokens": ops.full(shape, decoding.config.pad_id, dtype="int32"),
             "scores": ops.zeros(shape, dtype="float32"),
-            "values": ops.full(shape[:2], NEVER, dtype="float32"),
+            "values": ops.full(shape[:2], BANNED, dtype="float32"),
         }
 
     def unfinished(self, decoding, state):
@@ -129,12 +132,12 @@ class BeamSearch(Strategy):
         layout = beams(decoding, self.num_beams)
         with recording() as records:
             hidden, layout_state = layout.decode(fixed, state["layout"], step)
-        logits = ops.cast(decoding.model.logits(hidden), "float32")
+        logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]
         flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
         flat = decoding.process(flat, state["processors"], step)
         if self.coverage_penalty:
-            running = {**running, "coverage": ops.add(running["coverage"], self._attention(decoding, records))}
+            running = {**running, "coverage": add(running["coverage"], self._attention(decoding, records))}
 
         log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
         pools, parents, tokens = self._select(decoding, fixed, {**state, "running": running}, log_probabilities)
@@ -158,8 +161,7 @@ class BeamSearch(Strategy):
         candidates["scores"] = put(candidates["scores"], step, scores)
 
         finished = self._finish(decoding, fixed, state, candidates, is_end)
-        going = ops.add(values, ops.cast(is_end, "float32") * NEVER)
-        values, chosen = ops.top_k(going, self.num_beams)
+        values, chosen = ops.top_k(ops.where(is_end, BANNED, values), self.num_beams)
         running = {name: along(value, chosen) for name, value in candidates.items()}
         running["values"] = values
         hopeful = self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished)
@@ -173,19 +175,27 @@ class BeamSearch(Strategy):
     def _candidates(self, decoding, running, log_probabilities):
         """The best continuations of all beams: their beam, token, log-probability and value, `(B, C)` each."""
         vocabulary_size = log_probabilities.shape[-1]
+        values, worth = ops.expand_dims(running["values"], -1), self._worth(log_probabilities)
         # Not `ops.add`: Keras may take a second operand of one long axis for a bias of the last one.
-        total = log_probabilities + ops.expand_dims(running["values"], -1)
-        total = ops.reshape(total, (-1, self.num_beams * vocabulary_size))
+        total = unless_banned(worth, worth + values)
+        total, scores = (
+            ops.reshape(x, (-1, self.num_beams * vocabulary_size))
+            for x in (ops.where(ops.greater(values, BANNED), total, BANNED), log_probabilities)
+        )
         values, index = ops.top_k(total, self._num_candidates(decoding.config))
-        parents = ops.floor_divide(index, vocabulary_size)
-        return parents, ops.mod(index, vocabulary_size), values - along(running["values"], parents), values
+        return ops.floor_divide(index, vocabulary_size), ops.mod(index, vocabulary_size), along(scores, index), values
+
+    def _worth(self, log_probabilities):
+        """What each token adds to the value of a sequence."""
+        return log_probabilities
 
     def _finish(self, decoding, fixed, state, candidates, is_end):
         """The pool of finished sequences with those of the best candidates that have ended."""
         finished, count = state["finished"], self.num_beams
         # What is further down the list is there to go on only.
         ended = ops.logical_and(is_end, ops.less(ops.arange(is_end.shape[1], dtype="int32"), count))
-        admitted = ops.logical_and(ended, state["hopeful"])
+        is_allowed = ops.greater(candidates["values"], BANNED)
+        admitted = ops.logical_and(ops.logical_and(ended, is_allowed), state["hopeful"])
         if self.early_stopping is True:
             full = ops.all(finished["done"], axis=-1, keepdims=True)
             admitted = ops.logical_and(admitted, ops.logical_not(full))
@@ -193,9 +203,9 @@ class BeamSearch(Strategy):
         if self.coverage_penalty:
             covered = ops.log(ops.clip(candidates["coverage"], 1e-9, 1.0))
             covered = ops.where(ops.expand_dims(fixed["source_mask"], 1), covered, ops.zeros_like(covered))
-            values = ops.add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
+            values = add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
         candidates = {name: candidates[name] for name in ("tokens", "scores")}
-        candidates |= {"values": ops.where(admitted, values, NEVER), "done": ended}
+        candidates |= {"values": ops.where(admitted, bounded(values), BANNED), "done": admitted}
         merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}
         values, chosen = ops.top_k(merged["values"], count)
         return {**{name: along(value, chosen) for name, value in merged.items()}, "values": values}
@@ -203,8 +213,8 @@ class BeamSearch(Strategy):
     def _still_hopeful(self, decoding, hopeful, length, running, finished):
         best = running["values"][:, :1]
         longest = decoding.last_step if self.early_stopping == "never" and self.length_penalty > 0 else length
-        best = ops.divide(best, self._penalty(longest))
-        worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), NEVER)
+        best = unless_banned(best, ops.divide(best, self._penalty(longest)))
+        worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), BANNED)
         return ops.logical_and(hopeful, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
 
     def _penalty(self, length):

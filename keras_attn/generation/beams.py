@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.sums import add
 
 
 def beams(decoding, count):
@@ -48,7 +49,7 @@ class SlotBeams:
         start = size + (step - self.decoding.config.max_length) * self.count
         own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
         visible = ops.logical_or(state["visible"], ops.equal(ops.arange(size, dtype="int32"), own))
-        positions = ops.add(fixed["position"], step)
+        positions = add(fixed["position"], step)
         hidden, cache = self.decoding.model.hidden(
             state["token"], positions, state["cache"], fixed["memory"], attention_mask=visible
         )
@@ -76,7 +77,7 @@ class RowBeams:
 
     def decode(self, fixed, state, step):
         token = ops.reshape(state["token"], (-1, 1))
-        positions = ops.add(fixed["position"], step)
+        positions = add(fixed["position"], step)
         hidden, cache = self.decoding.model.hidden(token, positions, state["cache"], fixed["memory"])
         return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), {**state, "cache": cache}
 
@@ -91,4 +92,4 @@ def flat_rows(parents):
     batch, count = ops.shape(parents)[0], parents.shape[1]
     offsets = ops.expand_dims(ops.arange(batch, dtype="int32") * count, -1)
     # The column first: Keras takes `(B, B) + (B, 1)` for the addition of a bias.
-    return ops.reshape(ops.add(offsets, parents), (-1,))
+    return ops.reshape(add(offsets, parents), (-1,))

@@ -8,10 +8,13 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
+from keras_attn.generation.processors import BANNED
+from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.single_sequence import SingleSequence
-from keras_attn.generation.strategy import index_of_largest
+from keras_attn.generation.strategy import index_of_largest, vocabulary_size_of
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -59,7 +62,7 @@ class ContrastiveSearch(SingleSequence):
                 "`strategy` must be another one for a model whose cache has no slot a token. "
                 f"Received: ContrastiveSearch for {type(model).__name__}"
             )
-        size = model.output.shape[-1]
+        size = vocabulary_size_of(model)
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
 
@@ -82,7 +85,7 @@ class ContrastiveSearch(SingleSequence):
             "step": ops.zeros((), dtype="int32"),
             "token": token,
             "done": ops.zeros((batch,), dtype="bool"),
-            "tokens": ops.add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
+            "tokens": add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
             "scores": ops.zeros((batch, config.max_length), dtype="float32"),
             "cache": (),
             "processors": decoding.start_processors(decoding.history(ids, mask)),
@@ -110,7 +113,10 @@ class ContrastiveSearch(SingleSequence):
         directions = unit(hidden)
         similarity = matmul_transposed(directions, state["heard"])
         nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
-        worth = (1.0 - self.alpha) * ops.exp(state["log_probabilities"]) - self.alpha * nearest
+        likely = state["log_probabilities"]
+        worth = (1.0 - self.alpha) * ops.exp(likely) - self.alpha * nearest
+        # There may be fewer allowed tokens than candidates.
+        worth = ops.where(ops.greater(likely, BANNED), worth, BANNED)
         best = ops.cast(index_of_largest(worth), "int32")
         is_best = ops.equal(ops.arange(self.top_k, dtype="int32"), ops.expand_dims(best, -1))
 
@@ -122,7 +128,7 @@ class ContrastiveSearch(SingleSequence):
         written = super().advance(decoded(decoding, state["logits"]), {**fixed, "drawing": token}, state)
         logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
         size = ops.shape(state["heard"])[1]
-        column = ops.equal(ops.arange(size, dtype="int32"), ops.add(state["step"], size - decoding.config.max_length))
+        column = ops.equal(ops.arange(size, dtype="int32"), add(state["step"], size - decoding.config.max_length))
         parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
         return {
             **written,
@@ -135,10 +141,10 @@ class ContrastiveSearch(SingleSequence):
 
     def _candidates(self, decoding, hidden, state):
         """Logits `(B, 1, V)` behind outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
-        logits = decoding.model.logits(hidden)
+        logits = decoding.logits(hidden)
         processed = ops.cast(ops.squeeze(logits, 1), "float32")
         processed = decoding.process(processed, state["processors"], state["step"])
-        scores, tokens = ops.top_k(ops.log_softmax(processed, axis=-1), self.top_k)
+        scores, tokens = ops.top_k(log_probabilities(processed), self.top_k)
         return logits, tokens, scores
 
 

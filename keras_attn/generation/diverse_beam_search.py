@@ -6,7 +6,10 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
-from keras_attn.generation.beam_search import NEVER, BeamSearch, along
+from keras_attn.generation.beam_search import BeamSearch, along
+from keras_attn.generation.processors import BANNED
+from keras_attn.generation.processors.selection import unless_banned
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -64,7 +67,7 @@ class DiverseBeamSearch(BeamSearch):
     def start(self, decoding, ids, mask):
         fixed, state = super().start(decoding, ids, mask)
         number = ops.mod(ops.arange(self.num_beams, dtype="int32"), self._group_size)
-        values = ops.add(ops.where(ops.equal(number, 0), 0.0, NEVER), ops.zeros_like(state["running"]["values"]))
+        values = add(ops.where(ops.equal(number, 0), 0.0, BANNED), ops.zeros_like(state["running"]["values"]))
         hopeful = ops.repeat(state["hopeful"], self.num_groups, axis=1)
         return fixed, {**state, "running": {**state["running"], "values": values}, "hopeful": hopeful}
 
@@ -87,7 +90,7 @@ class DiverseBeamSearch(BeamSearch):
             groups.append((pools, parents + i * size, tokens))
             same = ops.cast(ops.equal(ops.expand_dims(tokens, -1), vocabulary), "float32")
             repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(hopeful, "float32"))
-            penalties = ops.add(penalties, ops.multiply(repelled, self.diversity_penalty))
+            penalties = add(penalties, ops.multiply(repelled, self.diversity_penalty))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
 
     def result(self, decoding, fixed, state):
@@ -103,7 +106,5 @@ class _Group(BeamSearch):
 
     penalties: object = None
 
-    def _candidates(self, decoding, running, log_probabilities):
-        repelled = ops.subtract(log_probabilities, ops.expand_dims(self.penalties, 1))
-        parents, tokens, scores, values = super()._candidates(decoding, running, repelled)
-        return parents, tokens, ops.add(scores, ops.take_along_axis(self.penalties, tokens, axis=1)), values
+    def _worth(self, log_probabilities):
+        return unless_banned(log_probabilities, ops.subtract(log_probabilities, ops.expand_dims(self.penalties, 1)))

@@ -4,9 +4,9 @@ import dataclasses
 
 from keras import ops
 
-from keras_attn.generation.strategy import Decoding
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
+from keras_attn.ops.sums import add
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,14 @@ class DraftModel:
         slots = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
 
         def body(i, token, proposals, cache, processors):
-            logits, cache = self.model.decode(token, ops.add(position, step + i), cache, memory)
+            logits, cache = decoding.decode(token, add(position, step + i), cache, memory)
             logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), processors, step + i)
             chosen = strategy.choose(decoding, fixed["drawing"], logits, step + i)
             processors = decoding.update_processors(processors, chosen, step + i)
             token = ops.expand_dims(chosen, 1)
             return i + 1, token, ops.where(ops.equal(slots, i), token, proposals), cache, processors
 
-        none = ops.add(ops.zeros_like(state["token"]), ops.zeros((1, count), dtype="int32"))
+        none = add(ops.zeros_like(state["token"]), ops.zeros((1, count), dtype="int32"))
         first = (ops.zeros((), dtype="int32"), state["token"], none, state["draft"], state["processors"])
         # The last token is only heard: its keys and values have to be in the cache where it is accepted.
         _, _, proposals, cache, _ = ops.while_loop(lambda i, *_: i < count, body, first, maximum_iterations=count)
@@ -69,4 +69,4 @@ class Decoded:
 
 def decoded(decoding, logits):
     """`Decoding` whose next logits are given."""
-    return Decoding(Decoded(logits), decoding.config, decoding.seed, decoding.limit)
+    return dataclasses.replace(decoding, model=Decoded(logits))

@@ -11,6 +11,8 @@ from keras_attn.generation.settings import Settings
 from keras_attn.generation.strategy import Strategy
 
 CACHES = ("float", "int8")
+# Of models without a tokenizer.
+START_ID, END_ID = 2, 3
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -18,10 +20,15 @@ CACHES = ("float", "int8")
 class GenerationConfig(Settings):
     """Settings of generation, saved with the model that carries them.
 
+    The three ids are those of the model's tokenizer, and need not be given beside one: other ids are refused. Without a
+    tokenizer, the defaults are `start_id=2`, `end_id=3`, and the `pad_id` of the model.
+
     Args:
         max_length: number of tokens to generate at most, the end token included.
-        start_id: the token that decoding starts from; not part of the result.
-        end_id: the token that ends a row, or a tuple of several.
+        start_id: the token that decoding starts from; not part of the result. Language models continue their prompt
+            instead.
+        end_id: the token that ends a row, or a tuple of several, the tokenizer's among them. With a tokenizer that has
+            no end token, and None, every row is `max_length` long.
         pad_id: what follows the end of a row.
         strategy: how tokens are chosen, such as `Sampling()` or `BeamSearch(4)`; `Greedy()` where None.
         processors: tuple of `LogitProcessor`, applied in their order.
@@ -34,22 +41,22 @@ class GenerationConfig(Settings):
 
     >>> from keras_attn.generation import BeamSearch, GenerationConfig, MinLength
     >>> config = GenerationConfig(max_length=11, strategy=BeamSearch(4), processors=(MinLength(3),))
-    >>> config.strategy.num_beams, config.end_id
+    >>> config.strategy.num_beams, config.resolved().end_id
     (4, 3)
     """
 
     max_length: int = 64
-    start_id: int = 2
-    end_id: int | tuple = 3
-    pad_id: int = 0
+    start_id: int | None = None
+    end_id: int | tuple | None = None
+    pad_id: int | None = None
     strategy: object = None
     processors: tuple = ()
     cache: str = "float"
 
     def __post_init__(self):
         check_positive(max_length=self.max_length)
-        check_count(start_id=self.start_id, pad_id=self.pad_id)
-        if not self.end_ids or not all(map(is_count, self.end_ids)):
+        check_count(**{name: x for name in ("start_id", "pad_id") if (x := getattr(self, name)) is not None})
+        if self.end_id is not None and (not self.end_ids or not all(map(is_count, self.end_ids))):
             raise ValueError(
                 f"`end_id` must be a non-negative integer or a tuple of them. Received: end_id={self.end_id!r}"
             )
@@ -69,10 +76,40 @@ class GenerationConfig(Settings):
     @property
     def end_ids(self):
         """The tokens that end a row, as a tuple."""
+        if self.end_id is None:
+            return ()
         return self.end_id if isinstance(self.end_id, tuple) else (self.end_id,)
+
+    def resolved(self, tokenizer=None, pad_id=None):
+        """The settings with ids in place of None.
+
+        Args:
+            tokenizer: the tokenizer of the model, or None. Its ids that are None stay None here.
+            pad_id: the id that the model takes for padding, or None; without effect beside a tokenizer.
+
+        Returns:
+            `GenerationConfig`.
+
+        Raises:
+            ValueError: an id differs from that of the tokenizer.
+        """
+        if tokenizer is None:
+            known = {"start_id": START_ID, "end_id": END_ID, "pad_id": 0 if pad_id is None else pad_id}
+        else:
+            known = {name: getattr(tokenizer, name) for name in ("start_id", "end_id", "pad_id")}
+            for name, value in known.items():
+                given = getattr(self, name)
+                has = value in given if isinstance(given, tuple) else value == given
+                if given is not None and value is not None and not has:
+                    raise ValueError(
+                        f"`{name}` of GenerationConfig must be that of the tokenizer, {value}, or None, which takes it "
+                        f"from there. Received: {name}={given}"
+                    )
+        return dataclasses.replace(self, **{name: x for name, x in known.items() if getattr(self, name) is None})
 
     def validate(self, vocabulary_size):
         """Raises a ValueError where an id is outside of the vocabulary, or a processor does not fit."""
-        check_vocabulary(vocabulary_size, start_id=self.start_id, end_id=self.end_id, pad_id=self.pad_id)
+        ids = {"start_id": self.start_id, "end_id": self.end_ids, "pad_id": self.pad_id}
+        check_vocabulary(vocabulary_size, **{name: value for name, value in ids.items() if value is not None})
         for processor in self.processors:
             processor.validate(self, vocabulary_size)

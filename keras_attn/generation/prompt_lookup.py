@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.settings import Settings
+from keras_attn.ops.sums import add
 
 # Neither is a token, nor equal to the other.
 _FREE, _NONE = -1, -2
@@ -60,9 +61,9 @@ class PromptLookup(Settings):
         generated = ops.where(ops.less(index, step), generated, _FREE)
         known = ops.concatenate([known, ops.full_like(state["tokens"], _FREE)], axis=1)
         context = ops.where(ops.less(index, 0), known, generated)
-        proposals = self.proposals(context, ops.add(lengths, step), strategy.num_tokens + 1)
+        proposals = self.proposals(context, add(lengths, step), strategy.num_tokens + 1)
         # A source may have tokens of a larger vocabulary.
-        return ops.clip(proposals, 0, decoding.model.output.shape[-1] - 1), state["draft"]
+        return ops.clip(proposals, 0, decoding.vocabulary_size - 1), state["draft"]
 
     def rewind(self, state, count):
         """The state without the last `count` proposals."""
@@ -86,11 +87,11 @@ class PromptLookup(Settings):
             last = ops.take_along_axis(context, ops.clip(ops.subtract(lengths, back), 0, size - 1), axis=1)
             same = ops.equal(shifted[:, reach - back : -back], last)
             agrees = same if agrees is None else ops.logical_and(agrees, same)
-            agreeing = ops.add(agreeing, ops.cast(agrees, "int32"))
+            agreeing = add(agreeing, ops.cast(agrees, "int32"))
         # The longest agreement, and the latest of these; the end itself is no candidate.
-        rank = ops.add(ops.multiply(agreeing, size + 1), follower)
+        rank = add(ops.multiply(agreeing, size + 1), follower)
         rank = ops.where(ops.logical_and(follower > 0, ops.less(follower, lengths)), rank, -1)
         place = ops.cast(ops.expand_dims(ops.argmax(rank, axis=1), 1), "int32")
         period = ops.maximum(ops.subtract(lengths, place), 1)
         offsets = ops.mod(ops.expand_dims(ops.arange(count, dtype="int32"), 0), period)
-        return ops.take_along_axis(context, ops.clip(ops.add(place, offsets), 0, size - 1), axis=1)
+        return ops.take_along_axis(context, ops.clip(add(place, offsets), 0, size - 1), axis=1)

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_attn.generation.generation_config import GenerationConfig
+from keras_attn.generation.strategy import vocabulary_size_of
 
 
 class Prompts:
@@ -40,23 +41,64 @@ class Prompts:
                 f"Received: shape {ids.shape}, dtype {ids.dtype}"
             )
         strategy = config.chosen_strategy
-        config.validate(model.output.shape[-1])
+        config.validate(vocabulary_size_of(model))
         strategy.validate(model, config)
         for asked in (model, *strategy.models):
             asked.check_prompt(ids, config.max_length + strategy.lookahead)
-        self.ids, self.config, self.tokenizer = ids, config, tokenizer if is_text else None
+        self.model, self.ids, self.config, self.tokenizer = model, ids, config, tokenizer if is_text else None
 
     def decode(self, tokens):
         """A list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
-        if tokens.ndim == 2:
-            return self.tokenizer.decode(tokens)
-        texts = iter(self.tokenizer.decode(tokens.reshape(-1, tokens.shape[-1])))
-        return [[next(texts) for _ in range(tokens.shape[1])] for _ in range(tokens.shape[0])]
+        return texts_of(tokens, self.model, self.tokenizer, self.ids)
 
 
-def settings_of(model, config):
-    """`config`, or the model's own, or the default one; a ValueError where it is no `GenerationConfig`."""
+def texts_of(tokens, model, tokenizer, ids):
+    """The texts of generated tokens, which continue the prompts where the model does.
+
+    Args:
+        tokens: int array `(B, L)`, or `(B, n, L)`.
+        model, tokenizer: what generated them, and what reads them.
+        ids: int array `(B, S)` that they were generated from.
+
+    Returns:
+        List of `B` strings, or of `B` lists of `n` strings.
+    """
+    after = ids if getattr(model, "continues_prompts", False) else None
+    if tokens.ndim == 2:
+        return tokenizer.decode(tokens, after)
+    rows, count, length = tokens.shape
+    texts = tokenizer.decode(tokens.reshape(-1, length), None if after is None else np.repeat(after, count, axis=0))
+    return [texts[row * count : (row + 1) * count] for row in range(rows)]
+
+
+def settings_of(model, config=None, tokenizer=None):
+    """`config`, or the model's own, or the default one, with the ids of the tokenizer.
+
+    Args:
+        model: see `generate`.
+        config: `GenerationConfig` or None.
+        tokenizer: that of a model which carries none.
+
+    Returns:
+        `GenerationConfig` whose `start_id`, unless the model continues prompts, and `pad_id` are integers.
+
+    Raises:
+        ValueError: `config` is no `GenerationConfig`, its ids differ from those of the tokenizer, the model takes
+            another id for padding, or nothing says what a target starts with.
+    """
     config = config or getattr(model, "generation_config", None) or GenerationConfig()
     if not isinstance(config, GenerationConfig):
         raise ValueError(f"`config` must be a GenerationConfig. Received: config={config!r}")
+    tokenizer = getattr(model, "tokenizer", None) or tokenizer
+    pad_id = getattr(model, "pad_id", None)
+    if tokenizer is not None and pad_id is not None and pad_id != tokenizer.pad_id:
+        raise ValueError(
+            f"`pad_id` of the model must be that of the tokenizer, {tokenizer.pad_id}. Received: pad_id={pad_id}"
+        )
+    config = config.resolved(tokenizer, None if pad_id is None or pad_id < 0 else pad_id)
+    if config.start_id is None and not getattr(model, "continues_prompts", False):
+        raise ValueError(
+            "`start_id` of GenerationConfig must be the token that targets start with: the tokenizer has no start "
+            "token. Received: start_id=None"
+        )
     return config

@@ -72,7 +72,8 @@ def minimum_bayes_risk(
     samples = drawn["tokens"]
     candidates = drawn.get("text") or [[_up_to_end(tokens, config) for tokens in row] for row in samples]
     utilities = np.array([mean_utilities(row, utility) for row in candidates], "float32")
-    best = np.argmax(utilities, axis=1)
+    # NumPy takes NaN for the largest.
+    best = np.argmax(np.where(np.isnan(utilities), -np.inf, utilities), axis=1)
     rows = np.arange(len(best))
     outputs = {"tokens": samples[rows, best]}
     if "text" in drawn:

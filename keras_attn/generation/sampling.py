@@ -6,9 +6,11 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.generation.processors.selection import unless_banned
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -54,13 +56,15 @@ class Sampling(SingleSequence):
         keys = tuple(ops.repeat(key, count) for key in row_keys(ids, real)) if count > 1 else row_keys(ids, real)
         if count > 1:
             number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
-            keys = tuple(ops.add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
+            keys = tuple(add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
         seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
         return count, (*keys, seed)
 
     def choose(self, decoding, fixed, logits, step):
         *keys, seed = fixed
         uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
+        # Relative to the largest: noise would be lost in the rounding of a large logit.
+        logits = unless_banned(logits, ops.subtract(logits, ops.max(logits, axis=-1, keepdims=True)))
         return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
 
     def result(self, decoding, fixed, state):

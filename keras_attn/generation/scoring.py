@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
 from keras_attn.generation.prompts import Prompts, settings_of
-from keras_attn.generation.strategy import pick
+from keras_attn.generation.strategy import pick, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
 
 
@@ -51,10 +51,11 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
             f"`targets` must be one string, or one row of ids, for each of {len(ids)} inputs. "
             f"Received: shape {tokens.shape}, dtype {tokens.dtype}"
         )
-    check_vocabulary(model.output.shape[-1], targets=tokens)
+    size = vocabulary_size_of(model)
+    check_vocabulary(size, targets=tokens)
     real = _up_to_end(tokens, config)
     with recording() as records:
-        logits = model.score_logits(ids, np.where(real, tokens, config.pad_id), config.start_id)
+        logits = model.score_logits(ids, np.where(real, tokens, config.pad_id), config.start_id)[..., :size]
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     flat = ops.reshape(log_probabilities, (-1, logits.shape[-1]))
     scores = ops.reshape(pick(flat, ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1,))), tokens.shape)
@@ -80,9 +81,10 @@ def _as_ids(targets, prompts):
         return np.asarray(targets)
     if prompts.tokenizer is None:
         raise ValueError("`targets` must be ids where `inputs` are. Received: strings")
-    config = prompts.config
-    rows = [[*tokens, config.end_ids[0]] for tokens in prompts.tokenizer.tokenize(list(targets))]
-    ids = np.full((len(rows), max(map(len, rows))), config.pad_id)
+    config, tokenizer = prompts.config, prompts.tokenizer
+    end = config.end_ids[:1] if tokenizer.end_id is None else (tokenizer.end_id,)
+    rows = [[*tokens, *end] for tokens in tokenizer.tokenize(list(targets))]
+    ids = np.full((len(rows), max(1, *map(len, rows))), config.pad_id)
     for row, tokens in zip(ids, rows, strict=True):
         row[: len(tokens)] = tokens
     return ids

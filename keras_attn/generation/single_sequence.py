@@ -5,8 +5,10 @@ import dataclasses
 import keras
 from keras import ops
 
+from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.sums import add
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,11 +52,11 @@ class SingleSequence(Strategy):
 
     def advance(self, decoding, fixed, state):
         step, done = state["step"], state["done"]
-        positions = ops.add(fixed["position"], step)
-        logits, cache = decoding.model.decode(state["token"], positions, state["cache"], fixed["memory"])
+        positions = add(fixed["position"], step)
+        logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
         chosen = self.choose(decoding, fixed["drawing"], logits, step)
-        score = pick(ops.log_softmax(logits, axis=-1), chosen)
+        score = pick(log_probabilities(logits), chosen)
         token = ops.where(done, ops.full_like(chosen, decoding.config.pad_id), chosen)
         return {
             "step": step + 1,

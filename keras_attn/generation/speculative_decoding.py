@@ -11,6 +11,8 @@ from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.prompt_lookup import PromptLookup
 from keras_attn.generation.sampling import Sampling
 from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.generation.strategy import vocabulary_size_of
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -89,7 +91,12 @@ class SpeculativeDecoding(SingleSequence):
         for draft in self.models:
             if draft is model:
                 raise ValueError("`draft` must be another model. Received: the model itself")
-            size, expected = draft.output.shape[-1], model.output.shape[-1]
+            if None not in (draft.tokenizer, model.tokenizer) and draft.tokenizer != model.tokenizer:
+                raise ValueError(
+                    "`draft` must have the tokenizer of the model, or none. "
+                    f"Received: {draft.tokenizer!r} and {model.tokenizer!r}"
+                )
+            size, expected = vocabulary_size_of(draft), vocabulary_size_of(model)
             if size != expected:
                 raise ValueError(
                     f"`draft` must have the vocabulary of {expected} of the model. Received: a vocabulary of {size}"
@@ -120,8 +127,8 @@ class SpeculativeDecoding(SingleSequence):
         proposals, draft = self._drafting.propose(self, decoding, fixed, state)
         offsets = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
         heard = ops.concatenate([state["token"], proposals[:, :-1]], axis=1)
-        positions = ops.add(ops.add(fixed["position"], step), offsets)
-        logits, cache = decoding.model.decode(heard, positions, state["cache"], fixed["memory"])
+        positions = add(add(fixed["position"], step), offsets)
+        logits, cache = decoding.decode(heard, positions, state["cache"], fixed["memory"])
         changed = {name: value for name, value in state.items() if name not in ("cache", "draft", "rounds")}
 
         def more(accepted, state):
@@ -141,7 +148,7 @@ class SpeculativeDecoding(SingleSequence):
             more, accept, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
         )
         rejected = step + count - changed["step"]
-        rounds = ops.add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
+        rounds = add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
         cache, draft = rewound(cache, rejected), self._drafting.rewind(draft, rejected)
         return {**changed, "cache": cache, "draft": draft, "rounds": rounds}
 

@@ -6,6 +6,7 @@ import dataclasses
 from keras import ops
 
 from keras_attn.generation.processors import History
+from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
 from keras_attn.ops import cache as kv_cache
 
@@ -55,12 +56,30 @@ class Decoding:
         seed: int32 scalar that takes the place of the strategy's, where that draws.
         limit: int32 scalar, number of tokens to generate at most; where None, `config.max_length`, which gives the
             cache its size.
+        vocabulary_size: number of tokens that may be generated; `vocabulary_size_of(model)` where None.
     """
 
     model: object
     config: object
     seed: object = None
     limit: object = None
+    vocabulary_size: int | None = None
+
+    def __post_init__(self):
+        if self.vocabulary_size is None:
+            object.__setattr__(self, "vocabulary_size", vocabulary_size_of(self.model))
+
+    def decode(self, ids, positions, cache, memory):
+        """As the model's `decode`, with the logits of the tokens that may be generated."""
+        logits, cache = self.model.decode(ids, positions, cache, memory)
+        return self._without_unused(logits), cache
+
+    def logits(self, hidden):
+        """As the model's `logits`, of the tokens that may be generated."""
+        return self._without_unused(self.model.logits(hidden))
+
+    def _without_unused(self, logits):
+        return logits if logits.shape[-1] == self.vocabulary_size else logits[..., : self.vocabulary_size]
 
     @property
     def last_step(self):
@@ -73,7 +92,7 @@ class Decoding:
         return History(
             ids=known,
             mask=real,
-            vocabulary_size=self.model.output.shape[-1],
+            vocabulary_size=self.vocabulary_size,
             max_length=self.last_step,
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
@@ -85,6 +104,8 @@ class Decoding:
 
     def process(self, logits, states, step):
         """Logits `(R, V)` changed by all processors."""
+        # A model's own minus infinity is no ban: a forced or the only allowed token may have it.
+        logits = bounded(logits) if self.config.processors else logits
         for processor, state in zip(self.config.processors, states, strict=True):
             logits = processor(logits, state, step)
         return logits
@@ -96,10 +117,19 @@ class Decoding:
 
     def ends(self, tokens):
         """Which of `tokens` end a row."""
-        found = ops.equal(tokens, self.config.end_ids[0])
-        for end in self.config.end_ids[1:]:
+        found = ops.zeros_like(tokens, dtype="bool")
+        for end in self.config.end_ids:
             found = ops.logical_or(found, ops.equal(tokens, end))
         return found
+
+
+def vocabulary_size_of(model):
+    """The number of tokens that a model may generate: those of its tokenizer, if it carries one.
+
+    A table may have more rows than the tokenizer has pieces.
+    """
+    rows, tokenizer = model.output.shape[-1], getattr(model, "tokenizer", None)
+    return rows if tokenizer is None else min(rows, tokenizer.vocabulary_size)
 
 
 def run(decoding, ids, mask=None):

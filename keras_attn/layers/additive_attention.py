@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.alignment import Alignment
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -65,5 +66,5 @@ class AdditiveAttention(Alignment):
         vector = self.score_vector
         if self.normalize:
             vector = self.gain * vector * ops.rsqrt(ops.sum(ops.square(vector)))
-        hidden = ops.tanh(ops.add(ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)))
+        hidden = ops.tanh(add(ops.expand_dims(queries, 2), ops.expand_dims(keys, 1)))
         return ops.squeeze(ops.matmul(hidden, ops.cast(vector, hidden.dtype)), -1)

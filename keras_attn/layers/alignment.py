@@ -9,6 +9,7 @@ from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection
 from keras_attn.ops import AttentionMask, masked_softmax, scan
 from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.products import matmul_transposed
 
 
@@ -211,7 +212,9 @@ def _pairs(query_mask, value_mask, attention_mask):
     if attention_mask is not None:
         for _ in range(4 - len(attention_mask.shape)):
             attention_mask = ops.expand_dims(attention_mask, -3)
-    masks = (None if x is None else ops.cast(x, "bool") for x in (query_mask, value_mask, attention_mask))
-    query_mask, value_mask, attention_mask = masks
-    mask = AttentionMask(query_mask=query_mask, key_mask=value_mask, explicit=attention_mask).materialize()
+    mask = AttentionMask(
+        query_mask=boolean("query_mask", query_mask),
+        key_mask=boolean("value_mask", value_mask),
+        explicit=boolean("attention_mask", attention_mask),
+    ).materialize()
     return None if mask is None else ops.squeeze(mask, 1)

@@ -8,6 +8,7 @@ from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.projection import Projection
 from keras_attn.layers.serialization import deserialized, each_deserialized
+from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -240,7 +241,10 @@ class AttentionCell(Configurable, keras.layers.Layer):
         keys, memory = self.project_memory(memory)
         memories, masks = self.for_each(memory), self.for_each(memory_mask)
         # States have the dtype of the cell, so the mask is a float on its way.
-        masks = [ops.ones(ops.shape(x)[:2]) if y is None else y for x, y in zip(memories, masks, strict=True)]
+        masks = [
+            ops.ones(ops.shape(x)[:2]) if y is None else boolean("memory_mask", y)
+            for x, y in zip(memories, masks, strict=True)
+        ]
         masks = [ops.cast(mask, self.compute_dtype) for mask in masks]
         return [*self.start(keys, memory, cell_state), *self.for_each(keys), *memories, *masks]
 

@@ -6,9 +6,11 @@ from keras import ops, tree
 from keras_attn.layers.argument_checks import check_mask
 from keras_attn.layers.attention_cell import AttentionCell
 from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.no_rows import on_no_rows
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import scan
 from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -100,6 +102,12 @@ class AttentionRNN(Configurable, keras.layers.Layer):
             raise ValueError(f"Either `memory` or `memory_cache` must be given. Received: {memory} and {memory_cache}")
         if states is not None and cell_state is not None:
             raise ValueError("`states` hold those of the cell: `cell_state` must be None. Received: both")
+        if inputs.shape[0] == 0:
+            options = {"return_attention_scores": return_attention_scores, "return_state": return_state}
+            options["training"] = training
+            given = {"cell_state": cell_state, "inputs_mask": inputs_mask, "memory_mask": memory_mask}
+            given |= {"states": states, "memory_cache": memory_cache}
+            return on_no_rows(lambda x, memory, given: self.call(x, memory, **given, **options), inputs, memory, given)
         keys, memory = self.project_memory(memory) if memory_cache is None else memory_cache
         check_mask("inputs_mask", inputs_mask, inputs.shape[:2])
         masks = self.cell.for_each(memory_mask)
@@ -107,9 +115,9 @@ class AttentionRNN(Configurable, keras.layers.Layer):
             check_mask("memory_mask", mask, x.shape[:2])
         if states is None:
             states = self.start(keys, memory, cell_state)
-        masks = tuple(None if mask is None else ops.cast(mask, "bool") for mask in masks)
+        masks = tuple(boolean("memory_mask", mask) for mask in masks)
         memory_mask = masks if self.cell.has_several else masks[0]
-        inputs_mask = None if inputs_mask is None else ops.transpose(ops.cast(inputs_mask, "bool"), (1, 0))
+        inputs_mask = None if inputs_mask is None else ops.transpose(boolean("inputs_mask", inputs_mask), (1, 0))
         records = recorder()
         wants_weights = return_attention_scores or records is not None
 

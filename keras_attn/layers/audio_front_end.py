@@ -10,6 +10,7 @@ from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection
+from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import sequence_windows
 
 
@@ -124,4 +125,4 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
 def _without_padding(x, mask):
     if mask is None:
         return x
-    return ops.where(ops.expand_dims(ops.cast(mask, "bool"), -1), x, ops.zeros_like(x))
+    return ops.where(ops.expand_dims(boolean("inputs_mask", mask), -1), x, ops.zeros_like(x))

@@ -2,11 +2,15 @@
 
 import inspect
 
+from keras_attn.layers.boolean_masks import BooleanMasks
+from keras_attn.layers.composite import Composite
 from keras_attn.layers.serialization import serialized
 
 
-class Configurable:
-    """Gives a layer the `get_config` that its constructor spells out.
+class Configurable(BooleanMasks, Composite):
+    """Gives a layer the `get_config` that its constructor spells out, and with it the states of its sub-layers.
+
+    Float masks are refused.
 
     Every class in the line of descent keeps each explicit argument of its `__init__` as an attribute of that name, or
     behind an underscore where Keras has the name for something else. A class with a `get_config` of its own adds its

@@ -1,9 +1,11 @@
 """The mask that an upstream layer attached to a tensor."""
 
+from keras_attn.ops.keras_mask import keras_mask
+
 
 def implicit_mask(x, given=None):
     """`given`, or the Keras mask of `x`, or None.
 
     Keras fills `<argument>_mask` by name only where a layer is called with two tensors or more.
     """
-    return getattr(x, "_keras_mask", None) if given is None else given
+    return keras_mask(x) if given is None else given

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.sums import add
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LayerNormalization(keras.layers.LayerNormalization):
@@ -40,8 +42,8 @@ class LayerNormalization(keras.layers.LayerNormalization):
         x = ops.cast(inputs, dtype)
         centered = ops.subtract(x, ops.mean(x, axis=-1, keepdims=True))
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
-        x = ops.multiply(centered, ops.rsqrt(ops.add(variance, self.epsilon)))
-        x = ops.add(ops.multiply(x, ops.cast(self.gamma, dtype)), ops.cast(self.beta, dtype))
+        x = ops.multiply(centered, ops.rsqrt(add(variance, self.epsilon)))
+        x = add(ops.multiply(x, ops.cast(self.gamma, dtype)), ops.cast(self.beta, dtype))
         return ops.cast(x, self.compute_dtype)
 
     def get_config(self):

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.additive_attention import AdditiveAttention
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -73,11 +74,11 @@ class LocationSensitiveAttention(AdditiveAttention):
         return (ops.zeros((batch_size, length), dtype=self.compute_dtype),)
 
     def next_state(self, weights, state):
-        return (ops.add(state[0], weights) if self.cumulative else weights,)
+        return (add(state[0], weights) if self.cumulative else weights,)
 
     def energies(self, queries, keys, state=()):
         weights = ops.expand_dims(state[0], -1)
         features = ops.conv(weights, ops.cast(self.location_filters, weights.dtype), padding="same")
         if self.filters is not None:
             features = self.location_dense(features)
-        return super().energies(queries, ops.add(keys, features))
+        return super().energies(queries, add(keys, features))

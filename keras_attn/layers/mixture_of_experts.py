@@ -7,7 +7,10 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.implicit_mask import implicit_mask
+from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
+from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -142,7 +145,7 @@ class MixtureOfExperts(FeedForward):
         mask = implicit_mask(inputs, inputs_mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
         if mask is not None:
-            mask = ops.cast(mask, "bool")
+            mask = boolean("inputs_mask", mask)
             inputs = ops.where(ops.expand_dims(mask, -1), inputs, ops.zeros_like(inputs))
         weights = self._route(inputs, mask, training)
         x = ops.multiply(self._hidden(inputs), ops.expand_dims(ops.cast(weights, self.compute_dtype), -1))
@@ -152,7 +155,7 @@ class MixtureOfExperts(FeedForward):
         if self.output_bias is None:
             return output
         bias = ops.matmul(weights, ops.cast(self.output_bias, weights.dtype))
-        return ops.add(output, ops.cast(bias, output.dtype))
+        return add(output, ops.cast(bias, output.dtype))
 
     def _route(self, inputs, mask, training):
         """The experts' weights, `(B, T, E)`."""
@@ -163,7 +166,7 @@ class MixtureOfExperts(FeedForward):
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         flat = ops.reshape(ops.cast(inputs, dtype), (-1, inputs.shape[-1]))
         logits = ops.matmul(flat, ops.cast(self.router, dtype))
-        logits = ops.reshape(logits, (-1, *ops.shape(inputs)[1:-1], self.num_experts))
+        logits = reshape_rows(logits, *ops.shape(inputs)[:-1], self.num_experts)
         weights, probabilities, chosen = expert_routing(logits, self.top_k, self.normalize_weights)
         if training and self.load_balancing_loss:
             self.add_loss(self.load_balancing_loss * load_balancing_loss(probabilities, chosen, mask))

@@ -6,6 +6,7 @@ from keras import initializers, ops
 from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -85,7 +86,7 @@ class MonotonicAttention(Alignment):
 
     def energies(self, queries, keys, state=()):
         energies = self.energy.energies(queries, keys, state[:-1])
-        return ops.add(energies, ops.cast(self.bias, energies.dtype))
+        return add(energies, ops.cast(self.bias, energies.dtype))
 
     def weigh(self, energies, mask, state=(), training=False):
         previous = ops.cast(ops.expand_dims(state[-1], 1), energies.dtype)

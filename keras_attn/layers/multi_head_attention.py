@@ -14,7 +14,9 @@ from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.mechanisms import check_mechanism
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -277,11 +279,13 @@ class MultiHeadAttention(Configurable, HeadProjections):
             causal=self.causal or use_causal_mask or cache is not None,
             window=self.window,
             sink_tokens=self.sink_tokens,
-            query_mask=_as_bool(axes.fold_padding(query_mask)),
-            key_mask=_all_of(_as_bool(axes.fold_padding(value_mask)), _as_bool(axes.fold_padding(key_mask))),
+            query_mask=boolean("query_mask", axes.fold_padding(query_mask)),
+            key_mask=_all_of(
+                boolean("value_mask", axes.fold_padding(value_mask)), boolean("key_mask", axes.fold_padding(key_mask))
+            ),
             query_segments=axes.fold_padding(segments),
             key_segments=axes.fold_padding(value_segments),
-            explicit=_as_bool(axes.fold_mask(attention_mask, query, key)),
+            explicit=boolean("attention_mask", axes.fold_mask(attention_mask, query, key)),
         )
         records = recorder()
         recording = records is not None and not return_attention_scores
@@ -294,7 +298,9 @@ class MultiHeadAttention(Configurable, HeadProjections):
         heads = ops.transpose(heads, (0, 2, 1, 3))
         if self.use_gate:
             heads = ops.multiply(heads, self.gate_dense(x))
-        output = self._zero_dead_queries(self.output_dense(heads), mask)
+        # In self-attention a query has its own key, and with a cache too.
+        num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
+        output = self._zero_dead_queries(self.output_dense(heads), mask, num_keys)
         output = axes.unfold(output, query)
         results = (
             output,
@@ -309,7 +315,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         positions = mask.query_positions, mask.key_positions
         if position is not None:
             for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):
-                bias = hook if bias is None else bias if hook is None else ops.add(bias, hook)
+                bias = hook if bias is None else bias if hook is None else add(bias, hook)
         uses_scores = position is not None and position.uses_scores
         request = AttentionRequest(
             query_shape=tuple(q.shape),
@@ -341,7 +347,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         )
         heads, scores = heads if wants_scores else (heads, None)
         if uses_scores:
-            heads = ops.add(heads, position.content_value(scores, *positions))
+            heads = add(heads, position.content_value(scores, *positions))
         return heads, scores
 
     def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
@@ -375,19 +381,23 @@ class MultiHeadAttention(Configurable, HeadProjections):
             results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
         return results[0] if len(results) == 1 else tuple(results)
 
-    def _zero_dead_queries(self, output, mask):
-        """The output's bias must not fill in for a query that attended to nothing."""
-        live = mask.live_queries() if self.use_bias else None
-        if live is None:
+    def _zero_dead_queries(self, output, mask, num_keys):
+        """The output's bias must not fill in for a query that attended to nothing.
+
+        `num_keys` is None where there is a key for every query.
+        """
+        if not self.use_bias:
             return output
-        live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
-        for _ in output.shape[3:]:
-            live = ops.expand_dims(live, -1)
+        live = mask.live_queries()
+        if live is not None:
+            live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
+            for _ in output.shape[3:]:
+                live = ops.expand_dims(live, -1)
+        elif num_keys is None or (isinstance(num_keys, int) and num_keys > 0):
+            return output
+        else:
+            live = ops.greater(num_keys, 0)
         return ops.where(live, output, ops.zeros_like(output))
-
-
-def _as_bool(mask):
-    return None if mask is None else ops.cast(mask, "bool")
 
 
 def _all_of(mask, other):

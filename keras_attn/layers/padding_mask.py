@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn.layers.configurable import Configurable
+from keras_attn.ops.boolean_mask import boolean, check_boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -34,7 +35,8 @@ class PaddingMask(Configurable, keras.layers.Layer):
         self.pad_id = pad_id
 
     def call(self, ids, given=None):
-        return ops.not_equal(ids, self.pad_id) if given is None else ops.cast(given, "bool")
+        return ops.not_equal(ids, self.pad_id) if given is None else boolean("given", given)
 
     def compute_output_spec(self, ids, given=None):
+        check_boolean("given", given)
         return keras.KerasTensor(ids.shape, dtype="bool")

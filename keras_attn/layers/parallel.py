@@ -4,6 +4,7 @@ import keras
 
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.serialization import deserialized
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,7 +50,7 @@ class Parallel(Configurable, keras.layers.Layer):
     def call(self, inputs, *, second_arguments=None, training=None, **kwargs):
         x = self.first(inputs, training=training, **kwargs)
         x, *rest = x if isinstance(x, tuple) else (x,)
-        x = keras.ops.add(x, self.second(inputs, training=training, **(second_arguments or {})))
+        x = add(x, self.second(inputs, training=training, **(second_arguments or {})))
         return (x, *rest) if rest else x
 
     def compute_output_shape(self, inputs_shape):

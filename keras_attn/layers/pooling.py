@@ -5,6 +5,7 @@ import keras
 from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
+from keras_attn.ops.boolean_mask import boolean
 
 
 class Pooling(Configurable, keras.layers.Layer):
@@ -25,7 +26,7 @@ class Pooling(Configurable, keras.layers.Layer):
         check_sequence("inputs", inputs.shape)
         mask = implicit_mask(inputs, inputs_mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
-        return self.pool(inputs, None if mask is None else keras.ops.cast(mask, "bool"), **kwargs)
+        return self.pool(inputs, boolean("inputs_mask", mask), **kwargs)
 
     def compute_mask(self, inputs, mask=None):
         return None

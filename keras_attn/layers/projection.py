@@ -7,6 +7,8 @@ import math
 import keras
 from keras import ops
 
+from keras_attn.ops.reshape_rows import reshape_rows
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Projection(keras.layers.EinsumDense):
@@ -69,9 +71,8 @@ class Projection(keras.layers.EinsumDense):
             flat = ops.subtract(flat, negative_bias)
         elif self.bias is not None:
             flat = ops.add(flat, self._flat_bias())
-        # With -1 for an unknown batch, only a dynamic length costs the graph a shape computation.
         outputs = (*lead[1:], *self._outputs)
-        y = flat if len(outputs) == 1 else ops.reshape(flat, (inputs.shape[0] or -1, *outputs))
+        y = flat if len(outputs) == 1 else reshape_rows(flat, shape[0], *outputs)
         return y if self.activation is None else self.activation(y)
 
     @property

@@ -1,13 +1,19 @@
 """Recurrent layers whose loop leaves in every format."""
 
-import keras
-from keras import ops
+import functools
 
+import keras
+from keras import ops, tree
+
+from keras_attn.layers.boolean_masks import BooleanMasks
+from keras_attn.layers.composite import Composite
+from keras_attn.layers.no_rows import on_no_rows
 from keras_attn.ops import scan
+from keras_attn.ops.boolean_mask import boolean
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Recurrence(keras.layers.RNN):
+class Recurrence(BooleanMasks, Composite, keras.layers.RNN):
     """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
 
     Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats
@@ -37,6 +43,19 @@ class Recurrence(keras.layers.RNN):
     (2, 5, 8)
     """
 
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if sequences.shape[0] == 0:
+            run = functools.partial(self.call, training=training)
+            return on_no_rows(run, sequences, initial_state, mask)
+        if sequences.shape[1] != 0:
+            return super().call(sequences, initial_state, mask, training)
+        # Keras looks at the first step, so there is one, which counts for nothing.
+        sequences = ops.pad(sequences, ((0, 0), (0, 1), (0, 0)))
+        mask = ops.zeros(ops.shape(sequences)[:2], dtype="bool")
+        output, *states = tree.flatten(super().call(sequences, initial_state, mask, training))
+        output = output[:, :0] if self.return_sequences else output
+        return [output, *states] if states else output
+
     def inner_loop(self, sequences, initial_state, mask, training=False):
         takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
         kwargs = {"training": training} if takes_training else {}
@@ -47,7 +66,7 @@ class Recurrence(keras.layers.RNN):
             return outputs, [outputs, *states]
 
         inputs = ops.transpose(sequences, (1, 0, 2))
-        mask = None if mask is None else ops.transpose(ops.cast(mask, "bool"), (1, 0))
+        mask = None if mask is None else ops.transpose(boolean("mask", mask), (1, 0))
         if self.go_backwards:
             inputs = ops.flip(inputs, axis=0)
             mask = None if mask is None else ops.flip(mask, axis=0)

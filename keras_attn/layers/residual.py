@@ -6,6 +6,7 @@ from keras import ops
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.normalization import normalization
 from keras_attn.layers.placement import placement
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -139,7 +140,7 @@ class Residual(Configurable, keras.layers.Wrapper):
             x = self.depth_layer(x, training=training)
         if self.shortcut_scale != 0:
             scaled = self.shortcut_scale not in (None, 1)
-            x = ops.add(ops.multiply(inputs, self.shortcut_scale) if scaled else inputs, x)
+            x = add(ops.multiply(inputs, self.shortcut_scale) if scaled else inputs, x)
         if self.norm_after is not None:
             x = self.norm_after(x)
         return (x, *rest) if rest else x

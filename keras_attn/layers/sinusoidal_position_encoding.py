@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import sinusoid
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -39,4 +40,4 @@ class SinusoidalPositionEncoding(PositionEncoding):
         self.base = base
 
     def add_to_embeddings(self, x, positions):
-        return ops.add(x, ops.cast(sinusoid(positions, x.shape[-1], self.base), x.dtype))
+        return add(x, ops.cast(sinusoid(positions, x.shape[-1], self.base), x.dtype))

@@ -6,6 +6,7 @@ from keras import ops
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import grid_cells, sinusoid
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -64,4 +65,4 @@ class SinusoidalPositionEncoding2D(PositionEncoding):
         code = ops.concatenate(halves, axis=-1)
         if self.num_prefix:
             code = code * ops.cast(ops.expand_dims(inside, -1), code.dtype)
-        return ops.add(x, ops.cast(code, x.dtype))
+        return add(x, ops.cast(code, x.dtype))

@@ -1,10 +1,13 @@
 """Token ids to vectors, and back to logits with the same table."""
 
+import contextlib
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
+from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.rows import rows
 
 
@@ -66,7 +69,8 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
     def call(self, inputs, reverse=False):
         if not reverse:
             ids = inputs if "int" in keras.backend.standardize_dtype(inputs.dtype) else ops.cast(inputs, "int32")
-            return self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
+            vectors = self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
+            return self._with_mask(vectors, inputs)
         # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
@@ -76,7 +80,7 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
             flat = ops.add(flat, ops.cast(self.bias, flat.dtype))
         if self.logit_soft_cap is not None:
             flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
-        return ops.reshape(flat, (inputs.shape[0] or -1, *ops.shape(inputs)[1:-1], self.input_dim))
+        return reshape_rows(flat, *ops.shape(inputs)[:-1], self.input_dim)
 
     def output_projection(self):
         """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
@@ -96,7 +100,7 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
     def quantized_call(self, inputs, reverse=False):
         outputs = super().quantized_call(inputs, reverse=reverse)
         if not reverse:
-            return self._scaled(outputs)
+            return self._with_mask(self._scaled(outputs), inputs)
         return ops.add(outputs, ops.cast(self.bias, outputs.dtype)) if self.use_bias else outputs
 
     def _scaled(self, vectors):
@@ -113,7 +117,16 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
 
     def compute_mask(self, inputs, mask=None):
         # Ids have a mask to give; the vectors of a reverse call do not.
-        return keras.layers.Embedding.compute_mask(self, inputs, mask) if len(inputs.shape) == 2 else None
+        is_ids = "int" in keras.backend.standardize_dtype(inputs.dtype)
+        return keras.layers.Embedding.compute_mask(self, inputs, mask) if is_ids else None
+
+    def _with_mask(self, vectors, ids):
+        """Vectors with their Keras mask also where ids are floats, which only the call tells from a reverse call's."""
+        if self.mask_zero and self.compute_mask(ids) is None:
+            # Tracers of JAX take no attributes.
+            with contextlib.suppress(AttributeError):
+                vectors._keras_mask = ops.not_equal(ids, 0)
+        return vectors
 
     def compute_output_spec(self, inputs, reverse=False):
         spec = super().compute_output_spec(inputs, reverse=reverse)

@@ -6,6 +6,7 @@ from keras import initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -57,7 +58,7 @@ class TokenTypeEmbedding(Configurable, keras.layers.Layer):
     def call(self, inputs, types=None):
         check_mask("types", types, inputs.shape[:2])
         vectors = self.type_embeddings[0] if types is None else ops.take(self.type_embeddings, types, axis=0)
-        return ops.add(inputs, ops.cast(vectors, inputs.dtype))
+        return add(inputs, ops.cast(vectors, inputs.dtype))
 
     def compute_output_shape(self, inputs_shape):
         return inputs_shape

@@ -1,5 +1,6 @@
 """What all models of this package have in common."""
 
+import dataclasses
 import warnings
 
 import keras
@@ -9,14 +10,16 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
+from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.ops.boolean_mask import check_boolean
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(keras.Model):
+class AttentionModel(Composite, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -32,11 +35,17 @@ class AttentionModel(keras.Model):
         **kwargs: `name` and `trainable`.
     """
 
-    # Whether the cache of `decode` has a slot a token, of which `attention_mask` hides some.
+    # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
     has_slots = True
+    # Whether generation continues its inputs, instead of starting a target with the start token.
+    continues_prompts = False
 
-    def __init__(self, inputs, outputs, *, policy, config, **kwargs):
+    def __init__(self, inputs, outputs, *, policy, config, trainable=True, **kwargs):
+        _check_text_length(self.tokenizer, getattr(self, "position", None))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        if not trainable:
+            # To Keras' constructor, True is an order to all layers, those that came frozen included.
+            self.trainable = False
         self._distribute_policy(policy)
         self._config = config
         self._body = None
@@ -48,15 +57,17 @@ class AttentionModel(keras.Model):
         """
         check_positive(**sizes)
         tokenizer = deserialized(tokenizer)
-        if tokenizer is not None and tokenizer.vocabulary_size != sizes["vocabulary_size"]:
-            raise ValueError(
-                f"`vocabulary_size` must be that of the tokenizer, {tokenizer.vocabulary_size}. "
-                f"Received: vocabulary_size={sizes['vocabulary_size']}"
-            )
+        carried = {name: deserialized(value) for name, value in carried.items()}
+        if tokenizer is not None:
+            _check_tokenizer(tokenizer, sizes["vocabulary_size"], pad_id)
+        if pad_id is None:
+            pad_id = 0 if tokenizer is None else tokenizer.pad_id
+        if carried.get("generation_config") is not None:
+            carried["generation_config"].resolved(tokenizer, pad_id)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         self.tokenizer = tokenizer
         for name, value in carried.items():
-            setattr(self, name, deserialized(value))
+            setattr(self, name, value)
         self._carried = ("tokenizer", *carried)
         self.pad_id = pad_id
         self.padding_mask = PaddingMask(pad_id, dtype=policy, name="token_mask")
@@ -76,6 +87,8 @@ class AttentionModel(keras.Model):
         if not isinstance(inputs, dict):
             required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]
             if len(required) > 1 or isinstance(inputs, list | tuple):
+                flat = keras.tree.flatten(inputs)
+                self._check_masks({x.name: value for x, value in zip(self.inputs, flat, strict=False)})
                 return inputs
             inputs = {required[0]: inputs}
         self._check_inputs(inputs)
@@ -90,6 +103,13 @@ class AttentionModel(keras.Model):
             if value is not None and (shape is None or len(shape) != rank):
                 received = type(value).__name__ if shape is None else f"shape {tuple(shape)}"
                 raise ValueError(f"`{name}` must be a tensor of rank {rank}. Received: {received}")
+        self._check_masks(inputs)
+
+    def _check_masks(self, inputs):
+        for name, value in inputs.items():
+            # Keras would cast it.
+            if self.input[name].dtype == "bool":
+                check_boolean(name, value)
 
     def fit(self, *args, **kwargs):
         """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""
@@ -206,15 +226,20 @@ class AttentionModel(keras.Model):
         return self._body()(self._all_inputs(inputs), training=training)
 
     def get_config(self):
-        return {
+        config = {
             "name": self.name,
             "trainable": self.trainable,
             **serialized(self._config),
             "pad_id": self.pad_id,
             "dropout": self.dropout.rate,
-            "dtype": keras.dtype_policies.serialize(self._collect_policy()),
+            "dtype": keras.dtype_policies.serialize(self._policy),
             **{name: serialized(getattr(self, name)) for name in self._carried},
         }
+        return self._with_sublayers(config)
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        return super().from_config(_with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
     def _distribute_policy(self, policy):
         """Gives the model, and each layer of a policy map, a policy of its own.
@@ -229,13 +254,54 @@ class AttentionModel(keras.Model):
             policy = policy.default_policy
         self._dtype_policy = policy
 
-    def _collect_policy(self):
-        """The policy that the model was built with, and by path those of layers that were quantised since."""
-        quantized = {x.path: x.dtype_policy for x in self._flatten_layers() if x.quantization_mode is not None}
-        if not quantized:
-            return self._policy
-        given = dict(self._policy) if isinstance(self._policy, DTypePolicyMap) else {}
-        return DTypePolicyMap(self.dtype_policy.name, {**given, **quantized})
+
+def _with_ids_of_tokenizer(config):
+    """A model's config without ids that were written as defaults, where its tokenizer has others.
+
+    A file may be older than the rule that ids come from the tokenizer.
+    """
+    tokenizer, settings = (deserialized(config.get(name)) for name in ("tokenizer", "generation_config"))
+    if tokenizer is None:
+        return config
+    found = {}
+    if config.get("pad_id") == 0 != tokenizer.pad_id:
+        found["pad_id"] = None
+    outdated = {
+        name: None
+        for name, default in (("start_id", 2), ("end_id", 3), ("pad_id", 0))
+        if getattr(settings, name, None) == default and getattr(tokenizer, name) not in (None, default)
+    }
+    if outdated:
+        found["generation_config"] = dataclasses.replace(settings, **outdated)
+    if found:
+        warnings.warn(
+            f"The saved model has ids that its tokenizer has not; those of {tokenizer!r} are used", stacklevel=3
+        )
+    return {**config, **found}
+
+
+def _check_tokenizer(tokenizer, vocabulary_size, pad_id):
+    """Raises a ValueError where a tokenizer does not fit the other arguments of a model."""
+    if tokenizer.vocabulary_size > vocabulary_size:
+        raise ValueError(
+            f"`vocabulary_size` must be at least that of the tokenizer, {tokenizer.vocabulary_size}. "
+            f"Received: vocabulary_size={vocabulary_size}"
+        )
+    if pad_id is not None and pad_id != tokenizer.pad_id:
+        raise ValueError(
+            f"`pad_id` must be that of the tokenizer, {tokenizer.pad_id}, or None, which takes it from there. "
+            f"Received: pad_id={pad_id}"
+        )
+
+
+def _check_text_length(tokenizer, position):
+    """Raises a ValueError where texts may have more tokens than there are positions to read them at."""
+    limit, length = getattr(position, "max_length", None), getattr(tokenizer, "max_length", None)
+    if limit is not None and length is not None and length > limit:
+        raise ValueError(
+            f"`tokenizer` must have a `max_length` of at most the {limit} positions of the model. "
+            f"Received: max_length={length}"
+        )
 
 
 def symbolic_inputs(*ids, masks, optional_ids=()):

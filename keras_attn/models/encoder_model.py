@@ -3,6 +3,7 @@
 import keras
 
 from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.labels import Labels
 from keras_attn.layers import (
     Encoder,
     FirstTokenPooling,
@@ -29,13 +30,15 @@ class EncoderModel(AttentionModel):
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: number of blocks.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
         head: see the table.
-        num_classes: classes of the two classifiers.
+        num_classes: classes of the two classifiers; the number of `labels` where None.
+        labels: optional names of the classes, in order, as `LabelledTextDataset.labels`; saved with the model.
+            `Trainer` compares them with those of the data, and exports carry them.
         pooling: pooling layer of the sequence classifier; `FirstTokenPooling()` where None.
         num_token_types: number of token types with an embedding of their own; 0 for none.
         embedding_dim: width of the embeddings, which a projection brings to `hidden_dim`; `hidden_dim` where None.
@@ -46,7 +49,7 @@ class EncoderModel(AttentionModel):
         norm_layer, norm_epsilon: see `Residual`.
         scale_embeddings: whether embeddings are multiplied by the square root of their width.
         position: a `PositionEncoding`; `LearnedPositionEmbedding(512)` where None.
-        pad_id: the id of padding.
+        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         dtype: dtype or dtype policy of all layers.
         **kwargs: `name`, `trainable`, and every other argument of `Encoder`: `share_weights`, `attention_dropout`,
@@ -88,6 +91,7 @@ class EncoderModel(AttentionModel):
         *,
         head=None,
         num_classes=None,
+        labels=None,
         pooling=None,
         num_token_types=0,
         embedding_dim=None,
@@ -99,7 +103,7 @@ class EncoderModel(AttentionModel):
         norm_epsilon=1e-12,
         scale_embeddings=False,
         position=None,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         dtype=None,
         **kwargs,
@@ -109,7 +113,9 @@ class EncoderModel(AttentionModel):
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)
         pooling = deserialized(pooling)
-        _check_head(head, num_classes, pooling)
+        self.labels = None if labels is None else Labels(labels).names
+        num_classes = len(self.labels) if self.labels and num_classes is None else num_classes
+        _check_head(head, num_classes, self.labels, pooling)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer)
@@ -162,6 +168,7 @@ class EncoderModel(AttentionModel):
             "intermediate_dim": intermediate_dim,
             "head": head,
             "num_classes": num_classes,
+            "labels": labels,
             "pooling": pooling,
             "num_token_types": num_token_types,
             "embedding_dim": embedding_dim,
@@ -237,13 +244,15 @@ _HEADS = {
 }
 
 
-def _check_head(head, num_classes, pooling):
+def _check_head(head, num_classes, labels, pooling):
     if head not in _HEADS:
         *names, last = map(repr, _HEADS)
         raise ValueError(f"`head` must be {', '.join(names)} or {last}. Received: head={head!r}")
     classifies = head in ("sequence_classification", "token_classification")
     if classifies:
         check_positive(num_classes=num_classes)
+        if labels is not None and len(labels) != num_classes:
+            raise ValueError(f"`labels` must name {num_classes} classes, `num_classes`. Received: labels={labels}")
     elif num_classes is not None:
         raise ValueError(f"`num_classes` goes with a classifier. Received: num_classes={num_classes!r}, head={head!r}")
     if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, Pooling)):

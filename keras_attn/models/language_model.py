@@ -22,7 +22,7 @@ class LanguageModel(AttentionModel):
     """A causal decoder stack over token embeddings: ids in, logits of the next token at each position out.
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: number of blocks.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
@@ -36,7 +36,8 @@ class LanguageModel(AttentionModel):
         norm: "pre", or another of `Residual`.
         scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
         position: a `PositionEncoding`; `RotaryPositionEncoding()` where None.
-        pad_id: the id of padding behind a prompt; -1 where every id is a token.
+        pad_id: the id of padding after a prompt; -1 if every id is a token. That of the tokenizer where None, and 0
+            without one.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: dtype or dtype policy of all layers.
@@ -86,7 +87,7 @@ class LanguageModel(AttentionModel):
         norm="pre",
         scale_embeddings=False,
         position=None,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         generation_config=None,
         dtype=None,
@@ -97,8 +98,8 @@ class LanguageModel(AttentionModel):
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
-        if self.tokenizer is not None and pad_id in self.tokenizer.prefix:
-            self.padding_mask = PromptMask(pad_id, dtype=policy, name="prompt_mask")
+        if self.tokenizer is not None and self.pad_id in self.tokenizer.prefix:
+            self.padding_mask = PromptMask(self.pad_id, dtype=policy, name="prompt_mask")
             self.padding_mask.build((None, None))
         self.position = position or RotaryPositionEncoding(dtype=policy, name="position")
         self.embedding = TokenEmbedding(
@@ -176,6 +177,8 @@ class LanguageModel(AttentionModel):
             "tie_output": False,
         }
         return cls(vocabulary_size, num_layers, hidden_dim, num_heads, **{**settings, **kwargs})
+
+    continues_prompts = True
 
     def check_prompt(self, ids, max_length):
         super().check_prompt(ids, max_length)

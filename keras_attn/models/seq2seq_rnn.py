@@ -18,6 +18,8 @@ from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.serialization import deserialized, each_deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 from keras_attn.ops import scan
+from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.sums import add
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
 READOUTS = ("tanh", "linear", "maxout", None)
@@ -30,7 +32,7 @@ class Seq2SeqRNN(AttentionModel):
     The first decoder layer attends to the encoder's outputs, and its context joins the inputs of all layers above it.
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: layers in the encoder, and in the decoder.
         hidden_dim: width `D` of embeddings and layers; a bidirectional layer has it in each direction.
         cell: "lstm", "gru" or "simple".
@@ -54,7 +56,7 @@ class Seq2SeqRNN(AttentionModel):
             samples. All its layers then run token by token, and the logits are computed twice.
         guided_alignment: optional `GuidedAlignment` layer, which gives the model an input `alignments` and teaches them
             to the attention, the first one of several.
-        pad_id: the id of padding.
+        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: dtype or dtype policy of all layers.
@@ -102,7 +104,7 @@ class Seq2SeqRNN(AttentionModel):
         tie_output=True,
         scheduled_sampling=None,
         guided_alignment=None,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         generation_config=None,
         dtype=None,
@@ -330,7 +332,7 @@ class Seq2SeqRNN(AttentionModel):
 
         slices = [ops.arange(length, dtype="int32"), *(_time_first(x) for x in (ids, replaced, *kept))]
         mask = inputs["target_mask"]
-        mask = None if mask is None else _time_first(ops.cast(mask, "bool"))
+        mask = None if mask is None else _time_first(boolean("target_mask", mask))
         (hidden, *scores), _ = scan(step, slices, (ones[:, :1], cache), mask)
         return self._guided(_time_first(hidden), [_time_first(x) for x in scores], inputs)
 
@@ -342,7 +344,7 @@ class Seq2SeqRNN(AttentionModel):
         return self.guided_alignment(hidden, _first(scores[0]), inputs["alignments"], inputs_mask=mask)
 
     def _with_residual(self, number, inputs, outputs):
-        return outputs if self._residual_from is None or number < self._residual_from else ops.add(inputs, outputs)
+        return outputs if self._residual_from is None or number < self._residual_from else add(inputs, outputs)
 
 
 def _attending(memory, cache):

@@ -12,7 +12,7 @@ class Transformer(AttentionModel):
     """Encoder and decoder stacks over token embeddings: source ids and target ids in, logits out.
 
     Args:
-        vocabulary_size: number of tokens `V`.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
         num_layers: blocks in the encoder, and in the decoder.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
@@ -24,7 +24,7 @@ class Transformer(AttentionModel):
         scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
         position: a `PositionEncoding`; sinusoidal where None.
         decoder_position: a `PositionEncoding` for the decoder alone; `position` serves both where None.
-        pad_id: the id of padding.
+        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
         tokenizer: optional tokenizer, saved with the model.
         generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: dtype or dtype policy of all layers.
@@ -70,7 +70,7 @@ class Transformer(AttentionModel):
         scale_embeddings=True,
         position=None,
         decoder_position=None,
-        pad_id=0,
+        pad_id=None,
         tokenizer=None,
         generation_config=None,
         dtype=None,

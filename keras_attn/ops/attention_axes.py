@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from keras_attn.ops.reshape_rows import reshape_rows
+
 
 class AttentionAxes:
     """Folds `(B, ..., D)` to `(B', T, D)`, where `T` runs over the attention axes, and back.
@@ -37,7 +39,7 @@ class AttentionAxes:
         if self.plain:
             return x
         length = math.prod(self._dims(x, self.axes))
-        return ops.reshape(ops.transpose(x, (*self._order, self.rank - 1)), (-1, length, x.shape[-1]))
+        return reshape_rows(ops.transpose(x, (*self._order, self.rank - 1)), self._batch(x), length, x.shape[-1])
 
     def unfold(self, y, like):
         """`(B', T, ...)` back to the leading axes of the unfolded `like`."""
@@ -68,7 +70,7 @@ class AttentionAxes:
         heads = mask.shape[len(self.batch_axes)]
         queries, keys = self._dims(query, self.axes), self._dims(key, self.axes)
         mask = ops.broadcast_to(mask, (*self._dims(query, self.batch_axes), heads, *queries, *keys))
-        return ops.reshape(mask, (-1, heads, math.prod(queries), math.prod(keys)))
+        return reshape_rows(mask, self._batch(query), heads, math.prod(queries), math.prod(keys))
 
     def unfold_scores(self, scores, query, key):
         """`(B', N, T, S)` to `(B, ..., N, query axes, key axes)`."""
@@ -78,6 +80,9 @@ class AttentionAxes:
         return ops.reshape(
             scores, (*batch, scores.shape[1], *self._dims(query, self.axes), *self._dims(key, self.axes))
         )
+
+    def _batch(self, x):
+        return math.prod(self._dims(x, self.batch_axes))
 
     def _dims(self, x, axes):
         shape = ops.shape(x)

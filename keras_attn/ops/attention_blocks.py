@@ -20,8 +20,10 @@ class Blocks:
     def of(cls, x, largest):
         """The blocks along axis 2 of `x`, as even as they can be: hardly anything is padded."""
         length = ops.shape(x)[2]
-        count = -(-length // largest)
-        return cls(length, -(-length // count), count)
+        # Of an empty sequence there is one block, all padding.
+        largest_of = max if isinstance(length, int) else ops.maximum
+        count = largest_of(-(-length // largest), 1)
+        return cls(length, largest_of(-(-length // count), 1), count)
 
     @property
     def padded(self):

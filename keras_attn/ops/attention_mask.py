@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.boolean_mask import check_boolean
+
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMask:
@@ -51,6 +53,10 @@ class AttentionMask:
     key_segments: Any = None
     explicit: Any = None
 
+    def __post_init__(self):
+        for name in ("query_mask", "key_mask", "explicit"):
+            check_boolean(name, getattr(self, name))
+
     def materialize(self):
         """The whole mask, bool, rank 4, broadcasting to `(B, N, T, S)`; None where nothing is restricted."""
         pairs = self.pairs
@@ -65,11 +71,11 @@ class AttentionMask:
 
     def extended(self, query_length, key_length, num_keys):
         """The mask of inputs padded to `query_length` and `key_length`; keys from `num_keys` on are hidden."""
-        fields = {name: _extend(getattr(self, name), 1, query_length) for name in _OF_QUERIES}
-        fields |= {name: _extend(getattr(self, name), 1, key_length) for name in _OF_KEYS}
+        fields = {name: _extended(getattr(self, name), query_length) for name in _OF_QUERIES}
+        fields |= {name: _extended(getattr(self, name), key_length) for name in _OF_KEYS}
         real = ops.expand_dims(ops.less(ops.arange(key_length, dtype="int32"), num_keys), 0)
         fields["key_mask"] = _both(fields["key_mask"], real)
-        explicit = _extend(_extend(self.explicit, 2, query_length), 3, key_length)
+        explicit = _padded(_padded(self.explicit, 2, query_length), 3, key_length)
         return dataclasses.replace(self, **fields, explicit=explicit)
 
     def block(self, queries, keys, rows=None, heads=None):
@@ -193,12 +199,19 @@ def block(x, *parts):
     return (x if is_static else ops.convert_to_tensor(x))[tuple(index)]
 
 
-def _extend(x, axis, length):
-    """`x` with its last entry repeated up to `length`, unless it broadcasts along the axis."""
+def _extended(x, length):
+    """`x` `(B, n)` with its last entry repeated up to `length`, unless it broadcasts; zeros where it has none."""
+    if x is None or x.shape[1] in (1, length):
+        return x
+    entries = ops.minimum(ops.arange(length, dtype="int32"), ops.maximum(ops.shape(x)[1] - 1, 0))
+    return ops.take(_padded(x, 1, ops.shape(x)[1] + 1), entries, axis=1)
+
+
+def _padded(x, axis, length):
+    """`x` with zeros up to `length`, unless it broadcasts along the axis."""
     if x is None or x.shape[axis] in (1, length):
         return x
-    entries = ops.minimum(ops.arange(length, dtype="int32"), ops.shape(x)[axis] - 1)
-    return ops.take(x, entries, axis=axis)
+    return ops.pad(x, [(0, length - ops.shape(x)[axis] if i == axis else 0) for i in range(len(x.shape))])
 
 
 def _both(mask, other):

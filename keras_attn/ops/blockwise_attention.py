@@ -63,7 +63,8 @@ def blockwise_attention(
         bias = ops.expand_dims(bias, 0)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     settings = {"mask": mask, "scale": scale, "logit_soft_cap": logit_soft_cap}
-    if loops.banned() or (q.shape[2] is None and not loops.available()):
+    is_empty = 0 in (*q.shape[:3], k.shape[2])
+    if is_empty or loops.banned() or (q.shape[2] is None and not loops.available()):
         dropping = {"dropout": dropout, "seed": seed, "training": training}
         return dense_attention(q, k, v, bias=bias, sinks=sinks, **settings, **dropping)
     settings |= {"dropout": dropout, "seed": DrawnSeed.of(seed)} if dropout and training else {}

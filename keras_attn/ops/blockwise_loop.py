@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_attn.ops.attention_blocks import Blocks, blocked_mask
 from keras_attn.ops.attention_mask import block
-from keras_attn.ops.masked_softmax import MASKED_LOGIT
+from keras_attn.ops.masked_softmax import MASKED_LOGIT, MASKING_BIAS
 
 QUERIES, KEYS = 256, 256
 LOGITS = 2**21
@@ -77,7 +77,7 @@ class _Loop:
         self.q, self.k, self.v = (_heads_in_a_row(x) for x in (q, k, v))
         self.wide = tf.float64 if q.dtype == tf.float64 else tf.float32
         if self.is_triangular:
-            hidden = np.triu(np.full((self.queries.size,) * 2, MASKED_LOGIT), 1)
+            hidden = np.triu(np.full((self.queries.size,) * 2, MASKING_BIAS), 1)
             self.triangle = tf.constant(np.tile(hidden, (self.heads, 1)), self.wide)
 
     def _kv_heads_a_step(self):
@@ -200,7 +200,7 @@ class _Step:
         if loop.bias is not None:
             queries, keys = (self.index * loop.queries.size, loop.queries.size), self._keys(self.start, self.end)
             bias = block(loop.bias, (self.row, 1), (self.head, loop.heads), queries, keys)
-            bias = tf.maximum(tf.cast(bias, logits.dtype), MASKED_LOGIT)
+            bias = tf.maximum(tf.cast(bias, logits.dtype), MASKING_BIAS)
             logits = self._grouped(self._by_head(logits) + bias)
         if loop.is_triangular:
             # A key of a later token is finite, so a sum does, and that in place.

@@ -180,15 +180,23 @@ def _write_in_place(buffer, update, start):
 
 def _write_by_select(buffer, update, slots):
     all_slots = ops.arange(buffer.shape[2] or ops.shape(buffer)[2], dtype="int32")
+    if update.shape[2] == 0:
+        return buffer
     if update.shape[2] == 1:
         hit = ops.equal(slots, all_slots)
     else:
+        if update.shape[2] is None:
+            # One that belongs nowhere, so that there is one to look at.
+            update = ops.pad(update, ((0, 0), (0, 0), (0, 1), (0, 0)))
+            slots = ops.pad(ops.cast(slots, "int32"), ((0, 0), (0, 1)), constant_values=-1)
         # (B, T, M): which update, if any, belongs in each slot.
         match = ops.equal(ops.expand_dims(slots, -1), all_slots)
         hit = ops.any(match, axis=1)
         source = ops.argmax(ops.cast(match, "int32"), axis=1)
-        source = ops.expand_dims(ops.expand_dims(source, 1), -1)
-        update = ops.take_along_axis(update, source, axis=2)
+        if slots.shape[0] == 1:
+            update = ops.take(update, ops.squeeze(source, 0), axis=2)
+        else:
+            update = ops.take_along_axis(update, ops.expand_dims(ops.expand_dims(source, 1), -1), axis=2)
     return ops.where(ops.expand_dims(ops.expand_dims(hit, 1), -1), update, buffer)
 
 

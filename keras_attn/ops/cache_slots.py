@@ -12,6 +12,9 @@ slots that its window has left. `slots` is a tuple of tensors:
 
 from keras import ops
 
+from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.sums import add
+
 FAR = 2**30
 
 
@@ -33,7 +36,7 @@ def of_prompt(mask, length):
         length: number of further slots.
     """
     batch, size = ops.shape(mask)[0], ops.shape(mask)[1]
-    positions = ops.where(mask, ops.expand_dims(ops.arange(size, dtype="int32"), 0), FAR)
+    positions = ops.where(boolean("mask", mask), ops.expand_dims(ops.arange(size, dtype="int32"), 0), FAR)
     free = ops.full((batch, length), FAR, dtype="int32")
     return ops.concatenate([positions, free], axis=1), ops.cast(size, "int32")
 
@@ -51,11 +54,10 @@ def of_window(mask, window, sinks):
         slot is filled from. Behind the sinks of the prompt as many slots wait for the first tokens to come, which are
         the sinks of a row whose prompt is shorter.
     """
-    lengths = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
+    lengths = ops.sum(ops.cast(boolean("mask", mask), "int32"), axis=1, keepdims=True)
     head = ops.expand_dims(ops.arange(sinks, dtype="int32"), 0)
-    # The column first: Keras takes `(1, N) + (N, 1)` for the addition of a bias.
-    tail = ops.add(lengths - window, ops.expand_dims(ops.arange(window, dtype="int32"), 0))
-    head = ops.add(ops.zeros_like(lengths), head)
+    tail = add(lengths - window, ops.expand_dims(ops.arange(window, dtype="int32"), 0))
+    head = add(ops.zeros_like(lengths), head)
     wanted = ops.concatenate([head, head, tail], axis=1)
     held = [ops.less(head, lengths), ops.zeros_like(head, dtype="bool"), ops.greater_equal(tail, sinks)]
     held = ops.concatenate(held, axis=1)
@@ -84,10 +86,10 @@ def advance(slots, positions, mask=None):
             f"Received: shape {tuple(positions.shape)}"
         )
     count = positions.shape[1] or ops.shape(positions)[1]
-    written = ops.expand_dims(ops.add(ops.arange(count, dtype="int32"), following), 0)
+    written = ops.expand_dims(add(ops.arange(count, dtype="int32"), following), 0)
     positions = ops.cast(positions, "int32")
     if mask is not None:
-        positions = ops.where(mask, positions, FAR)
+        positions = ops.where(boolean("mask", mask), positions, FAR)
     every = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
     if positions.shape[1] == 1:
         held = ops.where(ops.equal(every, written), positions, held)
@@ -95,7 +97,7 @@ def advance(slots, positions, mask=None):
         offset = ops.subtract(every, following)
         inside = ops.logical_and(ops.greater_equal(offset, 0), ops.less(offset, count))
         held = ops.where(inside, ops.take(positions, ops.clip(ops.squeeze(offset, 0), 0, count - 1), axis=1), held)
-    following = ops.add(following, count)
+    following = add(following, count)
     if first:
         following = ops.where(ops.less(following, ops.shape(held)[1]), following, first[0])
     return (held, following, *first), written

@@ -9,15 +9,16 @@ from keras import ops
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
-    """`length` entries, int or scalar tensor, in `count` chunks of `size`; the last one is padded."""
+    """`length` entries, int or scalar tensor, in `count` chunks of `size`, one at least; the last one is padded."""
 
     length: Any
     size: int
 
     @functools.cached_property
     def count(self):
-        # Not `-(-length // size)`: ONNX divides integers towards zero.
-        return (self.length + self.size - 1) // self.size
+        # Not `-(-length // size)`: ONNX divides integers towards zero. And never zero, which reshapes could not tell.
+        count = (self.length + self.size - 1) // self.size
+        return max(count, 1) if isinstance(count, int) else ops.maximum(count, 1)
 
     @functools.cached_property
     def padded(self):

@@ -5,8 +5,10 @@ from keras import ops
 
 from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block
-from keras_attn.ops.masked_softmax import MASKED_LOGIT, mask_logits, softmax, softmax_with_sinks
+from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.sums import add
 
 # From this length on, later keys are left out of the products, which is known to be right for triangular masks.
 _LONG = 128
@@ -74,24 +76,25 @@ def dense_attention(
     q = ops.multiply(q, ops.full((width,), scale, dtype=q.dtype))
     # Query heads that share a key head line up behind one another on the length axis, which keeps rank 4.
     grouped = num_kv_heads != num_heads
-    batch, length = q.shape[0] or -1, ops.shape(q)[2]
+    batch, length = ops.shape(q)[0], ops.shape(q)[2]
     if grouped:
-        q = ops.reshape(q, (batch, num_kv_heads, num_heads // num_kv_heads * length, width))
+        q = reshape_rows(q, batch, num_kv_heads, num_heads // num_kv_heads * length, width)
     logits = matmul_transposed(q, k)
     if grouped:
-        logits = ops.reshape(logits, (batch, num_heads, length, ops.shape(k)[2]))
+        logits = reshape_rows(logits, batch, num_heads, length, ops.shape(k)[2])
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
     if logit_soft_cap is not None:
         logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
     if bias is not None:
         # A half-precision policy turns -1e9 into -inf, and a row of those would be NaN.
-        logits = ops.add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKED_LOGIT))
+        logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKING_BIAS))
 
     allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    if allowed is not None and mask.is_positional and keras.backend.standardize_dtype(q.dtype) != "float16":
+    adds = allowed is not None and mask.is_positional and live is None
+    if adds and keras.backend.standardize_dtype(q.dtype) != "float16":
         # A sum passes its gradient on as it is, and a key of an other token is finite, unlike what stands in padding.
-        logits = ops.add(logits, ops.where(allowed, 0.0, ops.cast(MASKED_LOGIT, logits.dtype)))
+        logits = add(logits, ops.where(allowed, 0.0, ops.cast(MASKING_BIAS, logits.dtype)))
     else:
         logits = mask_logits(logits, allowed)
     weights = softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks)
@@ -100,10 +103,10 @@ def dense_attention(
     if dropping:
         weights = keras.random.dropout(weights, dropout, seed=seed)
     if grouped:
-        weights = ops.reshape(weights, (batch, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2]))
+        weights = reshape_rows(weights, batch, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2])
     output = ops.matmul(weights, v)
     if grouped:
-        output = ops.reshape(output, (batch, num_heads, length, v.shape[-1]))
+        output = reshape_rows(output, batch, num_heads, length, v.shape[-1])
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
     output = _zero_dead(output, live)
     return (output, _zero_dead(scores, live)) if return_scores else output

@@ -4,6 +4,8 @@ import math
 
 from keras import ops
 
+from keras_attn.ops.sums import add
+
 
 def distance_buckets(query_positions, key_positions, *, num_buckets=32, max_distance=128, bidirectional=True):
     """Bucket of each query/key pair: one a distance while near, ever wider ones further away.
@@ -47,4 +49,4 @@ def distance_buckets(query_positions, key_positions, *, num_buckets=32, max_dist
     step = (num_buckets - num_exact) / math.log(max_distance / num_exact)
     far = num_exact + ops.cast(ops.log(ratio) * step, "int32")
     bucket = ops.where(ops.less(distance, num_exact), distance, ops.minimum(far, num_buckets - 1))
-    return ops.cast(ops.add(bucket, side), "int32")
+    return ops.cast(add(bucket, side), "int32")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.sums import add
+
 
 class DrawnSeed(keras.random.SeedGenerator):
     """A seed that was drawn already, for where Keras takes a generator.
@@ -23,7 +25,7 @@ class DrawnSeed(keras.random.SeedGenerator):
     def at(self, step):
         """The seed of one step of a loop."""
         first, second = ops.unstack(self._drawn)
-        return DrawnSeed(ops.stack([first, ops.add(second, step)]))
+        return DrawnSeed(ops.stack([first, add(second, step)]))
 
     def next(self, ordered=True):
         return ops.cast(self._drawn, "uint32")

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.boolean_mask import boolean
+
 
 def expert_routing(logits, top_k, normalize=True):
     """The weights of the `top_k` likeliest experts of each token; those of the others are zero.
@@ -72,7 +74,6 @@ def router_z_loss(logits, mask=None):
 
 
 def _mean_over_tokens(x, mask):
-    if mask is None:
-        return ops.mean(x, axis=(0, 1))
+    mask = ops.ones(ops.shape(x)[:2], "bool") if mask is None else boolean("mask", mask)
     real = ops.cast(ops.expand_dims(mask, -1), x.dtype)
     return ops.sum(x * real, axis=(0, 1)) / ops.maximum(ops.sum(real), 1)

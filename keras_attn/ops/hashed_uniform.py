@@ -6,6 +6,8 @@ modulo one, is the number. Products stay below `2 ** 31`.
 
 from keras import ops
 
+from keras_attn.ops.sums import add
+
 # Cubing is a permutation of the residues of a prime `p` with `p % 3 == 2`.
 _PRIMES = (46337, 46307)
 _FACTORS = ((40503, 31337, 27583), (39119, 30011, 28657))
@@ -39,13 +41,13 @@ def hashed_uniform(keys, step, seed, size):
     numbers = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
     total = None
     for key, prime, (factor, other, third) in zip(keys, _PRIMES, _FACTORS, strict=True):
-        row = _cube(ops.add(key, _cube(_times(seed, third, prime) + 1, prime)), prime)
+        row = _cube(add(key, _cube(_times(seed, third, prime) + 1, prime)), prime)
         row = ops.expand_dims(_cube(row + _times(step, factor, prime) + 1, prime), 1)
         mixed = _cube(_times(numbers, other, prime) + row, prime)
         mixed = _cube(mixed + _times(row, third, prime), prime)
         mixed = _cube(mixed + row, prime)
-        part = ops.divide(ops.add(ops.cast(mixed, "float32"), 0.5), float(prime))
-        total = part if total is None else ops.add(total, part)
+        part = ops.divide(add(ops.cast(mixed, "float32"), 0.5), float(prime))
+        total = part if total is None else add(total, part)
     total = ops.where(ops.greater_equal(total, 1.0), total - 1.0, total)
     return ops.clip(total, 1e-7, 1.0 - 1e-7)
 

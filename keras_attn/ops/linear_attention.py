@@ -6,6 +6,7 @@ from keras import ops
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.ops.reshape_rows import reshape_rows
 
 _CHUNK = 64
 _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
@@ -123,17 +124,17 @@ def _features(x):
 
 def _over_all_keys(q, k, v):
     num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
-    length = q.shape[2] or ops.shape(q)[2]
-    q = ops.reshape(q, (-1, num_kv_heads, num_heads // num_kv_heads * length, width))
+    batch, _, length, _ = ops.shape(q)
+    q = reshape_rows(q, batch, num_kv_heads, num_heads // num_kv_heads * length, width)
     output = ops.matmul(q, ops.matmul(ops.transpose(k, (0, 1, 3, 2)), v))
-    return ops.reshape(output, (-1, num_heads, length, v.shape[-1]))
+    return reshape_rows(output, batch, num_heads, length, v.shape[-1])
 
 
 def _chunk_by_chunk(q, k, v, mask):
     num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
-    length = q.shape[2] or ops.shape(q)[2]
+    batch, _, length, _ = ops.shape(q)
     chunks = Chunks(length, _CHUNK)
-    q, k, v = (chunks.own(ops.reshape(x, (-1, length, x.shape[-1]))) for x in (q, k, v))
+    q, k, v = (chunks.own(reshape_rows(x, batch * num_heads, length, x.shape[-1])) for x in (q, k, v))
     keys = ops.transpose(k, (0, 2, 1))
     weights = ops.matmul(q, keys)
     own = ops.matmul(ops.where(_NOT_LATER, weights, ops.zeros_like(weights)), v)

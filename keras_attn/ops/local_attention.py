@@ -9,6 +9,7 @@ from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.ops.reshape_rows import reshape_rows
 
 _SMALLEST_CHUNK = 32
 _LARGEST_CHUNK = 128
@@ -79,16 +80,15 @@ def local_attention(
         )
     num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
     scale = width**-0.5 if scale is None else scale
-    length = q.shape[2] or ops.shape(q)[2]
+    batch, _, length, _ = ops.shape(q)
     distance = mask.window - 1
     chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
     reach = -(-distance // chunks.size)
     neighbours = (reach, 0 if mask.causal else reach)
 
-    q = chunks.own(ops.reshape(q * scale, (-1, length, width)))
-    k, v = (
-        chunks.around(ops.reshape(repeat_heads(x, num_heads), (-1, length, x.shape[-1])), *neighbours) for x in (k, v)
-    )
+    q = chunks.own(reshape_rows(q * scale, batch * num_heads, length, width))
+    k, v = (reshape_rows(repeat_heads(x, num_heads), batch * num_heads, length, x.shape[-1]) for x in (k, v))
+    k, v = (chunks.around(x, *neighbours) for x in (k, v))
     num_keys = k.shape[1]
     logits = ops.reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
     if ops.dtype(logits) != "float64":

@@ -3,8 +3,12 @@
 import numpy as np
 from keras import ops
 
-# Half of float32's range: finite, so that a converter which turns `where` into products cannot make a NaN of it.
-MASKED_LOGIT = float(np.finfo("float32").min) / 2
+from keras_attn.ops.boolean_mask import boolean
+
+# In the place of a logit: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
+MASKED_LOGIT = float(np.finfo("float32").min)
+# Added to a logit: a sum with one of up to a third of float32's range is finite, and below any other such logit.
+MASKING_BIAS = MASKED_LOGIT / 3 * 2
 
 
 def mask_logits(logits, mask):
@@ -14,7 +18,8 @@ def mask_logits(logits, mask):
     """
     if mask is None:
         return logits
-    return ops.where(mask, logits, ops.cast(MASKED_LOGIT, logits.dtype))
+    lowest = np.finfo("float64").min if ops.dtype(logits) == "float64" else np.float32(MASKED_LOGIT)
+    return ops.where(mask, logits, ops.convert_to_tensor(lowest, logits.dtype))
 
 
 def softmax(logits, axis=-1):
@@ -55,6 +60,7 @@ def masked_softmax(logits, mask=None, axis=-1):
     logits = ops.convert_to_tensor(logits)
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
+    mask = boolean("mask", mask)
     weights = softmax(mask_logits(logits, mask), axis)
     if mask is None:
         return weights

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.boolean_mask import boolean
+
 
 def masked_mean(x, mask=None):
     """The mean over positions where `mask` is True, summed in float32 (float64 stays float64).
@@ -23,8 +25,8 @@ def masked_mean(x, mask=None):
     x = ops.convert_to_tensor(x)
     exact = x if x.dtype == "float64" else ops.cast(x, "float32")
     if mask is None:
-        return ops.cast(ops.mean(exact, axis=1), x.dtype)
-    counts = ops.cast(ops.expand_dims(mask, -1), exact.dtype)
+        return ops.cast(ops.sum(exact, axis=1) / ops.cast(ops.maximum(ops.shape(x)[1], 1), exact.dtype), x.dtype)
+    counts = ops.cast(ops.expand_dims(boolean("mask", mask), -1), exact.dtype)
     shares = counts / ops.maximum(ops.sum(counts, axis=1, keepdims=True), 1)
     return ops.cast(ops.sum(exact * shares, axis=1), x.dtype)
 
@@ -47,7 +49,8 @@ def first_token(x, mask=None):
     array([[3.]])
     """
     if mask is None:
-        return x[:, 0]
-    mask = ops.cast(mask, "int32")
+        # Not an index, which an empty sequence does not have.
+        return ops.sum(x[:, :1], axis=1)
+    mask = ops.cast(boolean("mask", mask), "int32")
     is_first = ops.logical_and(ops.equal(mask, 1), ops.equal(ops.cumsum(mask, axis=1), 1))
     return ops.sum(ops.where(ops.expand_dims(is_first, -1), x, ops.zeros_like(x)), axis=1)

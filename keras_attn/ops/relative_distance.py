@@ -2,6 +2,9 @@
 
 from keras import ops
 
+from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.sums import add
+
 
 def relative_logits(queries, table, query_positions, key_positions):
     """`queries[t] . table[c]`, with `c` the distance from `t` to each key, clipped to the table.
@@ -50,7 +53,7 @@ def relative_values(weights, table, query_positions, key_positions):
     empty = ops.zeros((batch, heads, length, size), weights.dtype)
     cells = _cells(empty, query_positions, key_positions)
     sums = ops.segment_sum(ops.reshape(weights, (-1,)), ops.reshape(cells, (-1,)), batch * heads * length * size)
-    return ops.matmul(ops.reshape(sums, (-1, heads, length, size)), table)
+    return ops.matmul(reshape_rows(sums, batch, heads, length, size), table)
 
 
 def _cells(rows, query_positions, key_positions):
@@ -61,5 +64,4 @@ def _cells(rows, query_positions, key_positions):
     distance = ops.cast(ops.subtract(keys, queries), "int32")
     column = ops.clip(distance, -max_distance, max_distance) + max_distance
     first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, (batch, heads, length, 1))
-    # Not `ops.add`: Keras may take a second operand of one long axis for a bias.
-    return first + ops.expand_dims(column, 1)
+    return add(first, ops.expand_dims(column, 1))

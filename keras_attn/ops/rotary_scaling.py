@@ -103,7 +103,7 @@ def _ntk(frequencies, base, positions, *, factor):
 
 
 def _dynamic(frequencies, base, positions, *, factor, original_max_position_embeddings):
-    length = ops.cast(ops.max(positions, axis=-1, keepdims=True), "float32") + 1.0
+    length = ops.cast(ops.max(positions, axis=-1, keepdims=True, initial=0), "float32") + 1.0
     ratio = ops.maximum(factor * (length / original_max_position_embeddings) - (factor - 1), 1.0)
     logarithm = ops.expand_dims(ops.expand_dims(ops.log(ratio), 1), 1)
     stretch = ops.exp(-logarithm * _share_of_base(frequencies).astype("float32"))

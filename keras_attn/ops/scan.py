@@ -14,7 +14,7 @@ def scan(step, inputs, state, mask=None):
 
     Args:
         step: function of two nests of tensors without the time axis; returns two nests.
-        inputs: nest of tensors `(T, B, ...)`, `T` at least 1.
+        inputs: nest of tensors `(T, B, ...)`. Where the cache policy is "slice" and `T` is not known, it is 1 at least.
         state: nest of tensors `(B, ...)`, of the shapes and dtypes that `step` returns.
         mask: optional bool `(T, B)`. Where False, the state stays as it is and the outputs are zero.
 
@@ -41,7 +41,12 @@ def scan(step, inputs, state, mask=None):
         new = tree.map_structure(lambda a, b: _like(_where(real, a, b), b), new, state)
         return tree.map_structure(lambda a: _where(real, a, ops.zeros_like(a)), outputs), new
 
-    if flat[0].shape[0] == 1:
+    length = flat[0].shape[0]
+    if length == 0:
+        # A step that counts for nothing, and says what the outputs are like.
+        outputs, _ = advance([_empty_slice(x) for x in flat], state)
+        return tree.map_structure(lambda a: ops.zeros((0, *ops.shape(a)), a.dtype), outputs), state
+    if length == 1:
         outputs, state = advance([ops.squeeze(x, 0) for x in flat], state)
         return tree.map_structure(lambda a: ops.expand_dims(a, 0), outputs), state
     if cache.policy() == "slice":
@@ -79,7 +84,7 @@ def _scan_by_tensor_array(advance, flat, state):
     length = flat[0].shape[0] or tf.shape(flat[0])[0]
     slices = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape[1:]).unstack(x) for x in flat]
     # Of this call only the shapes and dtypes are used, and the graph drops the rest.
-    like, _ = advance([x[0] for x in flat], state)
+    like, _ = advance([_empty_slice(x) for x in flat], state)
     arrays = [tf.TensorArray(a.dtype, size=length, element_shape=a.shape) for a in tree.flatten(like)]
 
     def body(time, arrays, state):
@@ -89,10 +94,24 @@ def _scan_by_tensor_array(advance, flat, state):
     _, arrays, state = tf.while_loop(
         lambda time, *_: time < length, body, (tf.constant(0), arrays, state), maximum_iterations=length
     )
-    outputs = [a.stack() for a in arrays]
+    outputs = [_stacked(array, a) for array, a in zip(arrays, tree.flatten(like), strict=True)]
     for output, a in zip(outputs, tree.flatten(like), strict=True):
         output.set_shape((flat[0].shape[0], *a.shape))
     return tree.pack_sequence_as(like, outputs), state
+
+
+def _empty_slice(x):
+    """Zeros like a slice of `x`, which need not have one."""
+    return ops.zeros(ops.shape(x)[1:], dtype=x.dtype)
+
+
+def _stacked(array, like):
+    """`array.stack()`, also where nothing is in it and TensorFlow has to be told what would be."""
+    import tensorflow as tf
+
+    if tf.executing_eagerly():
+        return array.stack()
+    return tf.raw_ops.TensorListStack(input_handle=array.flow, element_shape=tf.shape(like), element_dtype=like.dtype)
 
 
 def _where(real, new, old):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.reshape_rows import reshape_rows
+
 
 def image_patches(images, patch_size):
     """Cuts images into patches that do not overlap, row by row.
@@ -22,12 +24,12 @@ def image_patches(images, patch_size):
             [2, 3, 6, 7]]])
     """
     rows, columns = patch_size
-    _, height, width, channels = ops.shape(images)
+    batch, height, width, channels = ops.shape(images)
     across = width // columns
     # Never more than rank 4: TFLite transposes no more than that fast, and reshapes fuse.
-    strips = ops.reshape(images, (-1, rows, across, columns * channels))
+    strips = reshape_rows(images, batch * (height // rows), rows, across, columns * channels)
     patches = ops.transpose(strips, (0, 2, 1, 3))
-    return ops.reshape(patches, (-1, height // rows * across, rows * columns * channels))
+    return reshape_rows(patches, batch, height // rows * across, rows * columns * channels)
 
 
 def sequence_windows(x, window, stride):
@@ -52,7 +54,6 @@ def sequence_windows(x, window, stride):
     array([[[0, 1, 2],
             [2, 3, 0]]])
     """
-    length = x.shape[1] or ops.shape(x)[1]
-    last = (length - 1) // stride * stride
+    covered = (ops.shape(x)[1] + stride - 1) // stride * stride
     x = ops.pad(x, ((0, 0), ((window - 1) // 2, window // 2), (0, 0)))
-    return ops.concatenate([x[:, i : i + last + 1 : stride] for i in range(window)], axis=-1)
+    return ops.concatenate([x[:, i : i + covered : stride] for i in range(window)], axis=-1)

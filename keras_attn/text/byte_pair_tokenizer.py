@@ -4,11 +4,11 @@ import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import keras
 
 from keras_attn.extras import require
+from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
 from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
 
@@ -34,7 +34,9 @@ class BytePairTokenizer(Tokenizer):
             text's first token from padding where the tokenizer has `add_start`.
         add_prefix_space: Whether a text begins as if a space stood before it.
         add_start: Whether `encode` begins each text with `start_id`.
-        add_end: Whether `encode` puts `end_id` behind each text.
+        add_end: Whether `encode` puts `end_id` after each text.
+        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
+            None for no bound.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a part of
@@ -59,6 +61,7 @@ class BytePairTokenizer(Tokenizer):
         add_prefix_space: bool = False,
         add_start: bool = False,
         add_end: bool = False,
+        max_length: int | None = None,
     ):
         if isinstance(vocabulary, dict):
             vocabulary = _in_order(vocabulary)
@@ -76,6 +79,7 @@ class BytePairTokenizer(Tokenizer):
         self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
         self.add_prefix_space = add_prefix_space
         self._add_ends(add_start, add_end)
+        self._set_max_length(max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -153,10 +157,9 @@ class BytePairTokenizer(Tokenizer):
         Returns:
             The tokenizer.
         """
-        lines = Path(merges).read_text(encoding="utf-8").split("\n")
-        lines = [line.rstrip("\r") for line in lines[lines[0].startswith("#version") :]]
-        pieces = json.loads(Path(vocabulary).read_text(encoding="utf-8"))
-        return cls(pieces, [line for line in lines if line], **settings)
+        lines = read_lines(merges)
+        first = int(bool(lines) and lines[0].startswith("#version"))
+        return cls(json.loads(read_text(vocabulary)), [line for line in lines[first:] if line], **settings)
 
     def get_config(self) -> dict:
         return {
@@ -168,6 +171,7 @@ class BytePairTokenizer(Tokenizer):
             "add_prefix_space": self.add_prefix_space,
             "add_start": self.add_start,
             "add_end": self.add_end,
+            "max_length": self.max_length,
         }
 
     @functools.cached_property

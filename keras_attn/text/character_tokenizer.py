@@ -31,6 +31,7 @@ class CharacterTokenizer(Tokenizer):
     Args:
         characters: A string, or an iterable of strings of one character each: the vocabulary in the order of
             its ids. Tab, line feed, carriage return, NUL and surrogates cannot be in it.
+        max_length: The most ids that `encode` makes of a text; longer texts lose their end. None for no bound.
 
     Raises:
         ValueError: If `characters` is empty, repeats a character, or holds something else than such single
@@ -53,7 +54,7 @@ class CharacterTokenizer(Tokenizer):
     start_id = 2
     end_id = 3
 
-    def __init__(self, characters: str | Iterable[str]):
+    def __init__(self, characters: str | Iterable[str], max_length: int | None = None):
         characters = list(characters)
         if not characters:
             raise ValueError(f"`characters` must hold at least one character. Received: characters={characters}")
@@ -70,6 +71,7 @@ class CharacterTokenizer(Tokenizer):
         code_points = _code_points(self.characters)
         self._ids = np.full(code_points.max() + 2, self.unknown_id, np.int32)
         self._ids[code_points] = np.arange(len(characters)) + len(SPECIAL_PIECES)
+        self._set_max_length(max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -130,13 +132,18 @@ class CharacterTokenizer(Tokenizer):
     def save(self, path: str | os.PathLike) -> None:
         """Writes `sentencepiece_model()` to a file, which is there whole or not at all.
 
+        With a `max_length`, which such a model cannot hold, it writes the JSON file of the other tokenizers.
+
         Args:
             path: The file. An existing one is replaced.
 
         Raises:
             ImportError: If sentencepiece is not installed.
         """
-        write_atomically(path, self.sentencepiece_model())
+        if self.max_length is not None:
+            super().save(path)
+        else:
+            write_atomically(path, self.sentencepiece_model())
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
@@ -152,10 +159,13 @@ class CharacterTokenizer(Tokenizer):
             ImportError: If sentencepiece is not installed.
             ValueError: If the file is no SentencePiece model, or one of another form.
         """
+        content = Path(path).read_bytes()
+        if content.startswith(b"{"):
+            return super().load(path)
         proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
         decode_error = require("google.protobuf.message", "text").DecodeError
         try:
-            proto.ParseFromString(Path(path).read_bytes())
+            proto.ParseFromString(content)
         except decode_error as error:
             raise ValueError(f"`path` must name a SentencePiece model file. Received: path={path}") from error
         pieces = [(piece.piece, piece.type) for piece in proto.pieces]
@@ -185,7 +195,7 @@ class CharacterTokenizer(Tokenizer):
         return tokenizer
 
     def get_config(self) -> dict:
-        return {"characters": self.characters}
+        return {"characters": self.characters, "max_length": self.max_length}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.characters!r})"

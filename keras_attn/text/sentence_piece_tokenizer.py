@@ -29,7 +29,9 @@ class SentencePieceTokenizer(Tokenizer):
         model: The serialised `ModelProto`, as bytes or in base64.
         pad_id: What pads; defaults to the model's own, and to its end or unknown id where it has none.
         add_start: Whether `encode` begins each text with `start_id`.
-        add_end: Whether `encode` puts `end_id` behind each text.
+        add_end: Whether `encode` puts `end_id` after each text.
+        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
+            None for no bound.
 
     Raises:
         ImportError: If sentencepiece is not installed.
@@ -44,7 +46,14 @@ class SentencePieceTokenizer(Tokenizer):
         ['not to be']
     """
 
-    def __init__(self, model: bytes | str, pad_id: int | None = None, add_start: bool = False, add_end: bool = False):
+    def __init__(
+        self,
+        model: bytes | str,
+        pad_id: int | None = None,
+        add_start: bool = False,
+        add_end: bool = False,
+        max_length: int | None = None,
+    ):
         try:
             self.model = base64.b64decode(model, validate=True) if isinstance(model, str) else bytes(model)
             proto = _proto(self.model)
@@ -65,6 +74,7 @@ class SentencePieceTokenizer(Tokenizer):
         if not 0 <= self.pad_id < len(self._pieces):
             raise ValueError(f"`pad_id` must be in [0, {len(self._pieces)}). Received: pad_id={pad_id}")
         self._add_ends(add_start, add_end)
+        self._set_max_length(max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -75,7 +85,16 @@ class SentencePieceTokenizer(Tokenizer):
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         table = [self._reading(*piece) for piece in self._pieces]
-        return table, [reading.removeprefix(b" ") for reading in table] if self._strips else table
+        if not self._strips:
+            return table, table
+        # As the library does: a piece loses one space, and a byte none.
+        first = [table[i][piece.startswith(SPACE) :] for i, (piece, _) in enumerate(self._pieces)]
+        return table, first
+
+    def opening(self) -> list[bool]:
+        anywhere, first = self.readings()
+        # Where the model removes spaces, a text does not begin with a piece that is one.
+        return [reading != b"" for reading in (first if self._normalizer.remove_extra_whitespaces else anywhere)]
 
     def refusal(self, format: str) -> str | None:
         if format != "tflite" or self.has_fast_symbols:
@@ -165,6 +184,7 @@ class SentencePieceTokenizer(Tokenizer):
             "pad_id": self.pad_id,
             "add_start": self.add_start,
             "add_end": self.add_end,
+            "max_length": self.max_length,
         }
 
     @functools.cached_property

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive, is_count
+from keras_attn.lines import read_text
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
@@ -19,8 +20,8 @@ FALLBACK = "Export ids with `tokenizer=False`, and put the file that the tokeniz
 class Tokenizer:
     """Base of the tokenizers: texts to ids and back.
 
-    A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and says
-    `vocabulary_size`, `tokenize`, `readings` and `get_config`.
+    A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and
+    `max_length`, and says `vocabulary_size`, `tokenize`, `readings` and `get_config`.
 
     In an artefact a text goes through a SentencePiece operator first, the one text operator that all formats have:
     `symbols_model` says with which model, and `symbol_ids`, in `keras.ops`, what ids come of the symbols it gives.
@@ -31,6 +32,8 @@ class Tokenizer:
     # The special ids around each encoded text.
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
+    # The most ids that a text has, specials included; None where there is no bound.
+    max_length: int | None = None
     # Whether the fast SentencePiece operator, which TFLite has alone, gives the same symbols.
     has_fast_symbols = True
 
@@ -46,6 +49,10 @@ class Tokenizer:
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         """What each id reads as, in UTF-8: in general, and as the first token of a text. Specials read as `b""`."""
         raise NotImplementedError
+
+    def opening(self) -> list[bool]:
+        """Whether each id opens a text: the token after it is not its first."""
+        return [reading != b"" for reading in self.readings()[0]]
 
     def refusal(self, format: str) -> str | None:
         """Why artefacts of a format, such as `"tflite"`, cannot hold this tokenizer; None where they can."""
@@ -74,7 +81,10 @@ class Tokenizer:
         """What `encode` gives, of the symbols of the texts, as ops of a graph."""
         from keras_attn.text.graph.rows import framed
 
-        return framed(self.symbol_ids(symbols), self.prefix, self.suffix, self.pad_id)
+        ids = self.symbol_ids(symbols)
+        if self.max_length is not None:
+            ids = ids[:, : self._room(None, len(self.prefix) + len(self.suffix))]
+        return framed(ids, self.prefix, self.suffix, self.pad_id)
 
     @functools.cached_property
     def text_of_ids(self):
@@ -82,15 +92,15 @@ class Tokenizer:
         from keras_attn.text.graph.readings import Readings
 
         tables = ([reading.replace(b"\0", b"") for reading in table] for table in self.readings())
-        return Readings(*tables, self.start_id, self.end_id)
+        return Readings(*tables, self.opening(), self.start_id, self.end_id)
 
     def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
         """Turns texts into a matrix of ids, padded on the right with `pad_id`.
 
         Args:
             texts: A list of `B` strings.
-            length: The number of columns `L`; longer texts lose their end, though not the special token behind it.
-                Defaults to that of the longest text, and to 1 where all are empty.
+            length: The number of columns `L`; longer texts lose their end, though not the special token after it.
+                Defaults to that of the longest text, and to 1 if all are empty. No text has more than `max_length` ids.
 
         Returns:
             An int32 array of shape `(B, L)`.
@@ -103,13 +113,15 @@ class Tokenizer:
         room = self._room(length, len(self.prefix) + len(self.suffix))
         return padded([[*self.prefix, *ids[:room], *self.suffix] for ids in self.tokenize(texts)], self.pad_id, length)
 
-    def decode(self, ids) -> list[str]:
+    def decode(self, ids, after=None) -> list[str]:
         """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
 
         Where `start_id` and `end_id` are one, it ends nothing as the first of a row.
 
         Args:
             ids: Integers of shape `(B, L)`, each in `[0, vocabulary_size)`.
+            after: Optional ids of shape `(B, S)` that the rows continue. The texts are then what `ids` add to the texts
+                of these, with the space that may separate the two.
 
         Returns:
             A list of `B` strings. Bytes that are no UTF-8 become U+FFFD.
@@ -122,7 +134,7 @@ class Tokenizer:
             raise ValueError(f"`ids` must be integers of shape (B, L). Received: shape={ids.shape}, dtype={ids.dtype}")
         if ids.size and not 0 <= ids.min() <= ids.max() < self.vocabulary_size:
             raise ValueError(f"`ids` must be in [0, {self.vocabulary_size}). Received: from {ids.min()} to {ids.max()}")
-        return [b"".join(row).decode("utf-8", "replace") for row in self._table[self._rows_of_table(ids)]]
+        return [b"".join(row).decode("utf-8", "replace") for row in self._table[self._rows_of_table(ids, after)]]
 
     def hugging_face_files(self) -> dict[str, str]:
         """Contents of the files that Hugging Face's readers take, by name; none where there are no such files."""
@@ -155,7 +167,7 @@ class Tokenizer:
             ValueError: If the file holds no tokenizer, or one of another class.
         """
         try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("format") != FILE_FORMAT:
@@ -190,16 +202,31 @@ class Tokenizer:
         anywhere, first = self.readings()
         return np.array([*anywhere, *first], dtype=object)
 
-    def _rows_of_table(self, ids):
-        size = self.vocabulary_size
-        reads = np.array([reading != b"" for reading in self._table[:size]])[ids]
+    def _rows_of_table(self, ids, after):
+        opens = self._opens[ids]
         if self.end_id is not None:
             is_end = ids == self.end_id
-            is_end[:, :1] &= self.start_id != self.end_id
-            ended = np.cumsum(is_end, axis=1) > 0
-            ids, reads = np.where(ended, self.end_id, ids), reads & ~ended
-        first = reads & (np.cumsum(reads, axis=1) == 1)
-        return ids + size * first
+            # A row that continues another does not begin with its start.
+            is_end[:, :1] &= self.start_id != self.end_id or after is not None
+            ids = np.where(np.cumsum(is_end, axis=1) > 0, self.end_id, ids)
+        opened = np.cumsum(opens, axis=1) - opens
+        if after is not None:
+            opened += self._opens[np.asarray(after)].any(axis=1, keepdims=True)
+        return ids + self.vocabulary_size * (opened == 0)
+
+    @functools.cached_property
+    def _opens(self):
+        return np.array(self.opening(), bool)
+
+    def _set_max_length(self, max_length):
+        """Keeps the argument `max_length`, after `_add_ends`."""
+        specials = len(self.prefix) + len(self.suffix)
+        if max_length is not None and (not is_count(max_length) or max_length <= specials):
+            raise ValueError(
+                f"`max_length` must be an integer above {specials}, the number of special tokens around a text, or "
+                f"None. Received: max_length={max_length!r}"
+            )
+        self.max_length = max_length
 
     def _add_ends(self, add_start, add_end):
         """Keeps two arguments that say which special ids are put around each text."""
@@ -210,14 +237,14 @@ class Tokenizer:
         self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
 
     def _room(self, length, specials):
-        """How many tokens fit beside `specials`; None where `length` is."""
+        """How many tokens fit beside `specials` into `length` and `max_length`; None if both are."""
         if length is None:
-            return None
+            return None if self.max_length is None else self.max_length - specials
         if length < 1:
             raise ValueError(f"`length` must be positive. Received: length={length}")
         if length < specials:
             raise ValueError(f"`length` must have room for {specials} special tokens. Received: length={length}")
-        return length - specials
+        return min(length, self.max_length or length) - specials
 
 
 def check_texts(**values):
@@ -257,8 +284,8 @@ def write_atomically(path, content: bytes):
 def checked_pieces(pieces: Iterable[str], needed: Sequence[str]) -> list[str]:
     """The pieces of a vocabulary as a list; a ValueError where one repeats or one of `needed` is missing."""
     pieces = list(pieces)
-    if not pieces or not all(isinstance(piece, str) and piece for piece in pieces):
-        raise ValueError(f"`vocabulary` must hold strings that are not empty. Received: {pieces[:10]}")
+    if not pieces or not all(isinstance(piece, str) for piece in pieces):
+        raise ValueError(f"`vocabulary` must hold strings. Received: {pieces[:10]}")
     if len(set(pieces)) < len(pieces):
         seen: set[str] = set()
         repeated = [piece for piece in pieces if piece in seen or seen.add(piece)]

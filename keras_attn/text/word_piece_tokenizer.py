@@ -3,11 +3,11 @@
 import functools
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import keras
 
 from keras_attn.extras import require
+from keras_attn.lines import read_lines
 from keras_attn.text import hugging_face
 from keras_attn.text.graph import bert_characters
 from keras_attn.text.tokenizer import (
@@ -44,6 +44,8 @@ class WordPieceTokenizer(Tokenizer):
         strip_accents: Whether accents do not matter. Defaults to `lowercase`.
         split_cjk: Whether each CJK character is a word.
         add_special_tokens: Whether `encode` adds `[CLS]` and `[SEP]`.
+        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
+            None for no bound.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, or lacks a special token.
@@ -67,6 +69,7 @@ class WordPieceTokenizer(Tokenizer):
         strip_accents: bool | None = None,
         split_cjk: bool = True,
         add_special_tokens: bool = True,
+        max_length: int | None = None,
     ):
         self.vocabulary = checked_pieces(vocabulary, SPECIALS[:4])
         self.lowercase = lowercase
@@ -78,6 +81,7 @@ class WordPieceTokenizer(Tokenizer):
         self.mask_id = ids.get(SPECIALS[4])
         if add_special_tokens:
             self.prefix, self.suffix = (self.start_id,), (self.end_id,)
+        self._set_max_length(max_length)
 
     @property
     def vocabulary_size(self) -> int:
@@ -177,8 +181,7 @@ class WordPieceTokenizer(Tokenizer):
         Returns:
             The tokenizer.
         """
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-        return cls([line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)], **settings)
+        return cls(read_lines(path), **settings)
 
     def get_config(self) -> dict:
         return {
@@ -187,13 +190,14 @@ class WordPieceTokenizer(Tokenizer):
             "strip_accents": self.strip_accents,
             "split_cjk": self.split_cjk,
             "add_special_tokens": self.add_special_tokens,
+            "max_length": self.max_length,
         }
 
     @functools.cached_property
     def _graph(self):
         from keras_attn.text.graph.word_pieces import WordPieces
 
-        pieces = {piece: i for i, piece in enumerate(self.vocabulary)}
+        pieces = {piece: i for i, piece in enumerate(self.vocabulary) if piece}
         characters = bert_characters.bert_characters(self.lowercase, self.strip_accents, self.split_cjk)
         return WordPieces(pieces, INNER, self.unknown_id, MAX_WORD, characters)
 

@@ -3,6 +3,7 @@
 from keras_attn.lazy import lazy
 from keras_attn.training import data as _data
 from keras_attn.training.contrastive_loss import ContrastiveLoss
+from keras_attn.training.floored_schedule import FlooredSchedule
 from keras_attn.training.fused_adam import FusedAdam
 from keras_attn.training.fused_adam_w import FusedAdamW
 from keras_attn.training.inverse_square_root_schedule import InverseSquareRootSchedule
@@ -13,6 +14,8 @@ from keras_attn.training.one_cycle_schedule import OneCycleSchedule
 from keras_attn.training.perplexity import Perplexity
 from keras_attn.training.progress_bar import ProgressBar
 from keras_attn.training.r_drop import RDrop
+from keras_attn.training.rnmt_plus_decay import RNMTPlusDecay
+from keras_attn.training.rsqrt_decay import RsqrtDecay
 from keras_attn.training.sample_outputs import SampleOutputs
 from keras_attn.training.strategy import get_strategy
 
@@ -30,6 +33,7 @@ _HOMES = {
 __getattr__, __dir__ = lazy(__name__, _HOMES)
 __all__ = [
     "ContrastiveLoss",
+    "FlooredSchedule",
     "FusedAdam",
     "FusedAdamW",
     "InverseSquareRootSchedule",
@@ -40,6 +44,8 @@ __all__ = [
     "Perplexity",
     "ProgressBar",
     "RDrop",
+    "RNMTPlusDecay",
+    "RsqrtDecay",
     "SampleOutputs",
     "get_strategy",
     *" ".join(_HOMES.values()).split(),

@@ -1,11 +1,14 @@
 """What callbacks remember of a training, as arrays that a checkpoint holds."""
 
+import math
+import warnings
+
 import keras
 import numpy as np
 
 from keras_attn.training.text_evaluation import TextEvaluation
 
-_EPOCHS, _HISTORY = "epochs", "history/"
+_EPOCHS, _HISTORY, _DIRECTION = "epochs", "history/", "direction"
 # Attributes that change while a callback works: numbers, lists of weights, and dicts of figures.
 _REMEMBERED = {
     keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "wait", "stopped_epoch"),
@@ -25,7 +28,7 @@ class CallbackMemory:
     """
 
     def __init__(self, callbacks, history):
-        self._history, self._callbacks = history, {}
+        self._history, self._callbacks, self._bests = history, {}, {}
         for callback in callbacks:
             attributes = next((names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)), None)
             if attributes:
@@ -47,11 +50,24 @@ class CallbackMemory:
                     state |= {f"{key}/{i:04d}": x for i, x in enumerate(value)}
                 elif value is not None:
                     state[key] = np.asarray(value)
+            if getattr(callback, "monitor_op", None) is not None:
+                state[f"{name}/{_DIRECTION}"] = np.asarray(callback.monitor_op.__name__)
         return state
+
+    def keep_finite(self):
+        """Takes a `best` that is NaN or infinite back, which no figure would ever better: Keras takes any first one."""
+        for name, (callback, _) in self._callbacks.items():
+            best = _best(callback)
+            if best is not None and not math.isfinite(best):
+                callback.best = self._bests.get(name)
+            else:
+                self._bests[name] = best
 
     def restore(self, state):
         """Gives the callbacks back what `state` returned; what is of other callbacks is left alone."""
         for name, (callback, attributes) in self._callbacks.items():
+            if self._is_reversed(name, callback, state):
+                continue
             for attribute in attributes:
                 key = f"{name}/{attribute}"
                 parts = {k.removeprefix(f"{key}/"): x for k, x in state.items() if k.startswith(f"{key}/")}
@@ -61,15 +77,40 @@ class CallbackMemory:
                     setattr(callback, attribute, {part: x.item() for part, x in parts.items()})
                 elif parts:
                     setattr(callback, attribute, list(parts.values()))
-            if getattr(callback, "best", None) is not None and callback.monitor_op is None:
-                # Keras does so at the end of an epoch, and may compare with the best before.
-                callback._set_monitor_op()
+            if _best(callback) is not None:
+                _set_direction(callback)
+        self.keep_finite()
         if _EPOCHS in state:
             self._history.epoch = state[_EPOCHS].tolist()
             logs = {name: values.tolist() for name, values in state.items() if name.startswith(_HISTORY)}
             self._history.history = {name.removeprefix(_HISTORY): values for name, values in logs.items()}
 
+    @staticmethod
+    def _is_reversed(name, callback, state):
+        """Whether a callback wants less of what it wanted more of, or the other way round; it then starts anew."""
+        if (key := f"{name}/{_DIRECTION}") not in state:
+            return False
+        _set_direction(callback)
+        then, now = state[key].item(), callback.monitor_op.__name__
+        if then != now:
+            warnings.warn(
+                f"{type(callback).__name__} starts anew: its best {callback.monitor!r} was the one that is {then} than "
+                f"others, and is the one that is {now}",
+                stacklevel=4,
+            )
+        return then != now
+
     @property
     def has_stopped(self):
         """Whether an `EarlyStopping` remembers that it ended the training."""
         return any(getattr(callback, "stopped_epoch", 0) for callback, _ in self._callbacks.values())
+
+
+def _best(callback):
+    return getattr(callback, "best", None)
+
+
+def _set_direction(callback):
+    if callback.monitor_op is None:
+        # Keras does so at the end of an epoch, and may compare with the best before.
+        callback._set_monitor_op()

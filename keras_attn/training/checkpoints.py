@@ -3,14 +3,16 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
-import re
 import shutil
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
+
+from keras_attn.training.run_settings import differences, in_words, unnumbered
 
 _RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
 _PREFIX = "step-"
@@ -61,7 +63,7 @@ class Checkpoints:
         names = [path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*")]
         return sorted(int(name) for name in names if name.isdigit())
 
-    def save(self, step, state, model, logs=None, dataset=None, memory=None):
+    def save(self, step, state, model, logs=None, dataset=None, memory=None, settings=None):
         """Writes a checkpoint, and removes those that are no longer to be kept.
 
         Args:
@@ -71,6 +73,7 @@ class Checkpoints:
             logs: dict of figures.
             dataset: what the data are known by, a string or None.
             memory: more arrays by name, which need not fit where a training goes on.
+            settings: the settings of the training run, see `run_settings.py`, or None.
 
         Raises:
             OSError: it could not be written; earlier ones are as they were.
@@ -86,6 +89,7 @@ class Checkpoints:
             record = {
                 "step": step,
                 "dataset": dataset,
+                "settings": settings,
                 "logs": {name: float(value) for name, value in (logs or {}).items()},
                 "shapes": {name: list(value.shape) for name, value in state.items()},
                 "sha256": {name: _digest(work / name) for name in (_STATE, _MODEL)},
@@ -105,12 +109,13 @@ class Checkpoints:
             self._end_replacements()
         self._prune(step)
 
-    def latest(self, shapes, dataset=None):
-        """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
+    def latest(self, shapes, dataset=None, settings=None):
+        """The latest checkpoint that is whole: `(step, state and memory, settings)`, or None if there are none.
 
         Args:
             shapes: the shapes that the state must have, by name.
             dataset: what the data are known by, a string or None.
+            settings: the settings of the training run that goes on, of which those that differ are named in errors.
 
         Raises:
             ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
@@ -122,9 +127,9 @@ class Checkpoints:
             if problem:
                 warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
                 continue
-            self._check(record, shapes, dataset)
+            self._check(record, shapes, dataset, settings)
             with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
-                return record["step"], {name: file[name] for name in file.files}
+                return record["step"], {name: file[name] for name in file.files}, record.get("settings")
         if steps:
             raise ValueError(
                 f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"
@@ -153,10 +158,10 @@ class Checkpoints:
         whole = [(step, record) for step in self.steps() for record, problem in [self._read(step)] if not problem]
         steps = [step for step, _ in whole][-(last or 0) :] if best is None else self._best(whole, best)
         if len(steps) != (last or best) or not steps:
-            wanted = f"last={last}" if best is None else f"best={best}"
-            raise ValueError(
-                f"`{self.folder}` must hold that many checkpoints. Received: {wanted}, with {len(steps)} there"
-            )
+            wanted = f"last={last}, with {len(steps)} there"
+            if best is not None:
+                wanted = f"best={best}, with {len(steps)} there that have a finite {self.monitor!r}"
+            raise ValueError(f"`{self.folder}` must hold that many checkpoints. Received: {wanted}")
         variables = named("weights", model.weights)
         shapes = {name: list(v.shape) for name, v in variables.items()}
         sums = {}
@@ -183,6 +188,8 @@ class Checkpoints:
             record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
             if record.pop("record_sha256") != _record_digest(record):
                 return None, f"{_RECORD} is not what was written"
+            if record["step"] != step:
+                return None, f"it is a copy of the checkpoint of step {record['step']}"
             for name, digest in record["sha256"].items():
                 if _digest(folder / name) != digest:
                     return None, f"{name} is not what was written"
@@ -190,20 +197,25 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, AttributeError) as error:
             return None, f"{_RECORD} or a file that it names cannot be read ({type(error).__name__})"
 
-    def _check(self, record, shapes, dataset):
+    def _check(self, record, shapes, dataset, settings):
+        changes = in_words(differences(record.get("settings"), settings))
+        named_changes = f". Settings that differ: {changes}" if changes else ""
         if mismatch := _mismatch(record["shapes"], shapes):
             raise ValueError(
-                f"`checkpoints` must be those of this model and optimizer. Received: {self.folder}, where {mismatch}"
+                "`checkpoints` must be those of this model and optimizer. "
+                f"Received: {self.folder}, where {mismatch}{named_changes}"
             )
         if record["dataset"] != dataset:
             raise ValueError(
                 "`checkpoints` must be those of this data set, or the data would not go on where they stopped. "
-                f"Received: {self.folder}, of {record['dataset']!r} and not {dataset!r}"
+                f"Received: {self.folder}, of {record['dataset']!r} and not {dataset!r}{named_changes}"
             )
 
     def _best(self, whole, count):
-        figures = [(record["logs"][self.monitor], step) for step, record in whole if self.monitor in record["logs"]]
-        return [step for _, step in sorted(figures, reverse=self.mode == "max")[:count]]
+        values = [(record["logs"].get(self.monitor, math.nan), step) for step, record in whole]
+        # NaN is neither more nor less than a number, so it would stay where it is; an infinity is no result either.
+        values = [(value, step) for value, step in values if math.isfinite(value)]
+        return [step for _, step in sorted(values, reverse=self.mode == "max")[:count]]
 
     def _end_replacements(self):
         """Removes checkpoints that were replaced; one that was not, as the process ended before, has its name back."""
@@ -221,15 +233,22 @@ class Checkpoints:
         steps = [known for known in self.steps() if known <= step]
         kept = set(steps[-self.keep :])
         if self.keep_best:
-            records = [(step, self._read(step)[0]) for step in steps]
-            kept |= set(self._best([(step, record) for step, record in records if record], self.keep_best))
+            whole = [(step, record) for step in steps for record in [self._read(step)[0]] if record]
+            kept |= set(self._best(whole, self.keep_best))
+            logged = {name for _, record in whole for name in record["logs"]}
+            if len(steps) > self.keep and self.monitor not in logged:
+                warnings.warn(
+                    f"`monitor` {self.monitor!r} of `keep_best` is in the logs of no checkpoint, which are "
+                    f"{sorted(logged)}: let `every` be a multiple of `validation_freq`",
+                    stacklevel=2,
+                )
         for step in set(steps) - kept:
             shutil.rmtree(self._path(step), ignore_errors=True)
 
 
 def named(kind, variables):
     """Variables by names that are the same in every process, whatever Keras numbered before."""
-    paths = [re.sub(r"_\d+(?=[_/]|$)", "", variable.path) for variable in variables]
+    paths = [unnumbered(variable.path) for variable in variables]
     return {f"{kind}/{i}/{path}": v for i, (path, v) in enumerate(zip(paths, variables, strict=True))}
 
 

@@ -22,9 +22,10 @@ class ContrastiveLoss(SummedLoss):
         **kwargs: arguments of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: `(B,)`, not looked at: which vectors belong together is said by their places.
-        y_pred: float `(B, 2, D)`, pairs of vectors of any length but zero.
-        sample_weight: optional float `(B,)`.
+        y_true: not looked at: which vectors belong together is said by their places.
+        y_pred: float `(B, 2, D)`, pairs of vectors of any length but zero. Rows that their Keras mask `(B,)` hides do
+            not count, but are still wrong partners of others.
+        sample_weight: optional float `(B,)` or `(B, 1)`.
 
     Returns:
         Float32 scalar; with `reduction=None`, `(B,)`.
@@ -50,6 +51,9 @@ class ContrastiveLoss(SummedLoss):
         super().__init__(name=name, **kwargs)
         self.temperature = temperature
         self.symmetric = symmetric
+
+    def labels(self, y_true, y_pred):
+        return ops.zeros(ops.shape(y_pred)[:1], dtype="int32")
 
     def call(self, y_true, y_pred):
         """The loss of each row, float32 `(B,)`."""

@@ -3,7 +3,8 @@
 import keras
 from keras import ops
 
-from keras_attn.training.summed_loss import entry_weights, real_tokens
+from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.training.entries import entry_weights, real_tokens, token_labels
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -29,13 +30,20 @@ class MaskedAccuracy(keras.metrics.Mean):
         self.ignore_id = ignore_id
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch: int labels `(B, T)`, logits `(B, T, V)`, optional float weights `(B, T)` or `(B,)`."""
-        labels = ops.cast(y_true, "int32")
-        weights = real_tokens(labels, self.ignore_id)
-        if sample_weight is not None:
-            weights = weights * entry_weights(sample_weight, len(labels.shape))
+        """Adds a batch.
+
+        Args:
+            y_true: int `(B, T)` or `(B,)`; an axis of one more at the end does not matter.
+            y_pred: float logits `(B, T, V)` or `(B, V)`. What their Keras mask hides does not count.
+            sample_weight: optional float, one for each row or label.
+        """
+        mask, y_pred = keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        labels = ops.cast(token_labels(y_true, y_pred), "int32")
+        weights = entry_weights(real_tokens(labels, self.ignore_id), sample_weight, mask)
         hits = ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
-        super().update_state(ops.cast(hits, "float32"), sample_weight=weights)
+        # Keras' own mean would weigh each token by the length of its batch.
+        self.total.assign_add(ops.cast(ops.sum(ops.cast(hits, "float32") * weights), self.dtype))
+        self.count.assign_add(ops.cast(ops.sum(weights), self.dtype))
 
     def get_config(self):
         return {**super().get_config(), "ignore_id": self.ignore_id}

@@ -5,8 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
+from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
-from keras_attn.training.summed_loss import SummedLoss, entry_weights, real_tokens
+from keras_attn.training.entries import aligned, entry_weights, real_tokens, token_labels
+from keras_attn.training.summed_loss import SummedLoss
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -27,15 +29,16 @@ class MaskedCrossEntropy(SummedLoss):
             "sum" their sum, None the loss of each token.
 
     Call arguments:
-        y_true: int `(B, T)`; or `(B,)`, a class a row.
-        y_pred: float logits `(B, T, V)`; or `(B, V)`.
-        sample_weight: optional float `(B,)`, or one that broadcasts to `(B, T)`; the mean is the weighted one.
+        y_true: int `(B, T)` or `(B, T, 1)`; or `(B,)` or `(B, 1)`, one class per row.
+        y_pred: float logits `(B, T, V)`; or `(B, V)`. What their Keras mask hides does not count.
+        sample_weight: optional float `(B,)`, `(B, T)` or `(B, T, 1)`, or one that broadcasts to `(B, T)`; the mean is
+            the weighted one.
 
     Returns:
         Float32 scalar; with `reduction=None`, `(B, T)`.
 
     Raises:
-        ValueError: `label_smoothing` is not in [0, 1).
+        ValueError: `label_smoothing` is not in [0, 1), or a shape does not fit.
 
     Reference:
         [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7
@@ -59,6 +62,9 @@ class MaskedCrossEntropy(SummedLoss):
         self.label_smoothing = label_smoothing
         self.ignore_id = ignore_id
 
+    def labels(self, y_true, y_pred):
+        return token_labels(y_true, y_pred)
+
     def real(self, y_true):
         """Float32, 1 at tokens that count."""
         return real_tokens(y_true, self.ignore_id)
@@ -67,9 +73,8 @@ class MaskedCrossEntropy(SummedLoss):
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
         counts = np.ones(labels.shape, "bool") if self.ignore_id is None else labels != self.ignore_id
         if weights is not None:
-            given = weights.reshape(-1, *[1] * (labels.ndim - 1)) if weights.ndim == 1 else weights
             try:
-                counts = counts & np.broadcast_to(given != 0, labels.shape)
+                counts = counts & np.broadcast_to(aligned(weights, labels.ndim) != 0, labels.shape)
             except ValueError:
                 raise ValueError(
                     f"`{name}` must have weights that broadcast to them. "
@@ -78,32 +83,39 @@ class MaskedCrossEntropy(SummedLoss):
         check_vocabulary(num_classes, **{name: labels[counts]})
 
     def call(self, y_true, y_pred):
-        """The loss of each token, float32 `(B, T)`, zero where it does not count."""
-        labels, real = ops.cast(y_true, "int32"), self.real(y_true)
-        # `ignore_id` may lie outside of the vocabulary, as -100 does.
-        labels = labels * ops.cast(real, "int32")
-        return real * smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
+        """The loss of each token, float32 `(B, T)`: zero where it does not count, NaN where its label is no class."""
+        real, is_class, labels = self._classes(y_true, y_pred.shape[-1])
+        losses = smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
+        return real * ops.where(is_class, losses, float("nan"))
 
     def linear_total(self, y_true, hidden, projection, sample_weight=None):
         """`total` of the logits that `projection` makes of hidden states, which are never held together.
 
         Args:
-            y_true: int `(B, T)`.
-            hidden: float `(B, T, D)`, a model's `hidden_states`.
+            y_true: int `(B, T)` or `(B, T, 1)`.
+            hidden: float `(B, T, D)`, a model's `hidden_states`. What their Keras mask hides does not count.
             projection: dict of arguments of `keras_attn.ops.linear_cross_entropy`, a model's `output_projection()`.
             sample_weight: as in a call.
 
         Returns:
             `(sum, weight)`, float32 scalars.
         """
-        labels = ops.convert_to_tensor(y_true)
-        weights = self.real(labels)
-        if sample_weight is not None:
-            weights = weights * entry_weights(sample_weight, len(labels.shape))
+        num_classes = projection["kernel"].shape[0 if projection.get("transpose_kernel") else 1]
+        real, is_class, labels = self._classes(token_labels(y_true, hidden), num_classes)
+        weights = entry_weights(real, sample_weight, keras_mask(hidden))
         total = linear_cross_entropy(
             hidden, labels=labels, weights=weights, label_smoothing=self.label_smoothing, **projection
         )
-        return total, ops.sum(weights)
+        all_known = ops.all(ops.logical_or(is_class, ops.equal(weights, 0)))
+        return ops.where(all_known, total, float("nan")), ops.sum(weights)
+
+    def _classes(self, labels, num_classes):
+        """`(real, is_class, classes)` of labels: the int32 classes are 0 where a label is none that a model knows."""
+        real = self.real(labels)
+        in_range = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, num_classes))
+        classes = ops.cast(ops.where(in_range, labels, ops.zeros_like(labels)), "int32")
+        # `ignore_id` may lie outside of the vocabulary, as -100 does.
+        return real, ops.logical_or(in_range, ops.equal(real, 0)), classes
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing, "ignore_id": self.ignore_id}

@@ -29,7 +29,7 @@ class Perplexity(keras.metrics.Mean):
         self._loss = MaskedCrossEntropy(ignore_id=ignore_id)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        """Adds a batch: int labels `(B, T)`, logits `(B, T, V)`, optional float weights `(B, T)` or `(B,)`."""
+        """Adds a batch; see `MaskedAccuracy.update_state`."""
         self.update_total(*self._loss.total(y_true, y_pred, sample_weight))
 
     def update_total(self, total, weight):

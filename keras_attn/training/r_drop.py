@@ -23,12 +23,12 @@ class RDrop(SummedLoss):
         **kwargs: arguments of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: int `(2B, T)`, or `(2B,)`.
-        y_pred: float logits `(2B, T, V)`, or `(2B, V)`.
+        y_true: int `(2B, T)` or `(2B,)`; an axis of one more at the end does not matter.
+        y_pred: float logits `(2B, T, V)`, or `(2B, V)`. What their Keras mask hides does not count.
         sample_weight: optional float `(2B,)`, or one that broadcasts to `(2B, T)`.
 
     Returns:
-        Float32 scalar; with `reduction=None`, the shape of `y_true`.
+        Float32 scalar; with `reduction=None`, `(2B, T)` or `(2B,)`.
 
     Raises:
         ValueError: an argument is not as described, or the number of rows is odd.
@@ -61,6 +61,9 @@ class RDrop(SummedLoss):
 
         repeated = keras.tree.map_structure(twice, batch)
         return repeated[0] if len(batch) == 1 else repeated
+
+    def labels(self, y_true, y_pred):
+        return self._cross_entropy.labels(y_true, y_pred)
 
     def real(self, y_true):
         """Float32, 1 at tokens that count."""

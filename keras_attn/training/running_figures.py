@@ -11,7 +11,7 @@ class RunningFigures:
     """Sums over the batches since the start of an epoch, or of an evaluation.
 
     Args:
-        metrics: list of `keras.metrics.Metric`.
+        metrics: a `MetricSet`.
         first: number of the epoch's first step.
     """
 
@@ -30,8 +30,8 @@ class RunningFigures:
     def logs(self):
         """Dict of floats, `update`, the figures of the last update, among them."""
         logs = {"loss": self.total / self.weight if self.weight else 0.0}
-        for metric, state in zip(self._metrics, self._states, strict=True):
-            logs[metric.name] = float(metric.stateless_result(state))
+        for name, metric, state in zip(self._metrics.names, self._metrics, self._states, strict=True):
+            logs[name] = float(metric.stateless_result(state))
         return logs | self.update
 
     def state(self, closed=False):
@@ -49,6 +49,11 @@ class RunningFigures:
             self.total, self.weight, sums = float(total), float(weight), iter(sums)
             self._states = [[next(sums) for _ in known] for known in self._states]
             self.update = {k.removeprefix(_UPDATE): float(v) for k, v in state.items() if k.startswith(_UPDATE)}
+
+
+def without_sums(state):
+    """`state` without what `RunningFigures.state` returned, as its sums are of another loss or of other metrics."""
+    return {k: v for k, v in state.items() if not k.startswith("running/")}
 
 
 def open_epoch(state, step, steps, freq):

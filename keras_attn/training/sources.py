@@ -1,10 +1,14 @@
 """Global batches, and the rows of them that each worker and replica works on."""
 
+import zlib
+
 import keras
 import numpy as np
 
+from keras_attn.training.entries import only
 
-def open_source(name, dataset, start, shard, num_shards, endless=True):
+
+class Source:
     """An iterator of one worker's rows of the global batches, from the `start`-th on.
 
     Args:
@@ -14,16 +18,42 @@ def open_source(name, dataset, start, shard, num_shards, endless=True):
         start: number of global batches to leave out.
         shard, num_shards: which worker of how many.
         endless: whether a `tf.data.Dataset` starts over at its end.
+
+    A batch is `(inputs, labels, weights, present)`. Weights may be None; `present` is None or a float32 `(B,)`, 0 at
+    rows that `with_even_rows` has added.
+
+    Attributes:
+        rows: int, how many rows the global batches had that were read.
+        first: rows and checksum of the first global batch that was read; the checksum is None where a worker sees a
+            part of it alone.
     """
-    if _has_shards(dataset):
-        return (_unpacked(name, batch) for batch in dataset.batches(start, shard, num_shards))
-    dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
-    batches = (_unpacked(name, batch) for batch in dataset.as_numpy_iterator())
-    return batches if num_shards == 1 else (rows(with_even_rows(b, num_shards), shard, num_shards) for b in batches)
+
+    def __init__(self, name, dataset, start, shard, num_shards, endless=True):
+        self._name, self._shard, self._num_shards = name, shard, num_shards
+        self._is_split = _has_shards(dataset)
+        if self._is_split:
+            self._batches = iter(dataset.batches(start, shard, num_shards))
+        else:
+            dataset = untuned(dataset.repeat() if endless else dataset).skip(start)
+            self._batches = dataset.as_numpy_iterator()
+        self.rows, self.first = 0, None
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        batch = _unpacked(self._name, next(self._batches))
+        whole = self._num_shards == 1 or not self._is_split
+        self.rows += len(_first(batch)) * (1 if whole else self._num_shards)
+        if self.first is None:
+            self.first = self.rows, checksum(*keras.tree.flatten(batch)) if whole else None
+        if self._is_split or self._num_shards == 1:
+            return batch
+        return rows(with_even_rows(batch, self._num_shards), self._shard, self._num_shards)
 
 
 def check_source(name, dataset, endless=True):
-    """Raises a ValueError where the argument `name` is not what `open_source` takes, or is endless and may not be."""
+    """Raises a ValueError where the argument `name` is not what `Source` takes, or is endless and may not be."""
     if _has_shards(dataset):
         return
     if not hasattr(dataset, "element_spec"):
@@ -44,21 +74,56 @@ def fingerprint(dataset):
     return known if isinstance(known, str) else None
 
 
+def batch_settings(dataset):
+    """What the batches of a data set depend on, as far as it says: a dict by name."""
+    if _has_shards(dataset):
+        return getattr(dataset, "batch_settings", dict)()
+    return {"element_spec": str(dataset.element_spec), "cardinality": int(dataset.cardinality())}
+
+
+def first_batch(dataset):
+    """Rows and checksum of the first global batch of a training run."""
+    source = Source("dataset", dataset, 0, 0, 1)
+    next(source, None)
+    return source.first or (0, None)
+
+
+def batches_before(dataset, records):
+    """How many global batches hold the first `records` rows, or None where no batch ends with them."""
+    source, count = Source("dataset", dataset, 0, 0, 1), 0
+    while source.rows < records and next(source, None) is not None:
+        count += 1
+    return count if source.rows == records else None
+
+
+def checksum(*parts):
+    """A short str that follows from numbers, strings and arrays."""
+    value = 0
+    for part in parts:
+        if isinstance(part, np.ndarray) and part.dtype == object:
+            part = part.tolist()
+        content = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else repr(part).encode()
+        value = zlib.crc32(content, value)
+    return f"{value:08x}"
+
+
 def with_even_rows(batch, count):
-    """The batch, with rows of weight 0 behind its own where these are no multiple of `count`."""
-    inputs, labels, weights = batch
-    present = len(_first(batch))
-    lacking = -present % count
+    """The batch, with rows that are not present, of weight 0, behind its own where these are no multiple of `count`."""
+    inputs, labels, weights, present = batch
+    size = len(_first(batch))
+    lacking = -size % count
     if not lacking:
         return batch
-    if weights is None:
-        weights = np.ones(present, "float32")
 
     def filled(x):
         return np.concatenate([x, np.repeat(x[-1:], lacking, axis=0)])
 
+    def zeros(x):
+        return np.concatenate([x, np.zeros((lacking, *x.shape[1:]), x.dtype)])
+
     inputs, labels = keras.tree.map_structure(filled, (inputs, labels))
-    return inputs, labels, np.concatenate([weights, np.zeros((lacking, *weights.shape[1:]), weights.dtype)])
+    weights = None if weights is None else zeros(weights)
+    return inputs, labels, weights, zeros(np.ones(size, "float32") if present is None else present)
 
 
 def rows(batch, index, count):
@@ -95,7 +160,7 @@ def _unpacked(name, batch):
         raise ValueError(
             f"`{name}` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
         )
-    return inputs, labels, weights
+    return inputs, only(labels), None if weights is None else only(weights), None
 
 
 def _first(batch):

@@ -3,6 +3,9 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.training.entries import entry_weights
+
 
 class SummedLoss(keras.losses.Loss):
     """`sum_i w_i l_i / sum_i w_i`, whose two sums can be had apart.
@@ -12,7 +15,11 @@ class SummedLoss(keras.losses.Loss):
     divided by the other once.
 
     A subclass implements `call(y_true, y_pred)`, the losses of the entries, 0 where one does not count; and
-    `real(y_true)`, of the same shape, which says by 1 and 0 whether an entry counts.
+    `real(y_true)`, of the same shape, which says by 1 and 0 whether an entry counts. If labels may have another shape
+    than losses, it implements `labels(y_true, y_pred)` too.
+
+    The Keras mask of the outputs counts: an entry that it hides has the weight 0. The loss of an entry of weight 0 may
+    be anything, NaN included.
 
     Args:
         **kwargs: arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean above, "sum" the sum
@@ -20,11 +27,16 @@ class SummedLoss(keras.losses.Loss):
 
     Call arguments:
         y_true, y_pred: see the subclass.
-        sample_weight: optional float, of the shape of the losses, one that broadcasts to it, or `(B,)`.
+        sample_weight: optional float, of the shape of the losses, one that broadcasts to it, or `(B,)`; an axis of one
+            more at the end does not matter.
 
     Returns:
         Float32 scalar; with `reduction=None`, the shape of the losses.
     """
+
+    def labels(self, y_true, y_pred):
+        """The labels in the shape of the losses."""
+        return ops.convert_to_tensor(y_true)
 
     def real(self, y_true):
         """Float32, 1 where an entry counts."""
@@ -54,27 +66,22 @@ class SummedLoss(keras.losses.Loss):
         if self.reduction in (None, "none"):
             return self._weighted(y_true, y_pred, sample_weight)[0]
         total, weight = self.total(y_true, y_pred, sample_weight)
-        return total if self.reduction == "sum" else ops.divide_no_nan(total, weight)
+        return total if self.reduction == "sum" else ops.divide_no_nan(total, weight) / _num_replicas()
 
     def _weighted(self, y_true, y_pred, sample_weight):
-        y_true = ops.convert_to_tensor(y_true)
-        losses, weights = self.call(y_true, ops.convert_to_tensor(y_pred)), self.real(y_true)
-        if sample_weight is not None:
-            given = entry_weights(sample_weight, len(losses.shape))
-            losses, weights = losses * given, weights * given
-        return losses, weights
+        mask, y_pred = keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        y_true = self.labels(y_true, y_pred)
+        weights = entry_weights(self.real(y_true), sample_weight, mask)
+        # Zero times what is no number would be no number.
+        counts = ops.not_equal(weights, 0)
+        losses = self.call(y_true, y_pred)
+        return ops.where(counts, losses * weights, ops.zeros_like(losses)), weights
 
 
-def entry_weights(sample_weight, rank):
-    """Float32 that broadcasts to losses of `rank`, also where the weights are those of whole rows, `(B,)`."""
-    weights = ops.cast(sample_weight, "float32")
-    if len(weights.shape) == 1 and rank > 1:
-        weights = ops.reshape(weights, (-1, *[1] * (rank - 1)))
-    return weights
+def _num_replicas():
+    """By how much Keras wants a mean divided: under a strategy its `fit` adds up the gradients of all replicas."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
 
-
-def real_tokens(labels, ignore_id):
-    """Float32, 1 where a label counts and 0 at `ignore_id`; all count where it is None."""
-    if ignore_id is None:
-        return ops.ones(ops.shape(labels), dtype="float32")
-    return ops.cast(ops.not_equal(labels, ignore_id), "float32")
+    return tf.distribute.get_strategy().num_replicas_in_sync

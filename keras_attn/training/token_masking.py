@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary, is_count
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+from keras_attn.ops.sums import add
 
 
 def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate=0.15, seed=0, ignore_id=0):
@@ -63,7 +64,7 @@ def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate
     real = functools.reduce(ops.logical_and, [ops.not_equal(ids, i) for i in special])
     keys, step = row_keys(ids, real), ops.cast(step, "int32")
     chosen, fate, other = (
-        hashed_uniform(keys, ops.add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), ops.shape(ids)[1])
+        hashed_uniform(keys, add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), ops.shape(ids)[1])
         for draw in range(3)
     )
     chosen = ops.logical_and(real, ops.less(chosen, rate))

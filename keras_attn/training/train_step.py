@@ -4,6 +4,9 @@ import contextlib
 
 import keras
 
+from keras_attn.training.compiled_loss import loss_total
+from keras_attn.training.entries import only
+
 EMPTY = "no token of the batch counts"
 NOT_FINITE = "the loss of the batch is not finite"
 
@@ -19,13 +22,13 @@ class TrainStep:
         model: a built `keras.Model` of one output.
         optimizer: `keras.optimizers.Optimizer`, or a `LossScaleOptimizer` around one.
         loss: `keras.losses.Loss`.
-        metrics: list of `keras.metrics.Metric` whose variables add up over batches.
+        metrics: a `MetricSet`.
         strategy: `tf.distribute.Strategy`.
         jit_compile: whether XLA compiles forward and backward.
-        accumulates: whether gradients of several batches are added before an update.
+        accumulation_steps: number of batches whose gradients are added before an update.
     """
 
-    def __init__(self, model, optimizer, loss, metrics, strategy, jit_compile, accumulates):
+    def __init__(self, model, optimizer, loss, metrics, strategy, jit_compile, accumulation_steps):
         import tensorflow as tf
 
         self._tf, self._strategy = tf, strategy
@@ -38,7 +41,8 @@ class TrainStep:
         self._states = model.non_trainable_weights
         self._moved = []
         self._sums = []
-        if accumulates:
+        self._accumulation_steps = accumulation_steps
+        if accumulation_steps > 1:
             # Each replica adds to its own copy.
             local = {"synchronization": tf.VariableSynchronization.ON_READ, "aggregation": tf.VariableAggregation.SUM}
             with strategy.scope():
@@ -116,23 +120,27 @@ class TrainStep:
         return reduced[0], reduced[1], reduced[3 : 3 + len(changes)], reduced[2]
 
     def _replica_evaluate(self, batch, flags):
-        total, weight, outputs = self._forward(batch, training=False)
-        total, weight, flags, *changes = self._reduced([total, weight, flags, *self._changes(batch, outputs)])
+        with keras.StatelessScope(collect_losses=True) as scope:
+            total, weight, outputs = self._forward(batch, 1 / self._replicas, training=False)
+            total = self._with_added(total, weight, scope)
+            changes = self._metrics.changes(batch, outputs)
+        for variable in [*self._states, *self.seeds]:
+            if (value := scope.get_current_value(variable)) is not None:
+                variable.assign(value)
+        total, weight, flags, *changes = self._reduced([total, weight, flags, *changes])
         return total, weight, changes, flags
 
     def _gradients(self, batch, seeds, scale):
         tf = self._tf
         with keras.StatelessScope(zip(self.seeds, seeds, strict=True), collect_losses=True) as scope:
             with tf.GradientTape() as tape:
-                total, weight, outputs = self._forward(batch, training=True)
-                added = [*scope.losses, *(v.regularizer(v.value) for v in self._variables if v.regularizer is not None)]
-                if added:
-                    # Means over a batch, which count by the batch's share of all tokens.
-                    total = total + weight * tf.add_n([tf.cast(x, total.dtype) for x in added])
+                part = 1 / (self._replicas * self._accumulation_steps)
+                total, weight, outputs = self._forward(batch, part, training=True)
+                total = self._with_added(total, weight, scope)
                 # In half precision the gradient of a mean fits where that of a sum does not.
                 share = tf.maximum(weight, 1.0) if self._scaled else 1.0
                 objective = total * (scale / share)
-            changes = self._changes(batch, outputs)
+            changes = self._metrics.changes(batch, outputs)
         gradients = tape.gradient(objective, [v.value for v in self._variables])
         gradients = [
             tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) * tf.cast(share, g.dtype)
@@ -142,27 +150,28 @@ class TrainStep:
         self._moved = [v for v, value in moves if value is not None]
         return total, weight, changes, [value for _, value in moves if value is not None], gradients
 
-    def _forward(self, batch, training):
-        """`(loss sum, weight, outputs)`; no outputs where the loss does without them, and no metric asks for them."""
-        model, (inputs, labels, weights) = self._model, batch
+    def _with_added(self, total, weight, scope):
+        """The loss sum with what regularizers and layers add to a loss."""
+        added = [*scope.losses, *(v.regularizer(v.value) for v in self._variables if v.regularizer is not None)]
+        if not added:
+            return total
+        # Means over a batch, which count by the batch's share of all tokens.
+        return total + weight * self._tf.add_n([self._tf.cast(x, total.dtype) for x in added])
+
+    def _forward(self, batch, part, training):
+        """`(loss sum, weight, outputs)`; no outputs where the loss does without them, and no metric asks for them.
+
+        `part` is what this is of all that makes one update.
+        """
+        model, (inputs, labels, weights, present) = self._model, batch
         if not self._metrics and hasattr(self._loss, "linear_total"):
             projection = getattr(model, "output_projection", lambda: None)()
             if projection is not None:
                 hidden = model.hidden_states(inputs, training=training)
+                weights = present if weights is None else weights
                 return *self._loss.linear_total(labels, hidden, projection, weights), None
-        outputs = model(inputs, training=training)
-        return *loss_total(self._loss, labels, outputs, weights), outputs
-
-    def _changes(self, batch, outputs):
-        """What this batch adds to the metrics' variables."""
-        (_, labels, weights), changes = batch, []
-        for metric in self._metrics:
-            before = [self._tf.convert_to_tensor(x) for x in metric.stateless_reset_state()]
-            after = metric.stateless_update_state(before, labels, outputs, sample_weight=weights)
-            changes += [
-                self._tf.cast(x, "float32") - self._tf.cast(y, "float32") for x, y in zip(after, before, strict=True)
-            ]
-        return changes
+        outputs = only(model(inputs, training=training))
+        return *loss_total(self._loss, batch, outputs, part), outputs
 
     def _drawn(self, step):
         """States of the model's random generators, another for each step and replica."""
@@ -233,27 +242,6 @@ class TrainStep:
 
         if pairs:
             self._tf.distribute.get_replica_context().merge_call(update, args=(pairs,))
-
-
-def loss_total(loss, labels, outputs, weights):
-    """`(sum, weight)` of a loss, whose mean over everything is the quotient of the sums of both.
-
-    A loss of Keras says how many entries it is the mean of by its shape alone.
-    """
-    if hasattr(loss, "total"):
-        return loss.total(labels, outputs, weights)
-    import tensorflow as tf
-
-    # A loss given by name is a function. Neither way does it see to dtypes, as a call of a Keras loss would.
-    dtype = getattr(loss, "dtype", keras.config.floatx())
-    entries = getattr(loss, "call", loss)(tf.cast(labels, dtype), tf.cast(outputs, dtype))
-    share = tf.ones_like(entries)
-    if weights is not None:
-        weights = tf.cast(weights, entries.dtype)
-        while len(weights.shape) < len(entries.shape):
-            weights = tf.expand_dims(weights, -1)
-        share *= weights
-    return tf.cast(tf.reduce_sum(entries * share), "float32"), tf.cast(tf.reduce_sum(share), "float32")
 
 
 @contextlib.contextmanager

@@ -5,16 +5,21 @@ import math
 import signal
 import threading
 import time
+import warnings
 
 import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
-from keras_attn.training import sources
+from keras_attn.labels import check_agreement, labels_of
+from keras_attn.training import run_settings, sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
+from keras_attn.training.compiled_loss import as_loss, check_labels, sums_up
 from keras_attn.training.first_not_finite import first_not_finite
-from keras_attn.training.running_figures import RunningFigures, open_epoch
+from keras_attn.training.metric_set import MetricSet
+from keras_attn.training.place import Place
+from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments, check_callbacks
 
@@ -29,19 +34,26 @@ _TERMINATED = 128 + signal.SIGTERM
 class Trainer:
     """One loop for one device, `MirroredStrategy` and `MultiWorkerMirroredStrategy`.
 
-    A step minimises `sum_i w_i l_i / sum_i w_i` over all tokens `i` of the global batch, on whichever replica and in
-    whichever micro-batch they are. Gradients are added up over replicas first, then divided, then clipped as the
-    optimizer says. Dropout differs from replica to replica, and depends on nothing but the model's random states and
-    the step, so a training that was interrupted ends with the weights of one that was not.
+    A step minimises the mean loss of all tokens of the global batch, on whichever replica and in whichever micro-batch
+    they are: `sum_i w_i l_i / sum_i w_i` for the losses of this package. Gradients are added up over replicas first,
+    then divided, then clipped as the optimizer says. Dropout differs from replica to replica, and depends on nothing
+    but the model's random states and the step, so a training that was interrupted ends with the weights of one that was
+    not.
+
+    Losses, metrics, labels and sample weights mean what they mean to `keras.Model.compile` and `fit`. So a loss of
+    Keras is divided by the number of entries, whatever their weights, unless its reduction is
+    "mean_with_sample_weight" or "sum"; and what the Keras mask of the outputs hides does not count. Weights `(B,)`
+    count for rows, also if a loss has more axes.
 
     Args:
         model: a built `keras.Model` of one output, made in the scope of `strategy`.
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
-        loss: `keras.losses.Loss`, one with a method `total`, as this package's have, or one of Keras that is a mean.
-        metrics: `keras.metrics.Metric`s that have variables, which add up over batches. Given any, the loss needs all
-            logits at once.
+        loss: `keras.losses.Loss`, a function of labels and outputs, or the name of one.
+        metrics: `keras.metrics.Metric`s, functions or names. The variables of a metric must be there and add up over
+            batches. They do not see sample weights, as in `compile`. Given any, the loss needs all logits at once.
         strategy: `tf.distribute.Strategy`; the current one where None.
+        weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
         checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
@@ -70,6 +82,7 @@ class Trainer:
         metrics=(),
         strategy=None,
         *,
+        weighted_metrics=(),
         accumulation_steps=1,
         jit_compile=False,
         checkpoints=None,
@@ -77,8 +90,8 @@ class Trainer:
         import tensorflow as tf
 
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.model, self.loss, self.metrics = model, keras.losses.get(loss), list(metrics)
-        self.accumulation_steps, self.checkpoints = accumulation_steps, checkpoints
+        self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
+        self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
         check_arguments(self, optimizer)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
@@ -88,9 +101,11 @@ class Trainer:
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
         self._shard = _shard(self.strategy)
-        accumulates = accumulation_steps > 1
-        self._step = TrainStep(model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulates)
-        self.step = 0
+        self._step = TrainStep(
+            model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
+        )
+        self.step, self._place, self._settings = 0, Place(), None
+        self._labels = None
 
     def fit(self, dataset, steps, callbacks=(), validation_data=None, validation_freq=None):
         """Trains until `steps` updates were made, those of the checkpoint it goes on from included.
@@ -111,7 +126,8 @@ class Trainer:
             `keras.callbacks.History`, that of the whole training where it went on from a checkpoint.
 
         Raises:
-            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; the
+            ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; their
+                `labels` are others, or in another order, than those of the model or of `validation_data`; the
                 checkpoints are of another training; or `BackupAndRestore` is among the callbacks.
             FloatingPointError: the loss is not finite; the message names the first layer whose output is not. The
                 weights are those of the step before.
@@ -121,10 +137,14 @@ class Trainer:
         sources.check_source("dataset", dataset)
         if validation_data is not None:
             sources.check_source("validation_data", validation_data, endless=False)
+        check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
+        self._labels = labels_of(dataset)
         freq = validation_freq or steps
         callbacks = keras.tree.flatten(callbacks)
         check_callbacks(callbacks)
-        remembered = self._restore(dataset)
+        remembered = self._restore(dataset, validation_data, validation_freq)
+        if steps < self.step:
+            warnings.warn(f"`steps` is {steps}, of which {self.step} were made: nothing is left to train", stacklevel=2)
         epochs = math.ceil(steps / freq)
         callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
@@ -134,25 +154,32 @@ class Trainer:
         self.model.stop_training = False
         # An exception may have left some behind.
         self._step.reset()
-        source = sources.open_source("dataset", dataset, self.step * self.accumulation_steps, *self._shard)
+        source = sources.Source("dataset", dataset, self._place.batches, *self._shard)
         with _sigterm() as stopping:
             calls.on_train_begin()
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
+            if self._memory.has_stopped and self.step < steps:
+                warnings.warn(
+                    f"An EarlyStopping ended this training run at step {self.step}: `steps`, which is {steps}, is "
+                    "ignored. Leave the callback out to go on",
+                    stacklevel=2,
+                )
             first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, steps, freq)
             for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
                 running = RunningFigures(self.metrics, first)
                 running.restore(remembered)
-                logs = self._train(source, running, first, until, calls, stopping, dataset)
+                logs = self._train(source, running, first, until, calls, stopping)
                 if validation_data is not None:
                     figures = self._evaluate("validation_data", validation_data, calls)
                     logs |= {f"val_{name}": value for name, value in figures.items()}
                 calls.on_epoch_end(epoch, logs)
+                self._memory.keep_finite()
                 if self.checkpoints and (self.step == steps or self.model.stop_training or self._is_due):
-                    self._save(dataset, logs, running.state(closed=True))
+                    self._save(logs, running.state(closed=True))
                 if self.model.stop_training:
                     break
             self._step.updater.finalize_variable_values(self.model.trainable_variables)
@@ -172,9 +199,11 @@ class Trainer:
             Dict of floats.
 
         Raises:
-            ValueError: the dataset is empty, or holds no token that counts.
+            ValueError: the dataset is empty, holds no token that counts, or numbers classes otherwise than the model or
+                the data of `fit`.
         """
         sources.check_source("dataset", dataset, endless=False)
+        check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
         return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
 
     def _evaluate(self, name, dataset, callbacks):
@@ -200,22 +229,26 @@ class Trainer:
     def _is_chief(self):
         return self._shard[0] == 0
 
-    def _train(self, source, running, first, until, calls, stopping, dataset):
+    def _train(self, source, running, first, until, calls, stopping):
         """Updates of the epoch from the step `first` to `until`; returns the logs."""
         while self.step < until and not self.model.stop_training:
-            start, before = time.perf_counter(), running.weight
+            start, before, rows = time.perf_counter(), running.weight, source.rows
             calls.on_train_batch_begin(self.step - first)
             for micro in range(self.accumulation_steps - 1):
                 self._call(source, micro, stopping, running)
             flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
             self.step += 1
+            self._place = self._place.after(self.accumulation_steps, source.rows - rows, source.first)
             self._overwrite_with_average()
             running.update = {"learning_rate": rate, "grad_norm": norm}
             speed = (running.weight - before) / (time.perf_counter() - start)
-            calls.on_train_batch_end(self.step - 1 - first, running.logs() | {"tokens_per_second": speed})
+            # The weight of a sum is 1, whatever it is a sum of.
+            speed = {} if sums_up(self.loss) else {"tokens_per_second": speed}
+            calls.on_train_batch_end(self.step - 1 - first, running.logs() | speed)
+            self._memory.keep_finite()
             stopped = flags % _ENDED > 0
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
-                self._save(dataset, running.logs(), running.state())
+                self._save(running.logs(), running.state())
             if stopped:
                 raise SystemExit(_TERMINATED)
         return running.logs()
@@ -239,7 +272,7 @@ class Trainer:
             raise ValueError(
                 f"`dataset` must hold as many batches as are asked for. Received: an end at step {self.step}"
             )
-        number = np.int64(self.step * self.accumulation_steps + micro)
+        number = np.int64(self._place.batches + micro)
         try:
             total, weight, changes, flags, *rest = function(self._spread(batch), number, np.float32(flag))
         except tf.errors.InvalidArgumentError as error:
@@ -267,9 +300,9 @@ class Trainer:
 
     def _check_batch(self, dataset_name, batch):
         vocabularies = getattr(self.model, "vocabularies", {})
-        inputs, labels, weights = batch
-        if hasattr(self.loss, "check_labels") and getattr(self.model, "outputs", None):
-            self.loss.check_labels(f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
+        inputs, labels, weights, _ = batch
+        if getattr(self.model, "outputs", None):
+            check_labels(self.loss, f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
         if isinstance(inputs, np.ndarray):
             inputs = dict.fromkeys(vocabularies, inputs)
         if isinstance(inputs, dict):
@@ -297,7 +330,7 @@ class Trainer:
         return keras.tree.pack_sequence_as(parts[0], [distributed(i) for i in range(len(flat[0]))])
 
     def _finite(self, name, dataset):
-        batches = sources.open_source(name, dataset, 0, *self._shard, endless=False)
+        batches = sources.Source(name, dataset, 0, *self._shard, endless=False)
         if getattr(dataset, "epochs", 1) is None:
             batches = (next(batches) for _ in range(len(dataset)))
         return batches
@@ -313,26 +346,45 @@ class Trainer:
         groups = {"weights": self.model.weights, "optimizer": self.optimizer.variables, "seeds": self._step.seeds}
         return {name: v for kind, variables in groups.items() for name, v in named(kind, variables).items()}
 
-    def _restore(self, dataset):
+    def _restore(self, dataset, validation_data, validation_freq):
         """Goes on from the latest checkpoint; returns what it remembers besides variables."""
         self._previous = None
-        if self.checkpoints is None or self.step:
+        if self.checkpoints is None:
+            return {}
+        # A callback may lower the learning rate later: that is no other setting.
+        given = run_settings.data_settings(dataset, validation_data, validation_freq)
+        self._settings = (self._settings or run_settings.run_settings(self)) | given
+        self._known_by = sources.fingerprint(dataset)
+        if self.step:
             return {}
         variables = self._state()
         shapes = {name: list(v.shape) for name, v in variables.items()}
-        found = self.checkpoints.latest(shapes, sources.fingerprint(dataset))
+        found = self.checkpoints.latest(shapes, self._known_by, self._settings)
         if found is None:
             return {}
-        self.step, state = found
+        step, state, then = found
+        changes = run_settings.differences(then, self._settings)
+        place = Place.restored(state, step * self.accumulation_steps)
+        if self._known_by is None:
+            place = place.found_in(dataset, not any(name.startswith("dataset.") for name in changes))
+        if changes:
+            warnings.warn(
+                f"`checkpoints` are of a training run with other settings, which goes on from step {step} with those "
+                f"that it is given now: {run_settings.in_words(changes)}",
+                stacklevel=3,
+            )
         for name, variable in variables.items():
-            variable.assign(state.pop(name))
-        return state
+            value = state.pop(name)
+            if not run_settings.is_given_anew(name, changes):
+                variable.assign(value)
+        self.step, self._place = step, place
+        return without_sums(state) if run_settings.are_measured_otherwise(changes) else state
 
-    def _save(self, dataset, logs, running=None):
+    def _save(self, logs, running=None):
         if self._is_chief:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
-            known_by, memory = sources.fingerprint(dataset), self._memory.state() | (running or {})
-            self.checkpoints.save(self.step, state, self.model, logs, known_by, memory)
+            memory = self._memory.state() | self._place.state() | (running or {})
+            self.checkpoints.save(self.step, state, self.model, logs, self._known_by, memory, self._settings)
 
 
 def _shard(strategy):

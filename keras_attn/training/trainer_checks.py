@@ -4,6 +4,7 @@ import keras
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.training.checkpoints import Checkpoints
+from keras_attn.training.compiled_loss import decides_itself
 
 
 def check_arguments(trainer, optimizer):
@@ -20,8 +21,6 @@ def check_arguments(trainer, optimizer):
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {words}. Received: {name}={value!r}")
     for metric in trainer.metrics:
-        if not isinstance(metric, keras.metrics.Metric):
-            raise ValueError(f"`metrics` must be a list of keras.metrics.Metric. Received: {metric!r} in it")
         if not metric.variables:
             raise ValueError(
                 "`metrics` must have their variables, which some make when they are first updated: call `update_state` "
@@ -29,7 +28,7 @@ def check_arguments(trainer, optimizer):
             )
     check_positive(accumulation_steps=trainer.accumulation_steps)
     _check_model(trainer.model)
-    _check_loss(trainer.loss)
+    _check_loss(trainer)
     _check_optimizer(optimizer, trainer.strategy)
 
 
@@ -51,11 +50,21 @@ def _check_model(model):
         raise ValueError(f"`model` must have one output. Received: one with {count}")
 
 
-def _check_loss(loss):
+def _check_loss(trainer):
+    loss = trainer.loss
     if loss is None:
         raise ValueError("`loss` must be a keras.losses.Loss, a function, or the name of one. Received: None")
-    if getattr(loss, "reduction", None) == "sum":
-        raise ValueError("`loss` must be a mean, which is divided once over all replicas. Received: reduction='sum'")
+    if getattr(loss, "reduction", "mean") in (None, "none"):
+        raise ValueError(
+            "`loss` must have a reduction, 'sum_over_batch_size', 'mean_with_sample_weight' or 'sum', as one number is "
+            f"minimised. Received: reduction={loss.reduction!r}"
+        )
+    parts = trainer.strategy.num_replicas_in_sync * trainer.accumulation_steps
+    if decides_itself(loss) and parts > 1:
+        raise ValueError(
+            "`loss` must leave `__call__` to keras.losses.Loss and implement `call`, or have a method `total`, where a "
+            f"batch is computed in parts. Received: {loss!r} with {parts} parts"
+        )
 
 
 def _check_optimizer(optimizer, strategy):

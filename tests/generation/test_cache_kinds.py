@@ -18,7 +18,7 @@ SIZES = {"num_layers": 2, "hidden_dim": 12, "num_heads": 3, "intermediate_dim": 
 LENGTHS = (1, 3, 5, 7, 13)
 PROMPTS = np.where(np.arange(13) < np.array(LENGTHS)[:, None], np.random.default_rng(5).integers(1, V, (5, 13)), 0)
 # Many more tokens than a window has.
-CONFIG = GenerationConfig(24, end_id=0)
+CONFIG = GenerationConfig(24, end_id=0).resolved()
 
 WINDOWS = {
     "window": {"attention_options": {"window": WINDOW}},
@@ -86,7 +86,7 @@ def test_windows_leave_every_token_as_it_is(name):
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_a_cache_changes_no_token(kind):
-    check_against_steps(scattered(OTHERS[kind]()), GenerationConfig(9, end_id=0))
+    check_against_steps(scattered(OTHERS[kind]()), GenerationConfig(9, end_id=0).resolved())
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_int8(make):
     assert {keras.backend.standardize_dtype(x.dtype) for x in values} == {"int8"}
     assert 4 * size_in_bytes(values) == size_in_bytes(sizes["float"])
     assert size_in_bytes(sizes["int8"]) == size_in_bytes(values) * (1 + 4 / 4)
-    config = GenerationConfig(24, end_id=0, cache="int8")
+    config = GenerationConfig(24, end_id=0, cache="int8").resolved()
     tokens = model.generate(PROMPTS, config=config)
     np.testing.assert_array_equal(tokens, generated(model, PROMPTS, config)["tokens"])
 

@@ -21,7 +21,7 @@ from keras_attn.layers import (
 from keras_attn.ops import cache
 from keras_attn.text import CharacterTokenizer, WordPieceTokenizer
 
-CONFIG = GenerationConfig(max_length=7, end_id=22)
+CONFIG = GenerationConfig(max_length=7, end_id=22).resolved()
 # Right-padded to lengths 7, 5, 3 and 1.
 SOURCE = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 0, 0], [17, 18, 19, 0, 0, 0, 0], [4] + [0] * 6])
 
@@ -45,7 +45,7 @@ def log_probabilities(model, source, target):
 
 def without_cache(model, source, config):
     """Tokens and scores from the whole model, called once more for each token."""
-    batch = len(source)
+    batch, config = len(source), config.resolved()
     target = np.full((batch, 1), config.start_id)
     scores, done = np.zeros((batch, config.max_length)), np.zeros(batch, bool)
     for step in range(config.max_length):

@@ -33,7 +33,7 @@ from keras_attn.text import CharacterTokenizer
 SIZES = {"num_layers": 1, "hidden_dim": 12, "num_heads": 2, "intermediate_dim": 17}
 # Right-padded to lengths 7, 5, 3 and 1.
 PROMPTS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 5, 12, 13, 0, 0], [17, 18, 19, 0, 0, 0, 0], [4] + [0] * 6])
-CONFIG = GenerationConfig(max_length=13, end_id=(3, 4))
+CONFIG = GenerationConfig(max_length=13, end_id=(3, 4)).resolved()
 
 
 def make(kind, seed=7, vocabulary_size=23, scale=0.4, **kwargs):
@@ -255,7 +255,7 @@ def contrastive_reference(model, prompt, config):
         if tokens[-1] in config.end_ids:
             break
     padding = config.max_length - len(tokens)
-    return tokens + [config.pad_id] * padding, scores + [0.0] * padding
+    return tokens + [config.resolved().pad_id] * padding, scores + [0.0] * padding
 
 
 def test_contrastive_search_is_that_without_a_cache(model):

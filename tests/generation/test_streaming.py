@@ -25,7 +25,7 @@ def make(cls=LanguageModel, vocabulary_size=23, **kwargs):
 @pytest.mark.parametrize("every", [1, 4])
 def test_pieces_are_what_generate_returns(cls, strategy, every):
     model = make(cls)
-    config = GenerationConfig(11, strategy=strategy, end_id=22, processors=(MinLength(2),))
+    config = GenerationConfig(11, strategy=strategy, end_id=22, processors=(MinLength(2),)).resolved()
     pieces = list(stream(model, IDS, config=config, every=every))
     assert all(piece.shape[1] == every for piece in pieces[:-1])
     joined, whole = np.concatenate(pieces, axis=1), model.generate(IDS, config=config)

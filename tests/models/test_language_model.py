@@ -25,7 +25,7 @@ VOCABULARY = 23
 IDS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]])
 # Right-padded to lengths 7, 5, 3 and 1.
 PROMPTS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 0, 0], [17, 18, 19, 0, 0, 0, 0], [4] + [0] * 6])
-CONFIG = GenerationConfig(max_length=5, end_id=22)
+CONFIG = GenerationConfig(max_length=5, end_id=22).resolved()
 
 
 def make(cls=LanguageModel, **kwargs):

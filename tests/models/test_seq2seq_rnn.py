@@ -24,7 +24,7 @@ from keras_attn.training import MaskedCrossEntropy
 VOCABULARY, D = 23, 7
 SOURCE = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0]])
 TARGET = np.array([[2, 5, 7, 11, 13], [2, 6, 8, 12, 14], [2, 9, 9, 4, 6]])
-CONFIG = GenerationConfig(max_length=7, end_id=22)
+CONFIG = GenerationConfig(max_length=7, end_id=22).resolved()
 
 
 def randomize(model, scale=0.5):

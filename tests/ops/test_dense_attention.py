@@ -4,7 +4,8 @@ import oracle
 import pytest
 import tensorflow as tf
 
-from keras_attn.ops import AttentionMask, dense_attention
+from keras_attn.ops import AttentionMask, blockwise_attention, dense_attention
+from keras_attn.ops.local_attention import local_attention
 
 B, N, T, S, H, HV = 2, 3, 5, 7, 11, 13
 
@@ -87,3 +88,28 @@ def test_gradients_are_finite_whatever_is_masked(dtype, masked):
     assert not np.any(dk[:, :, 3])
     assert not np.any(dv[:, :, 3])
     assert not np.any(dq[0, :, 1])
+
+
+@pytest.mark.parametrize("kernel", [dense_attention, blockwise_attention, local_attention])
+@pytest.mark.parametrize("kind", ["causal", "other causal", "window", "padding", "bias"])
+def test_hidden_keys_of_the_largest_logits(kernel, kind):
+    """The last key has a logit of 1e38 and is hidden, those that are seen have -1e38 and less."""
+    length = 300
+    positions, is_last = np.arange(length)[None], np.arange(length) == length - 1
+    masks = {
+        "causal": AttentionMask(query_positions=positions, key_positions=positions, causal=True),
+        "other causal": AttentionMask(query_positions=positions, key_positions=positions.copy(), causal=True),
+        "window": AttentionMask(query_positions=positions, key_positions=positions, causal=True, window=length),
+        "padding": AttentionMask(key_mask=~is_last[None]),
+    }
+    bias = np.where(is_last, -np.inf, 0).astype("float32").reshape(1, 1, 1, length) if kind == "bias" else None
+    q = np.full((1, 1, length, 1), 1e19, "float32")
+    k = np.where(is_last, 1e19, np.linspace(-0.5e19, -1e19, length)).astype("float32").reshape(1, 1, length, 1)
+    v = np.random.default_rng(0).normal(size=(1, 1, length, 3)).astype("float32")
+    q = tf.constant(q)
+    with tf.GradientTape() as tape:
+        tape.watch(q)
+        output = kernel(q, k, v, mask=masks.get(kind), bias=bias, scale=1.0)
+    gradient = tape.gradient(output, q)
+    np.testing.assert_allclose(output[0, 0, :-1], np.tile(v[0, 0, :1], (length - 1, 1)), atol=1e-6)
+    assert np.isfinite(gradient).all()

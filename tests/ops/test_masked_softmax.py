@@ -81,3 +81,11 @@ def test_a_lone_entry_has_all_the_weight_without_a_warning():
         warnings.simplefilter("error")
         weights = masked_softmax(np.ones((2, 3, 1), "float32"), np.array([[[True], [False], [True]]]))
     np.testing.assert_array_equal(np.squeeze(weights, -1), [[1, 0, 1]] * 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_logits_are_above_masked_ones(dtype):
+    least = np.finfo(dtype).min
+    logits = np.array([[least * 0.9, least * 0.99, -least, 0.0]], dtype)
+    np.testing.assert_array_equal(masked_softmax(logits, np.array([[True, True, False, False]])), [[1, 0, 0, 0]])
+    np.testing.assert_array_equal(masked_softmax(logits, np.zeros((1, 4), bool)), np.zeros((1, 4)))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from keras_attn.training import LinearSchedule, OneCycleSchedule
+from keras_attn.training import LinearSchedule, OneCycleSchedule, RsqrtDecay
 
 torch = pytest.importorskip("torch", reason="needs torch==2.13.0: make peers")
 
@@ -43,3 +43,14 @@ def test_linear_with_warm_up(warmup_steps):
         return transformers.get_linear_schedule_with_warmup(optimizer, warmup_steps, 29)
 
     check(LinearSchedule(0.3, 29, warmup_steps), rates_of(make, 40))
+
+
+def test_inverse_square_root():
+    """Its warm-up rises; from then on both are the same."""
+    transformers = pytest.importorskip("transformers", reason="needs transformers: make peers")
+
+    def make(optimizer):
+        return transformers.get_inverse_sqrt_schedule(optimizer, num_warmup_steps=7)
+
+    schedule, rates = RsqrtDecay(0.3 * 7**0.5, 7), rates_of(make, 60)
+    np.testing.assert_allclose([float(schedule(step)) for step in range(7, 60)], rates[7:], rtol=1e-5)

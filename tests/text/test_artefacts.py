@@ -58,7 +58,7 @@ UNKNOWN = [*"🙂☃\t\n\r\x01\x7f\u2028Жⴰ\ue000\U0010ffff\u0378漢", "'s"]
 CHARACTERS = "".join(sorted(set("".join(SENTENCES[:23])) - set(UNKNOWN)))
 MAKERS = {
     "characters": lambda: CharacterTokenizer(CHARACTERS),
-    "words": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700),
+    "words": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700, max_length=60),
     "bytes": lambda: BytePairTokenizer.train(SENTENCES, 700, pad_token="<|pad|>", add_start=True, add_end=True),
     "unigram": lambda: SentencePieceTokenizer.train(SENTENCES, 400, add_start=True, add_end=True),
     "fallback": lambda: SentencePieceTokenizer.train(
@@ -72,7 +72,10 @@ SETTINGS = {
     "few bytes": lambda: BytePairTokenizer([*"abcdefgh's ", "ab", "abc", "p"], ["a b", "ab c"], None, None, "p"),
     "cased": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700, split_cjk=False, add_special_tokens=False, **CASED),
     "accents": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700, strip_accents=False),
-    "few words": lambda: WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "ab", "##bc", "##b", "##a", "'"]),
+    "few words": lambda: WordPieceTokenizer(
+        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", "ab", "##bc", "##b", "##a", "'"], max_length=5
+    ),
+    "empty piece": lambda: BytePairTokenizer([*"abcdefgh's ", "ab", "", "p"], ["a b"], "p", "p", "p", max_length=7),
 }
 HELD = {
     "saved_model": list(MAKERS),
@@ -124,9 +127,9 @@ def make_task(name, tokenizer):
         others = ops.mod(ids * 7919 + columns * 31, tokenizer.vocabulary_size)
         return {"ids": source_ids, "tokens": ops.where(ops.mod(ids + columns, 4) == 0, others, ids)}
 
-    return types.SimpleNamespace(
-        name=name, tokenizer=tokenizer, call=call, model=types.SimpleNamespace(variables=[], tokenizer=tokenizer)
-    )
+    # The texts of tokens continue those that were read in every other task.
+    model = types.SimpleNamespace(variables=[], tokenizer=tokenizer, continues_prompts=len(name) % 2 == 0)
+    return types.SimpleNamespace(name=name, tokenizer=tokenizer, call=call, model=model)
 
 
 @pytest.mark.parametrize("format", HELD)
@@ -155,7 +158,8 @@ def test_ids_and_texts(format, tokenizers, tmp_path):
             expected = {key: np.asarray(value) for key, value in task.call(task.tokenizer.encode(texts)).items()}
             for key, value in expected.items():
                 assert found[f"outputs/{i}/{key}"].tolist() == value.tolist(), (name, texts)
-            text = [text.replace("\0", "") for text in task.tokenizer.decode(expected["tokens"])]
+            after = expected["ids"] if task.model.continues_prompts else None
+            text = [text.replace("\0", "") for text in task.tokenizer.decode(expected["tokens"], after)]
             assert found[f"outputs/{i}/text"].tolist() == text, (name, expected["tokens"])
         assert compared > len(BATCHES) // 3
 
@@ -194,9 +198,10 @@ def test_ids_and_texts_of_other_settings(name):
         expected = tokenizer.encode(texts)
         assert np.asarray(tokenizer.ids_of_symbols(symbols_of(texts))).tolist() == expected.tolist(), texts
         ids = np.where(rng.random(expected.shape) < 0.3, rng.integers(0, tokenizer.vocabulary_size), expected)
-        rows = np.asarray(tokenizer.text_of_ids(ids.astype("int32")))
-        found = [b"".join(tokenizer.text_of_ids.strings[i] for i in row).decode() for row in rows]
-        assert found == [text.replace("\0", "") for text in tokenizer.decode(ids)], ids
+        for after in (None, expected):
+            rows = np.asarray(tokenizer.text_of_ids(ids.astype("int32"), after))
+            found = [b"".join(tokenizer.text_of_ids.strings[i] for i in row).decode() for row in rows]
+            assert found == [text.replace("\0", "") for text in tokenizer.decode(ids, after)], ids
 
 
 def test_every_code_point_is_split_as_the_libraries_do(tokenizers):

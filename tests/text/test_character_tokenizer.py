@@ -178,3 +178,10 @@ class TestFile:
         self.proto.normalizer_spec.add_dummy_prefix = True
         with pytest.raises(ValueError, match="must leave text as it is"):
             self.load(tmp_path)
+
+
+def test_max_length_is_saved(tmp_path):
+    tokenizer = CharacterTokenizer("abc", max_length=2)
+    assert tokenizer.encode(["abc", "b"]).tolist() == [[4, 5], [5, 0]]
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert CharacterTokenizer.load(tmp_path / "tokenizer.json") == tokenizer != CharacterTokenizer("abc")

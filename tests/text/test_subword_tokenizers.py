@@ -1,5 +1,6 @@
 """What the tokenizers that learn pieces have in common, and BERT's pairs."""
 
+import itertools
 import os
 
 import keras
@@ -41,9 +42,63 @@ def test_encode_pads_truncates_and_keeps_specials(tokenizer):
     assert tokenizer.encode(["", "\ud800"]).shape[0] == 2
 
 
+def test_max_length_counts_the_special_tokens(tokenizer, tmp_path):
+    config = tokenizer.get_config()
+    short = type(tokenizer).from_config({**config, "max_length": 5})
+    np.testing.assert_array_equal(short.encode(TEXTS), tokenizer.encode(TEXTS, length=5))
+    np.testing.assert_array_equal(short.encode(TEXTS, length=4), tokenizer.encode(TEXTS, length=4))
+    wide = short.encode(TEXTS, length=9)
+    assert wide.shape == (9, 9)
+    assert (wide[:, 5:] == tokenizer.pad_id).all()
+    np.testing.assert_array_equal(wide[:, :5], short.encode(TEXTS))
+    short.save(tmp_path / "tokenizer.json")
+    assert Tokenizer.load(tmp_path / "tokenizer.json").max_length == 5
+    assert short != tokenizer
+    for bad in (len(tokenizer.prefix + tokenizer.suffix), -1, 2.5, True):
+        with pytest.raises(ValueError, match="`max_length` must be an integer above"):
+            type(tokenizer).from_config({**config, "max_length": bad})
+
+
+def test_a_continuation_keeps_the_space_before_it(tokenizer):
+    """Read together, prompt and continuation are the texts of both, one after the other."""
+    rng = np.random.default_rng(3)
+    prompts = tokenizer.tokenize(["the old man", "a ship"])
+    for _ in range(60):
+        tokens = rng.integers(0, tokenizer.vocabulary_size, (2, 4))
+        for prompt, row in zip(prompts, tokens, strict=True):
+            together = [[*prompt, *row[: list(row).index(tokenizer.end_id) if tokenizer.end_id in row else 4]]]
+            first, more = tokenizer.decode([prompt])[0], tokenizer.decode(row[None], after=[prompt])[0]
+            if "\ufffd" not in more:
+                assert first + more == tokenizer.decode(together)[0]
+    # After nothing but special tokens, a text begins.
+    word = np.array([tokenizer.tokenize(["sea"])[0]])
+    assert tokenizer.decode(word, after=[[tokenizer.start_id]]) == tokenizer.decode(word) == ["sea"]
+
+
 def test_decode_reverses_encode(tokenizer):
     texts = ["the old man", "a ship and the sea"]
     assert tokenizer.decode(tokenizer.encode(texts)) == texts
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("suffix", [False, True])
+@pytest.mark.parametrize("fallback", [False, True])
+def test_sentencepiece_spaces_are_the_librarys(kind, suffix, fallback):
+    """Unknown pieces read as nothing here; stray bytes are replaced one by one there."""
+    rng = np.random.default_rng(4)
+    for dummy, extra in itertools.product([True, False], repeat=2):
+        trainer = {"add_dummy_prefix": dummy, "remove_extra_whitespaces": extra, "treat_whitespace_as_suffix": suffix}
+        trainer |= {"byte_fallback": fallback, "unk_surface": "", "user_defined_symbols": ["\u2581\u2581"]}
+        made = SentencePieceTokenizer.train([*TEXTS, " a  b "], 50 + 256 * fallback, kind, trainer)
+        spaces = [i for i, reading in enumerate(made.readings()[0]) if b" " in reading]
+        for _ in range(100):
+            size = int(rng.integers(1, 6))
+            ids = np.where(
+                rng.random(size) < 0.5, rng.choice(spaces, size), rng.integers(4, made.vocabulary_size, size)
+            )
+            theirs = made._processor.decode(ids.tolist())
+            if "\ufffd" not in theirs:
+                assert made.decode(ids[None])[0] == theirs
 
 
 def test_file_and_config_round_trips(tokenizer, tmp_path):

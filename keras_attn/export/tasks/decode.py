@@ -49,11 +49,13 @@ class Task(StepTask, SizedTask):
         from keras import ops
 
         from keras_attn.export.step_state import named, nested
+        from keras_attn.generation.strategy import vocabulary_size_of
 
         cache, memory = self.prefill.structure
         cache, memory = nested("past", cache, state), nested("memory", memory, state)
         logits, cache = self.model.decode(token_ids, positions, cache, memory)
-        return {"logits": ops.squeeze(logits, 1), **named("present", cache)}
+        logits = ops.squeeze(logits, 1)[:, : vocabulary_size_of(self.model)]
+        return {"logits": logits, **named("present", cache)}
 
     def cases(self, samples=None):
         """The first steps after each case of `prefill`, and a second step after the last."""

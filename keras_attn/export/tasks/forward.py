@@ -51,16 +51,16 @@ class Task(SizedTask):
         return {"logits": outputs}
 
     def cases(self, samples=None):
-        """Random inputs of three sizes, padded with 0 behind each row's own length."""
+        """Random inputs of three sizes, padded after each row's own length."""
         rng = np.random.default_rng(0)
-        limit = random_inputs.vocabulary_size(self.model)
+        limit, pad_id = random_inputs.vocabulary_size(self.model), random_inputs.pad_id(self.model)
         cases = []
         for batch, source, other in SIZES:
             sizes = {"batch": batch, "source_length": source}
             shapes = {name: [_size(axis, sizes, other) for axis in spec.axes] for name, spec in self.inputs.items()}
             cases.append(
                 {
-                    name: random_inputs.padded(rng, shape, self.inputs[name].dtype, limit)
+                    name: random_inputs.padded(rng, shape, self.inputs[name].dtype, limit, pad_id)
                     for name, shape in shapes.items()
                 }
             )
@@ -70,8 +70,7 @@ class Task(SizedTask):
         """The Keras model's own outputs."""
         return reference.outputs(self.call, case)
 
-    @staticmethod
-    def agreement(inputs, expected, actual):
+    def agreement(self, inputs, expected, actual):
         """Positions that are not padding and have the same largest logit, summed over the outputs."""
         identical = total = 0
         for name, value in expected.items():
@@ -79,7 +78,7 @@ class Task(SizedTask):
             real = np.ones(same.shape, "bool")
             for ids in inputs.values():
                 if ids.shape == same.shape and ids.dtype.kind == "i":
-                    real = ids != 0
+                    real = ids != random_inputs.pad_id(self.model)
             identical += int(np.sum(same & real))
             total += int(np.sum(real))
         return identical, total

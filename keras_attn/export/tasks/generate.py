@@ -13,17 +13,32 @@ class Task(IdTask):
     def check_model(self):
         if self.config is None:
             self.refuse("whose `generation_config` is set")
+        self.config.validate(self.vocabulary_size)
+        self.config.chosen_strategy.validate(self.model, self.config)
 
     @property
     def config(self):
         """The `GenerationConfig` that the artefact follows."""
-        return getattr(self.model, "generation_config", None)
+        own = getattr(self.model, "generation_config", None)
+        if own is None:
+            return None
+        from keras_attn.generation.prompts import settings_of
+
+        return settings_of(self.model, own, self.tokenizer)
+
+    @property
+    def vocabulary_size(self):
+        """The number of tokens that may be generated."""
+        from keras_attn.generation.strategy import vocabulary_size_of
+
+        size = vocabulary_size_of(self.model)
+        return size if self.tokenizer is None else min(size, self.tokenizer.vocabulary_size)
 
     def call(self, source_ids):
         """`tokens` int32 and `scores` float32, both `(batch, target_length)`, or `(batch, n, target_length)`."""
         from keras_attn.generation import Decoding, run
 
-        return run(Decoding(self.model, self.config), source_ids)
+        return run(Decoding(self.model, self.config, vocabulary_size=self.vocabulary_size), source_ids)
 
     @staticmethod
     def agreement(inputs, expected, actual):

@@ -30,11 +30,13 @@ class Task(IdTask):
         import keras
 
         from keras_attn.export.step_state import named
+        from keras_attn.generation.prompts import settings_of
 
-        cache, memory = self.model.prefill(source_ids, length=self.model.generation_config.max_length)
+        config = settings_of(self.model)
+        cache, memory = self.model.prefill(source_ids, length=config.max_length)
         # What `decode` makes of the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
-        token, positions = self.model.begin(source_ids, None, self.model.generation_config.start_id)
+        token, positions = self.model.begin(source_ids, None, config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
 
     @staticmethod

@@ -78,7 +78,7 @@ class Task(StepTask):
             )
         named = zip(("key", "value"), zip(*caches, strict=True), strict=True)
         presents = {f"present.{i}.{part}": pair for part, pairs in named for i, pair in enumerate(pairs)}
-        return {"logits": self.model.logits(x), **presents}
+        return {"logits": self.model.logits(x)[..., : self._vocabulary_size()], **presents}
 
     def cases(self, samples=None):
         """Prompts and steps; rows are padded behind, and their caches before."""
@@ -104,6 +104,11 @@ class Task(StepTask):
         tokenizer = self.model.tokenizer
         return files if tokenizer is None else {**files, **tokenizer.hugging_face_files()}
 
+    def _vocabulary_size(self):
+        from keras_attn.generation.strategy import vocabulary_size_of
+
+        return vocabulary_size_of(self.model)
+
     def _layers(self):
         return [block.self_attention.layer for block in self.model.decoder.layers()]
 
@@ -117,13 +122,15 @@ class Task(StepTask):
         }
 
     def _special_ids(self):
+        from keras_attn.generation.prompts import settings_of
+
         ids = {
             "bos_token_id": getattr(self.model.tokenizer, "start_id", None),
             "pad_token_id": max(self.model.pad_id, 0),
         }
-        config = self.model.generation_config
-        if config is not None:
-            ids["eos_token_id"] = config.end_ids[0] if len(config.end_ids) == 1 else list(config.end_ids)
+        knows_ends = self.model.generation_config is not None or self.model.tokenizer is not None
+        if knows_ends and (ends := settings_of(self.model).end_ids):
+            ids["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
         return {name: value for name, value in ids.items() if value is not None}
 
     def _context_length(self):
@@ -136,7 +143,7 @@ class Task(StepTask):
             # Optimum knows the cache of a model by its type; all of them name it as this one does.
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],
-            "vocab_size": self.model.output.shape[-1],
+            "vocab_size": self._vocabulary_size(),
             "head_dim": layer.key_dim,
             "max_position_embeddings": self._context_length(),
             **self._sizes(),
@@ -167,6 +174,6 @@ class Task(StepTask):
             **sizes,
         }
         special = {"bos_token_id": 0, "eos_token_id": 0, **self._special_ids()}
-        model = {"type": "decoder", "context_length": context, "vocab_size": self.model.output.shape[-1], **special}
+        model = {"type": "decoder", "context_length": context, "vocab_size": self._vocabulary_size(), **special}
         search = {"do_sample": False, "num_beams": 1, "max_length": context, "past_present_share_buffer": False}
         return {"model": {**model, "decoder": decoder}, "search": search}

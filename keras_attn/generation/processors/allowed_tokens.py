@@ -26,9 +26,9 @@ class AllowedTokens(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import AllowedTokens
-    >>> np.asarray(AllowedTokens((0, 2))(np.ones((1, 4), "float32"), (), 0)).astype("int32")
-    array([[ 1, -1000000000, 1, -1000000000]], dtype=int32)
+    >>> from keras_attn.generation import BANNED, AllowedTokens
+    >>> np.asarray(AllowedTokens((0, 2))(np.ones((1, 4), "float32"), (), 0)) > BANNED
+    array([[ True, False, True, False]])
     """
 
     ids: tuple

@@ -9,6 +9,7 @@ from keras import ops
 from keras_attn.generation.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_token
+from keras_attn.ops.sums import add
 
 # Of a state from which there is no way to an accepting one.
 NEVER = 1 << 30
@@ -58,6 +59,11 @@ class AutomatonConstraint(LogitProcessor):
         allowed = [x for x in config.end_ids if automaton.token_classes[x]]
         if allowed:
             raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
+        if not config.end_ids:
+            raise ValueError(
+                "`end_id` of GenerationConfig must be given beside AutomatonConstraint, as the tokenizer has no end "
+                "token. Received: end_id=None"
+            )
         least = int(automaton.distances[0]) + 1
         if least > config.max_length:
             raise ValueError(
@@ -67,14 +73,14 @@ class AutomatonConstraint(LogitProcessor):
 
     def start(self, history):
         row = ops.zeros_like(ops.convert_to_tensor(history.ids, dtype="int32")[:, 0])
-        ends = ops.add(ops.expand_dims(row, 1), ops.convert_to_tensor([history.end_ids], dtype="int32"))
-        return row, ops.add(row, history.max_length), ends
+        ends = add(ops.expand_dims(row, 1), ops.convert_to_tensor([history.end_ids], dtype="int32"))
+        return row, add(row, history.max_length), ends
 
     def __call__(self, logits, state, step):
         row, limit, ends = state
         distances = np.append(self.automaton.distances, NEVER).astype(np.int32)
         targets = ops.take(ops.convert_to_tensor(self._table()), row, axis=0)
-        left = ops.expand_dims(ops.subtract(limit, ops.add(step, 2)), 1)
+        left = ops.expand_dims(ops.subtract(limit, add(step, 2)), 1)
         fits = ops.less_equal(ops.take(ops.convert_to_tensor(distances), targets, axis=0), left)
         allowed = ops.take(fits, ops.convert_to_tensor(self.automaton.token_classes), axis=1)
         may_end = ops.take(ops.convert_to_tensor(np.append(self.automaton.accepting, True)), row, axis=0)
@@ -86,7 +92,7 @@ class AutomatonConstraint(LogitProcessor):
         row, limit, ends = state
         table = self._table()
         classes = ops.take(ops.convert_to_tensor(self.automaton.token_classes), tokens, axis=0)
-        places = ops.add(ops.multiply(row, table.shape[1]), classes)
+        places = add(ops.multiply(row, table.shape[1]), classes)
         return ops.take(ops.convert_to_tensor(table.reshape(-1)), places, axis=0), limit, ends
 
     def _table(self):

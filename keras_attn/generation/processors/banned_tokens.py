@@ -24,9 +24,9 @@ class BannedTokens(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import BannedTokens
-    >>> np.asarray(BannedTokens((0, 2))(np.ones((1, 4), "float32"), (), 0)).astype("int32")
-    array([[-1000000000, 1, -1000000000, 1]], dtype=int32)
+    >>> from keras_attn.generation import BANNED, BannedTokens
+    >>> np.asarray(BannedTokens((0, 2))(np.ones((1, 4), "float32"), (), 0)) > BANNED
+    array([[False, True, False, True]])
     """
 
     ids: tuple

@@ -7,6 +7,7 @@ from keras import ops
 
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -28,9 +29,16 @@ class ForcedEnd(LogitProcessor):
     [0, 3]
     """
 
+    def validate(self, config, vocabulary_size):
+        if not config.end_ids:
+            raise ValueError(
+                "`end_id` of GenerationConfig must be given beside ForcedEnd, as the tokenizer has no end token. "
+                "Received: end_id=None"
+            )
+
     def start(self, history):
         rows = ops.zeros_like(history.ids[:, :1])
-        return ops.add(rows, history.end_ids[0]), ops.add(rows, history.max_length - 1)
+        return add(rows, history.end_ids[0]), add(rows, history.max_length - 1)
 
     def __call__(self, logits, state, step):
         end, last = state

@@ -2,10 +2,13 @@
 
 import dataclasses
 
+import numpy as np
+
 from keras_attn.generation.settings import Settings
 
-# Finite: what a runtime computes in the branch that it does not select must not be infinity or NaN.
-BANNED = -1e9
+# Below every logit, whatever its size, and finite: what a runtime computes in the branch that it does not select must
+# not be infinity or NaN.
+BANNED = float(np.finfo("float32").min)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +53,11 @@ class LogitProcessor(Settings):
         return ()
 
     def __call__(self, logits, state, step):
-        """The changed logits; a banned token has `BANNED`.
+        """The changed logits; a banned token has `BANNED`, and keeps it, see `selection.unless_banned`.
 
         Args:
-            logits: float32 `(R, V)`: logits, or log-probabilities in a beam search.
+            logits: float32 `(R, V)`: logits, or log-probabilities in a beam search; finite, and above `BANNED`
+                unless a processor before has banned them.
             state: of the tokens so far.
             step: int32 scalar, the number of tokens generated so far.
         """

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_token
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -24,13 +25,13 @@ class MinLength(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import History, MinLength
+    >>> from keras_attn.generation import BANNED, History, MinLength
     >>> ids, mask = np.array([[2]]), np.array([[True]])
     >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
     >>> processor = MinLength(2)
     >>> state = processor.start(history)
-    >>> [int(processor(np.zeros((1, 4), "float32"), state, step)[0, 3]) for step in range(3)]
-    [-1000000000, -1000000000, 0]
+    >>> [bool(processor(np.zeros((1, 4), "float32"), state, step)[0, 3] > BANNED) for step in range(3)]
+    [False, False, True]
     """
 
     length: int
@@ -46,10 +47,14 @@ class MinLength(LogitProcessor):
             )
 
     def start(self, history):
+        if not history.end_ids:
+            return ()
         rows = ops.zeros_like(history.ids[:, :1])
-        return (ops.add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
+        return (add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
 
     def __call__(self, logits, state, step):
+        if not state:
+            return logits
         [ends] = state
         is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
         return ops.where(ops.logical_and(is_end, ops.less(step, self.length)), BANNED, logits)

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.ops.occurrences import occurrences
+from keras_attn.ops.sums import add
 
 # Neither is a token, nor equal to the other.
 _FREE, _NONE = -1, -2
@@ -30,12 +31,12 @@ class NoRepeatNGram(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import History, NoRepeatNGram
+    >>> from keras_attn.generation import BANNED, History, NoRepeatNGram
     >>> ids, mask = np.array([[1, 2, 1, 0]]), np.array([[True, True, True, False]])
     >>> history = History(ids, mask, vocabulary_size=4, max_length=7, end_ids=(3,))
     >>> processor = NoRepeatNGram(2)
-    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0)).astype("int32")
-    array([[ 0, 0, -1000000000, 0]], dtype=int32)
+    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0)) > BANNED
+    array([[ True, True, False, True]])
     """
 
     size: int
@@ -71,5 +72,5 @@ class NoRepeatNGram(LogitProcessor):
         held, lengths, *last = state
         tokens = ops.expand_dims(tokens, 1)
         slots = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
-        held = ops.where(ops.equal(slots, ops.add(lengths, step)), tokens, held)
+        held = ops.where(ops.equal(slots, add(lengths, step)), tokens, held)
         return held, lengths, *(ops.concatenate([x[:, 1:], tokens], axis=1) for x in last)

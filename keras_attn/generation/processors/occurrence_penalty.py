@@ -7,7 +7,8 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import is_token
+from keras_attn.generation.processors.selection import in_float32, is_token, unless_banned
+from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -54,11 +55,11 @@ class OccurrencePenalty(LogitProcessor):
     def __call__(self, logits, state, step):
         [counts] = state
         if self.frequency:
-            logits = logits - float(self.frequency) * counts
+            logits = unless_banned(logits, logits - in_float32(self.frequency) * counts)
         if self.presence:
-            logits = logits - float(self.presence) * ops.minimum(counts, 1.0)
+            logits = unless_banned(logits, logits - in_float32(self.presence) * ops.minimum(counts, 1.0))
         return logits
 
     def update(self, state, tokens, step):
         [counts] = state
-        return (ops.add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)
+        return (add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive_number
-from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
-from keras_attn.generation.processors.selection import is_token
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import bounded, in_float32, is_token, unless_banned
 from keras_attn.ops.occurrences import occurrences
 
 
@@ -49,9 +49,10 @@ class RepetitionPenalty(LogitProcessor):
 
     def __call__(self, logits, state, step):
         [seen] = state
-        penalised = ops.where(ops.less(logits, 0.0), logits * float(self.penalty), logits / float(self.penalty))
-        # A banned token stays so, to the digit.
-        return ops.where(ops.logical_and(seen, ops.greater(logits, BANNED)), penalised, logits)
+        penalty = in_float32(self.penalty)
+        less, more = bounded(ops.multiply(logits, penalty)), bounded(ops.divide(logits, penalty))
+        penalised = ops.where(ops.less(logits, 0.0), less, more)
+        return unless_banned(logits, ops.where(seen, penalised, logits))
 
     def update(self, state, tokens, step):
         [seen] = state

@@ -1,9 +1,12 @@
-"""Tokens by number, as masks over the vocabulary."""
+"""Tokens by number, as masks over the vocabulary, and logits of which some are banned."""
 
 import numpy as np
 from keras import ops
 
 from keras_attn.generation.processors.logit_processor import BANNED
+
+# Of what is not banned.
+_LEAST = float(np.nextafter(np.float32(BANNED), np.float32(0)))
 
 
 def is_one_of(ids, vocabulary_size):
@@ -19,6 +22,27 @@ def is_token(token, vocabulary_size):
 def certain(token, logits):
     """float32, broadcasts to `logits`: the log-probabilities of a `token` that there is no choice but."""
     return ops.where(is_token(token, logits.shape[-1]), 0.0, BANNED)
+
+
+def bounded(logits):
+    """`logits` as finite numbers above `BANNED`, so that none that was not banned counts as such."""
+    return ops.clip(logits, _LEAST, -BANNED)
+
+
+def unless_banned(logits, values):
+    """`values` in the place of `logits`, but for those that are banned; no other becomes so."""
+    return ops.where(ops.greater(logits, BANNED), bounded(values), BANNED)
+
+
+def log_probabilities(logits):
+    """`log_softmax(logits)`, with `BANNED` for what is banned."""
+    return unless_banned(logits, ops.log_softmax(logits, axis=-1))
+
+
+def in_float32(number):
+    """A float of a setting, 0 or in the range of float32's normal numbers."""
+    size = np.clip(abs(number), np.finfo("float32").tiny, -BANNED)
+    return float(np.copysign(size, number)) if number else 0.0
 
 
 def keep_above(scores, threshold, logits):

@@ -7,12 +7,15 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive_number
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Temperature(LogitProcessor):
     """Divides the logits.
+
+    If the largest quotient would leave float32's range, those of the row are relative to it: a value near 0 is greedy.
 
     Args:
         value: a number; below 1 likely tokens become more likely, above 1 less.
@@ -34,5 +37,14 @@ class Temperature(LogitProcessor):
         check_positive_number(value=self.value)
 
     def __call__(self, logits, state, step):
-        # A banned token stays so, to the digit.
-        return ops.where(ops.greater(logits, BANNED), logits / float(self.value), BANNED)
+        value = in_float32(self.value)
+        if value >= 1:
+            return unless_banned(logits, ops.divide(logits, value))
+        half, largest = BANNED / 2, ops.max(logits, axis=-1, keepdims=True)
+        least = ops.min(ops.where(ops.greater(logits, BANNED), logits, largest), axis=-1, keepdims=True)
+        start = ops.where(ops.greater(ops.abs(largest), -half * value), largest, 0.0)
+        quotients = bounded(ops.divide(bounded(ops.subtract(logits, start)), value))
+        # What is out of half of float32's range keeps its order in the other half.
+        reach = ops.maximum(ops.subtract(largest / 2, least / 2), in_float32(1e-45))
+        order = bounded(ops.divide(ops.subtract(largest / 2, logits / 2), reach))
+        return unless_banned(logits, ops.where(ops.less(quotients, half), bounded(half + half * order), quotients))

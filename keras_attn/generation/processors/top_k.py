@@ -27,9 +27,9 @@ class TopK(LogitProcessor):
     Example:
 
     >>> import numpy as np
-    >>> from keras_attn.generation import TopK
-    >>> np.asarray(TopK(2)(np.array([[1.0, 4.0, 3.0]], "float32"), (), 0)).astype("int32")
-    array([[-1000000000, 4, 3]], dtype=int32)
+    >>> from keras_attn.generation import BANNED, TopK
+    >>> np.asarray(TopK(2)(np.array([[1.0, 4.0, 3.0]], "float32"), (), 0)) > BANNED
+    array([[False, True, True]])
     """
 
     k: int

@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import keep_above, mass_threshold
+from keras_attn.generation.processors.selection import keep_above, log_probabilities, mass_threshold
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -45,7 +45,7 @@ class Typical(LogitProcessor):
         if self.p == 1:
             return logits
         size = logits.shape[-1]
-        logs = ops.log_softmax(logits, axis=-1)
+        logs = log_probabilities(logits)
         probabilities = ops.exp(logs)
         negative_entropy = ops.sum(logs * probabilities, axis=-1, keepdims=True)
         closeness = ops.negative(ops.abs(logs - negative_entropy))

@@ -18,13 +18,14 @@ class Readings:
 
     Args:
         anywhere, first: lists of bytes, one for each id; specials read as `b""`.
+        opening: list of bool, see `Tokenizer.opening`.
         start_id, end_id: as those of a `Tokenizer`.
 
     Attributes:
         strings: list of bytes: the table.
     """
 
-    def __init__(self, anywhere, first, start_id, end_id):
+    def __init__(self, anywhere, first, opening, start_id, end_id):
         self.start_id, self.end_id, self.vocabulary_size = start_id, end_id, len(anywhere)
         parts = [_parts(reading) for reading in (*anywhere, *first)]
         self.strings = list(dict.fromkeys([NOTHING, REPLACEMENT, *(part for found in parts for part in found)]))
@@ -33,22 +34,31 @@ class Readings:
         self.rows = np.zeros((len(parts), self.width), np.int32)
         for i, found in enumerate(parts):
             self.rows[i, : len(found)] = [rows[part] for part in found]
-        self.reads = np.array([reading != b"" for reading in anywhere], np.int32)
+        self.opens = np.array(opening, np.int32)
         # The value of a stray byte, and -1 for text.
         self.bytes = np.array([s[0] if len(s) == 1 and s[0] > 127 else -1 for s in self.strings], np.int32)
 
-    def __call__(self, ids):
-        """Rows of `strings` int32 `(B, L * width)` whose strings make the text of ids `(B, L)`."""
-        reads = ops.take(self.reads, ids, axis=0)
+    def __call__(self, ids, after=None):
+        """Rows of `strings`, int32 `(B, L * width)`, whose strings make the text of ids.
+
+        Args:
+            ids: int32 `(B, L)`, or `(B, n, L)`, whose texts come one after the other.
+            after: optional int32 `(B, S)` that the rows continue; see `Tokenizer.decode`.
+        """
+        opened = ops.zeros_like(ids[..., :1])
+        if after is not None:
+            known = ops.max(ops.take(self.opens, after, axis=0), axis=1, keepdims=True)
+            opened = opened + (known if len(ids.shape) == 2 else ops.expand_dims(known, 1))
+        ids, opened = (ops.reshape(x, (-1, x.shape[-1])) for x in (ids, opened))
+        opens = ops.take(self.opens, ids, axis=0)
+        first = ops.cast(ops.cumsum(opens, axis=1) - opens + opened == 0, "int32")
+        rows = ops.take(self.rows, ids + self.vocabulary_size * first, axis=0)
         if self.end_id is not None:
             is_end = ops.cast(ids == self.end_id, "int32")
-            if self.start_id == self.end_id:
+            if self.start_id == self.end_id and after is None:
                 columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
                 is_end = ops.where(columns == 0, 0, is_end)
-            reads = ops.where(ops.cumsum(is_end, axis=1) > 0, 0, reads)
-        first = reads * ops.cast(ops.cumsum(reads, axis=1) == 1, "int32")
-        rows = ops.take(self.rows, ids + self.vocabulary_size * first, axis=0)
-        rows = ops.where(ops.expand_dims(reads, -1) == 1, rows, 0)
+            rows = ops.where(ops.expand_dims(ops.cumsum(is_end, axis=1), -1) > 0, 0, rows)
         rows = ops.reshape(rows, (ops.shape(ids)[0], ids.shape[1] * self.width))
         return self._repaired(rows) if np.any(self.bytes >= 0) else rows
 

@@ -10,6 +10,8 @@ from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import encode
+from keras_attn.training.data.records import as_records
+from keras_attn.training.ignored_labels import padding_label
 
 
 class BucketedDataset(Dataset):
@@ -20,26 +22,33 @@ class BucketedDataset(Dataset):
     `e`.
 
     Args:
-        records: `Records`, or an iterable of texts or of tuples of them.
+        records: `Records`; a table as `Records` takes it, such as a DataFrame or a dict of columns; or an iterable of
+            texts, of tuples of them, or of dicts.
         sides: a `Side` for each text of a record.
         parse: optional function of the fields of a record, see `encode`.
+        columns: which columns of a table, or fields of dicts, make a record, in this order. Where None, those of the
+            usual names, or all if there are as many as a record has values.
         batch_size: rows of every batch; or
         tokens_per_batch: what the rows of a batch times its longest side hold at most, padding included.
         row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
             them.
         num_shapes: the most shapes that batches have; each is compiled once under XLA.
-        max_length: the most ids of a text, special ones included; None for any number.
+        max_length: the most ids of a text, special ones included; that of the tokenizers where None.
         too_long: what becomes of longer texts: "truncate", or "drop" the example. Both are counted.
         shuffle: whether the order is drawn anew for each epoch.
         seed: int of the order.
         epochs: how many epochs there are; None for endless ones.
 
     Attributes:
+        tokenizers: tuple of the tokenizers of the texts; that of what a model generates is the last.
         summary: `DataSummary`.
 
     Raises:
         ValueError: an argument or a record does not fit; the message names it.
     """
+
+    # What the columns of a table are called where `columns` is None.
+    usual_columns = None
 
     def __init__(
         self,
@@ -47,6 +56,7 @@ class BucketedDataset(Dataset):
         sides,
         parse=None,
         *,
+        columns=None,
         batch_size=None,
         tokens_per_batch=None,
         row_multiple=8,
@@ -66,7 +76,9 @@ class BucketedDataset(Dataset):
         given = {name: value for name, value in sizes._asdict().items() if value is not None}
         check_positive(**given, num_shapes=num_shapes, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
-        encoded = encode(records, sides, parse, max_length, too_long)
+        self.tokenizers = tuple(side.tokenizer for side in sides)
+        longest = _longest(self.tokenizers, max_length)
+        encoded = encode(as_records(records, columns, self.usual_columns), sides, parse, longest, too_long)
         self._sides, self._columns, self._kept = sides, encoded.columns, encoded.kept
         shifts = [side.shifted for side in sides]
         widths = np.stack([ids.lengths - shift for ids, shift in zip(encoded.columns, shifts, strict=True)], axis=1)
@@ -77,6 +89,7 @@ class BucketedDataset(Dataset):
                 f"`max_length` makes it shorter. Received: tokens_per_batch={tokens_per_batch}"
             )
         self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
+        self._settings = sizes._asdict() | {"num_shapes": num_shapes, "max_length": max_length, "too_long": too_long}
         self._shapes = batch_shapes(widths, sizes, num_shapes)
         self._ends = list(itertools.accumulate(shape.batches for shape in self._shapes))
         self.row_divisor = math.gcd(*(shape.rows for shape in self._shapes))
@@ -100,6 +113,10 @@ class BucketedDataset(Dataset):
     @property
     def fingerprint(self):
         return checksum(self.shuffle, self.seed, self.summary.shapes, *(ids.flat for ids in self._columns))
+
+    def batch_settings(self):
+        given = {"shuffle": self.shuffle, "seed": self.seed, "examples": self.summary.examples}
+        return self._settings | given
 
     def plan(self, epoch):
         """The examples of each batch, -1 for a row of padding: a matrix `(batches, rows)` a shape, and the order."""
@@ -133,12 +150,17 @@ class BucketedDataset(Dataset):
         return self._columns[side].padded(rows, width, ignore_id, begin=int(self._sides[side].shifted))
 
 
-def label_padding(ignore_id, tokenizer):
-    """The label of padding: `ignore_id`, or the tokenizer's `pad_id`, which must be no label itself."""
-    chosen = tokenizer.pad_id if ignore_id is None else ignore_id
-    if chosen == tokenizer.end_id:
+def _longest(tokenizers, max_length):
+    """`max_length`, or what the tokenizers say; a ValueError where it is more than they let a text have."""
+    limits = [limit for x in tokenizers if (limit := getattr(x, "max_length", None)) is not None]
+    if max_length is not None and limits and max_length > min(limits):
         raise ValueError(
-            "`ignore_id` must differ from the end id, which the model would not learn; give data and loss "
-            f"ignore_id=-100. Received: ignore_id={ignore_id}, end_id={tokenizer.end_id}, pad_id={tokenizer.pad_id}"
+            f"`max_length` must be at most that of the tokenizer, {min(limits)}, or None, which takes it from there. "
+            f"Received: max_length={max_length}"
         )
-    return chosen
+    return min(limits, default=None) if max_length is None else max_length
+
+
+def label_padding(ignore_id, tokenizer):
+    """The label of padding after targets of a tokenizer; see `padding_label`."""
+    return padding_label(tokenizer.pad_id, () if tokenizer.end_id is None else (tokenizer.end_id,), ignore_id)

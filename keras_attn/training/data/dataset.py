@@ -1,13 +1,11 @@
 """Batches whose place in the training is a number."""
 
-import zlib
-
 import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.prefetched import Prefetched
-from keras_attn.training.sources import untuned
+from keras_attn.training.sources import checksum, untuned
 
 
 class Dataset:
@@ -22,6 +20,9 @@ class Dataset:
     Attributes:
         epochs: how many epochs there are; None for endless ones.
         row_divisor: a divisor of the rows of every batch; the number of shards divides it.
+        ignore_id: optional, the label of padding, or None where every label counts; losses and metrics of the trainer
+            take it from here.
+        tokenizers: tuple of the tokenizers of its texts, that of what a model generates last.
 
     Example:
 
@@ -41,6 +42,7 @@ class Dataset:
 
     epochs = None
     row_divisor = 1
+    tokenizers = ()
 
     def __len__(self):
         raise NotImplementedError
@@ -62,6 +64,10 @@ class Dataset:
         """A str that tells whether a position belongs to this data: it follows from the first batch and the length."""
         arrays = keras.tree.flatten(self.batch(self.plan(0), 0))
         return checksum(len(self), *arrays)
+
+    def batch_settings(self):
+        """What batches depend on besides the records, a dict by name; an error about checkpoints names what differs."""
+        return {"batches_per_epoch": len(self), "batch_size": len(keras.tree.flatten(self.batch(self.plan(0), 0))[0])}
 
     def batches(self, start=0, shard=0, num_shards=1):
         """Iterates over batches from the `start`-th on, which a thread prepares.
@@ -134,6 +140,10 @@ class _Mapped(Dataset):
     def __init__(self, dataset, function):
         self._dataset, self._function = dataset, function
         self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
+        self.tokenizers = dataset.tokenizers
+        if hasattr(dataset, "ignore_id"):
+            self.ignore_id = dataset.ignore_id
+        self.labels = getattr(dataset, "labels", None)
 
     def __len__(self):
         return len(self._dataset)
@@ -142,6 +152,9 @@ class _Mapped(Dataset):
     def fingerprint(self):
         return self._dataset.fingerprint
 
+    def batch_settings(self):
+        return self._dataset.batch_settings()
+
     def plan(self, epoch):
         return epoch, self._dataset.plan(epoch)
 
@@ -149,15 +162,6 @@ class _Mapped(Dataset):
         epoch, inner = plan
         mapped = self._function(self._dataset.batch(inner, index), epoch * len(self) + index)
         return keras.tree.map_structure(np.asarray, mapped)
-
-
-def checksum(*parts):
-    """A short str that follows from numbers, strings and arrays."""
-    value = 0
-    for part in parts:
-        content = np.ascontiguousarray(part) if isinstance(part, np.ndarray) else repr(part).encode()
-        value = zlib.crc32(content, value)
-    return f"{value:08x}"
 
 
 def _shard(batch, shard, num_shards):

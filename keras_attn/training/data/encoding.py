@@ -180,7 +180,7 @@ def _parsed(records, log, parse):
 def _texts_only(count):
     def parse(fields):
         if len(fields) != count:
-            raise RecordError(f"expected {count} texts, got {len(fields)}")
+            raise RecordError(f"expected {count} texts, got {len(fields)}; `columns` of `Records` chooses")
         return fields, None
 
     return parse

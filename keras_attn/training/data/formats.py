@@ -6,34 +6,25 @@ so that nobody knows how many records are lost, is a ValueError.
 """
 
 import csv
-import gzip
 import json
-import zlib
+import threading
+from collections import Counter
 from pathlib import Path
 
+from keras_attn.lines import damaged, numbered_lines
+from keras_attn.training.data.fields import field_of, text_of, unique_fields
 from keras_attn.training.data.problem_log import RecordError
 
 CHUNK = 1024
 UNCLOSED = "unexpected end of data"  # the words of the csv module
+LONGEST_VALUE = 2**31 - 1  # of a CSV file; the most that the csv module knows everywhere
+_CSV_LIMIT = threading.Lock()
 
 
 def format_of(path: Path) -> str:
     """The format that a file's name says: a key of `FORMATS`, "txt" where it says none."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return _SUFFIXES.get(suffixes[-1] if suffixes else "", "txt")
-
-
-def numbered_lines(path):
-    """Numbers from 1 and lines without their ends. Bytes that are no UTF-8 become surrogates."""
-    number = 0
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    # A line ends at a line feed only: text may hold the other characters that Python splits at.
-    with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-        try:
-            for number, line in enumerate(file, 1):
-                yield number, line.removesuffix("\n").removesuffix("\r")
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise _damaged(path, f"line {number}", error) from error
 
 
 def read_txt(path, columns):
@@ -60,10 +51,10 @@ def read_jsonl(path, columns):
     _need_names(path, columns)
     for number, line in numbered_lines(path):
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=unique_fields)
             if not isinstance(record, dict):
                 raise RecordError(f"expected a JSON object, got {type(record).__name__}")
-            yield number, tuple(_text(name, _field(record, name)) for name in columns)
+            yield number, tuple(text_of(field_of(record, name), name) for name in columns)
         except RecordError as problem:
             yield number, problem
         except (ValueError, RecursionError) as error:
@@ -83,21 +74,61 @@ def read_tfrecord(path, columns):
                 number += 1
                 yield number, record
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-        raise _damaged(path, f"record {number}", error.message) from error
+        raise damaged(path, f"record {number}", error.message) from error
 
 
 def _csv_rows(path):
-    reader = csv.reader((line + "\n" for _, line in numbered_lines(path)), strict=True)
+    lines = _QuotedLines(path)
+    reader = csv.reader(lines, strict=True)
     while True:
-        first = reader.line_num + 1
+        lines.begin_record()
+        first = lines.number + 1
         try:
-            yield first, next(reader)
-        except StopIteration:
-            return
+            row = _next_row(reader)
         except csv.Error as error:
-            if UNCLOSED in str(error):
-                raise _damaged(path, f"line {first - 1}", "a quote is never closed") from error
-            yield first, RecordError(f"no CSV: {error}")
+            # Where the record ends, its quotes say: what is inside them must not become records.
+            if UNCLOSED in str(error) or not lines.skip_quoted():
+                raise damaged(path, f"line {first - 1}", "a quote is never closed") from error
+            row = RecordError(f"no CSV: {error}")
+        if row is None:
+            return
+        yield first, row
+
+
+def _next_row(reader):
+    """The next row of a `csv.reader`, whatever the length of its values; None after the last."""
+    with _CSV_LIMIT:
+        # A limit of the whole process, which others may rely on.
+        limit = csv.field_size_limit(LONGEST_VALUE)
+        try:
+            return next(reader, None)
+        finally:
+            csv.field_size_limit(limit)
+
+
+class _QuotedLines:
+    """The lines of a CSV file, for `csv.reader`, and whether a quote is open after those of the record so far."""
+
+    def __init__(self, path):
+        self._lines, self.number, self._quotes = numbered_lines(path), 0, 0
+
+    def begin_record(self):
+        self._quotes = 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.number, line = next(self._lines)
+        self._quotes += line.count('"')
+        return line + "\n"
+
+    def skip_quoted(self):
+        """Goes on to the line at whose end no quote is open; returns whether there is one."""
+        while self._quotes % 2:
+            if next(self, None) is None:
+                return False
+        return True
 
 
 def _table(path, rows, columns):
@@ -123,29 +154,16 @@ def _indexes(path, first, columns):
     known = first if isinstance(columns[0], str) else range(len(first))
     if missing := [column for column in columns if column not in known]:
         raise ValueError(f"`columns` must be among {list(known)} of {path}. Received: {missing}")
+    if repeated := [column for column, count in Counter(known).items() if count > 1 and column in columns]:
+        raise ValueError(
+            f"`columns` must name columns that {path} has once each, or give their numbers. Received: {repeated}"
+        )
     return [known.index(column) for column in columns]
 
 
 def _need_names(path, columns):
     if not columns or not all(isinstance(name, str) for name in columns):
         raise ValueError(f"`columns` must name the fields to read from {path}. Received: columns={columns}")
-
-
-def _field(record, name):
-    if name in record:
-        return record[name]
-    head, dot, rest = name.partition(".")
-    if dot and isinstance(record.get(head), dict):
-        return _field(record[head], rest)
-    raise RecordError(f"no field {name!r}")
-
-
-def _text(name, value):
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise RecordError(f"field {name!r} must be a string or an integer, got {type(value).__name__}")
 
 
 def _examples(batch, columns):
@@ -176,10 +194,6 @@ def _values(columns, values):
         if len(value) != 1:
             return RecordError(f"feature {name!r} must hold one value, got {len(value)}")
     return tuple(str(v) if isinstance(v, int) else v.decode("utf-8", "surrogateescape") for (v,) in values)
-
-
-def _damaged(path, place, error):
-    return ValueError(f"`files` must be whole. Received: {path}, damaged behind {place}: {error}")
 
 
 FORMATS = {"txt": read_txt, "csv": read_csv, "tsv": read_tsv, "jsonl": read_jsonl, "tfrecord": read_tfrecord}

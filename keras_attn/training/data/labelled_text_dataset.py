@@ -1,11 +1,15 @@
 """Texts and their classes."""
 
+import warnings
+
 import numpy as np
 
+from keras_attn.labels import Labels
 from keras_attn.training.data.bucketed_dataset import BucketedDataset
 from keras_attn.training.data.dataset import checksum
 from keras_attn.training.data.encoding import as_tokenizer, read_side
 from keras_attn.training.data.problem_log import RecordError
+from keras_attn.training.data.records import as_records
 
 
 class LabelledTextDataset(BucketedDataset):
@@ -14,14 +18,20 @@ class LabelledTextDataset(BucketedDataset):
     A batch is `({"token_ids": (B, T)}, labels (B,), sample_weight (B,))`, int32 and float32. The weight of a row of
     padding is 0.
 
+    Labels that are integers are the numbers of the classes, and booleans are 0 and 1. Labels that are names are
+    numbered as `labels` orders them. Give the `labels` of the training split to other splits, which may lack some and
+    would number the rest otherwise, and to the model, which keeps them: `Trainer` and `export` then compare them.
+
     Args:
-        records: `Records` whose last value is a label, or an iterable of such tuples. Several texts before it are one,
-            joined by spaces.
+        records: `Records` whose last value is a label, an iterable of such tuples, or a table with two columns or with
+            `text` and `label`. Several texts before the label are one, joined by spaces.
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
-        labels: the labels in the order of the classes; a record with another is malformed. Where None, those found,
-            sorted.
-        **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+        labels: names of the classes, in order; a record with another label is malformed. Where no name is an integer,
+            an integer is still the number of a class. Where None, those that the column of the table knows (a
+            `datasets.ClassLabel`, a pandas categorical); else the numbers up to the largest found; else the names
+            found, sorted.
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Attributes:
         labels: list of str, the label of each class.
@@ -29,35 +39,50 @@ class LabelledTextDataset(BucketedDataset):
     Raises:
         ValueError: an argument or a record does not fit; the message names it.
 
+    Warns:
+        UserWarning: labels are names without an order, and the data set is not shuffled, as data to evaluate on are.
+
     Example:
 
     >>> from keras_attn.text import CharacterTokenizer
     >>> from keras_attn.training import LabelledTextDataset
     >>> records = [("aab", "yes"), ("b", "no"), ("abb", "yes")]
-    >>> data = LabelledTextDataset(records, CharacterTokenizer("ab"), batch_size=4, shuffle=False)
+    >>> data = LabelledTextDataset(records, CharacterTokenizer("ab"), ["no", "yes"], batch_size=4, shuffle=False)
     >>> inputs, labels, weights = next(data.batches())
     >>> data.labels, labels, weights
     (['no', 'yes'], array([1, 0, 1, 0], dtype=int32), array([1., 1., 1., 0.], dtype=float32))
     """
 
-    def __init__(self, records, tokenizer, labels=None, **options):
-        given = None if labels is None else [str(label) for label in labels]
-        if given is not None and (not given or len(set(given)) < len(given)):
-            raise ValueError(f"`labels` must hold each label once. Received: labels={labels}")
-        known = None if given is None else frozenset(given)
+    usual_columns = ("text", "label")
+    # Every label is a class.
+    ignore_id = None
+
+    def __init__(self, records, tokenizer, labels=None, *, columns=None, **options):
+        records = as_records(records, columns, self.usual_columns)
+        labels = records.label_names() if labels is None else labels
+        known = None if labels is None else Labels(labels)
 
         def parse(fields):
             *texts, label = fields
             if not texts:
                 raise RecordError("expected a text and a label, got one value")
-            if known is not None and label not in known:
-                raise RecordError(f"label {label!r} is none of {given}")
+            if known is not None:
+                try:
+                    known.number(label)
+                except ValueError as error:
+                    raise RecordError(str(error)) from None
             return (" ".join(texts),), label
 
         super().__init__(records, (read_side(as_tokenizer(tokenizer)),), parse, **options)
-        self.labels = sorted(set(self._kept)) if given is None else given
-        classes = {label: number for number, label in enumerate(self.labels)}
-        self._classes = np.array([classes[label] for label in self._kept], np.int32)
+        found = Labels.found(self._kept) if known is None else known
+        self.labels = found.names
+        self._classes = np.array([found.number(label) for label in self._kept], np.int32)
+        if known is None and not self.shuffle and not found.are_the_same_everywhere:
+            warnings.warn(
+                f"Classes are numbered by the labels found here: {found}. If the model is trained on other data, give "
+                "their `labels`: without a class of theirs, the numbers here are others.",
+                stacklevel=2,
+            )
 
     @property
     def fingerprint(self):

@@ -11,13 +11,15 @@ class ParallelTextDataset(BucketedDataset):
     `encode` gives, `target_ids` the start id and the target, `labels` the target and the end id.
 
     Args:
-        records: `Records` of two texts, or an iterable of pairs.
+        records: `Records` of two texts, an iterable of pairs, or a table with two columns or with `source` and
+            `target`.
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`.
         target_tokenizer: that of targets; `tokenizer` serves both where None.
-        ignore_id: the label of padding; that of the loss. `pad_id` of the target's tokenizer where None.
+        ignore_id: the label of padding; that of the loss. Where None, `pad_id` of the target's tokenizer, or -100 if
+            that ends a text too.
         too_long: "drop" or "truncate"; half of a text is no translation of a whole one.
-        **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
         ValueError: an argument or a record does not fit; the message names it.
@@ -32,6 +34,8 @@ class ParallelTextDataset(BucketedDataset):
     >>> inputs["source_ids"].shape, inputs["target_ids"].shape, labels.shape
     ((3, 6), (3, 6), (3, 6))
     """
+
+    usual_columns = ("source", "target")
 
     def __init__(self, records, tokenizer, target_tokenizer=None, *, ignore_id=None, too_long="drop", **options):
         tokenizer = as_tokenizer(tokenizer)

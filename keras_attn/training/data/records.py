@@ -1,17 +1,20 @@
-"""Tuples of texts out of files."""
+"""Tuples of texts out of files and tables."""
 
 import itertools
 import os
-from numbers import Integral
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_attn.lines import is_unicode
+from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.formats import FORMATS, format_of
 from keras_attn.training.data.problem_log import ProblemLog, RecordError
+from keras_attn.training.data.tables import chosen_columns, column_names, is_table, label_names, table_rows
 
 
 class Records:
-    """The records of text files, each a tuple of texts, read anew by each iteration.
+    """The records of text files and of tables, each a tuple of texts, read anew by each iteration.
 
     A file's name says its format, whatever stands behind it compressed as `.gz`:
 
@@ -23,14 +26,19 @@ class Records:
     | `.tfrecord`, `.tfrecords` | a `tf.train.Example` | names of features of one string or integer |
     | any other | a line of plain text | None |
 
+    In the place of a path may be a table in memory: a dict of columns, a DataFrame of pandas or polars, a
+    `datasets.Dataset`, a `pyarrow.Table`. Its `columns` are names, `"translation.de"` for a field of a column of dicts,
+    or numbers, or None for all.
+
     Malformed are: another number of columns than the first row's, bytes that are no UTF-8, a line that is no JSON
     object, a missing field, an empty text. A damaged file, such as a truncated `.gz`, and parallel files of unequal
-    length always raise: nobody knows what is lost, or which lines belong together.
+    length always raise: nobody knows what is lost, or which lines belong together. Columns that are asked for by name
+    must be there once.
 
     Args:
-        *files: a path, or a list of paths whose records follow each other. Several of these stand side by side, as
-            parallel text does: record `i` is record `i` of each.
-        columns: which values make a record, in this order; see the table.
+        *files: a path, or a list of paths whose records follow each other, or a table. Several of these stand side by
+            side, as parallel text does: record `i` is record `i` of each.
+        columns: which values make a record, in this order; see the table of formats.
         format: "txt", "csv", "tsv", "jsonl" or "tfrecord", where names do not say it.
         on_error: what becomes of malformed records: "raise" raises a ValueError that names file and line, "skip" leaves
             them out, and warns, names and counts them.
@@ -52,15 +60,13 @@ class Records:
     """
 
     def __init__(self, *files, columns=None, format=None, on_error="raise"):
-        sides = [[side] if isinstance(side, (str, os.PathLike)) else list(side) for side in files]
+        sides = [[side] if isinstance(side, (str, os.PathLike)) or is_table(side) else list(side) for side in files]
         if not sides or not all(sides):
             raise ValueError(f"`files` must name one file or more. Received: {files}")
         if format is not None and format not in FORMATS:
             raise ValueError(f"`format` must be one of {sorted(FORMATS)}. Received: format={format!r}")
-        if isinstance(columns, str) or (columns is not None and len({type(column) for column in columns}) != 1):
-            raise ValueError(f"`columns` must be a list of names, or one of numbers. Received: columns={columns!r}")
-        self.sides = [[Path(path) for path in side] for side in sides]
-        self.columns, self.format = columns, format
+        self.sides = [[part if is_table(part) else Path(part) for part in side] for side in sides]
+        self.columns, self.format = checked_columns(columns), format
         self.on_error = ProblemLog(on_error).on_error
 
     def __iter__(self):
@@ -80,6 +86,11 @@ class Records:
             else:
                 yield parts[0][0], tuple(text for _, fields in parts for text in fields)
 
+    def label_names(self):
+        """The names of the classes that the last column knows in order, or None: those of a table may."""
+        found = [label_names(part, self.columns) if is_table(part) else None for part in self.sides[-1]]
+        return found[0] if all(names == found[0] for names in found) else None
+
     def _rows(self):
         """For each record its parts, one a side: pairs of place and texts, or what is wrong with them."""
         sides = [self._side(paths) for paths in self.sides]
@@ -92,10 +103,14 @@ class Records:
                 raise ValueError(f"`files` side by side must have equally many records. Received: {ended}")
             yield parts
 
-    def _side(self, paths):
-        for path in paths:
-            for number, fields in FORMATS[self.format or format_of(path)](path, self.columns):
-                yield Place(path, number), fields
+    def _side(self, parts):
+        for part in parts:
+            if is_table(part):
+                for number, fields in enumerate(table_rows(part, self.columns)):
+                    yield f"record {number}", fields
+            else:
+                for number, fields in FORMATS[self.format or format_of(part)](part, self.columns):
+                    yield Place(part, number), fields
 
 
 class Place(NamedTuple):
@@ -109,36 +124,68 @@ class Place(NamedTuple):
 
 
 class GivenRecords(Records):
-    """Records that are in memory: an iterable of texts, or of tuples of texts and integers."""
+    """Records that are in memory: an iterable of texts, of tuples of texts and integers, or of dicts of them."""
 
-    def __init__(self, values):
-        self.values, self.on_error = values, "raise"
+    def __init__(self, values, columns=None, usual=None):
+        self.sides, self.values, self.on_error = [[values]], values, "raise"
+        self.columns, self._usual = checked_columns(columns), usual
 
     def _rows(self):
+        columns = None
         for number, value in enumerate(self.values):
-            fields = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-            good = all(isinstance(field, (str, Integral)) for field in fields)
-            fields = tuple(map(str, fields)) if good else RecordError(f"expected texts and integers, got {value!r}")
-            yield ((f"record {number}", fields),)
+            if isinstance(value, Mapping) and columns is None:
+                columns = chosen_columns(list(value), self.columns, self._usual)
+            try:
+                yield ((f"record {number}", self._fields(value, columns)),)
+            except RecordError as problem:
+                yield ((f"record {number}", problem),)
+
+    def _fields(self, value, columns):
+        if isinstance(value, Mapping):
+            return tuple(text_of(field_of(value, name), name) for name in columns)
+        if self.columns is not None:
+            raise ValueError(f"`columns` must be None for records without names. Received: columns={self.columns}")
+        try:
+            return tuple(map(text_of, value if isinstance(value, (tuple, list)) else (value,)))
+        except RecordError:
+            raise RecordError(f"expected texts and integers, got {value!r}") from None
 
 
-def as_records(values):
-    """`values`, where it is no `Records`, as one."""
+def as_records(values, columns=None, usual=None):
+    """`values`, where it is no `Records`, as one.
+
+    Args:
+        values: `Records`, a table, or an iterable of texts, of tuples or of dicts.
+        columns: which columns of a table, or fields of dicts, make a record.
+        usual: the names of these where `columns` is None, see `chosen_columns`.
+    """
+    if isinstance(values, Records):
+        if columns is not None:
+            raise ValueError(f"`columns` must be given to `Records` itself. Received: columns={columns}")
+        return values
     if isinstance(values, (str, bytes, os.PathLike)):
-        raise ValueError(f"`records` must be `Records` or an iterable of texts. Received: {values!r}")
-    return values if isinstance(values, Records) else GivenRecords(values)
+        raise ValueError(f"`records` must be `Records`, a table or an iterable of texts. Received: {values!r}")
+    if is_table(values):
+        return Records(values, columns=chosen_columns(column_names(values), checked_columns(columns), usual))
+    return GivenRecords(values, columns, usual)
+
+
+def checked_columns(columns):
+    """`columns` as a list, where they are given; a ValueError unless they are names, or numbers."""
+    if columns is None:
+        return None
+    if isinstance(columns, (str, bytes, int)) or len({type(column) for column in columns}) != 1:
+        raise ValueError(f"`columns` must be a list of names, or one of numbers. Received: columns={columns!r}")
+    return list(columns)
 
 
 def _problem(fields):
     for field in fields:
         if not field.strip():
             return "a text is empty"
-        if not field.isascii():
-            try:
-                field.encode()
-            except UnicodeEncodeError:
-                return "a text is no UTF-8"
+        if not is_unicode(field):
+            return "a text is no UTF-8"
 
 
-def _names(paths):
-    return " + ".join(str(path) for path in paths)
+def _names(parts):
+    return " + ".join(f"a {type(part).__name__}" if is_table(part) else str(part) for part in parts)

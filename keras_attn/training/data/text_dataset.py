@@ -12,13 +12,14 @@ class TextDataset(BucketedDataset):
     is truncated is given no end.
 
     Args:
-        records: `Records` of one text, or an iterable of texts.
+        records: `Records` of one text, an iterable of texts, or a table with one column or one named `text`.
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
         causal: False makes rows of what `encode` gives, and the tokens themselves labels, as masked language modelling
             wants it; `map` then masks.
-        ignore_id: the label of padding; that of the loss. The tokenizer's `pad_id` where None.
-        **options: see `BucketedDataset`: `batch_size` or `tokens_per_batch`, `max_length`, `num_shapes`, `shuffle`,
-            `seed`, `epochs`, ...
+        ignore_id: the label of padding; that of the loss. Where None, the tokenizer's `pad_id`, or -100 if that ends a
+            text too.
+        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
         ValueError: an argument or a record does not fit; the message names it.
@@ -36,6 +37,8 @@ class TextDataset(BucketedDataset):
     array([[5, 4, 5, 3],
            [4, 3, 0, 0]], dtype=int32)
     """
+
+    usual_columns = ("text",)
 
     def __init__(self, records, tokenizer, *, causal=True, ignore_id=None, **options):
         tokenizer = as_tokenizer(tokenizer)

@@ -5,6 +5,7 @@ import numpy as np
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import as_tokenizer, encode, joined_side
+from keras_attn.training.data.records import as_records
 
 
 class TokenBlockDataset(Dataset):
@@ -46,6 +47,10 @@ class TokenBlockDataset(Dataset):
            [1., 1., 0.]], dtype=float32)
     """
 
+    # Blocks hold no padding.
+    ignore_id = None
+    tokenizers = ()
+
     def __init__(self, ids, length, batch_size, *, shuffle=True, seed=0, epochs=None):
         check_positive(length=length, batch_size=batch_size, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
@@ -59,16 +64,20 @@ class TokenBlockDataset(Dataset):
         self.row_divisor = batch_size
 
     @classmethod
-    def from_records(cls, records, tokenizer, length, batch_size, **settings):
+    def from_records(cls, records, tokenizer, length, batch_size, *, columns=None, **settings):
         """Blocks of many texts, each with its end id behind it if the tokenizer has one.
 
         Args:
-            records: `Records` of one text, or an iterable of texts.
+            records: `Records` of one text, an iterable of texts, or a table with one column or one named `text`.
             tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
+            columns: the column of a table that holds the texts, in a list.
             length, batch_size, **settings: the constructor's arguments.
         """
-        encoded = encode(records, (joined_side(as_tokenizer(tokenizer)),))
-        return cls(encoded.columns[0].flat, length, batch_size, **settings)
+        tokenizer = as_tokenizer(tokenizer)
+        encoded = encode(as_records(records, columns, ("text",)), (joined_side(tokenizer),))
+        blocks = cls(encoded.columns[0].flat, length, batch_size, **settings)
+        blocks.tokenizers = (tokenizer,)
+        return blocks
 
     def __len__(self):
         return -(-(len(self.ids) - 1) // (self.length * self.batch_size))
@@ -76,6 +85,10 @@ class TokenBlockDataset(Dataset):
     @property
     def fingerprint(self):
         return checksum(self.shuffle, self.seed, self.length, self.batch_size, self.ids)
+
+    def batch_settings(self):
+        names = ("length", "batch_size", "shuffle", "seed")
+        return {name: getattr(self, name) for name in names} | {"tokens": len(self.ids)}
 
     def batch(self, plan, index):
         number = plan * len(self) + index

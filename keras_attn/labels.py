@@ -1,0 +1,128 @@
+"""Which class a label is: one order and one set of names for data sets, models, exports and their references."""
+
+import re
+import reprlib
+from collections.abc import Mapping, Set
+
+_INTEGER = re.compile("-?(0|[1-9][0-9]*)")
+_BOOLEANS = (["False", "True"], ["false", "true"])
+MOST_NUMBERED = 1_000_000
+
+
+class Labels:
+    """The classes of a classifier by name, in the order of their numbers.
+
+    A label is the name of a class, or its number where no name is a number itself. `False` and `True` are 0 and 1.
+
+    Args:
+        names: list of names, or of integers or booleans, which are named as Python prints them.
+
+    Attributes:
+        names: list of str.
+
+    Raises:
+        ValueError: `names` are no list, none, or not all different.
+
+    Example:
+
+    >>> from keras_attn.labels import Labels
+    >>> labels = Labels(["bad", "good"])
+    >>> labels.number("good"), labels.number("0"), Labels(["1", "2"]).number("1")
+    (1, 0, 0)
+    >>> Labels.found(["2", "1", "10"]).number("10"), Labels.found(["b", "a"]).number("b")
+    (10, 1)
+    """
+
+    def __init__(self, names):
+        if isinstance(names, (str, bytes, Mapping, Set)) or not hasattr(names, "__len__"):
+            raise ValueError(
+                f"`labels` must be a list of names, in the order of the classes. Received: labels={names!r}"
+            )
+        self.names = [str(name) for name in names]
+        self._numbers = {name: number for number, name in enumerate(self.names)}
+        if not self.names or len(self._numbers) < len(self.names):
+            raise ValueError(f"`labels` must hold each label once. Received: labels={names}")
+        self._has_numbers = any(_INTEGER.fullmatch(name) for name in self.names)
+
+    @classmethod
+    def found(cls, labels):
+        """The classes of data with these labels: integers are the classes' numbers, booleans 0 and 1, and names are
+        numbered in sorted order.
+
+        Raises:
+            ValueError: an integer is no number of a class.
+        """
+        found = set(labels)
+        for booleans in _BOOLEANS:
+            if found <= set(booleans):
+                return cls(booleans)
+        if not all(map(_INTEGER.fullmatch, found)):
+            return cls(sorted(found))
+        least, most = min(map(int, found)), max(map(int, found))
+        if least < 0 or most >= MOST_NUMBERED:
+            raise ValueError(
+                "Labels that are integers must be numbers of classes, from 0 on; `labels` gives others an order. "
+                f"Received: {least if least < 0 else most}"
+            )
+        return cls.numbered(most + 1)
+
+    @classmethod
+    def numbered(cls, count):
+        """Classes without names."""
+        return cls([str(number) for number in range(count)])
+
+    @property
+    def are_numbered(self):
+        """Whether each class is named by its number."""
+        return all(name == str(number) for number, name in enumerate(self.names))
+
+    @property
+    def are_the_same_everywhere(self):
+        """Whether data with some of these labels alone would number them likewise."""
+        return self.are_numbered or self.names in _BOOLEANS
+
+    def number(self, label):
+        """The class of a label, a str.
+
+        Raises:
+            ValueError: there is no such class.
+        """
+        number = self._numbers.get(label)
+        if number is None and not self._has_numbers:
+            number = next((pair.index(label) for pair in _BOOLEANS if label in pair), None)
+            number = int(label) if number is None and _INTEGER.fullmatch(label) else number
+        if number is None or not 0 <= number < len(self.names):
+            raise ValueError(f"label {label!r} is none of {self}")
+        return number
+
+    def agrees(self, other):
+        """Whether a class has one number here and among other `Labels`; one without a name is any of that number."""
+        for one, two in ((self, other), (other, self)):
+            if one.are_numbered and (two.are_numbered or (len(one.names) <= len(two.names) and not two._has_numbers)):
+                return True
+        return self.names == other.names
+
+    def __str__(self):
+        return reprlib.repr(self.names) if len(self.names) > 20 else repr(self.names)
+
+
+def labels_of(source):
+    """The `Labels` that a model, a data set or the like has as its `labels`, a list of different names; else None."""
+    if isinstance(source, Labels):
+        return source
+    names = getattr(source, "labels", None)
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        return None
+    return Labels(names) if len(set(names)) == len(names) else None
+
+
+def check_agreement(**sources):
+    """Raises a ValueError where two of some objects, as a model and a data set, have `labels` in different orders."""
+    known = [(name, labels) for name, source in sources.items() if (labels := labels_of(source)) is not None]
+    for i, (name, labels) in enumerate(known):
+        for other_name, other in known[:i]:
+            if not labels.agrees(other):
+                raise ValueError(
+                    f"`{name}` must number classes as `{other_name}` does: make it with the other's `labels`. "
+                    f"Received: {labels} and {other}"
+                )

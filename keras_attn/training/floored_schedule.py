@@ -1,0 +1,53 @@
+"""A learning rate that falls no lower than a minimum."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_positive_number
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class FlooredSchedule(Schedule):
+    """`max(schedule(step), minimum_learning_rate)`.
+
+    The minimum holds at every step, so a schedule that rises from 0 begins with it.
+
+    Args:
+        schedule: `keras.optimizers.schedules.LearningRateSchedule`.
+        minimum_learning_rate: The smallest learning rate.
+
+    Raises:
+        ValueError: `schedule` is no schedule, or the minimum is not positive.
+
+    Example:
+
+    >>> from keras_attn.training import FlooredSchedule, RsqrtDecay
+    >>> schedule = FlooredSchedule(RsqrtDecay(scale=1.0, warmup_steps=100), minimum_learning_rate=0.02)
+    >>> [round(float(schedule(step)), 4) for step in (0, 400, 10_000)]
+    [0.1, 0.05, 0.02]
+    """
+
+    def __init__(self, schedule, minimum_learning_rate):
+        if not isinstance(schedule, Schedule):
+            raise ValueError(
+                f"`schedule` must be a keras.optimizers.schedules.LearningRateSchedule. Received: schedule={schedule!r}"
+            )
+        check_positive_number(minimum_learning_rate=minimum_learning_rate)
+        super().__init__()
+        self.schedule = schedule
+        self.minimum_learning_rate = minimum_learning_rate
+
+    def __call__(self, step):
+        return ops.maximum(self.schedule(step), self.minimum_learning_rate)
+
+    def get_config(self):
+        return {
+            "schedule": keras.saving.serialize_keras_object(self.schedule),
+            "minimum_learning_rate": self.minimum_learning_rate,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config | {"schedule": keras.saving.deserialize_keras_object(config["schedule"])})

@@ -1,0 +1,90 @@
+"""The metrics that `keras.Model.compile` takes, with the meaning that they have there."""
+
+import re
+
+import keras
+
+from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.training.entries import aligned, label_kind
+
+
+class MetricSet:
+    """Metrics, of which some see sample weights and some do not, and the names under which Keras logs them.
+
+    All see the Keras mask of the outputs.
+
+    Args:
+        metrics: `keras.metrics.Metric`s, functions of labels and outputs, or names, that count all rows alike.
+        weighted_metrics: the same, that see the sample weights.
+    """
+
+    def __init__(self, metrics=(), weighted_metrics=()):
+        plain, weighted = (keras.tree.flatten(() if x is None else x) for x in (metrics, weighted_metrics))
+        self._metrics = [_as_metric("metrics", x) for x in plain]
+        self._metrics += [_as_metric("weighted_metrics", x) for x in weighted]
+        self._num_plain = len(plain)
+        self.names = []
+        for i, metric in enumerate(self._metrics):
+            name = metric.name
+            if name in self.names and i >= self._num_plain:
+                name = f"weighted_{name}"
+            number, first = 0, name
+            while name in self.names:
+                number += 1
+                name = f"{first}_{number}"
+            self.names.append(name)
+
+    def __iter__(self):
+        return iter(self._metrics)
+
+    def __len__(self):
+        return len(self._metrics)
+
+    def changes(self, batch, outputs):
+        """What a batch adds to the variables of each metric, float32; `batch` as in `loss_total`."""
+        _, labels, weights, present = batch
+        # Rows that only make parts even count for no metric.
+        present = None if present is None else aligned(present, len(labels.shape))
+        weights = present if weights is None else weights
+        mask = keras_mask(outputs)
+        if weights is not None and mask is not None:
+            # Keras multiplies the two as they are.
+            weights = aligned(weights, len(mask.shape))
+        changes = []
+        for i, metric in enumerate(self._metrics):
+            before = [keras.ops.convert_to_tensor(x) for x in metric.stateless_reset_state()]
+            seen = weights if i >= self._num_plain else present
+            after = metric.stateless_update_state(before, labels, outputs, sample_weight=seen)
+            changes += [
+                keras.ops.cast(x, "float32") - keras.ops.cast(y, "float32") for x, y in zip(after, before, strict=True)
+            ]
+        return changes
+
+
+def _as_metric(argument, metric):
+    if isinstance(metric, keras.metrics.Metric):
+        return metric
+    if isinstance(metric, str) and metric.lower() in ("accuracy", "acc"):
+        return keras.metrics.MeanMetricWrapper(_accuracy, name=metric)
+    try:
+        found = keras.metrics.get(metric)
+    except ValueError:
+        found = None
+    if not callable(found):
+        raise ValueError(
+            f"`{argument}` must hold keras.metrics.Metric, functions (y_true, y_pred) or names of such. "
+            f"Received: {metric!r} in it"
+        )
+    if not isinstance(found, keras.metrics.Metric):
+        found = keras.metrics.MeanMetricWrapper(found, name=_snake_case(getattr(found, "__name__", "metric")))
+    if isinstance(metric, str):
+        found.name = metric
+    return found
+
+
+def _accuracy(y_true, y_pred):
+    return getattr(keras.metrics, f"{label_kind(y_true, y_pred)}_accuracy")(y_true, y_pred)
+
+
+def _snake_case(name):
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", re.sub(r"\W", "", name)).lower()

@@ -1,0 +1,63 @@
+"""The learning-rate schedule of RNMT+."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_count, check_positive, check_positive_number
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class RNMTPlusDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """`scale * min(1 + t (n - 1) / (n p), n, n (2n)^((s - n t) / (e - s)))` at step `t`.
+
+    With `n` replicas, the learning rate rises linearly from `scale` to `n scale` over `n p` steps, stays there until
+    step `s / n`, and falls exponentially from then on. Give it a `FlooredSchedule` to stop the fall.
+
+    Args:
+        scale: The first learning rate.
+        num_replicas: `n`, the number of replicas whose batches make a step.
+        warmup_steps: `p`, the steps of the rise on each replica.
+        start_step: `s`, the step at which a single replica would begin to fall.
+        end_step: `e`, the step at which a single replica would have fallen to `scale / 2`.
+
+    Raises:
+        ValueError: An argument is not positive, or `start_step` is not below `end_step`.
+
+    Reference:
+        [Chen et al., 2018](https://arxiv.org/abs/1804.09849), equation 1
+
+    Example:
+
+    >>> from keras_attn.training import RNMTPlusDecay
+    >>> schedule = RNMTPlusDecay(1e-4, num_replicas=4, warmup_steps=50, start_step=4000, end_step=8000)
+    >>> [round(float(schedule(step)), 6) for step in (0, 100, 200, 1000, 2000)]
+    [0.0001, 0.00025, 0.0004, 0.0004, 5e-05]
+    """
+
+    def __init__(self, scale, num_replicas, warmup_steps=500, start_step=600_000, end_step=1_200_000):
+        check_positive_number(scale=scale)
+        check_positive(num_replicas=num_replicas, warmup_steps=warmup_steps, end_step=end_step)
+        check_count(start_step=start_step)
+        if start_step >= end_step:
+            raise ValueError(f"`start_step` must be below `end_step`, {end_step}. Received: start_step={start_step}")
+        super().__init__()
+        self.scale = scale
+        self.num_replicas = num_replicas
+        self.warmup_steps = warmup_steps
+        self.start_step = start_step
+        self.end_step = end_step
+
+    def __call__(self, step):
+        step, count = ops.cast(step, "float32"), float(self.num_replicas)
+        rise = 1.0 + step * ((count - 1.0) / (count * self.warmup_steps))
+        fall = count * ops.power(2.0 * count, (self.start_step - count * step) / (self.end_step - self.start_step))
+        return self.scale * ops.minimum(ops.minimum(rise, count), fall)
+
+    def get_config(self):
+        return {
+            "scale": self.scale,
+            "num_replicas": self.num_replicas,
+            "warmup_steps": self.warmup_steps,
+            "start_step": self.start_step,
+            "end_step": self.end_step,
+        }

@@ -1,0 +1,45 @@
+"""A learning rate that falls with the square root of the step."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_positive, check_positive_number
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class RsqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """`scale / sqrt(max(step, warmup_steps))`.
+
+    The learning rate is constant for `warmup_steps`, then falls with the square root of the step, as OpenNMT-tf's
+    schedule of this name and T5's pre-training do. `InverseSquareRootSchedule` rises first.
+
+    Args:
+        scale: The learning rate times the square root of the step.
+        warmup_steps: Number of steps with the first learning rate.
+
+    Raises:
+        ValueError: An argument is not positive.
+
+    Reference:
+        [Raffel et al., 2019](https://arxiv.org/abs/1910.10683), section 3.1.2
+
+    Example:
+
+    >>> from keras_attn.training import RsqrtDecay
+    >>> schedule = RsqrtDecay(scale=1.0, warmup_steps=100)
+    >>> [round(float(schedule(step)), 4) for step in (0, 100, 400)]
+    [0.1, 0.1, 0.05]
+    """
+
+    def __init__(self, scale, warmup_steps):
+        check_positive_number(scale=scale)
+        check_positive(warmup_steps=warmup_steps)
+        super().__init__()
+        self.scale = scale
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        return self.scale * ops.rsqrt(ops.maximum(ops.cast(step, "float32"), float(self.warmup_steps)))
+
+    def get_config(self):
+        return {"scale": self.scale, "warmup_steps": self.warmup_steps}

@@ -177,7 +177,7 @@ def _inspect(options):
 
 def _data(path, class_ids):
     """`(samples, references)` of a file; either may be `None`. With `class_ids` the references are classes, and spaces
-    around their names or numbers do not count."""
+    around the number of one do not count."""
     if path is None:
         return None, None
     if path.endswith(".npz"):
@@ -195,7 +195,12 @@ def _data(path, class_ids):
     if not references:
         return samples, None
     [answers] = references
-    return samples, [answer.strip() for answer in answers] if class_ids else answers
+    return samples, [_class(answer) for answer in answers] if class_ids else answers
+
+
+def _class(answer):
+    number = answer.strip()
+    return number if number.isdecimal() else answer
 
 
 @contextlib.contextmanager

@@ -32,8 +32,17 @@ def allowed(query_positions, key_positions, causal=False, window=None, sink_toke
     return (distance >= 0 if causal else True) & near
 
 
-def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None, sinks=None):
-    """`(B, N, T, H)`, `(B, K, S, H)`, `(B, K, S, Hv)` to `(output, scores)`; sinks are `(N,)`."""
+def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None, sinks=None, extra=None):
+    """`(B, N, T, H)`, `(B, K, S, H)`, `(B, K, S, Hv)` to `(output, scores)`.
+
+    Sinks are `(N,)`; extra keys `(K, E, H)` and values `(K, E, Hv)` are seen by every query that sees another.
+    """
+    if extra is not None:
+        mask = np.broadcast_to(mask, (len(q), 1, q.shape[2], k.shape[2]))
+        mask = np.append(mask, np.repeat(mask.any(-1, keepdims=True), extra[0].shape[1], -1), -1)
+        k, v = (
+            np.append(x, np.broadcast_to(more, (len(x), *more.shape)), 2) for x, more in zip((k, v), extra, strict=True)
+        )
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     logits = np.einsum("bnth,bnsh->bnts", q, k) * (q.shape[-1] ** -0.5 if scale is None else scale)
@@ -69,6 +78,7 @@ def multi_head_attention(
     use_gate=False,
     soft_cap=None,
     sinks=None,
+    extra=None,
 ):
     """`(output, scores)` from the weights in the order of `keras.layers.MultiHeadAttention`.
 
@@ -86,17 +96,17 @@ def multi_head_attention(
     kernel, output_bias = next(weights), next(weights)
     if qk_norm:
         q, k = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * next(weights) for x in (q, k))
-    context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap, sinks=sinks)
+    context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap, sinks=sinks, extra=extra)
     output = np.einsum("bnth,nh...->bt...", context * gate, kernel) + output_bias
-    live = np.broadcast_to(mask, scores.shape).any(axis=(1, 3))
+    live = np.broadcast_to(mask, (*scores.shape[:3], value.shape[1])).any(axis=(1, 3))
     return output * live.reshape(live.shape + (1,) * (output.ndim - 2)), scores
 
 
-def alibi(num_heads, T, S):
+def alibi(num_heads, T, S, most=8):
     """`(N, T, S)`, the slopes as Press et al. describe them: those of a power of two, then every other of the next."""
     power = 1 << (num_heads.bit_length() - 1)
-    slopes = [2 ** (-8 * (n + 1) / power) for n in range(power)]
-    slopes += [2 ** (-8 * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
+    slopes = [2 ** (-most * (n + 1) / power) for n in range(power)]
+    slopes += [2 ** (-most * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
     distance = np.abs(np.arange(T)[:, None] - np.arange(S))
     return -np.array(slopes[:num_heads])[:, None, None] * distance
 
@@ -203,9 +213,11 @@ def shaw(q, k, v, key_table, value_table, query_positions, key_positions, mask=T
     return np.einsum("bnts,bntsh->bnth", scores, np.broadcast_to(values, (*scores.shape, v.shape[-1]))), scores
 
 
-def sinusoid(positions, dim, base=10000.0):
-    angles = np.asarray(positions)[..., None] / base ** (np.arange(dim) // 2 * 2 / dim)
-    return np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles))
+def sinusoid(positions, dim, base=10000.0, interleaved=True, endpoint=False):
+    exponents = np.arange(dim) // 2 / (dim / 2 - endpoint)
+    angles = np.asarray(positions)[..., None] / base**exponents
+    code = np.where(np.arange(dim) % 2 == 0, np.sin(angles), np.cos(angles))
+    return code if interleaved else np.concatenate([code[..., ::2], code[..., 1::2]], axis=-1)
 
 
 def layer_norm(x, gamma, beta, epsilon=1e-6):

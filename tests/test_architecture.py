@@ -27,13 +27,14 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     # Not rooms, but helpers that any of them may use.
     "argument_checks": set(),
+    "columns": set(),
     "extras": set(),
     "labels": set(),
     "lazy": set(),
     "lines": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "extras", "labels", "lazy", "lines", "plot"}
+HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

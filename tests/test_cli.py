@@ -8,7 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn import cli
+import keras_attn
+from keras_attn import EncoderModel, cli
+from keras_attn.export import registry
+from keras_attn.generation import BeamSearch
+from keras_attn.text import CharacterTokenizer
+from keras_attn.training import MaskedCrossEntropy
 
 
 @pytest.fixture
@@ -133,6 +138,72 @@ def test_bad_input(arguments, message, saved, capsys, monkeypatch):
     assert not (saved / "out").exists()
 
 
+TEXT = "5\u2028May\x85\x1c\rx"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_data_and_labels_are_lines(end, tmp_path, capsys):
+    def write(name, *lines):
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + end.join([*lines, ""]).encode())
+        return tmp_path / name
+
+    assert cli._data(str(write("a.txt", TEXT, "6")), False) == ([TEXT, "6"], None)
+    assert cli._data(str(write("a.tsv", f"{TEXT}\ta ", "6\tb")), False) == ([TEXT, "6"], ["a ", "b"])
+    tokenizer = CharacterTokenizer("abc ")
+    sizes = {"num_layers": 1, "hidden_dim": 8, "num_heads": 2, "intermediate_dim": 8}
+    settings = {"head": "sequence_classification", "num_classes": 2, "tokenizer": tokenizer}
+    model = EncoderModel(tokenizer.vocabulary_size, **sizes, **settings)
+    model.save(tmp_path / "model.keras")
+    names = [f"good{TEXT[:-2]}", "bad"]
+    right = [names[i] for i in np.argmax(model.predict(tokenizer.encode(["ab", "c a"]), verbose=0), axis=-1)]
+    data = write("data.tsv", *(f"{text}\t{name}" for text, name in zip(["ab", "c a"], right, strict=True)))
+    command = ["export", tmp_path / "model.keras", "--format", "onnx", "--task", "classify", "--data", data]
+    status, _, err = run(capsys, *command, "--out", tmp_path / "out")
+    assert status == 2
+    assert "`references` must be numbers of classes, or names among `labels`" in err
+    status, out, err = run(
+        capsys, *command, "--labels", write("labels.txt", *names), "--out", tmp_path / "out", "--json"
+    )
+    assert (status, err) == (0, "")
+    [row] = json.loads(out)["artefacts"]
+    assert row["accuracy"] == row["model_accuracy"] == 1.0
+    attached = registry.load("formats", "onnx")().attached(tmp_path / "out" / "classify.onnx")
+    assert attached["labels.txt"].split("\n") == [*names, ""]
+
+
+@pytest.mark.parametrize("module", ["keras_attn", "keras_attn.cli"])
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--version"], f"keras-attn {keras_attn.__version__}\n"),
+        (["--help"], "usage: keras-attn"),
+        (["export", "--help"], "usage: keras-attn export"),
+    ],
+)
+def test_questions_about_the_command_import_no_keras(module, arguments, answer):
+    command = [sys.executable, "-X", "importtime", "-m", module, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert process.stdout.startswith(answer)
+    imported = {line.rpartition("|")[2].strip().partition(".")[0] for line in process.stderr.splitlines()}
+    assert "argparse" in imported
+    assert not imported & {"keras", "tensorflow", "numpy"}
+
+
+def test_the_script_finds_what_a_model_is_made_of(tmp_path):
+    script = tmp_path / "keras-attn"
+    script.write_text("import sys\nfrom keras_attn.cli import main\nsys.exit(main())\n")
+    process = subprocess.run([sys.executable, script, "--version"], capture_output=True, text=True, check=True)
+    assert process.stdout == f"keras-attn {keras_attn.__version__}\n"
+    tokenizer = CharacterTokenizer("ab")
+    settings = {"tokenizer": tokenizer, "generation_config": keras_attn.GenerationConfig(4, strategy=BeamSearch(2))}
+    model = keras_attn.LanguageModel(tokenizer.vocabulary_size, 1, 8, 2, 8, max_length=8, **settings)
+    model.compile("adam", MaskedCrossEntropy())
+    model.save(tmp_path / "model.keras")
+    command = [sys.executable, script, "inspect", tmp_path / "model.keras"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "call <- token_ids int32" in process.stdout
+
+
 def test_usage(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["export"])
@@ -140,7 +211,7 @@ def test_usage(capsys):
 
 
 def test_as_a_command(saved):
-    command = [sys.executable, "-m", "keras_attn.cli", "verify", str(saved)]
+    command = [sys.executable, "-m", "keras_attn", "verify", str(saved)]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 2
     assert process.stderr.splitlines()[-1].startswith("keras-attn: `path`")

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_attn.columns import check_no_table
 from keras_attn.labels import Labels
 
 BATCH_LIMIT = 32
@@ -51,6 +52,8 @@ def check(tasks, samples, references):
         if references is not None:
             raise ValueError("`references` must come with the `samples` that they are of. Received: samples=None")
         return
+    if not isinstance(samples, dict):
+        check_no_table(samples=samples)
     usable = [task for task in tasks if fits(task, samples)]
     if not usable:
         wanted = " or ".join(sorted({str(sorted(task.inputs)) for task in tasks if task.tokenizer is None}))

@@ -1,6 +1,8 @@
 """What a call of an attention layer must fit."""
 
+from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.argument_checks import check_mask, check_pairs, fits
+from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops.cache import length
 
 
@@ -37,3 +39,29 @@ def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
     if axes.plain:
         for name, mask in pairs.items():
             check_pairs(name, mask, query.shape[1], sources[-1])
+
+
+def check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_soft_cap, position, has_extra_keys):
+    """Raises a ValueError where an argument of `MultiHeadAttention` does not fit; `sizes` are integers by name."""
+    check_positive(**sizes)
+    if window is not None:
+        check_positive(window=window)
+    check_count(sink_tokens=sink_tokens)
+    if sink_tokens and window is None:
+        raise ValueError(f"`sink_tokens` go with a window. Received: sink_tokens={sink_tokens}, window=None")
+    num_heads, num_kv_heads = sizes["num_heads"], sizes["num_kv_heads"]
+    if num_heads % num_kv_heads:
+        raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}. Received: num_kv_heads={num_kv_heads}")
+    if not 0 <= dropout < 1:
+        raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
+    if flash_attention and dropout:
+        raise ValueError(f"`flash_attention` goes without dropout. Received: dropout={dropout}")
+    if logit_soft_cap is not None and not logit_soft_cap > 0:
+        raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
+    if position is not None and not isinstance(position, PositionEncoding):
+        raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+    if has_extra_keys and position is not None and position.uses_scores:
+        raise ValueError(
+            "`add_bias_kv` and `add_zero_attn` need a `position` without values of its own, as their keys have no "
+            f"position. Received: position={position!r}"
+        )

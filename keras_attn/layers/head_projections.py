@@ -1,5 +1,7 @@
 """What an attention layer trains: the maps to and from its heads."""
 
+import dataclasses
+
 import keras
 import numpy as np
 from keras import ops
@@ -30,6 +32,53 @@ class HeadProjections(keras.layers.Layer):
             self.query_norm, self.key_norm = norms
             for norm in norms:
                 norm.build((None, None, None, self.key_dim))
+
+    @property
+    def _num_extra_keys(self):
+        return int(self.add_bias_kv) + int(self.add_zero_attn)
+
+    def _build_extra_keys(self, rank):
+        if self._num_extra_keys and rank != 3:
+            raise ValueError(
+                f"`add_bias_kv` and `add_zero_attn` go with inputs of rank 3. Received: inputs of rank {rank}"
+            )
+        if self.add_bias_kv:
+            for name, width in (("bias_key", self.key_dim), ("bias_value", self.value_dim)):
+                shape = (self.num_kv_heads, width)
+                setattr(self, name, self.add_weight(name=name, shape=shape, initializer="glorot_normal"))
+
+    def _with_extra_keys(self, k, v, mask):
+        """Keys, values and mask with those of `add_bias_kv` and `add_zero_attn` after the others, for every query."""
+        if not self._num_extra_keys:
+            return k, v, mask
+        pairs = mask.pairs
+        if pairs is not None:
+            pairs = ops.logical_and(pairs, ops.greater_equal(_as_row(slot_numbers(k)), 0))
+            seen = ops.ones_like(ops.any(pairs, axis=-1, keepdims=True))
+            pairs = ops.concatenate([pairs, *[seen] * self._num_extra_keys], axis=-1)
+        restrictions = dict.fromkeys(("window", "key_mask", "query_segments", "key_segments"))
+        mask = dataclasses.replace(mask, causal=False, sink_tokens=0, **restrictions, explicit=pairs)
+        k = self._with_extra(k, self.bias_key if self.add_bias_kv else None)
+        v = self._with_extra(v, self.bias_value if self.add_bias_kv else None)
+        return k, v, mask
+
+    def _with_extra(self, x, trained):
+        """`x` `(B, K, S, H)` and more along `S`."""
+        rows = [] if trained is None else [ops.cast(trained, x.dtype)]
+        if self.add_zero_attn:
+            rows.append(ops.zeros((x.shape[1], x.shape[3]), x.dtype))
+        shape = (ops.shape(x)[0], x.shape[1], 1, x.shape[3])
+        rows = [ops.broadcast_to(ops.expand_dims(ops.expand_dims(row, 1), 0), shape) for row in rows]
+        return ops.concatenate([x, *rows], axis=2)
+
+    def _bias_with_extra_keys(self, bias, k):
+        """A bias `(..., S)` with zeros for the extra ones of the keys `k`."""
+        count = self._num_extra_keys
+        if not count or bias is None:
+            return bias
+        if bias.shape[-1] == 1:
+            bias = bias + ops.cast(_as_row(slot_numbers(k)[:, count:]) * 0, bias.dtype)
+        return ops.pad(bias, [[0, 0]] * 3 + [[0, count]])
 
     def project_memory(self, value, key=None):
         """Keys and values of a memory, projected once for many calls with `memory_cache`.
@@ -90,6 +139,10 @@ def default_positions(x):
 def slot_numbers(keys):
     """`0, 1, ..., M - 1` for `keys` `(B, K, M, H)`: int32 `(1, M)`."""
     return ops.expand_dims(ops.arange(ops.shape(keys)[2], dtype="int32"), 0)
+
+
+def _as_row(x):
+    return ops.expand_dims(ops.expand_dims(x, 1), 1)
 
 
 def heads_first(x):

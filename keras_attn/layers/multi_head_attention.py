@@ -3,12 +3,10 @@
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from keras_attn.argument_checks import check_count, check_positive
-from keras_attn.layers.attention_checks import check_attention
+from keras_attn.layers.attention_checks import check_attention, check_settings
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.head_projections import HeadProjections, default_positions, heads_first, slot_numbers
 from keras_attn.layers.implicit_mask import implicit_mask
-from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.layers.serialization import deserialized
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
@@ -53,6 +51,9 @@ class MultiHeadAttention(Configurable, HeadProjections):
         sinks: whether each head has a trained logit that takes part in the softmax and attends to nothing.
         sink_tokens: how many first positions `window` never hides.
         value_initializer: initializer of the two kernels that values pass; `kernel_initializer` where None.
+        add_bias_kv: whether a trained key and its trained value follow those of the inputs, as in
+            `torch.nn.MultiheadAttention`. Every query may attend to it, also one whose other keys are all masked.
+        add_zero_attn: whether a key and a value of zeros follow in the same way.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -132,28 +133,17 @@ class MultiHeadAttention(Configurable, HeadProjections):
         sinks=False,
         sink_tokens=0,
         value_initializer=None,
+        add_bias_kv=False,
+        add_zero_attn=False,
         **kwargs,
     ):
         window = sliding_window if window is None else window
         value_dim = key_dim if value_dim is None else value_dim
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        check_positive(num_heads=num_heads, key_dim=key_dim, value_dim=value_dim, num_kv_heads=num_kv_heads)
-        if window is not None:
-            check_positive(window=window)
-        check_count(sink_tokens=sink_tokens)
-        if sink_tokens and window is None:
-            raise ValueError(f"`sink_tokens` go with a window. Received: sink_tokens={sink_tokens}, window=None")
-        if num_heads % num_kv_heads:
-            raise ValueError(f"`num_kv_heads` must divide num_heads={num_heads}. Received: num_kv_heads={num_kv_heads}")
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
-        if flash_attention and dropout:
-            raise ValueError(f"`flash_attention` goes without dropout. Received: dropout={dropout}")
-        if logit_soft_cap is not None and not logit_soft_cap > 0:
-            raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
         position = deserialized(position)
-        if position is not None and not isinstance(position, PositionEncoding):
-            raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+        sizes = {"num_heads": num_heads, "key_dim": key_dim, "value_dim": value_dim, "num_kv_heads": num_kv_heads}
+        extra = add_bias_kv or add_zero_attn
+        check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_soft_cap, position, extra)
         check_mechanism(mechanism)
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -177,6 +167,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         self.window = self.sliding_window = window
         self.logit_soft_cap, self.qk_norm, self._sinks = logit_soft_cap, qk_norm, sinks
         self.value_initializer = initializers.get(value_initializer)
+        self.add_bias_kv, self.add_zero_attn = add_bias_kv, add_zero_attn
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
     def build(self, query_shape, value_shape=None, key_shape=None):
@@ -197,6 +188,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         self._build_projections(query_shape, value_shape, key_shape)
         if self._sinks:
             self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
+        self._build_extra_keys(rank)
         if self.position is not None and not self.position.built:
             self.position.build((None, None, query_shape[-1]))
 
@@ -287,6 +279,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             key_segments=axes.fold_padding(value_segments),
             explicit=boolean("attention_mask", axes.fold_mask(attention_mask, query, key)),
         )
+        k, v, mask = self._with_extra_keys(k, v, mask)
         records = recorder()
         recording = records is not None and not return_attention_scores
         bias = axes.fold_mask(bias, query, key)
@@ -316,6 +309,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         if position is not None:
             for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):
                 bias = hook if bias is None else bias if hook is None else add(bias, hook)
+        bias = self._bias_with_extra_keys(bias, k)
         uses_scores = position is not None and position.uses_scores
         request = AttentionRequest(
             query_shape=tuple(q.shape),
@@ -375,6 +369,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             if stored := cache or memory_cache:
                 keys = [kv_cache.length(stored)]
             batch, queries = ([query.shape[axis] for axis in group] for group in (axes.batch_axes, axes.axes))
+            keys[-1] = None if keys[-1] is None else keys[-1] + self._num_extra_keys
             shape = (*batch, self.num_heads, *queries, *keys)
             results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
         if cache is not None:

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_attn.argument_checks import check_count
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import sinusoid
 from keras_attn.ops.sums import add
@@ -12,8 +13,14 @@ from keras_attn.ops.sums import add
 class SinusoidalPositionEncoding(PositionEncoding):
     """Adds `sin(p / base^(2i / D))` to even and `cos(p / base^(2i / D))` to odd channels. No weights, any length.
 
+    Marian and Pegasus have `interleaved=False`; M2M100, NLLB and fairseq `endpoint=True` and `offset=2` as well.
+
     Args:
         base: the slowest wave has about `base` times the fastest one's length.
+        interleaved: whether sines and cosines alternate, as above; otherwise the first half of the channels are sines.
+        offset: number that is added to every position `p`.
+        endpoint: whether the exponents `2i / D` are `i / (D / 2 - 1)` instead, so that the slowest wave has exactly
+            `base` times the fastest one's length.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -22,6 +29,9 @@ class SinusoidalPositionEncoding(PositionEncoding):
 
     Returns:
         Float `(B, T, D)`.
+
+    Raises:
+        ValueError: `offset` is not a non-negative integer.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
@@ -35,9 +45,16 @@ class SinusoidalPositionEncoding(PositionEncoding):
             [0.84, 0.54, 0.01, 1.  ]]], dtype=float32)
     """
 
-    def __init__(self, base=10000.0, **kwargs):
+    def __init__(self, base=10000.0, interleaved=True, offset=0, endpoint=False, **kwargs):
+        check_count(offset=offset)
         super().__init__(**kwargs)
         self.base = base
+        self.interleaved = interleaved
+        self.offset = offset
+        self.endpoint = endpoint
 
     def add_to_embeddings(self, x, positions):
-        return add(x, ops.cast(sinusoid(positions, x.shape[-1], self.base), x.dtype))
+        if self.offset:
+            positions = add(positions, self.offset)
+        code = sinusoid(positions, x.shape[-1], self.base, self.interleaved, self.endpoint)
+        return add(x, ops.cast(code, x.dtype))

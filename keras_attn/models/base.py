@@ -1,6 +1,7 @@
 """What all models of this package have in common."""
 
 import dataclasses
+import inspect
 import warnings
 
 import keras
@@ -14,6 +15,7 @@ from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
 from keras_attn.ops.boolean_mask import check_boolean
+from keras_attn.padding_labels import padding_label
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
@@ -131,6 +133,27 @@ class AttentionModel(Composite, keras.Model):
             "drops the same numbers on every replica": drops,
         }
         return [fault for fault, is_there in faults.items() if is_there]
+
+    def compile(self, *args, **kwargs):
+        """As `keras.Model.compile`; losses and metrics whose `ignore_id` is "auto" ignore the label of padding."""
+        arguments = inspect.signature(super().compile).bind(*args, **kwargs).arguments
+        for x in keras.tree.flatten([arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")]):
+            if hasattr(x, "bind_ignore_id"):
+                self.check_ignored(x.given_ignore_id)
+                x.bind_ignore_id(self.padding_label)
+        super().compile(*args, **kwargs)
+
+    @property
+    def padding_label(self):
+        """The label of padding, or None if labels are no tokens; see `keras_attn.padding_labels`."""
+        settings = getattr(self, "generation_config", None)
+        ends = {getattr(self.tokenizer, "end_id", None), *(() if settings is None else settings.end_ids)}
+        return padding_label(self.pad_id, ends)
+
+    def check_ignored(self, ignore_id):
+        """Raises a ValueError where a loss would ignore a token that the model has to learn."""
+        if self.tokenizer is not None and isinstance(ignore_id, int) and self.padding_label is not None:
+            padding_label(self.pad_id, (self.tokenizer.end_id,), ignore_id)
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""

@@ -16,6 +16,7 @@ from keras_attn.layers.normalization import normalization
 from keras_attn.layers.pooling import Pooling
 from keras_attn.layers.serialization import deserialized
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.token_gather import TokenGather
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -60,7 +61,9 @@ class EncoderModel(AttentionModel):
             `padding_mask` bool `(B, T)`, False at padding
             (`token_ids != pad_id` where absent); `attention_mask` bool `(B, T, T)`, True = may attend; `positions`
             int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
-            row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent.
+            row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent; with
+            `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as `mask_tokens` gives them: the head then computes
+            the logits of these tokens alone, `(B, P, V)`.
 
     Returns:
         Float, see the table.
@@ -148,11 +151,14 @@ class EncoderModel(AttentionModel):
         self.encoder = Encoder(**stack, dtype=policy, name="encoder")
 
         ids = ["positions", "segments", *(["token_type_ids"] if num_token_types else [])]
-        inputs = symbolic_inputs("token_ids", masks={"padding_mask": 1, "attention_mask": 2}, optional_ids=ids)
+        chosen = ["mask_positions"] if head == "masked_lm" else []
+        inputs = symbolic_inputs("token_ids", masks={"padding_mask": 1, "attention_mask": 2}, optional_ids=ids + chosen)
         mask = self.padding_mask(inputs["token_ids"], inputs["padding_mask"])
+        encoded = {name: x for name, x in inputs.items() if name not in chosen}
         outputs = _HEADS[head](
-            self.encode(**{**inputs, "padding_mask": mask}),
+            self.encode(**{**encoded, "padding_mask": mask}),
             mask,
+            mask_positions=inputs.get("mask_positions"),
             dense=dense,
             new_norm=new_norm,
             dropout=self.dropout,
@@ -177,6 +183,11 @@ class EncoderModel(AttentionModel):
             "position": position,
         }
         super().__init__(inputs, outputs, policy=policy, config=config, **own)
+
+    @property
+    def padding_label(self):
+        """None if labels are classes; see `AttentionModel.padding_label`."""
+        return super().padding_label if self._config["head"] == "masked_lm" else None
 
     @classmethod
     def bert_base(cls, vocabulary_size, **kwargs):
@@ -230,7 +241,8 @@ def _token_classification(x, mask, *, dense, dropout, num_classes, **_):
     return dense("classifier", "abc,cd->abd", (None, num_classes))(dropout(x))
 
 
-def _masked_lm(x, mask, *, dense, new_norm, embedding, activation, **_):
+def _masked_lm(x, mask, *, dense, new_norm, embedding, activation, mask_positions, **_):
+    x = TokenGather(dtype=embedding.dtype_policy, name="token_gather")(x, mask_positions)
     x = dense("transform", "abc,cd->abd", (None, embedding.output_dim), activation)(x)
     return embedding(new_norm("transform_norm")(x), reverse=True)
 

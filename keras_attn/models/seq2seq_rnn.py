@@ -18,7 +18,6 @@ from keras_attn.layers.alignment import Alignment
 from keras_attn.layers.serialization import deserialized, each_deserialized
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 from keras_attn.ops import scan
-from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.sums import add
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
@@ -332,7 +331,7 @@ class Seq2SeqRNN(AttentionModel):
 
         slices = [ops.arange(length, dtype="int32"), *(_time_first(x) for x in (ids, replaced, *kept))]
         mask = inputs["target_mask"]
-        mask = None if mask is None else _time_first(boolean("target_mask", mask))
+        mask = None if mask is None else _time_first(ops.cast(mask, "bool"))
         (hidden, *scores), _ = scan(step, slices, (ones[:, :1], cache), mask)
         return self._guided(_time_first(hidden), [_time_first(x) for x in scores], inputs)
 

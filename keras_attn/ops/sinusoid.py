@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 
-def sinusoid(positions, dim, base=10000.0, interleaved=True):
+def sinusoid(positions, dim, base=10000.0, interleaved=True, endpoint=False):
     """`PE[p, 2i] = sin(p / base^(2i / dim))`, `PE[p, 2i + 1] = cos(p / base^(2i / dim))`, in float32.
 
     Args:
@@ -12,6 +12,7 @@ def sinusoid(positions, dim, base=10000.0, interleaved=True):
         dim: width of the code.
         base: the slowest wave has about `base` times the fastest one's length.
         interleaved: whether sines and cosines alternate, as above; otherwise all sines come first.
+        endpoint: whether the exponents `2i / dim` are `i / (dim / 2 - 1)` instead, so that they end at 1.
 
     Returns:
         float32, `positions`' shape plus `(dim,)`.
@@ -27,7 +28,8 @@ def sinusoid(positions, dim, base=10000.0, interleaved=True):
     array([[0.  , 1.  , 0.  , 1.  ],
            [0.84, 0.54, 0.01, 1.  ]], dtype=float32)
     """
-    frequencies = base ** (-np.arange(0, dim, 2, dtype="float64") / dim)
+    exponents = np.arange(0, dim, 2, dtype="float64") / dim
+    frequencies = base ** -(np.linspace(0, 1, len(exponents)) if endpoint else exponents)
     angles = ops.expand_dims(ops.cast(positions, "float32"), -1) * frequencies.astype("float32")
     waves = [ops.sin(angles), ops.cos(angles)]
     if not interleaved:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_attn.argument_checks import check_positive, is_count
+from keras_attn.columns import check_no_table
 from keras_attn.lines import read_text
 
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -249,6 +250,7 @@ class Tokenizer:
 
 def check_texts(**values):
     """Raises a ValueError unless each value is a sequence of strings."""
+    check_no_table(**values)
     for name, texts in values.items():
         if isinstance(texts, (str, bytes)) or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`{name}` must be a list of strings. Received: {name}={texts!r}")
@@ -298,5 +300,6 @@ def checked_pieces(pieces: Iterable[str], needed: Sequence[str]) -> list[str]:
 def check_trainable(texts, vocabulary_size):
     """Raises a ValueError unless a vocabulary can be trained: texts that are no bare string, and a positive size."""
     check_positive(vocabulary_size=vocabulary_size)
+    check_no_table(texts=texts)
     if isinstance(texts, (str, bytes)):
         raise ValueError(f"`texts` must be an iterable of strings. Received: texts={texts!r}")

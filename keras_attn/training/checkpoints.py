@@ -24,15 +24,21 @@ class Checkpoints:
     """A folder of the last, and the best, states of a training.
 
     A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
-    remember, `model.keras` the model, and `checkpoint.json` the step, the logs and the SHA-256 of all three. It is
-    written under a temporary name, and renamed when it is complete. A damaged one is named in a warning and passed
-    over.
+    remember, `model.keras` the model, and `checkpoint.json` the step, the logs, the settings of the training run and
+    the SHA-256 of all three. It is written under a temporary name, and renamed when it is complete. A damaged one is
+    named in a warning and passed over.
+
+    `Trainer.fit` goes on from the latest one, at the record of the data where that stopped. Settings that differ from
+    those of the checkpoint are named: in a warning if they are used (`accumulation_steps`, learning rate, seed, loss,
+    metrics, ...), in an error if they cannot be (another data set of this package, a batch size with which no batch
+    begins at that record, an optimizer with other variables). docs/many_machines.md lists all of them.
 
     Args:
         folder: where to write. On several workers, one that all of them see.
         every: steps between two checkpoints. The last step of a training is always kept.
         keep: how many of the latest to keep.
-        keep_best: how many to keep of those with the best `monitor`.
+        keep_best: how many to keep of those with the best finite `monitor`; a checkpoint has validation figures if
+            `every` is a multiple of `validation_freq`.
         monitor: name of a validation figure, as `"val_loss"`.
         mode: `"min"` or `"max"`, which values of `monitor` are good.
 
@@ -109,16 +115,25 @@ class Checkpoints:
             self._end_replacements()
         self._prune(step)
 
-    def latest(self, shapes, dataset=None, settings=None):
-        """The latest checkpoint that is whole: `(step, state and memory, settings)`, or None if there are none.
+    def latest(self, shapes, dataset=None):
+        """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
 
         Args:
             shapes: the shapes that the state must have, by name.
             dataset: what the data are known by, a string or None.
-            settings: the settings of the training run that goes on, of which those that differ are named in errors.
 
         Raises:
             ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
+        """
+        found = self.latest_record(shapes, dataset)
+        return found and (found[0]["step"], found[1])
+
+    def latest_record(self, shapes, dataset=None, settings=None):
+        """As `latest`, with the content of `checkpoint.json` instead of the step.
+
+        Args:
+            shapes, dataset: see `latest`.
+            settings: the settings of the training run that goes on, of which those that differ are named in errors.
         """
         self._end_replacements()
         steps = self.steps()
@@ -129,7 +144,7 @@ class Checkpoints:
                 continue
             self._check(record, shapes, dataset, settings)
             with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
-                return record["step"], {name: file[name] for name in file.files}, record.get("settings")
+                return record, {name: file[name] for name in file.files}
         if steps:
             raise ValueError(
                 f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"

@@ -76,11 +76,12 @@ def token_labels(y_true, y_pred):
     return labels
 
 
-def real_tokens(labels, ignore_id):
-    """Float32, 1 where a label counts and 0 at `ignore_id`; all count where it is None."""
-    if ignore_id is None:
-        return ops.ones(ops.shape(labels), dtype="float32")
-    return ops.cast(ops.not_equal(labels, ignore_id), "float32")
+def real_tokens(labels, ignored):
+    """Float32, 1 where a label counts and 0 where it is one of the tuple `ignored`."""
+    real = ops.ones(ops.shape(labels), dtype="float32")
+    for label in ignored:
+        real = real * ops.cast(ops.not_equal(labels, label), "float32")
+    return real
 
 
 def label_kind(y_true, y_pred):

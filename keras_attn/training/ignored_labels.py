@@ -1,33 +1,56 @@
-"""Which label marks padding, for data sets, losses and metrics alike."""
+"""The labels that losses and metrics ignore."""
 
-# No tokenizer has it, so it can stand beside every end token.
-NO_TOKEN = -100
+from numbers import Integral
+
+from keras_attn.padding_labels import NO_TOKEN
+
+AUTO = "auto"
 
 
-def padding_label(pad_id, end_ids, ignore_id=None):
-    """The label of padding.
+class IgnoredLabels:
+    """What losses and metrics have in common that take an `ignore_id`: an integer, None or "auto".
 
-    Args:
-        pad_id: the id of padding in the inputs.
-        end_ids: the ids that end a text.
-        ignore_id: the label that was asked for, or None.
+    "auto" is the label with which data sets and models mark padding. The `Trainer` takes it from its data set, or else
+    from its model, and so does `compile` of this package's models; without either it is 0. -100 is ignored too.
 
-    Returns:
-        `ignore_id`, or `pad_id`, or -100 if `pad_id` ends a text: what a loss ignores, a model does not learn.
-
-    Raises:
-        ValueError: `ignore_id` is a token that the model has to learn.
+    A subclass comes before the Keras class among the bases, and calls `_set_ignore_id`.
     """
-    if ignore_id is None:
-        return NO_TOKEN if pad_id in end_ids else pad_id
-    if ignore_id in end_ids:
-        raise ValueError(
-            "`ignore_id` must differ from the end id, which the model would not learn; None takes -100 beside it. "
-            f"Received: ignore_id={ignore_id}, end_id={ignore_id}"
-        )
-    if ignore_id >= 0 and ignore_id != pad_id:
-        raise ValueError(
-            f"`ignore_id` must be the id of padding, {pad_id}, or negative, as the model learns all other ids. "
-            f"Received: ignore_id={ignore_id}"
-        )
-    return ignore_id
+
+    # The losses inside this one that ignore the same labels.
+    _followers = ()
+
+    def _set_ignore_id(self, ignore_id):
+        is_integer = isinstance(ignore_id, Integral) and not isinstance(ignore_id, bool)
+        if ignore_id is not None and ignore_id != AUTO and not is_integer:
+            raise ValueError(f'`ignore_id` must be an integer, None or "auto". Received: ignore_id={ignore_id!r}')
+        self.given_ignore_id = int(ignore_id) if is_integer else ignore_id
+        self._padding_label, self._is_bound = 0, False
+
+    @property
+    def ignore_id(self):
+        """The label that does not count, or None."""
+        return self._padding_label if self.given_ignore_id == AUTO else self.given_ignore_id
+
+    @property
+    def ignored_labels(self):
+        """All labels that do not count, a tuple."""
+        found = () if self.ignore_id is None else (self.ignore_id,)
+        return found if self.given_ignore_id != AUTO or NO_TOKEN in found else (*found, NO_TOKEN)
+
+    def bind_ignore_id(self, ignore_id):
+        """Says what "auto" stands for, once.
+
+        Raises:
+            ValueError: it stands for another label already.
+        """
+        if self.given_ignore_id == AUTO and self._is_bound and ignore_id != self.ignore_id:
+            raise ValueError(
+                f"`ignore_id` of {self.name!r} must be given, or one made for each data set, as they mark padding with "
+                f"different labels. Received: {self.ignore_id} before and {ignore_id} now"
+            )
+        self._padding_label, self._is_bound = ignore_id, True
+        for follower in self._followers:
+            follower.bind_ignore_id(ignore_id)
+
+    def get_config(self):
+        return {**super().get_config(), "ignore_id": self.given_ignore_id}

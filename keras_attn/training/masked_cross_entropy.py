@@ -8,11 +8,12 @@ from keras_attn.argument_checks import check_vocabulary
 from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
 from keras_attn.training.entries import aligned, entry_weights, real_tokens, token_labels
+from keras_attn.training.ignored_labels import IgnoredLabels
 from keras_attn.training.summed_loss import SummedLoss
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MaskedCrossEntropy(SummedLoss):
+class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
     """Mean over real tokens of `-(1 - e) log p[label] - e / V * sum_v log p[v]`.
 
     Tokens whose label is `ignore_id` count neither above nor below the fraction line, so the loss is that of the
@@ -23,7 +24,8 @@ class MaskedCrossEntropy(SummedLoss):
 
     Args:
         label_smoothing: the share `e` of each label that is spread over the vocabulary.
-        ignore_id: label of tokens that do not count; None counts all.
+        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
+            and `compile` of this package's models know it, 0 without them, and -100 too.
         name: name of the loss.
         **kwargs: arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean over real tokens,
             "sum" their sum, None the loss of each token.
@@ -55,23 +57,23 @@ class MaskedCrossEntropy(SummedLoss):
     (1.3863, 1.0)
     """
 
-    def __init__(self, label_smoothing=0.0, ignore_id=0, name="masked_cross_entropy", **kwargs):
+    def __init__(self, label_smoothing=0.0, ignore_id="auto", name="masked_cross_entropy", **kwargs):
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}")
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
-        self.ignore_id = ignore_id
+        self._set_ignore_id(ignore_id)
 
     def labels(self, y_true, y_pred):
         return token_labels(y_true, y_pred)
 
     def real(self, y_true):
         """Float32, 1 at tokens that count."""
-        return real_tokens(y_true, self.ignore_id)
+        return real_tokens(y_true, self.ignored_labels)
 
     def check_labels(self, name, labels, num_classes, weights=None):
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
-        counts = np.ones(labels.shape, "bool") if self.ignore_id is None else labels != self.ignore_id
+        counts = ~np.isin(labels, self.ignored_labels)
         if weights is not None:
             try:
                 counts = counts & np.broadcast_to(aligned(weights, labels.ndim) != 0, labels.shape)
@@ -118,4 +120,4 @@ class MaskedCrossEntropy(SummedLoss):
         return real, ops.logical_or(in_range, ops.equal(real, 0)), classes
 
     def get_config(self):
-        return {**super().get_config(), "label_smoothing": self.label_smoothing, "ignore_id": self.ignore_id}
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

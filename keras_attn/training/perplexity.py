@@ -3,15 +3,17 @@
 import keras
 from keras import ops
 
+from keras_attn.training.ignored_labels import IgnoredLabels
 from keras_attn.training.masked_cross_entropy import MaskedCrossEntropy
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Perplexity(keras.metrics.Mean):
+class Perplexity(IgnoredLabels, keras.metrics.Mean):
     """`exp` of the mean cross entropy of real tokens, the mean being exact over any number of batches.
 
     Args:
-        ignore_id: label of tokens that do not count; None counts all.
+        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
+            and `compile` of this package's models know it, 0 without them, and -100 too.
         name: name of the metric.
         **kwargs: arguments of `keras.metrics.Metric`.
 
@@ -23,10 +25,11 @@ class Perplexity(keras.metrics.Mean):
     5.0
     """
 
-    def __init__(self, ignore_id=0, name="perplexity", **kwargs):
+    def __init__(self, ignore_id="auto", name="perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
-        self.ignore_id = ignore_id
+        self._set_ignore_id(ignore_id)
         self._loss = MaskedCrossEntropy(ignore_id=ignore_id)
+        self._followers = (self._loss,)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch; see `MaskedAccuracy.update_state`."""
@@ -39,6 +42,3 @@ class Perplexity(keras.metrics.Mean):
 
     def result(self):
         return ops.exp(super().result())
-
-    def get_config(self):
-        return {**super().get_config(), "ignore_id": self.ignore_id}

@@ -4,12 +4,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.training.ignored_labels import IgnoredLabels
 from keras_attn.training.masked_cross_entropy import MaskedCrossEntropy
 from keras_attn.training.summed_loss import SummedLoss
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class RDrop(SummedLoss):
+class RDrop(IgnoredLabels, SummedLoss):
     """`(CE_1 + CE_2) / 2 + alpha * (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2`, a mean over real tokens.
 
     `p_1` and `p_2` are what two passes with other dropout masks give for the same inputs, as neighbours in one batch:
@@ -45,12 +46,14 @@ class RDrop(SummedLoss):
     ((2, 2), 1.3863)
     """
 
-    def __init__(self, alpha=1.0, label_smoothing=0.0, ignore_id=0, name="r_drop", **kwargs):
+    def __init__(self, alpha=1.0, label_smoothing=0.0, ignore_id="auto", name="r_drop", **kwargs):
         if not alpha >= 0:
             raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
         super().__init__(name=name, **kwargs)
         self.alpha = alpha
+        self._set_ignore_id(ignore_id)
         self._cross_entropy = MaskedCrossEntropy(label_smoothing, ignore_id)
+        self._followers = (self._cross_entropy,)
 
     @staticmethod
     def repeat(*batch):
@@ -87,5 +90,4 @@ class RDrop(SummedLoss):
         )
 
     def get_config(self):
-        given = {name: getattr(self._cross_entropy, name) for name in ("label_smoothing", "ignore_id")}
-        return {**super().get_config(), "alpha": self.alpha, **given}
+        return {**super().get_config(), "alpha": self.alpha, "label_smoothing": self._cross_entropy.label_smoothing}

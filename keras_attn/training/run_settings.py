@@ -2,6 +2,7 @@
 
 import json
 import re
+import warnings
 
 import keras
 
@@ -87,12 +88,22 @@ def _differences(name, then, now):
 
 
 def _serialized(thing):
-    """Class and config; of a function its name."""
-    return keras.saving.serialize_keras_object(thing) if hasattr(thing, "get_config") else thing
+    """Class and config; of a function, and of what has no config, the name."""
+    if not hasattr(thing, "get_config"):
+        return thing
+    try:
+        with warnings.catch_warnings():
+            # Of functions that could not be loaded again: nobody will.
+            warnings.simplefilter("ignore")
+            return keras.saving.serialize_keras_object(thing)
+    except Exception:  # a user's own class may raise anything, and only settings are left unnamed
+        return type(thing).__name__
 
 
 def _plain(value):
     """Class and config of a Keras object are one dict; what is long is a checksum; numbers of Keras' names are gone."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, dict):
         if isinstance(config := value.get("config"), dict) and "class_name" in value:
             value = {"class_name": value["class_name"], **config}

@@ -1,5 +1,6 @@
 """What the model makes of a few inputs, while it trains."""
 
+from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.training.step_callback import StepCallback
 
@@ -24,7 +25,8 @@ class SampleOutputs(StepCallback):
     """
 
     def __init__(self, inputs, references, every, count=4):
-        if len(inputs) != len(references) or not inputs:
+        check_no_table(inputs=inputs, references=references)
+        if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
                 "`inputs` and `references` must be as many, and not empty. "
                 f"Received: {len(inputs)} inputs and {len(references)} references"

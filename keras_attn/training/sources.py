@@ -165,3 +165,14 @@ def _unpacked(name, batch):
 
 def _first(batch):
     return next(x for x in keras.tree.flatten(batch) if x is not None)
+
+
+def shard_of(strategy):
+    """Which worker this is, and of how many."""
+    if strategy.num_replicas_in_sync == 1:
+        return 0, 1
+    local, replicas = len(strategy.extended.worker_devices), []
+    strategy.experimental_distribute_values_from_function(
+        lambda context: replicas.append(context.replica_id_in_sync_group) or 0
+    )
+    return min(replicas) // local, strategy.num_replicas_in_sync // local

@@ -1,6 +1,7 @@
 """Figures of what the model generates, among those of training."""
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.columns import check_no_table
 from keras_attn.training.step_callback import StepCallback
 
 
@@ -30,7 +31,8 @@ class TextEvaluation(StepCallback):
     """
 
     def __init__(self, inputs, references, metrics, every=None, batch_size=64, prefix="val_", **kwargs):
-        if len(inputs) != len(references) or not inputs:
+        check_no_table(inputs=inputs, references=references)
+        if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
                 "`inputs` and `references` must be as many, and not empty. "
                 f"Received: {len(inputs)} inputs and {len(references)} references"

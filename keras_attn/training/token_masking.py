@@ -5,12 +5,23 @@ import functools
 import numpy as np
 from keras import ops
 
-from keras_attn.argument_checks import check_vocabulary, is_count
+from keras_attn.argument_checks import check_positive, check_vocabulary, is_count
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.ops.sums import add
 
 
-def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate=0.15, seed=0, ignore_id=0):
+def mask_tokens(
+    ids,
+    step=0,
+    *,
+    mask_id,
+    vocabulary_size,
+    special_ids=(0,),
+    rate=0.15,
+    seed=0,
+    ignore_id=0,
+    mask_selection_length=None,
+):
     """Chooses tokens for the model to find, and hides them: `[MASK]` for 80 %, another token for 10 %, itself for 10 %.
 
     What happens to a token is a function of `seed`, `step`, the row's real tokens and the token's place: the same row
@@ -27,10 +38,13 @@ def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate
         rate: the share of the other tokens that are chosen.
         seed: int; the same seed makes the same choices.
         ignore_id: the label of tokens that are not chosen, a special id or none of the vocabulary.
+        mask_selection_length: optional number `P` of tokens that are chosen at most in a row.
 
     Returns:
         `(masked_ids, labels)`, int32 `(B, T)`: the ids with the chosen ones hidden; the ids at the chosen places, and
-        `ignore_id` elsewhere.
+        `ignore_id` elsewhere. With `mask_selection_length`, `(masked_ids, mask_positions, labels)`, the last two int32
+        `(B, P)`: the places of the chosen ids in ascending order, as `EncoderModel(head="masked_lm")` takes them, and
+        their ids; where fewer were chosen, 0 and `ignore_id`.
 
     Raises:
         ValueError: an argument is not as described, or all ids are special.
@@ -67,9 +81,32 @@ def mask_tokens(ids, step=0, *, mask_id, vocabulary_size, special_ids=(0,), rate
         hashed_uniform(keys, add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), ops.shape(ids)[1])
         for draw in range(3)
     )
-    chosen = ops.logical_and(real, ops.less(chosen, rate))
+    if mask_selection_length is not None:
+        check_positive(mask_selection_length=mask_selection_length)
+        places, is_used = _first_places(chosen, ops.logical_and(real, ops.less(chosen, rate)), mask_selection_length)
+        chosen = ops.any(
+            ops.equal(ops.expand_dims(places, -1), ops.arange(ops.shape(ids)[1], dtype="int32"))
+            & ops.expand_dims(is_used, -1),
+            axis=1,
+        )
+    else:
+        chosen = ops.logical_and(real, ops.less(chosen, rate))
     # Rounding must not lead behind the last id.
     index = ops.minimum(ops.cast(other * len(ordinary), "int32"), len(ordinary) - 1)
     other = ops.take(ops.convert_to_tensor(ordinary), index)
     hidden = ops.where(fate < 0.8, mask_id, ops.where(fate < 0.9, other, ids))
-    return ops.where(chosen, hidden, ids), ops.where(chosen, ids, ignore_id)
+    masked = ops.where(chosen, hidden, ids)
+    if mask_selection_length is None:
+        return masked, ops.where(chosen, ids, ignore_id)
+    return masked, places, ops.where(is_used, ops.take_along_axis(ids, places, axis=1), ignore_id)
+
+
+def _first_places(drawn, chosen, count):
+    """Places of the `count` chosen tokens with the least numbers drawn, in order, and which of them are such."""
+    # A row may be shorter than that.
+    worth = ops.pad(ops.where(chosen, 1.0 - drawn, -1.0), [[0, 0], [0, count]], constant_values=-1.0)
+    worth, places = ops.top_k(worth, count)
+    behind = ops.shape(chosen)[1]
+    places = ops.sort(ops.where(worth > 0, ops.cast(places, "int32"), behind), axis=-1)
+    is_used = places < behind
+    return ops.where(is_used, places, 0), is_used

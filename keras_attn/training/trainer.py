@@ -1,9 +1,6 @@
 """Training that gives the same weights on one device, on several, and on several machines."""
 
-import contextlib
 import math
-import signal
-import threading
 import time
 import warnings
 
@@ -17,9 +14,11 @@ from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
 from keras_attn.training.compiled_loss import as_loss, check_labels, sums_up
 from keras_attn.training.first_not_finite import first_not_finite
+from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.metric_set import MetricSet
 from keras_attn.training.place import Place
 from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
+from keras_attn.training.sigterm import TERMINATED, sigterm
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
 from keras_attn.training.trainer_checks import check_arguments, check_callbacks
 
@@ -28,7 +27,6 @@ _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.ca
 
 # Each worker gives one, and all see the sum.
 _GOING, _STOP, _ENDED = 0, 1, 1 << 12
-_TERMINATED = 128 + signal.SIGTERM
 
 
 class Trainer:
@@ -56,7 +54,8 @@ class Trainer:
         weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
-        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too.
+        checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too. Settings
+            that differ from those of the checkpoint are named, see `Checkpoints`.
 
     Raises:
         ValueError: an argument is not as described.
@@ -93,6 +92,7 @@ class Trainer:
         self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
         check_arguments(self, optimizer)
+        check_ignored(model, self._rated)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
                 optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -100,7 +100,7 @@ class Trainer:
                 optimizer.build(model.trainable_variables)
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
-        self._shard = _shard(self.strategy)
+        self._shard = sources.shard_of(self.strategy)
         self._step = TrainStep(
             model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
         )
@@ -138,6 +138,9 @@ class Trainer:
         if validation_data is not None:
             sources.check_source("validation_data", validation_data, endless=False)
         check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
+        agree("dataset", dataset, self.model, self._rated)
+        if validation_data is not None:
+            agree("validation_data", validation_data, self.model, self._rated)
         self._labels = labels_of(dataset)
         freq = validation_freq or steps
         callbacks = keras.tree.flatten(callbacks)
@@ -155,7 +158,7 @@ class Trainer:
         # An exception may have left some behind.
         self._step.reset()
         source = sources.Source("dataset", dataset, self._place.batches, *self._shard)
-        with _sigterm() as stopping:
+        with sigterm() as stopping:
             calls.on_train_begin()
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
@@ -185,7 +188,7 @@ class Trainer:
             self._step.updater.finalize_variable_values(self.model.trainable_variables)
             calls.on_train_end(logs)
             if stopping.is_set():
-                raise SystemExit(_TERMINATED)
+                raise SystemExit(TERMINATED)
         return history
 
     def evaluate(self, dataset, callbacks=None):
@@ -204,6 +207,7 @@ class Trainer:
         """
         sources.check_source("dataset", dataset, endless=False)
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
+        agree("dataset", dataset, self.model, self._rated)
         return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
 
     def _evaluate(self, name, dataset, callbacks):
@@ -220,6 +224,10 @@ class Trainer:
         logs = running.logs()
         callbacks.on_test_end(logs)
         return logs
+
+    @property
+    def _rated(self):
+        return [self.loss, *self.metrics]
 
     @property
     def _is_due(self):
@@ -250,7 +258,7 @@ class Trainer:
             if self.checkpoints and (stopped or (self._is_due and self.step < until)):
                 self._save(running.logs(), running.state())
             if stopped:
-                raise SystemExit(_TERMINATED)
+                raise SystemExit(TERMINATED)
         return running.logs()
 
     def _call(self, source, micro, stopping, running):
@@ -359,11 +367,11 @@ class Trainer:
             return {}
         variables = self._state()
         shapes = {name: list(v.shape) for name, v in variables.items()}
-        found = self.checkpoints.latest(shapes, self._known_by, self._settings)
+        found = self.checkpoints.latest_record(shapes, self._known_by, self._settings)
         if found is None:
             return {}
-        step, state, then = found
-        changes = run_settings.differences(then, self._settings)
+        record, state = found
+        step, changes = record["step"], run_settings.differences(record.get("settings"), self._settings)
         place = Place.restored(state, step * self.accumulation_steps)
         if self._known_by is None:
             place = place.found_in(dataset, not any(name.startswith("dataset.") for name in changes))
@@ -385,28 +393,3 @@ class Trainer:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
             memory = self._memory.state() | self._place.state() | (running or {})
             self.checkpoints.save(self.step, state, self.model, logs, self._known_by, memory, self._settings)
-
-
-def _shard(strategy):
-    """Which worker this is, and of how many."""
-    if strategy.num_replicas_in_sync == 1:
-        return 0, 1
-    local, replicas = len(strategy.extended.worker_devices), []
-    strategy.experimental_distribute_values_from_function(
-        lambda context: replicas.append(context.replica_id_in_sync_group) or 0
-    )
-    return min(replicas) // local, strategy.num_replicas_in_sync // local
-
-
-@contextlib.contextmanager
-def _sigterm():
-    """An event that is set once SIGTERM arrives; in other threads than the main one, where none can, it never is."""
-    arrived = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield arrived
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: arrived.set())
-    try:
-        yield arrived
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,7 @@ from keras_attn.text import CharacterTokenizer, Tokenizer
 
 CLIENTS = Path(__file__).parents[2] / "export"
 PATHS = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "classify.onnx"}
-LABELS = ["Wörter", "news, world", "日"]
+LABELS = ["Wörter\u2028\x85", "news,\x1c world", "日"]
 TEXTS = ["abba", "e", "héé c", "日日", "dada"]
 
 
@@ -40,7 +40,7 @@ def folder(model, tmp_path_factory):
 @pytest.mark.parametrize("format", PATHS)
 def test_attached(format, model, folder, tmp_path):
     attached = registry.load("formats", format)().attached(folder / PATHS[format])
-    assert attached["labels.txt"].splitlines() == LABELS
+    assert attached["labels.txt"] == "".join(f"{label}\n" for label in LABELS)
     (tmp_path / "vocabulary.json").write_text(attached["vocabulary.json"], encoding="utf-8")
     assert Tokenizer.load(tmp_path / "vocabulary.json") == model.tokenizer
     [item] = inspect(folder / PATHS[format]).items
@@ -52,8 +52,8 @@ def test_clients_answer_by_name(format, model, folder):
     expected = [LABELS[i] for i in np.argmax(model.predict(model.tokenizer.encode(TEXTS), verbose=0), axis=-1)]
     assert len(set(expected)) > 1
     command = [sys.executable, CLIENTS / f"run_{format}.py", folder / PATHS[format], "--task", "classify", *TEXTS]
-    answers = subprocess.run(command, capture_output=True, check=True).stdout.decode().splitlines()
-    assert answers == expected
+    answers = subprocess.run(command, capture_output=True, check=True).stdout.decode()
+    assert answers.replace("\r\n", "\n") == "".join(f"{label}\n" for label in expected)
 
 
 def test_ids_come_with_the_vocabulary(model, tmp_path):
@@ -62,10 +62,47 @@ def test_ids_come_with_the_vocabulary(model, tmp_path):
     assert attached == {"vocabulary.json": model.tokenizer.to_json()}
 
 
-@pytest.mark.parametrize("labels", [["a", "b"], ["a", "b", "a"], ["a", "b", ""], ["a", "b", "c\nd"], "abc", [1, 2, 3]])
+@pytest.mark.parametrize(
+    "labels", [["a", "b"], ["a", "b", "a"], ["a", "b", ""], ["a", "b", "c\nd"], ["a", "b", "c\r"], "abc", [1, 2, 3]]
+)
 def test_labels_that_do_not_fit(labels, model, tmp_path):
     with pytest.raises(
         ValueError, match=r"`labels` must be different names .* the model's 3 classes. Received: labels="
     ):
         export(model, tmp_path / "out", "tflite", tasks="classify", labels=labels)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def named():
+    tokenizer = CharacterTokenizer("abcdeéh 日")
+    sizes = {"num_layers": 1, "hidden_dim": 8, "num_heads": 2, "intermediate_dim": 16}
+    settings = {"head": "sequence_classification", "labels": LABELS, "tokenizer": tokenizer}
+    return EncoderModel(tokenizer.vocabulary_size, **sizes, **settings)
+
+
+def test_a_model_with_labels_brings_them(named, tmp_path):
+    right = np.argmax(named.predict(named.tokenizer.encode(TEXTS), verbose=0), axis=-1)
+    for references in (right, [LABELS[i] for i in right], [str(i) for i in right]):
+        report = export(named, tmp_path, "tflite", tasks="classify", samples=TEXTS, references=references)
+        assert report.rows[0]["model_accuracy"] == 1.0
+    attached = registry.load("formats", "tflite")().attached(tmp_path / "model.tflite")
+    assert attached["labels.txt"].split("\n")[:-1] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"labels": LABELS[::-1]}, "`labels` must be None for a model with labels of its own"),
+        (
+            {"samples": ["a"], "references": ["other"]},
+            "`references` must be numbers of classes, or names among `labels`",
+        ),
+        ({"samples": ["a"], "references": [3]}, r"`references` must be classes, 0 to 2. Received: \[3\]"),
+        ({"samples": ["a"], "references": [-1]}, r"`references` must be classes, 0 to 2. Received: \[-1\]"),
+    ],
+)
+def test_labels_and_references_that_contradict_the_model(arguments, message, named, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        export(named, tmp_path / "out", "tflite", tasks="classify", **arguments)
     assert not (tmp_path / "out").exists()

@@ -17,10 +17,12 @@ from keras_attn.layers import (
     PaddingMask,
     Projection,
     RotaryPositionEncoding,
+    ShawRelativePosition,
     TokenEmbedding,
 )
 
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))
+SHAW = keras.saving.serialize_keras_object(ShawRelativePosition(max_distance=2, key_dim=H, value_dim=H))
 NO_ATTENTION = {"dead_queries": "no attention"}
 
 
@@ -102,6 +104,22 @@ def sinks_oracle(weights, query, query_mask):
     return self_oracle(weights, query, query_mask, sinks=sinks)
 
 
+def extra_oracle(weights, query, query_mask, zero, rules=None):
+    """A trained key and value, and a zero one where `zero`."""
+    rows = [np.zeros_like(row)[:, None] if zero else row[:, None][:, :0] for row in weights[:2]]
+    extra = [np.append(row[:, None], more, axis=1) for row, more in zip(weights[:2], rows, strict=True)]
+    return self_oracle(weights[2:], query, query_mask, rules, extra=extra)
+
+
+def seen_inputs(rng, B, T, S):
+    return {**self_inputs(rng, B, T, S), "return_attention_scores": True}
+
+
+def zero_oracle(weights, query, query_mask, return_attention_scores):
+    extra = np.zeros((2, N, 1, H))
+    return oracle.multi_head_attention(weights, query, query, mask=square(query_mask), extra=extra)
+
+
 def packed_inputs(rng, B, T, S):
     """Two sequences a row, the second one behind the first, and padding."""
     return {**self_inputs(rng, B, T, S), "segments": np.tile((np.arange(T) >= 2).astype("int32"), (B, 1))}
@@ -176,6 +194,16 @@ ATTENTION = [
     self_case("attention_gate", {"use_gate": True}, use_gate=True),
     self_case("attention_qk_norm", {"qk_norm": True}, qk_norm=True),
     dataclasses.replace(self_case("attention_sinks", num_heads=6, num_kv_heads=2, sinks=True), oracle=sinks_oracle),
+    dataclasses.replace(
+        self_case("attention_bias_kv", num_heads=6, num_kv_heads=2, add_bias_kv=True, add_zero_attn=True),
+        oracle=partial(extra_oracle, zero=True),
+        bad=(({"position": SHAW}, "`add_bias_kv` and `add_zero_attn` need a `position` without values"),),
+    ),
+    dataclasses.replace(
+        self_case("attention_bias_kv_window", causal=True, window=3, add_bias_kv=True),
+        oracle=partial(extra_oracle, zero=False, rules={"causal": True, "window": 3}),
+    ),
+    dataclasses.replace(self_case("attention_zero_attn", inputs=seen_inputs, add_zero_attn=True), oracle=zero_oracle),
     self_case(
         "attention_sink_tokens",
         {"rules": {"causal": True, "window": 2, "sink_tokens": 1}},

@@ -278,6 +278,7 @@ CACHED = {
     "window": {"window": 2},
     "value_dim": {"value_dim": 5, "qk_norm": True},
     "rotary": {"position": keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=4))},
+    "extra_keys": {"add_bias_kv": True, "add_zero_attn": True},
 }
 
 
@@ -420,6 +421,23 @@ def test_residual_round_attention_to_a_memory():
     residual = model.layers[-1]
     expected = arrays[0] + residual.layer(residual.norm_before(arrays[0]), arrays[1])
     np.testing.assert_allclose(model(arrays), expected, atol=1e-6)
+
+
+def test_extra_keys_go_with_rank_3_alone():
+    with pytest.raises(ValueError, match=r"`add_bias_kv` and `add_zero_attn` go with inputs of rank 3\. .* 4"):
+        MultiHeadAttention(N, H, add_zero_attn=True)(np.ones((2, 3, 4, 5), "float32"))
+
+
+def test_extra_keys_under_every_mechanism():
+    x, mask = normal(B, 40, D), np.arange(40) < np.array([[30]] * B)
+    layers = [
+        MultiHeadAttention(N, H, causal=True, window=9, add_bias_kv=True, mechanism=mechanism)
+        for mechanism in ("dense", "blockwise")
+    ]
+    for layer in layers:
+        layer.build(x.shape)
+        layer.set_weights(layers[0].get_weights())
+    np.testing.assert_allclose(*[layer(x, query_mask=mask) for layer in layers], atol=1e-5)
 
 
 def test_refuses_what_no_mechanism_can_do():

@@ -53,8 +53,8 @@ def position_case(name, kind, truth, key_dim=H):
     return LayerCase(name, make, self_inputs, truth, {"query": "query_mask"})
 
 
-def alibi_oracle(weights, query, query_mask):
-    return self_oracle(weights, query, query_mask, bias=oracle.alibi(N, query.shape[1], query.shape[1]))
+def alibi_oracle(weights, query, query_mask, most=8):
+    return self_oracle(weights, query, query_mask, bias=oracle.alibi(N, query.shape[1], query.shape[1], most))
 
 
 def relative_oracle(weights, query, query_mask, **settings):
@@ -137,6 +137,15 @@ ON_EMBEDDINGS = [
         lambda weights, inputs, positions: inputs + oracle.sinusoid(positions, D, 50.0),
     ),
     LayerCase(
+        "sinusoid_halves",
+        partial(SinusoidalPositionEncoding, interleaved=False, offset=2, endpoint=True),
+        patches,
+        lambda weights, inputs: (
+            inputs + oracle.sinusoid(2 + np.arange(inputs.shape[1]), WIDTH, interleaved=False, endpoint=True)
+        ),
+        bad=(({"offset": -1}, "`offset` must be a non-negative integer"),),
+    ),
+    LayerCase(
         "learned_position",
         partial(LearnedPositionEmbedding, max_length=M),
         embedded,
@@ -193,6 +202,13 @@ IN_ATTENTION = [
     dataclasses.replace(
         self_case("attention_alibi", position=keras.saving.serialize_keras_object(ALiBiPositionBias(num_heads=N))),
         oracle=alibi_oracle,
+    ),
+    dataclasses.replace(
+        self_case(
+            "attention_alibi_max",
+            position=keras.saving.serialize_keras_object(ALiBiPositionBias(num_heads=N, alibi_bias_max=3)),
+        ),
+        oracle=partial(alibi_oracle, most=3),
     ),
     relative_case("attention_relative", num_buckets=8, max_distance=6, bidirectional=True),
     relative_case("attention_relative_behind", num_buckets=3, max_distance=4, bidirectional=False),

@@ -10,6 +10,7 @@ from keras_attn import EncoderModel, attention_maps
 from keras_attn.export import export
 from keras_attn.layers import AttentionPooling, GatedFeedForward, MeanPooling, RotaryPositionEncoding
 from keras_attn.text import CharacterTokenizer
+from keras_attn.training import MaskedCrossEntropy
 
 VOCABULARY = 23
 IDS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]])
@@ -93,6 +94,22 @@ def test_one_table_serves_input_and_masked_tokens():
     after = call(model)
     np.testing.assert_array_equal(after[..., :22], before[..., :22])
     assert (after[..., 22] != before[..., 22]).all()
+
+
+def test_logits_of_chosen_tokens_alone(tmp_path):
+    model = make(head="masked_lm")
+    positions = np.array([[1, 4, 6], [5, 0, 0]], "int32")
+    chosen = np.take_along_axis(call(model), positions[..., None], axis=1)
+    np.testing.assert_allclose(call(model, mask_positions=positions), chosen, atol=1e-6)
+    inputs = {"token_ids": IDS, "mask_positions": positions}
+    labels, loss = np.array([[3, 4, 5], [6, 0, 0]]), MaskedCrossEntropy()
+    total, weight = loss.linear_total(labels, model.hidden_states(inputs), model.output_projection())
+    assert float(total / weight) == pytest.approx(float(loss(labels, chosen)), rel=1e-5)
+    model.save(tmp_path / "model.keras")
+    restored = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(call(restored, mask_positions=positions), chosen, atol=1e-6)
+    with pytest.raises(ValueError, match=r"Received unknown: \['mask_positions'\]"):
+        call(make(), mask_positions=positions)
 
 
 def test_shared_weights_are_albert():

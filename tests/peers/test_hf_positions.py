@@ -9,6 +9,7 @@ from keras_attn.layers import (
     RelativePositionBias,
     RotaryPositionEncoding,
     ShawRelativePosition,
+    SinusoidalPositionEncoding,
     SinusoidalPositionEncoding2D,
 )
 from keras_attn.ops import distance_buckets
@@ -180,3 +181,35 @@ def test_relative_keys_of_wav2vec2_bert():
     weights += [theirs.linear_out.weight.T.reshape(N, H, -1), theirs.linear_out.bias]
     ours.set_weights([w.detach().numpy() for w in weights])
     close(ours(x), theirs(torch.from_numpy(x))[0])
+
+
+@pytest.mark.peer("ALiBiPositionBias", "transformers.models.mpt.modeling_mpt.build_mpt_alibi_tensor")
+@pytest.mark.parametrize(("num_heads", "most"), [(4, 8), (8, 5), (6, 16), (5, 1)])
+def test_mpt_alibi(num_heads, most):
+    from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
+
+    theirs = build_mpt_alibi_tensor(num_heads, T, alibi_bias_max=most)
+    positions = np.arange(T, dtype="int32")[None]
+    bias = ALiBiPositionBias(num_heads, alibi_bias_max=most).logit_bias(positions[:, -1:], positions)
+    close(bias[0], theirs)
+
+
+@pytest.mark.peer("SinusoidalPositionEncoding", "transformers.models.marian.modeling_marian")
+@pytest.mark.parametrize("dim", [8, 14, 7])
+def test_marian_sinusoids(dim):
+    from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
+
+    theirs = MarianSinusoidalPositionalEmbedding(20, dim)
+    theirs.weight.data = torch.as_tensor(theirs.create_weight())
+    ours = SinusoidalPositionEncoding(interleaved=False)(np.zeros((B, T, dim), "float32"))
+    close(ours[0], theirs((B, T)))
+
+
+@pytest.mark.peer("SinusoidalPositionEncoding", "transformers.models.m2m_100.modeling_m2m_100")
+@pytest.mark.parametrize("dim", [8, 14])
+def test_m2m_100_sinusoids(dim):
+    from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositionalEmbedding
+
+    theirs = M2M100SinusoidalPositionalEmbedding(20, dim, padding_idx=1)
+    layer = SinusoidalPositionEncoding(interleaved=False, offset=2, endpoint=True)
+    close(layer(np.zeros((1, T, dim), "float32")), theirs(torch.full((1, T), 5)))

@@ -55,6 +55,35 @@ def test_attention_to_a_memory(masks):
     close(scores, expected[1])
 
 
+@pytest.mark.parametrize("bias", [None, 0.3])
+@pytest.mark.parametrize(
+    "extras", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"add_bias_kv": True, "add_zero_attn": True}]
+)
+@pytest.mark.peer("MultiHeadAttention", "torch.nn.MultiheadAttention")
+def test_extra_keys(names, bias):
+    """A query whose own keys are all masked attends to the extra ones."""
+    extras = dict.fromkeys(names, True)
+    theirs = randomise(torch.nn.MultiheadAttention(D, N, kdim=DV, vdim=DV, batch_first=True, **extras))
+    ours = MultiHeadAttention(N, H, **extras)
+    query, memory = normal(B, T, D), normal(B, S, DV, seed=1)
+    allowed = np.random.default_rng(2).random((T, S)) < 0.5
+    allowed[2] = False
+    ours(query, memory)
+    copy_multi_head_attention(theirs, ours)
+    given, added = {"value_mask": REAL, "attention_mask": allowed}, ~allowed
+    if bias is not None:
+        given["bias"] = np.full((1, 1, T, S), bias, "float32") * np.arange(S, dtype="float32")
+        added = np.where(allowed, given["bias"][0, 0], -np.inf).astype("float32")
+    output, scores = ours(query, memory, return_attention_scores=True, **given)
+    masks = {"key_padding_mask": torch.from_numpy(~REAL), "attn_mask": torch.from_numpy(added)}
+    if bias is not None:
+        masks["key_padding_mask"] = torch.zeros(B, S).masked_fill(masks["key_padding_mask"], -torch.inf)
+    expected = theirs(*tensors(query, memory, memory), average_attn_weights=False, **masks)
+    close(output, expected[0])
+    close(scores, expected[1])
+    assert scores.shape[-1] == S + len(extras)
+
+
 @pytest.mark.peer("MultiHeadAttention", "torch.nn.MultiheadAttention")
 def test_causal_self_attention_and_its_gradients():
     theirs = randomise(torch.nn.MultiheadAttention(D, N, batch_first=True))

@@ -27,6 +27,9 @@ def copy_multi_head_attention(module, attention):
     for projection, weight, bias in zip(projections, weights, biases, strict=True):
         _assign_projection(projection, weight, bias)
     copy_linear(module.out_proj, attention.output_dense)
+    if module.bias_k is not None:
+        attention.bias_key.assign(_array(module.bias_k).reshape(attention.bias_key.shape))
+        attention.bias_value.assign(_array(module.bias_v).reshape(attention.bias_value.shape))
 
 
 def copy_encoder_layer(module, block):

@@ -245,7 +245,7 @@ def test_a_refused_data_set_is_told_by_what_differs(then, now, named, tmp_path):
     settings = [run_settings.data_settings(data, None, None) for data in (then, now)]
     checkpoints.save(1, {}, model, dataset=then.fingerprint, settings=settings[0])
     with pytest.raises(ValueError, match=f"of this data set.*Settings that differ: {named}"):
-        checkpoints.latest({}, now.fingerprint, settings[1])
+        checkpoints.latest_record({}, now.fingerprint, settings[1])
 
 
 @pytest.mark.parametrize(
@@ -260,6 +260,21 @@ def test_a_refused_optimizer_is_told_by_what_differs(now, named, tmp_path):
     run(tmp_path, 2)
     with pytest.raises(ValueError, match=f"of this model and optimizer.*Settings that differ: {named}"):
         run(tmp_path, 4, optimizer=now)
+
+
+def test_settings_that_cannot_be_told_stop_no_training(tmp_path):
+    class Odd(keras.metrics.Mean):
+        def update_state(self, y_true, y_pred, sample_weight=None):
+            return super().update_state(y_pred)
+
+        def get_config(self):
+            raise NotImplementedError
+
+    metrics = [Odd("odd"), keras.metrics.MeanMetricWrapper(lambda y_true, y_pred: y_pred, "lambda")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        run(tmp_path, 2, metrics=metrics, optimizer=OPTIMIZERS.SGD(np.float64(1e-3)))
+        run(tmp_path, 4, metrics=metrics, optimizer=OPTIMIZERS.SGD(np.float64(1e-3)))
 
 
 def test_fewer_steps_than_were_made(tmp_path):

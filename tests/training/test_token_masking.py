@@ -84,3 +84,36 @@ def test_in_a_dataset():
 def test_bad_arguments(settings, message):
     with pytest.raises(ValueError, match=message):
         masked(**settings)
+
+
+def test_places_of_the_hidden_tokens():
+    """Room enough for all gives the choice without a limit; with less, some of it."""
+    ids, labels = masked(rate=0.3)
+    all_ids, places, chosen = masked(rate=0.3, mask_selection_length=100)
+    np.testing.assert_array_equal(all_ids, ids)
+    assert places.shape == chosen.shape == (257, 100)
+    assert places.dtype == chosen.dtype == "int32"
+    for row in range(257):
+        (expected,) = np.nonzero(labels[row])
+        np.testing.assert_array_equal(places[row], np.pad(expected, (0, 100 - len(expected))))
+        np.testing.assert_array_equal(chosen[row], np.pad(labels[row][expected], (0, 100 - len(expected))))
+    few_ids, few_places, few = masked(rate=0.3, mask_selection_length=4)
+    is_hidden = np.zeros_like(IDS, bool)
+    np.put_along_axis(is_hidden, few_places, few != 0, axis=1)
+    np.testing.assert_array_equal(few_ids, np.where(is_hidden, ids, IDS))
+    np.testing.assert_array_equal(few, np.take_along_axis(IDS, few_places, axis=1) * (few != 0))
+    assert ((few != 0).sum(1) == np.minimum((labels != 0).sum(1), 4)).all()
+    # Wherever in the row they are.
+    assert np.abs(few_places / LENGTHS).mean() == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="`mask_selection_length` must be a positive integer"):
+        masked(mask_selection_length=0)
+
+
+def test_places_in_a_map_over_short_rows():
+    def choose(ids):
+        return mask_tokens(ids, 3, **SETTINGS, rate=0.5, mask_selection_length=9)
+
+    rows = np.array([[2, 7, 8, 9, 3], [2, 9, 3, 0, 0]], "int32")
+    data = tf.data.Dataset.from_tensors(rows).map(lambda ids: choose(tf.ensure_shape(ids, (None, None))))
+    for a, b in zip(next(data.as_numpy_iterator()), choose(rows), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -6,12 +6,12 @@ import math
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.padding_labels import padding_label
 from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import encode
 from keras_attn.training.data.records import as_records
-from keras_attn.training.ignored_labels import padding_label
 
 
 class BucketedDataset(Dataset):

@@ -43,6 +43,8 @@ class Dataset:
     epochs = None
     row_divisor = 1
     tokenizers = ()
+    # Whether rows are padded with the id of their tokenizer.
+    holds_padding = True
 
     def __len__(self):
         raise NotImplementedError
@@ -140,7 +142,7 @@ class _Mapped(Dataset):
     def __init__(self, dataset, function):
         self._dataset, self._function = dataset, function
         self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
-        self.tokenizers = dataset.tokenizers
+        self.tokenizers, self.holds_padding = dataset.tokenizers, dataset.holds_padding
         if hasattr(dataset, "ignore_id"):
             self.ignore_id = dataset.ignore_id
         self.labels = getattr(dataset, "labels", None)

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_attn.columns import is_table
 from keras_attn.lines import is_unicode
 from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.formats import FORMATS, format_of
 from keras_attn.training.data.problem_log import ProblemLog, RecordError
-from keras_attn.training.data.tables import chosen_columns, column_names, is_table, label_names, table_rows
+from keras_attn.training.data.tables import chosen_columns, column_names, label_names, table_rows
 
 
 class Records:

@@ -3,15 +3,11 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from keras_attn.columns import is_lazy, is_table, names_of_columns
 from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.problem_log import RecordError
 
 HINT = "choose them by `columns=[...]`"
-
-
-def is_table(value):
-    """Whether a value has columns by name: a dict, a DataFrame, a `datasets.Dataset`, a `pyarrow.Table`, ..."""
-    return _names(value) is not None
 
 
 def column_names(table):
@@ -20,9 +16,9 @@ def column_names(table):
     Raises:
         ValueError: it is a table that cannot be read column by column.
     """
-    names = _names(table)
+    names = names_of_columns(table)
     kind = type(table).__name__
-    if _is_lazy(table):
+    if is_lazy(table):
         raise ValueError(f"`records` must be in memory: call `collect()` first. Received: a {kind}")
     if isinstance(table, Mapping):
         if tables := [name for name in names if is_table(table[name])]:
@@ -89,25 +85,6 @@ def label_names(table, columns=None):
         names = getattr(getattr(table[_head(names, column)], "dtype", None), "categories", None)
     names = None if names is None else list(names)
     return names if names and all(isinstance(name, str) for name in names) else None
-
-
-def _names(value):
-    if isinstance(value, Mapping):
-        return list(value)
-    if isinstance(value, type) or not hasattr(value, "__getitem__"):
-        return None
-    if _is_lazy(value):
-        return []
-    for attribute in ("column_names", "columns"):
-        names = getattr(value, attribute, None)
-        if names is not None and not callable(names):
-            return list(names)
-    return None
-
-
-def _is_lazy(table):
-    """Whether columns are yet to be computed, as those of a polars `LazyFrame`."""
-    return hasattr(table, "collect") and not hasattr(table, "__len__")
 
 
 def _is_column(value):

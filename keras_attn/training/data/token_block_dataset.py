@@ -47,7 +47,7 @@ class TokenBlockDataset(Dataset):
            [1., 1., 0.]], dtype=float32)
     """
 
-    # Blocks hold no padding.
+    holds_padding = False
     ignore_id = None
     tokenizers = ()
 

@@ -2,6 +2,8 @@
 
 import abc
 
+from keras_attn.columns import check_no_table
+
 
 class TextMetric(abc.ABC):
     """A figure of output texts against reference texts.
@@ -26,6 +28,7 @@ class TextMetric(abc.ABC):
         self.name = name
 
     def __call__(self, outputs, references):
+        check_no_table(outputs=outputs, references=references)
         outputs, references = list(outputs), [[r] if isinstance(r, str) else list(r) for r in references]
         if not outputs or len(outputs) != len(references):
             raise ValueError(

@@ -1,9 +1,11 @@
 """Records of every format, and what is wrong with some."""
 
+import csv
 import gzip
 import itertools
 import json
 import struct
+import warnings
 
 import pytest
 import tensorflow as tf
@@ -154,6 +156,53 @@ def test_malformed_tfrecords(tmp_path):
         kept = list(Records(path, columns=["t", "n"], on_error="skip"))
     # An integer is a text where a text is asked for, as in JSON.
     assert kept == [("x", "0"), ("x", "1"), ("5", "1"), ("x", "2")]
+
+
+LONG = "\n".join(f'line {i}, of ""one"" document' for i in range(9000))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_a_value_is_as_long_as_it_is(on_error, tmp_path):
+    limit = csv.field_size_limit()
+    path = write(tmp_path / "a.csv", f'text,label\n"{LONG}",a\nshort,b\n')
+    expected = [(LONG.replace('""', '"'), "a"), ("short", "b")]
+    assert len(LONG) > 200_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(Records(path, columns=["text", "label"], on_error=on_error)) == expected
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        # A quote that is not doubled: its lines are one malformed record, up to where all quotes are closed.
+        ('"he said "no" and\nwent, away",1\nnext,2\n', [("next", "2")]),
+        ('"a\nb"c,1\nd,2\n', [("d", "2")]),
+        ('"a"b,"c\nd,1\ne",2\nf,3\n', [("f", "3")]),
+        ("a\rb,1\nc,2\n", [("c", "2")]),
+    ],
+)
+def test_the_middle_of_a_malformed_record_is_no_record(content, kept, tmp_path):
+    path = write(tmp_path / "a.csv", content)
+    with pytest.warns(UserWarning, match="^1 of 2 .*a.csv:1: no CSV"):
+        assert list(Records(path, on_error="skip")) == kept
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    for name, comma in (("a.csv", ","), ("a.tsv", "\t")):
+        path = write(tmp_path / name, "text,label,text\na,1,b\n".replace(",", comma))
+        with pytest.raises(
+            ValueError, match=r"columns that .* has once each, or give their numbers. Received: \['text'\]"
+        ):
+            list(Records(path, columns=["text", "label"], on_error="skip"))
+        assert list(Records(path, columns=["label"])) == [("1",)]
+        assert list(Records(path, columns=[2, 1]))[1] == ("b", "1")
+    path = write(tmp_path / "a.jsonl", '{"text": "a", "text": "b", "label": {"id": 1, "id": 2}, "other": "c"}\n')
+    for column in ("text", "label.id"):
+        with pytest.raises(ValueError, match=f"a.jsonl:1: field '{column}' must be there once"):
+            list(Records(path, columns=[column]))
+    assert list(Records(path, columns=["other"])) == [("c",)]
 
 
 @pytest.mark.parametrize("on_error", ["raise", "skip"])

@@ -1,0 +1,56 @@
+"""What README shows runs as it stands."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from keras_attn import cli
+
+ROOT = Path(__file__).parents[1]
+NEEDED = ("sentencepiece", "tensorflow_text", "tf2onnx", "onnxruntime", "ai_edge_litert", "matplotlib")
+
+
+def cells(document, language):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def test_python_cells_run_in_order(tmp_path, monkeypatch, capsys):
+    for module in NEEDED:
+        pytest.importorskip(module)
+    monkeypatch.chdir(tmp_path)
+    found = cells("README.md", "python")
+    assert len(found) > 5
+    scope = {"__name__": "__main__"}
+    printed = []
+    for cell in found:
+        exec(compile(cell, "README.md", "exec"), scope)
+        printed.append(capsys.readouterr().out)
+    # What the training cell learnt, and what comments say is printed.
+    [answer] = [out for out in printed if "05-" in out]
+    assert answer.splitlines()[-1] == "['05-07']"
+    for cell, out in zip(found, printed, strict=True):
+        for expected in re.findall(r"^print\(.*\)  # (.*)$", cell, re.MULTILINE):
+            assert expected in out.splitlines()
+    assert scope["report"].ok
+    assert (tmp_path / "maps.png").is_file()
+
+
+@pytest.mark.parametrize("document", ["README.md", "export/README.md"])
+def test_commands_are_understood(document):
+    lines = [line for cell in cells(document, "sh") for line in cell.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if "keras-attn " in line]
+    assert commands
+    for program, *arguments in commands:
+        assert program in ("keras-attn", ".venv/bin/keras-attn")
+        assert cli._parser().parse_args(arguments).run
+
+
+def test_files_that_it_names_are_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = {target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target}
+    named |= set(re.findall(r"(?:export|examples)/\w+\.py", text))
+    assert len(named) > 8
+    assert not [name for name in named if not (ROOT / name).exists()]

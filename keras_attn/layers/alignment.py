@@ -8,6 +8,7 @@ from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
 from keras_attn.layers.projection import Projection
 from keras_attn.ops import AttentionMask, masked_softmax, scan
+from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.products import matmul_transposed
@@ -34,7 +35,8 @@ class Alignment(Configurable, keras.layers.Layer):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        query: float `(B, T, Dq)`.
+        query: float `(B, T, Dq)`. It may have more axes, as `(B, ..., T, Dq)`: so has everything else then, and each
+            sequence of queries attends to the keys at its place.
         value: float `(B, S, Dv)`.
         key: float `(B, S, Dk)`; the value where None.
         query_mask, value_mask: optional bool `(B, T)` and `(B, S)`, False at padding. Filled from the Keras masks of
@@ -137,23 +139,33 @@ class Alignment(Configurable, keras.layers.Layer):
         training=None,
     ):
         _check_ranks(query=query.shape, value=value.shape, key=value.shape if key is None else key.shape)
-        if key is not None and not fits(key.shape[:2], value.shape[:2]):
+        axes = AttentionAxes(len(query.shape), (-2,))
+        if not axes.plain and not fits(value.shape[:-2], query.shape[:-2]):
+            raise ValueError(
+                "`value` must have the axes of the query in front of its length. "
+                f"Received: {value.shape} and {query.shape}"
+            )
+        if key is not None and not fits(key.shape[:-1], value.shape[:-1]):
             raise ValueError(f"`key` must have the length of the value. Received: {key.shape} and {value.shape}")
         query_mask = implicit_mask(query, query_mask)
         value_mask = implicit_mask(value, value_mask)
-        check_mask("query_mask", query_mask, query.shape[:2])
-        check_mask("value_mask", value_mask, value.shape[:2])
-        check_pairs("attention_mask", attention_mask, query.shape[1], value.shape[1])
-        mask = _pairs(query_mask, value_mask, attention_mask)
-        queries, keys = self.project_query(query), self.project_memory(value, key)
+        check_mask("query_mask", query_mask, query.shape[:-1])
+        check_mask("value_mask", value_mask, value.shape[:-1])
+        check_pairs("attention_mask", attention_mask, query.shape[-2], value.shape[-2])
+        folded = _folded(axes, query_mask, query), _folded(axes, value_mask, value)
+        mask = _pairs(*folded, axes.fold_mask(attention_mask, query, value))
+        values = axes.fold(value)
+        queries = self.project_query(axes.fold(query))
+        keys = self.project_memory(values, None if key is None else axes.fold(key))
         if self.recurrent:
-            context, weights = self._attend_in_turn(queries, keys, value, mask, training)
+            context, weights = self._attend_in_turn(queries, keys, values, mask, training)
         else:
-            context, weights, _ = self._attend(queries, keys, value, mask, (), training)
+            context, weights, _ = self._attend(queries, keys, values, mask, (), training)
+        context, scores = axes.unfold(context, query), axes.unfold_scores(ops.expand_dims(weights, 1), query, value)
         records = recorder()
         if records is not None:
-            records[self.path] = ops.expand_dims(weights, 1)
-        return (context, weights) if return_attention_scores else context
+            records[self.path] = scores
+        return (context, ops.squeeze(scores, -3)) if return_attention_scores else context
 
     def _attend_in_turn(self, queries, keys, value, mask, training):
         batch, length = ops.shape(value)[0], ops.shape(value)[1]
@@ -194,24 +206,30 @@ class Alignment(Configurable, keras.layers.Layer):
         return projection
 
     def compute_output_spec(self, query, value, key=None, *, return_attention_scores=False, **kwargs):
-        batch, length, _ = query.shape
-        output = keras.KerasTensor((batch, length, value.shape[-1]), dtype=self.compute_dtype)
+        lead = query.shape[:-1]
+        output = keras.KerasTensor((*lead, value.shape[-1]), dtype=self.compute_dtype)
         if not return_attention_scores:
             return output
-        return output, keras.KerasTensor((batch, length, value.shape[1]), dtype=self.compute_dtype)
+        return output, keras.KerasTensor((*lead, value.shape[-2]), dtype=self.compute_dtype)
 
 
 def _check_ranks(**shapes):
     for name, shape in shapes.items():
-        if len(shape) != 3:
-            raise ValueError(f"`{name}` must have rank 3 (batch, length, channels). Received: shape {shape}")
+        if len(shape) < 3 or len(shape) != len(shapes["query"]):
+            raise ValueError(
+                f"`{name}` must have rank 3 (batch, length, channels), or more where all have. Received: shape {shape}"
+            )
+
+
+def _folded(axes, mask, like):
+    """A padding mask of `like`, to `(B', T)`."""
+    if mask is None or axes.plain:
+        return mask
+    return axes.fold_padding(ops.broadcast_to(boolean("mask", mask), ops.shape(like)[:-1]))
 
 
 def _pairs(query_mask, value_mask, attention_mask):
-    """All masks in one, bool, rank 3, that broadcasts to `(B, T, S)`; None where there is none."""
-    if attention_mask is not None:
-        for _ in range(4 - len(attention_mask.shape)):
-            attention_mask = ops.expand_dims(attention_mask, -3)
+    """All masks in one, bool, rank 3, that broadcasts to `(B, T, S)`; `attention_mask` has an axis of heads."""
     mask = AttentionMask(
         query_mask=boolean("query_mask", query_mask),
         key_mask=boolean("value_mask", value_mask),

@@ -3,6 +3,8 @@
 import functools
 import inspect
 
+import keras
+
 from keras_attn.ops.boolean_mask import check_boolean
 
 
@@ -15,7 +17,8 @@ class BooleanMasks:
     def __call__(self, *args, **kwargs):
         for name, value in (*zip(_positional(type(self)), args, strict=False), *kwargs.items()):
             if name == "mask" or name.endswith("_mask"):
-                check_boolean(name, value)
+                for mask in keras.tree.flatten(value):
+                    check_boolean(name, mask)
         return super().__call__(*args, **kwargs)
 
 

@@ -19,7 +19,7 @@ class LearnedPositionEmbedding(PositionEncoding):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
+        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
         positions: optional int32 `(B, T)` or `(1, T)`, below `max_length`, which `T` may exceed where sequences are
             packed; `0, 1, ..., T - 1` where None.
 
@@ -57,9 +57,9 @@ class LearnedPositionEmbedding(PositionEncoding):
     def call(self, inputs, positions=None):
         if positions is not None:
             return super().call(inputs, positions)
-        length = inputs.shape[1]
+        length = inputs.shape[-2]
         if length is None:
-            length = self._checked(ops.shape(inputs)[1])
+            length = self._checked(ops.shape(inputs)[-2])
         elif length > self.max_length:
             raise ValueError(
                 f"`inputs` must be at most `max_length`={self.max_length} long. "

@@ -14,8 +14,9 @@ class PositionEncoding(Configurable, keras.layers.Layer):
     all hooks of the layer they were given, so that they need not know its kind.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
+        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
+        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None. Inputs of more axes may have
+            positions `(B, ..., T)`.
 
     Returns:
         `add_to_embeddings(inputs, positions)`, float `(B, T, D)`.
@@ -59,7 +60,9 @@ class PositionEncoding(Configurable, keras.layers.Layer):
 
     def call(self, inputs, positions=None):
         if positions is None:
-            positions = ops.expand_dims(ops.arange(ops.shape(inputs)[1], dtype="int32"), 0)
+            positions = ops.expand_dims(ops.arange(ops.shape(inputs)[-2], dtype="int32"), 0)
+        for _ in inputs.shape[len(positions.shape) + 1 :]:
+            positions = ops.expand_dims(positions, 1)
         return self.add_to_embeddings(inputs, positions)
 
     def compute_output_shape(self, inputs_shape):

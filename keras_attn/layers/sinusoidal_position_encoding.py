@@ -24,7 +24,7 @@ class SinusoidalPositionEncoding(PositionEncoding):
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
+        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
         positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
 
     Returns:

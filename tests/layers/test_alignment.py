@@ -118,6 +118,25 @@ def monotonic_oracle(weights, query, value, weigh=oracle.soft_monotonic, locatio
     return results(*oracle.align_in_turn(lambda *x: energy(*x) + bias, mask, value, weigh), **masks)
 
 
+def nested(rng, B, T, S, masked=True):
+    """Three sequences a row, whose memories differ; some are padded."""
+    inputs = {"query": normal(rng, B, 3, T, D), "value": normal(rng, B, 3, S, D)}
+    if masked:
+        middle = np.arange(3)[:, None] == 1
+        inputs |= {f"{n}_mask": lengths(B, L)[:, None] | middle for n, L in (("query", T), ("value", S))}
+    return inputs
+
+
+def nested_oracle(weights, query, value, truth, query_mask=None, value_mask=None, **others):
+    found = []
+    for i in range(query.shape[1]):
+        masks = {} if query_mask is None else {"query_mask": query_mask[:, i], "value_mask": value_mask[:, i]}
+        found.append(truth(weights, query[:, i], value[:, i], **masks, **others))
+    if isinstance(found[0], tuple):
+        return tuple(np.stack(parts, axis=1) for parts in zip(*found, strict=True))
+    return np.stack(found, axis=1)
+
+
 def monotonic(energy=None, dtype=None, location=False, **config):
     if energy is None:
         kind = partial(LocationSensitiveAttention, filters=F, kernel_size=3) if location else AdditiveAttention
@@ -211,14 +230,43 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("check", "case"), pairs(CASES))
+NESTED = [
+    LayerCase(
+        "additive_rank_4",
+        partial(AdditiveAttention, units=U),
+        nested,
+        partial(nested_oracle, truth=additive_oracle),
+        {"query": "query_mask", "value": "value_mask"},
+        (
+            ({"value": np.ones((2, 4, 7, D), "float32")}, "`value` must have the axes of the query"),
+            ({"value": np.ones((2, 7, D), "float32")}, "`value` must have rank 3"),
+            ({"value_mask": np.ones((2, 7), "bool")}, "`value_mask`"),
+        ),
+    ),
+    LayerCase(
+        "location_rank_4",
+        partial(LocationSensitiveAttention, units=U, filters=F, kernel_size=3),
+        lambda rng, B, T, S: {**nested(rng, B, T, S), "return_attention_scores": True},
+        partial(nested_oracle, truth=location_oracle),
+        {"query": "query_mask", "value": "value_mask"},
+    ),
+    LayerCase(
+        "general_rank_4_restricted",
+        partial(LuongAttention, "general"),
+        lambda rng, B, T, S: {**nested(rng, B, T, S, masked=False), "attention_mask": np.tri(T, S, S - T, bool)},
+        partial(nested_oracle, truth=partial(luong_oracle, score="general")),
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "case"), pairs(CASES + NESTED))
 def test_layer(check, case, tmp_path):
     run_check(check, case, tmp_path)
 
 
 @pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
 def test_export(format_name, tmp_path):
-    check_export(CASES, format_name, tmp_path)
+    check_export(CASES + NESTED, format_name, tmp_path)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -238,12 +286,12 @@ def test_steps_are_the_whole_sequence(case):
         np.testing.assert_allclose(weights[real], expected_scores[:, t][real], atol=1e-6)
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", CASES + NESTED, ids=lambda case: case.name)
 def test_scores_are_recorded_with_a_head_axis(case):
     layer, arguments = build(case)
     with recording() as records:
         _, scores = layer(**{**arguments, "return_attention_scores": True})
-    np.testing.assert_array_equal(records[layer.path], scores[:, None])
+    np.testing.assert_array_equal(records[layer.path], np.expand_dims(scores, -3))
 
 
 def compare(ours, theirs, weights, their_weights):

@@ -101,6 +101,11 @@ def shaw_case(name, **settings):
     return position_case(name, partial(ShawRelativePosition, key_dim=H, **settings), truth)
 
 
+def nested(rng, B, T, S):
+    """Three sequences a row."""
+    return {"inputs": normal(rng, B, 3, T, D)}
+
+
 def patches(rng, B, T, S):
     return {"inputs": normal(rng, B, T, WIDTH)}
 
@@ -160,6 +165,25 @@ ON_EMBEDDINGS = [
         partial(LearnedPositionEmbedding, max_length=M),
         at_positions,
         lambda weights, inputs, positions: inputs + weights[0][positions],
+    ),
+    LayerCase(
+        "learned_position_rank_4",
+        partial(LearnedPositionEmbedding, max_length=M),
+        nested,
+        lambda weights, inputs: inputs + weights[0][: inputs.shape[2]],
+        bad=(({"inputs": np.ones((2, 3, M + 1, D), "float32")}, "`max_length`"),),
+    ),
+    LayerCase(
+        "sinusoid_rank_4",
+        SinusoidalPositionEncoding,
+        nested,
+        lambda weights, inputs: inputs + oracle.sinusoid(np.arange(inputs.shape[2]), D),
+    ),
+    LayerCase(
+        "sinusoid_rank_4_positions",
+        SinusoidalPositionEncoding,
+        lambda rng, B, T, S: {**nested(rng, B, T, S), "positions": at_positions(rng, B, T, S)["positions"]},
+        lambda weights, inputs, positions: inputs + oracle.sinusoid(positions, D)[:, None],
     ),
     LayerCase(
         "sinusoid_2d",

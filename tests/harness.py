@@ -24,6 +24,8 @@ from keras_attn.layers import recording
 # Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
 SIZES = (2, 5, 7)
 OTHER_SIZES = (4, 6, 8)
+# No rows, no queries, no keys, and neither of both. Beside one row, where what is added looks like a bias to Keras.
+EMPTY_SIZES = ((0, 1, 1), (1, 0, 7), (1, 5, 0), (2, 0, 0))
 # Step of finite differences, and tolerance in parts of the gradient's length. Under JAX tanh and RMS norms have
 # float32's precision in float64 too.
 _DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (1e-4, 5e-3)}
@@ -55,6 +57,15 @@ class LayerCase:
 
     def arguments(self, sizes=SIZES, seed=0):
         return self.inputs(np.random.default_rng(seed), *sizes)
+
+    @property
+    def booleans(self):
+        """Name -> array of each mask among the inputs."""
+        return {name: array for name, array in named_arrays(self.arguments()).items() if array.dtype == bool}
+
+    @property
+    def empty_sizes(self):
+        return () if "empty" in self.exempt else EMPTY_SIZES
 
 
 def check_oracle(case):
@@ -181,10 +192,34 @@ def check_dynamic_shapes(case):
     layer, arguments = built(case)
     specs = {name: tf.TensorSpec(shape, dtype) for name, (shape, dtype) in _free_shapes(case).items()}
     function = tf.function(lambda x: call_with(layer, arguments, x), input_signature=[specs], autograph=False)
-    for sizes in (SIZES, OTHER_SIZES):
+    for sizes in (SIZES, OTHER_SIZES, *case.empty_sizes):
         arguments = case.arguments(sizes)
         _assert_close(function(_tensors(arguments)), layer(**arguments), 1e-6)
     assert function.experimental_get_tracing_count() == 1
+
+
+def check_empty(case):
+    layer, _ = built(case)
+    large = tuple(3 * size for size in SIZES)
+    shapes = [[x.shape for x in flat_arrays(layer(**case.arguments(sizes)))] for sizes in (SIZES, large)]
+    for sizes in case.empty_sizes:
+        sized = dict(zip(zip(SIZES, large, strict=True), sizes, strict=True))
+        for output, *known in zip(flat_arrays(layer(**case.arguments(sizes))), *shapes, strict=True):
+            assert np.all(np.isfinite(output))
+            for size, axis in zip(output.shape, zip(*known, strict=True), strict=True):
+                # An axis that follows from the sizes in another way may be anything.
+                assert size == sized.get(axis, axis[0] if axis[0] == axis[1] else size), f"{sizes}: {output.shape}"
+
+
+def check_float_masks(case):
+    layer, arguments = built(case)
+    expected = layer(**arguments)
+    for name, mask in case.booleans.items():
+        floats = np.where(mask, 0, -np.inf).astype("float32")
+        for given in (floats, mask.astype("float16"), keras.KerasTensor(mask.shape, "float32")):
+            with pytest.raises(ValueError, match=f"`{name}` must be boolean.* `bias=`"):
+                call_with(layer, arguments, {name: given})
+        _assert_equal(call_with(layer, arguments, {name: mask.astype("int32")}), expected)
 
 
 def check_symbolic(case):
@@ -355,6 +390,8 @@ CHECKS = (
     check_half_precision,
     check_jit,
     check_dynamic_shapes,
+    check_empty,
+    check_float_masks,
     check_symbolic,
     check_inference,
     check_masked_positions,
@@ -368,6 +405,8 @@ CHECKS = (
 # What a case must give for a check to have something to look at.
 _NEEDS = {
     check_oracle: "oracle",
+    check_empty: "empty_sizes",
+    check_float_masks: "booleans",
     check_masked_positions: "masks",
     check_padding: "masks",
     check_implicit_masks: "masks",

@@ -1,5 +1,7 @@
 """What a call of an attention layer must fit."""
 
+import keras
+
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.argument_checks import check_mask, check_pairs, fits
 from keras_attn.layers.position_encoding import PositionEncoding
@@ -30,6 +32,11 @@ def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
     for shape, masks in ((query.shape[:-1], query_masks), (sources, value_masks)):
         for name, mask in masks.items():
             check_mask(name, mask, shape)
+    if pairs["bias"] is not None and keras.backend.standardize_dtype(pairs["bias"].dtype) == "bool":
+        raise ValueError(
+            "`bias` must be float, it is added to the logits; who may attend to whom is passed as `attention_mask=`. "
+            "Received: bias of dtype bool"
+        )
     segments, value_segments = query_masks["segments"], value_masks["value_segments"]
     if (segments is None) != (value_segments is None):
         raise ValueError(

@@ -22,6 +22,8 @@ class MonotonicAttention(Alignment):
         hard: whether to walk (True), to expect (False), or to expect in training only (None).
         noise: standard deviation of the noise on the energies in training, which teaches them to be decisive.
         bias_initializer: initializer of the trained number `r`. A long memory needs a negative one.
+        exact: whether the expectation is exact, in `log2(S)` steps over the keys, or by two cumulative sums, which lose
+            weight where energies are decisive; see `keras_attn.ops.soft_monotonic`.
         dropout, seed, **kwargs: see `Alignment`.
 
     Call arguments:
@@ -52,7 +54,7 @@ class MonotonicAttention(Alignment):
 
     recurrent = True
 
-    def __init__(self, energy, hard=None, noise=0.0, bias_initializer="zeros", seed=None, **kwargs):
+    def __init__(self, energy, hard=None, noise=0.0, bias_initializer="zeros", seed=None, *, exact=True, **kwargs):
         energy = deserialized(energy)
         if not isinstance(energy, Alignment) or isinstance(energy, MonotonicAttention):
             raise ValueError(f"`energy` must be an Alignment layer that is not monotonic. Received: energy={energy!r}")
@@ -62,6 +64,7 @@ class MonotonicAttention(Alignment):
         self.energy = energy
         self.hard = hard
         self.noise = noise
+        self.exact = exact
         self.bias_initializer = initializers.get(bias_initializer)
         if noise and self.seed_generator is None:
             self.seed_generator = keras.random.SeedGenerator(seed)
@@ -95,4 +98,4 @@ class MonotonicAttention(Alignment):
         if training and self.noise:
             shape = ops.shape(energies)
             energies += self.noise * keras.random.normal(shape, dtype=energies.dtype, seed=self.seed_generator)
-        return soft_monotonic(energies, previous, mask)
+        return soft_monotonic(energies, previous, mask, self.exact)

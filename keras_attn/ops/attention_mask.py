@@ -166,6 +166,15 @@ class AttentionMask:
         return ops.concatenate([ops.any(part.pairs, axis=-1, keepdims=True) for part in blocks], axis=2)
 
 
+def check_attention_mask(mask):
+    """Raises a ValueError unless the `mask` of a kernel is an `AttentionMask` or None."""
+    if mask is not None and not isinstance(mask, AttentionMask):
+        raise ValueError(
+            "`mask` must be an AttentionMask, whose `explicit` is a boolean array; floats are added to the logits as "
+            f"`bias=`. Received: {type(mask).__name__}"
+        )
+
+
 _MANY = 2**24
 _OF_QUERIES = ("query_positions", "query_mask", "query_segments")
 _OF_KEYS = ("key_positions", "key_mask", "key_segments")

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn.ops import loops
-from keras_attn.ops.attention_mask import block
+from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.drawn_seed import DrawnSeed
 
@@ -55,6 +55,7 @@ def blockwise_attention(
     >>> tuple(blockwise_attention(x, x, x).shape)
     (1, 2, 1000, 8)
     """
+    check_attention_mask(mask)
     if return_scores:
         raise ValueError("`return_scores` must be False: blockwise attention has no scores. Received: True")
     q, k, v = (ops.convert_to_tensor(x) for x in (q, k, v))

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_attn.ops import loops
-from keras_attn.ops.attention_mask import block
+from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
@@ -61,6 +61,7 @@ def dense_attention(
     >>> tuple(dense_attention(x, x, x).shape)
     (2, 3, 5, 7)
     """
+    check_attention_mask(mask)
     dropping = bool(dropout and training)
     is_whole = dropping or return_scores or loops.banned()
     if mask is not None and mask.is_triangular and q.shape[2] >= _LONG and not is_whole:

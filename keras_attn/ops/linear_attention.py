@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.products import matmul_transposed
@@ -60,6 +61,7 @@ def linear_attention(
     >>> tuple(linear_attention(x, x, x).shape)
     (2, 3, 5, 7)
     """
+    check_attention_mask(mask)
     reasons = _reasons(mask, bias is not None, logit_soft_cap, sinks is not None, dropout and training, return_scores)
     if reasons:
         raise ValueError(f"`linear_attention` cannot answer this call: {'; '.join(reasons)}")

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.grouped_heads import repeat_heads
@@ -63,6 +64,7 @@ def local_attention(
     >>> tuple(local_attention(x, x, x, mask=mask).shape)
     (2, 3, 5, 7)
     """
+    check_attention_mask(mask)
     if bias is not None or return_scores or not _is_local(mask):
         return dense_attention(
             q,

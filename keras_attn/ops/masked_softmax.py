@@ -33,7 +33,7 @@ def softmax_with_sinks(logits, sinks):
     """As `softmax`, with a further logit a head, `sinks` `(N,)`, whose weight is left out; logits `(B, N, T, S)`."""
     column = ops.reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
     column = ops.broadcast_to(column, (*ops.shape(logits)[:-1], 1))
-    return ops.softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
+    return softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
 
 
 def masked_softmax(logits, mask=None, axis=-1):

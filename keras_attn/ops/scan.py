@@ -4,6 +4,7 @@ import keras
 from keras import ops, tree
 
 from keras_attn.ops import cache
+from keras_attn.ops.boolean_mask import boolean
 
 
 def scan(step, inputs, state, mask=None):
@@ -33,7 +34,7 @@ def scan(step, inputs, state, mask=None):
            [6., 9.]], dtype=float32)
     """
     inputs, state = tree.map_structure(ops.convert_to_tensor, (inputs, state))
-    flat = tree.flatten(inputs) + ([] if mask is None else [ops.convert_to_tensor(mask)])
+    flat = tree.flatten(inputs) + ([] if mask is None else [boolean("mask", mask)])
 
     def advance(slices, state):
         real = None if mask is None else slices.pop()

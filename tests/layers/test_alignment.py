@@ -209,6 +209,7 @@ CASES = [
         monotonic_oracle,
         bad=(({"energy": "additive"}, "`energy`"), ({"noise": -1.0}, "`noise`")),
     ),
+    case("monotonic_sums", partial(monotonic, hard=False, exact=False), monotonic_oracle),
     case(
         "monotonic_soft_restricted",
         partial(monotonic, hard=False, location=True),
@@ -394,13 +395,52 @@ def test_noise_is_for_training():
     assert np.abs(one - other).max() > 1e-2
 
 
-def test_the_walk_of_a_long_memory_loses_nothing():
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_walk_of_a_long_memory_loses_nothing(exact):
     energies = np.random.default_rng(0).normal(-4, 1, size=(1, 200))
     start = np.eye(200)[:1]
     expected = oracle.soft_monotonic(energies[0], np.ones(200, bool), [])
-    np.testing.assert_allclose(
-        soft_monotonic(energies.astype("float32"), start.astype("float32"))[0], expected, atol=1e-6
-    )
+    actual = soft_monotonic(energies.astype("float32"), start.astype("float32"), exact=exact)
+    np.testing.assert_allclose(actual[0], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 8, 9, 100])
+@pytest.mark.parametrize("is_known", [True, False])
+def test_decisive_energies_lose_no_weight(length, is_known):
+    rng = np.random.default_rng(length)
+    mask = rng.random(length) < 0.9
+
+    def walk(energies, previous):
+        return soft_monotonic(energies, previous, mask)
+
+    if not is_known:
+        walk = tf.function(walk, input_signature=[tf.TensorSpec((None, None))] * 2, autograph=False)
+    past, weights = [np.eye(length)[0]], np.eye(length, dtype="float32")[:1]
+    for _ in range(12):
+        energies = rng.normal(scale=10, size=length)
+        past.append(oracle.soft_monotonic(energies, mask, past))
+        weights = np.asarray(walk(energies[None].astype("float32"), weights))
+        np.testing.assert_allclose(weights[0], past[-1], atol=2e-6)
+
+
+def test_the_gradient_of_a_walk_does_not_depend_on_how_it_is_computed():
+    rng = np.random.default_rng(0)
+    energies, start = tf.constant(rng.normal(size=(2, 13))), tf.constant(rng.dirichlet(np.ones(13), size=2))
+    cotangent = rng.normal(size=(2, 13))
+
+    def gradients(energies, start, exact=True):
+        with tf.GradientTape() as tape:
+            tape.watch([energies, start])
+            outputs = soft_monotonic(energies, start, exact=exact)
+        return tape.gradient(outputs, [energies, start], cotangent)
+
+    free = [tf.TensorSpec((None, None), "float64")] * 2
+    expected = gradients(energies, start, exact=False)
+    for jit_compile in (False, True):
+        loop = tf.function(gradients, input_signature=free, jit_compile=jit_compile, autograph=False)
+        for found in (gradients(energies, start), loop(energies, start)):
+            for a, e in zip(found, expected, strict=True):
+                np.testing.assert_allclose(a, e, atol=1e-10)
 
 
 def test_bias_initializer_sets_how_far_a_walk_goes():

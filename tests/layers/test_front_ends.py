@@ -21,7 +21,7 @@ def whole(rng, B, T, S):
 
 
 def ragged(rng, B, T, S):
-    return {"images": normal(rng, B, ROWS * T - 1, COLUMNS * S - 2, C)}
+    return {"images": normal(rng, B, max(ROWS * T - 1, 0), max(COLUMNS * S - 2, 0), C)}
 
 
 def fixed(rng, B, T, S):

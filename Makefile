@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 # What others wrote and we compare with; torch alone by its exact version, which has a build without CUDA.
 TORCH := torch==2.13.0
 PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.18,<0.19' \
-  'tensorflow-serving-api>=2.21,<2.22'
+  'tensorflow-serving-api>=2.21,<2.22' 'pandas>=2.2,<4' 'polars>=1.20,<3' 'datasets>=4,<6'
 JAX := 'jax>=0.10,<0.11'
 
 .PHONY: demo test peers jax layers matrix check benchmark clean

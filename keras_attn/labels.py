@@ -34,7 +34,7 @@ class Labels:
     """
 
     def __init__(self, names):
-        if isinstance(names, (str, bytes, Mapping, Set)) or not hasattr(names, "__len__"):
+        if isinstance(names, (str, bytes, Mapping, Set)) or not hasattr(names, "__getitem__"):
             raise ValueError(
                 f"`labels` must be a list of names, in the order of the classes. Received: labels={names!r}"
             )

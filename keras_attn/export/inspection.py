@@ -156,5 +156,5 @@ def _text(item):
         lines.append(f"  {len(largest)} weights of {total}, the largest:")
         cells = [(w["name"], w["dtype"], "x".join(map(str, w["shape"])), size_text(w["bytes"])) for w in largest]
         table = aligned(("name", "dtype", "shape", "size"), cells[:LARGEST], left=("name", "dtype"))
-        lines += [f"    {line}" for line in table.splitlines()]
+        lines += [f"    {line}" for line in table.split("\n")]
     return "\n".join(lines)

@@ -90,7 +90,7 @@ class Report:
 
 def reason(error):
     """An exception in one line: the first of its message, or its name."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def aligned(columns, lines, left):

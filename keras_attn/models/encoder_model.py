@@ -116,9 +116,9 @@ class EncoderModel(AttentionModel):
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)
         pooling = deserialized(pooling)
-        self.labels = None if labels is None else Labels(labels).names
-        num_classes = len(self.labels) if self.labels and num_classes is None else num_classes
-        _check_head(head, num_classes, self.labels, pooling)
+        self.labels = labels = None if labels is None else Labels(labels).names
+        num_classes = len(labels) if labels and num_classes is None else num_classes
+        _check_head(head, num_classes, labels, pooling)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer)

@@ -83,9 +83,9 @@ def named():
 
 def test_a_model_with_labels_brings_them(named, tmp_path):
     right = np.argmax(named.predict(named.tokenizer.encode(TEXTS), verbose=0), axis=-1)
-    for references in (right, [LABELS[i] for i in right], [str(i) for i in right]):
-        report = export(named, tmp_path, "tflite", tasks="classify", samples=TEXTS, references=references)
-        assert report.rows[0]["model_accuracy"] == 1.0
+    references = [LABELS[i] for i in right]
+    report = export(named, tmp_path, "tflite", tasks="classify", samples=TEXTS, references=references)
+    assert report.rows[0]["model_accuracy"] == 1.0
     attached = registry.load("formats", "tflite")().attached(tmp_path / "model.tflite")
     assert attached["labels.txt"].split("\n")[:-1] == LABELS
 

@@ -37,10 +37,10 @@ def text_of(value, name=None):
     Raises:
         RecordError: it is something else.
     """
-    if isinstance(value, str):
+    if isinstance(value, (str, Integral, np.bool_)):
         return str(value)
-    if isinstance(value, (Integral, np.bool_)):
-        return str(value)
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return text_of(value.item(), name)
     what = "a value" if name is None else f"field {name!r}"
     if isinstance(value, _Repeated):
         raise RecordError(f"{what} must be there once")

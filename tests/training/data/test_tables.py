@@ -128,7 +128,7 @@ def test_fields_of_a_column_of_dicts():
 
 
 def test_malformed_values_are_named_and_may_be_skipped():
-    table = {"text": ["a", None, "", 5, 1.5, "b"], "label": [0, 1, 0, 1, 1, np.int64(1)]}
+    table = {"text": ["a", None, "", 5, 1.5, np.array("b")], "label": [0, 1, 0, 1, 1, np.int64(1)]}
     with pytest.raises(ValueError, match="record 1: field 'text' must be a string or an integer, got NoneType"):
         TextDataset(table, TOKENIZER, batch_size=1)
     with pytest.warns(UserWarning, match="^3 of 6 .* record 1: .*; record 2: a text is empty; record 4: .* got float"):

@@ -294,7 +294,11 @@ def decoder_block(
     rms=False,
     parallel=False,
 ):
-    """Takes its weights off the list: of each sub-layer its gain, if any, its own and its norms'."""
+    """Takes its weights off the list: of each sub-layer its gain, if any, its own and its norms'.
+
+    `memory` and `memory_mask` may be tuples: one attention after the other then.
+    """
+    sources = list(zip(memory, memory_mask, strict=True)) if isinstance(memory, tuple) else [(memory, memory_mask)]
     num_norm = {"sandwich": 2, "rezero": 0, None: 0}.get(norm, 1) * (1 if rms else 2)
 
     def take(count):
@@ -304,8 +308,8 @@ def decoder_block(
     def self_attention(own, y):
         return multi_head_attention(own, y, y, mask=mask, bias=bias, rotate=rotate)[0]
 
-    def cross_attention(own, y):
-        return multi_head_attention(own, y, memory, mask=memory_mask)[0]
+    def cross_attention(memory, memory_mask):
+        return lambda own, y: multi_head_attention(own, y, memory, mask=memory_mask)[0]
 
     def network(own, y):
         return feed_forward(own, y, activation)
@@ -317,7 +321,10 @@ def decoder_block(
         own = take(16)
         attended = self_attention(own[:8], layer_norm(x, *own[8:10]))
         return x + attended + network(own[10:14], layer_norm(x, *own[14:]))
-    attentions = [(self_attention, 8), *([] if memory is None else [(cross_attention, 8)])]
+    attentions = [
+        (self_attention, 8),
+        *([] if memory is None else [(cross_attention(*source), 8) for source in sources]),
+    ]
     for sublayer, size in [(both, 12)] if parallel else [*attentions, (network, 4)]:
         gain = take(1)[0] if norm in ("rezero", "layerscale") else 1.0
         own, norms = take(size), take(num_norm)

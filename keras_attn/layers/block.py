@@ -76,7 +76,7 @@ class Block(Configurable, keras.layers.Layer):
         self._num_seeds = 0
 
     def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
-        """Makes the sub-layers; one that attends to a memory where the shape of that is given."""
+        """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
         if len(inputs_shape) != 3:
             raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
         rules = {"position": self.position, "window": self.window, "causal": causal}
@@ -90,34 +90,46 @@ class Block(Configurable, keras.layers.Layer):
         self.self_attention = self._residual("self_attention", attention)
         self.self_attention.build(inputs_shape)
         if memory_shape is not None:
-            attention = self._attention(inputs_shape[-1], memory_options or {})
-            self.cross_attention = self._residual("cross_attention", attention)
-            self.cross_attention.build(inputs_shape, memory_shape)
+            several = isinstance(memory_shape[0], list | tuple)
+            layers = []
+            for number, shape in enumerate(memory_shape if several else [memory_shape]):
+                attention = self._attention(inputs_shape[-1], memory_options or {})
+                name = f"cross_attention_{number}" if number else "cross_attention"
+                layers.append(self._residual(name, attention))
+                layers[-1].build(inputs_shape, shape)
+            self.cross_attention = layers if several else layers[0]
         self.feed_forward = self._residual("feed_forward", network)
         self.feed_forward.build(inputs_shape)
 
-    def _run(self, inputs, own, memory=None, other=None, training=None):
+    def _run(self, inputs, own, memory=(), other=(), training=None):
         """The sub-layers one after another.
 
-        `own` is what self-attention is called with, `other` what attention to the memory is, None for a block without.
+        `own` is what self-attention is called with, `other` what each attention to a memory is, and `memory` a list as
+        long.
         """
         bias = own.pop("bias")
         if not self.remat or not training or own.get("cache") is not None:
-            return self._sublayers(inputs, memory, bias, own, other, training)
+            return self._sublayers(inputs, bias, memory, own, other, training)
         return rematerialized(
-            lambda *floats: self._sublayers(*floats, own, other, training), (inputs, memory, bias), self
+            lambda inputs, bias, *memory: self._sublayers(inputs, bias, memory, own, other, training),
+            (inputs, bias, *memory),
+            self,
         )
 
-    def _sublayers(self, inputs, memory, bias, own, other, training):
+    def _sublayers(self, inputs, bias, memory, own, other, training):
         network = {"inputs_mask": own["query_mask"]} if self._network_takes_mask else {}
         if self.parallel:
             return self.side_by_side(inputs, bias=bias, second_arguments=network, training=training, **own)
         x = self.self_attention(inputs, bias=bias, training=training, **own)
         x, *cache = x if isinstance(x, tuple) else (x,)
-        if other is not None:
-            x = self.cross_attention(x, memory, training=training, **other)
+        for layer, source, arguments in zip(self._cross_attentions() if other else (), memory, other, strict=True):
+            x = layer(x, source, training=training, **arguments)
         x = self.feed_forward(x, training=training, **network)
         return (x, *cache) if cache else x
+
+    def _cross_attentions(self):
+        """The sub-layers that attend to a memory, one each."""
+        return self.cross_attention if isinstance(self.cross_attention, list) else [self.cross_attention]
 
     def _attention(self, width, options):
         """An attention layer for inputs of so many channels."""

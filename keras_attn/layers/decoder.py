@@ -20,7 +20,8 @@ class Decoder(Stack):
 
     Call arguments:
         inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`; not with `cross_attention=False`, and not needed where `memory_caches` are given.
+        memory: float `(B, S, Dm)`, or a tuple of them; not with `cross_attention=False`, and not needed where
+            `memory_caches` are given.
         caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
         slots: optional tuple of one `slots` of `DecoderBlock` a layer, which `decode` makes.
         memory_caches: optional result of `project_memory`.

@@ -22,7 +22,9 @@ class DecoderBlock(Block):
 
     Call arguments:
         inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given.
+        memory: float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given. With a tuple of
+            memories, the block has attention to each of them, one after the other; what is said of a memory is then a
+            tuple too, or None.
         inputs_mask, memory_mask: optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
         attention_mask, memory_attention_mask: optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
             self-attention and for attention to the memory; True = may attend.
@@ -43,7 +45,8 @@ class DecoderBlock(Block):
             message names the argument.
 
     Reference:
-        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1; several memories in turn
+        [Libovický et al., 2018](https://arxiv.org/abs/1811.04716), section 3.1
 
     Example:
 
@@ -77,8 +80,23 @@ class DecoderBlock(Block):
         self._build(inputs_shape, self.causal, memory_shape, self.cross_attention_options)
 
     def project_memory(self, memory):
-        """Keys and values of `memory` `(B, S, Dm)` for `memory_cache`: `(key, value)`, `(B, K, S, H)` each."""
-        return self.cross_attention.layer.project_memory(memory)
+        """Keys and values of `memory` `(B, S, Dm)` for `memory_cache`: `(key, value)`, `(B, K, S, H)` each.
+
+        Of a tuple of memories, a tuple of them.
+        """
+        if not isinstance(self.cross_attention, list):
+            return self.cross_attention.layer.project_memory(memory)
+        pairs = zip(self.cross_attention, self._each("memory", memory), strict=True)
+        return tuple(layer.layer.project_memory(x) for layer, x in pairs)
+
+    def _each(self, name, value):
+        """A list of what goes with each attention to a memory; a ValueError where there are not as many."""
+        if not isinstance(self.cross_attention, list):
+            return [value]
+        count = len(self.cross_attention)
+        if value is not None and (not isinstance(value, list | tuple) or len(value) != count):
+            raise ValueError(f"`{name}` must be a tuple of {count}, one for each memory. Received: {value}")
+        return [None] * count if value is None else list(value)
 
     def empty_cache(self, batch, length):
         """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built."""
@@ -122,13 +140,22 @@ class DecoderBlock(Block):
         inputs_mask = implicit_mask(inputs, inputs_mask)
         own = {"attention_mask": attention_mask, "bias": bias, "positions": positions}
         own |= {"query_mask": inputs_mask, "segments": segments, "cache": cache, "slots": slots}
-        other = None
-        if self._cross_attention:
-            other = {"query_mask": inputs_mask, "value_mask": memory_mask, "attention_mask": memory_attention_mask}
-            other["memory_cache"] = memory_cache
-            if memory_segments is not None:
-                other |= {"segments": segments, "value_segments": memory_segments}
-        return self._run(inputs, own, memory, other, training)
+        if not self._cross_attention:
+            return self._run(inputs, own, training=training)
+        memories = self._each("memory", memory)
+        names = {"value_mask": "memory_mask", "attention_mask": "memory_attention_mask"}
+        names |= {"memory_cache": "memory_cache", "value_segments": "memory_segments"}
+        given = (memory_mask, memory_attention_mask, memory_cache, memory_segments)
+        given = [self._each(name, value) for name, value in zip(names.values(), given, strict=True)]
+        other = []
+        for values in zip(*given, strict=True):
+            arguments = {"query_mask": inputs_mask, **dict(zip(names, values, strict=True))}
+            if arguments["value_segments"] is None:
+                del arguments["value_segments"]
+            else:
+                arguments["segments"] = segments
+            other.append(arguments)
+        return self._run(inputs, own, memories, other, training)
 
     def compute_output_spec(self, inputs, memory=None, *, cache=None, **kwargs):
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

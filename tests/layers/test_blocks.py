@@ -45,7 +45,8 @@ def encoder_oracle(weights, inputs, inputs_mask, segments=None, rules=None, **kw
 
 
 def decoder_oracle(weights, inputs, inputs_mask, memory, memory_mask, **kwargs):
-    memory_mask = inputs_mask[:, None, :, None] & memory_mask[:, None, None, :]
+    pairs = [inputs_mask[:, None, :, None] & m[:, None, None, :] for m in keras.tree.flatten(memory_mask)]
+    memory_mask = tuple(pairs) if isinstance(memory, tuple) else pairs[0]
     return oracle.decoder_block(weights, inputs, memory, square(inputs_mask, causal=True), memory_mask, **kwargs)
 
 
@@ -132,6 +133,13 @@ def parallel_cache_oracle(weights, inputs, positions, cache):
 
 def packed(rng, B, T, S):
     return {**padded(rng, B, T, S), "segments": np.tile(np.arange(T, dtype="int32") // 2, (B, 1))}
+
+
+def two_memories(rng, B, T, S):
+    """The second memory is longer and wider, and padded elsewhere."""
+    first = with_memory(rng, B, T, S)
+    masks = first["memory_mask"], lengths(B, S + 2)[::-1]
+    return {**first, "memory": (first["memory"], normal(rng, B, S + 2, 19)), "memory_mask": masks}
 
 
 def encoder_case(name, oracle_kwargs=None, bad=(), inputs=padded, **config):
@@ -248,6 +256,14 @@ BLOCKS = [
         {"inputs": "inputs_mask"},
         (({"memory": np.ones((2, 7, DV), "float32")}, "`memory`"),),
         SHORTCUT,
+    ),
+    LayerCase(
+        "decoder_memories",
+        partial(DecoderBlock, **SIZES),
+        two_memories,
+        decoder_oracle,
+        {"inputs": "inputs_mask", "memory_0": "memory_mask_0", "memory_1": "memory_mask_1"},
+        exempt=SHORTCUT,
     ),
     LayerCase("decoder_cache", partial(DecoderBlock, **SIZES), block_cache_inputs, block_cache_oracle),
     LayerCase(
@@ -411,6 +427,23 @@ def test_a_mixture_of_experts_sees_the_mask_and_its_losses_arrive(parallel, rema
         losses.append([float(loss) for loss in block.losses])
     assert len(losses[0]) == 2
     np.testing.assert_allclose(*losses, rtol=1e-6)
+
+
+def test_a_decoder_of_several_memories_goes_on_from_caches():
+    decoder = Decoder(2, num_heads=2, intermediate_dim=7, remat=True)
+    arguments = two_memories(np.random.default_rng(0), 2, 5, 7)
+    x = arguments.pop("inputs")[..., :12]
+    arguments["inputs_mask"] = None
+    expected = decoder(x, **arguments)
+    np.testing.assert_allclose(decoder(x, **arguments, training=True), expected, atol=1e-6)
+    options = {"memory_caches": decoder.project_memory(arguments["memory"]), "memory_mask": arguments["memory_mask"]}
+    caches, pieces = decoder.empty_caches(batch=2, length=5), []
+    for t in range(5):
+        piece, caches = decoder(x[:, t : t + 1], positions=np.array([[t]]), caches=caches, **options)
+        pieces.append(piece)
+    np.testing.assert_allclose(np.concatenate(pieces, axis=1), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="`memory` must be a tuple of 2, one for each memory"):
+        decoder(x, arguments["memory"][:1])
 
 
 def test_options_reach_the_attention_they_are_for():

@@ -35,10 +35,11 @@ class Lora:
             store["lora_scale"] = np.asarray(self.lora_alpha / self.lora_rank, "float32")
 
     def load_own_variables(self, store):
-        saved = {name: np.asarray(store[name]) for name in ("lora_a", "lora_b", "lora_scale") if name in store.keys()}
+        names = list(store.keys())
+        saved = {name: np.asarray(store[name]) for name in ("lora_a", "lora_b", "lora_scale") if name in names}
         own = self._lora_matrices() if self.lora_enabled else ()
         start = [np.asarray(own[0]), np.zeros(own[1].shape)] if own else ()
-        super().load_own_variables({name: store[name] for name in store.keys() if name not in saved})
+        super().load_own_variables({name: store[name] for name in names if name not in saved})
         if saved and own and own[0].shape == saved["lora_a"].shape:
             scale = self.lora_alpha / self.lora_rank
             start = [saved["lora_a"], saved["lora_b"] * (saved["lora_scale"] / scale)]

@@ -16,8 +16,8 @@ class Projection(Lora, keras.layers.EinsumDense):
 
     Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
     that training graphs and exported graphs stay half as long. `enable_lora` and `quantize("int8")` work as they do
-    on the parent, but what LoRA has learnt is saved as it is. The equation must contract the last axes of the inputs with the first axes of the kernel, as
-    `"abc,cde->abde"` and `"abde,dec->abc"` do.
+    on the parent, but what LoRA has learnt is saved as it is. The equation must contract the last axes of the inputs
+    with the first axes of the kernel, as `"abc,cde->abde"` and `"abde,dec->abc"` do.
 
     Args:
         equation: einsum equation, see `keras.layers.EinsumDense`.

@@ -208,7 +208,8 @@ def test_lora_in_a_file_is_added_to_weights_without_or_of_another_rank(tmp_path)
         np.testing.assert_allclose(other(X), model(X), atol=1e-5)
     # Zeros in both would never train.
     np.testing.assert_array_equal(plain.lora_kernel_a, start)
-    assert np.any(start) and not np.any(plain.lora_kernel_b)
+    assert np.any(start)
+    assert not np.any(plain.lora_kernel_b)
 
     model.layers[1].quantize("int8")
     model.save_weights(tmp_path / "qlora.weights.h5")

@@ -27,6 +27,7 @@ class Composite:
 
     # What `from_config` read, until the sub-layers are there.
     _sublayer_states = None
+    # Whether somebody has set `trainable` since the constructor.
     _trainable_was_set = False
 
     @property
@@ -52,10 +53,10 @@ class Composite:
         return {**config, "sublayers": states} if states else config
 
     @classmethod
-    def from_config(cls, config, **kwargs):
+    def from_config(cls, config, *args, **kwargs):
         config = dict(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
-        layer = super().from_config(config, **kwargs)
+        layer = super().from_config(config, *args, **kwargs)
         vars(layer)["_made_trainable"] = trainable
         set_own_trainable(layer, trainable)
         if layer.built:
@@ -109,10 +110,17 @@ def restore(root, states):
             # Keras' own layers ask a map for its default only when they are quantised or saved.
             layer._dtype_policy = _policy(layer)
         _restore_weights(layer, states.get(path, {}))
+    unfrozen = set()
     for path, parent, layer in walk:
-        trainable = states.get(path, {}).get("trainable", _inherited(layer, parent.trainable))
+        trainable = _inherited(layer, parent.trainable)
+        if id(parent) in unfrozen:
+            # A constructor froze the layer around it, and what is restored does not.
+            trainable = _made_trainable(layer)
+        trainable = states.get(path, {}).get("trainable", trainable)
         if trainable != layer.trainable:
             set_own_trainable(layer, trainable)
+            if trainable:
+                unfrozen.add(id(layer))
 
 
 def set_own_trainable(layer, value):
@@ -131,10 +139,8 @@ def _made_trainable(layer):
 
 
 def _inherited(layer, parent_trainable):
-    """Whether a layer is trainable of which no config says so, in one that is or is not."""
-    if getattr(layer, "_trainable_was_set", False):
-        return layer._trainable
-    return parent_trainable and vars(layer).get("_made_trainable", layer._trainable)
+    """`trainable` of a layer for which no config has another value: its own where it was set, else that around it."""
+    return layer.trainable and (parent_trainable or getattr(layer, "_trainable_was_set", False))
 
 
 def _policy(layer):

@@ -15,6 +15,7 @@ class Lora:
 
     # The weights that LoRA changes, as Keras' attributes name them.
     _adapted = "kernel"
+    _trainable_was_set = False
 
     @property
     def trainable(self):
@@ -22,6 +23,7 @@ class Lora:
 
     @trainable.setter
     def trainable(self, value):
+        self._trainable_was_set = True
         set_own_trainable(self, bool(value))
 
     def save_own_variables(self, store):

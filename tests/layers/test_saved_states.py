@@ -119,6 +119,14 @@ def test_freezing_before_the_weights_are_there():
     assert len(functional(copy).trainable_weights) == 34
 
 
+def test_a_layer_that_is_built_into_another_stays_as_it_is(tmp_path):
+    layer = encoder()
+    model = functional(layer)
+    freeze_parts(layer)
+    for built in (layer, reloaded(model, tmp_path).layers[1]):
+        assert len(functional(Residual(built)).trainable_weights) == 32
+
+
 @pytest.mark.parametrize(
     ("make", "number"),
     [

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.layers import recording
+from keras_attn.layers.lora import Lora
 
 # Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
 SIZES = (2, 5, 7)
@@ -149,19 +150,64 @@ def check_config(case):
 
 def check_keras_file(case, tmp_path):
     layer, arguments = built(case)
-    inputs = {
-        name: keras.Input(shape[1:], dtype=dtype, batch_size=shape[0], name=name)
-        for name, (shape, dtype) in _free_shapes(case).items()
-    }
-    model = keras.Model(inputs, keras.tree.flatten(call_with(layer, arguments, inputs)))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    model = _functional(case, layer, arguments)
+    loaded = _reloaded(model, tmp_path)
     named = named_arrays(arguments)
     expected = flat_arrays(model(named))
     _assert_equal(loaded(named), expected)
     for weight in loaded.weights:
         weight.assign(weight * 2)
     _assert_equal(model(named), expected)
+
+
+def check_saved_states(case, tmp_path):
+    """In a functional model of one's own: what is frozen, quantised and given LoRA is so in its file."""
+    layer, arguments = build(case)
+    frozen = type(layer).from_config({**layer.get_config(), "trainable": False})
+    assert not _functional(case, frozen, arguments).trainable_weights
+    with mock.patch("gc.collect"):
+        for i, part in enumerate(x for x in layer._flatten_layers() if isinstance(x, Lora)):
+            if "int8" not in case.exempt:
+                part.quantize(config=_QUANTIZATION[i % len(_QUANTIZATION)])
+            part.enable_lora(2, lora_alpha=3)
+            for matrix in part._lora_matrices():
+                matrix.assign(np.random.default_rng(i).normal(scale=0.3, size=matrix.shape))
+    parts = [x for x in layer._flatten_layers(include_self=False) if x.weights]
+    for part in parts[:1]:
+        part.trainable = False
+    model = _functional(case, layer, arguments)
+    loaded = _reloaded(model, tmp_path)
+    assert [(w.shape, w.dtype, w.trainable) for w in loaded.weights] == [
+        (w.shape, w.dtype, w.trainable) for w in model.weights
+    ]
+    named = named_arrays(arguments)
+    _assert_equal(loaded(named), model(named))
+    layer.trainable = False
+    copy = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+    assert not _functional(case, copy, arguments).trainable_weights
+    assert len(copy.weights) == len(layer.weights)
+
+
+# Activations and weights, weights alone, and weights by groups of channels.
+_QUANTIZATION = (
+    keras.quantizers.Int8QuantizationConfig(),
+    keras.quantizers.Int8QuantizationConfig(activation_quantizer=None),
+    keras.quantizers.Int4QuantizationConfig(block_size=4),
+)
+
+
+def _functional(case, layer, arguments):
+    """A model of the layer alone, with free axes where sizes are."""
+    inputs = {
+        name: keras.Input(shape[1:], dtype=dtype, batch_size=shape[0], name=name)
+        for name, (shape, dtype) in _free_shapes(case).items()
+    }
+    return keras.Model(inputs, keras.tree.flatten(call_with(layer, arguments, inputs)))
+
+
+def _reloaded(model, tmp_path):
+    model.save(tmp_path / "model.keras")
+    return keras.saving.load_model(tmp_path / "model.keras")
 
 
 def check_half_precision(case):
@@ -387,6 +433,7 @@ CHECKS = (
     check_gradients,
     check_config,
     check_keras_file,
+    check_saved_states,
     check_half_precision,
     check_jit,
     check_dynamic_shapes,

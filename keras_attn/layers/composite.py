@@ -27,8 +27,7 @@ class Composite:
 
     # What `from_config` read, until the sub-layers are there.
     _sublayer_states = None
-    # `trainable` as the constructor left it, and whether it was set since.
-    _made_trainable = None
+    # Whether somebody has set `trainable` since the constructor.
     _trainable_was_set = False
 
     @property
@@ -54,11 +53,11 @@ class Composite:
         return {**config, "sublayers": states} if states else config
 
     @classmethod
-    def from_config(cls, config, **kwargs):
+    def from_config(cls, config, *args, **kwargs):
         config = dict(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
-        layer = super().from_config(config, **kwargs)
-        layer._made_trainable = trainable
+        layer = super().from_config(config, *args, **kwargs)
+        vars(layer)["_made_trainable"] = trainable
         set_own_trainable(layer, trainable)
         if layer.built:
             restore(layer, states)
@@ -83,9 +82,10 @@ def sublayer_states(root):
     for path, parent, layer in _walk(root):
         state = {}
         inherited = trainable[id(parent)]
-        # Until all is built, a layer made in a constructor does not know that the one around it is frozen.
         trainable[id(layer)] = layer.trainable if root.built else _inherited(layer, inherited)
-        if trainable[id(layer)] != (inherited and _made_trainable(layer)) and (layer.weights or not layer.built):
+        if layer.built and not layer.weights:
+            continue
+        if trainable[id(layer)] != (inherited and _made_trainable(layer)):
             state["trainable"] = trainable[id(layer)]
         policy = _policy(layer)
         given = policies[layer.path] if isinstance(policies, DTypePolicyMap) and layer.path else _policy(parent)
@@ -106,17 +106,26 @@ def restore(root, states):
     """Gives the layers in `root`, built from a config, the states that `sublayer_states` found."""
     walk = list(_walk(root))
     for path, _, layer in walk:
+        if isinstance(layer.dtype_policy, DTypePolicyMap) and layer.path:
+            # Keras' own layers ask a map for its default only when they are quantised or saved.
+            layer._dtype_policy = _policy(layer)
         _restore_weights(layer, states.get(path, {}))
+    unfrozen = set()
     for path, parent, layer in walk:
-        trainable = states.get(path, {}).get("trainable", _inherited(layer, parent.trainable))
+        trainable = _inherited(layer, parent.trainable)
+        if id(parent) in unfrozen:
+            # A constructor froze the layer around it, and what is restored does not.
+            trainable = _made_trainable(layer)
+        trainable = states.get(path, {}).get("trainable", trainable)
         if trainable != layer.trainable:
             set_own_trainable(layer, trainable)
+            if trainable:
+                unfrozen.add(id(layer))
 
 
 def set_own_trainable(layer, value):
     """Sets `trainable` of a layer and its own weights, not of its sub-layers. What LoRA stands in for stays frozen."""
-    if isinstance(layer, Composite) and layer._made_trainable is None:
-        layer._made_trainable = layer._trainable
+    vars(layer).setdefault("_made_trainable", layer._trainable)
     layer._trainable = value
     base = getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
     frozen = base if getattr(layer, "lora_enabled", False) else None
@@ -124,15 +133,14 @@ def set_own_trainable(layer, value):
         variable.trainable = value and variable is not frozen
 
 
-def _inherited(layer, parent_trainable):
-    """Whether a layer is trainable of which no config says so, in one that is or is not."""
-    return layer.trainable if getattr(layer, "_trainable_was_set", False) else parent_trainable and layer.trainable
-
-
 def _made_trainable(layer):
-    if not isinstance(layer, Composite):
-        return True
-    return layer._trainable if layer._made_trainable is None else layer._made_trainable
+    """`trainable` as the constructor left it. Only layers of this package are made frozen by one around them."""
+    return vars(layer).get("_made_trainable", layer._trainable if isinstance(layer, Composite) else True)
+
+
+def _inherited(layer, parent_trainable):
+    """`trainable` of a layer for which no config has another value: its own where it was set, else that around it."""
+    return layer.trainable and (parent_trainable or getattr(layer, "_trainable_was_set", False))
 
 
 def _policy(layer):
@@ -171,16 +179,16 @@ def _build_anew(layer):
 
 
 def _walk(root):
-    """`(path, parent, layer)` of each layer in `root`, parents first, one that is shared at its first place alone."""
+    """`(path, parent, layer)` of each layer in `root`, parents first, and each at one place, however many share it."""
     seen = set()
 
     def visit(parent, prefix):
         children = [(name, x) for name, x in _children(parent) if id(x) not in seen]
+        # A layer's own sub-layers are its own, also where one of them shares another.
+        seen.update(id(x) for _, x in children)
         for name, layer in children:
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                yield prefix + name, parent, layer
-                yield from visit(layer, f"{prefix}{name}/")
+            yield prefix + name, parent, layer
+            yield from visit(layer, f"{prefix}{name}/")
 
     return visit(root, "")
 

@@ -7,17 +7,18 @@ import math
 import keras
 from keras import ops
 
+from keras_attn.layers.lora import Lora
 from keras_attn.ops.reshape_rows import reshape_rows
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Projection(keras.layers.EinsumDense):
+class Projection(Lora, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` that multiplies a 2-D view of its inputs with a 2-D view of its kernel.
 
     Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
     that training graphs and exported graphs stay half as long. `enable_lora` and `quantize("int8")` work as they do
-    on the parent. The equation must contract the last axes of the inputs with the first axes of the kernel, as
-    `"abc,cde->abde"` and `"abde,dec->abc"` do.
+    on the parent, but what LoRA has learnt is saved as it is. The equation must contract the last axes of the inputs
+    with the first axes of the kernel, as `"abc,cde->abde"` and `"abde,dec->abc"` do.
 
     Args:
         equation: einsum equation, see `keras.layers.EinsumDense`.
@@ -59,6 +60,12 @@ class Projection(keras.layers.EinsumDense):
                 "`equation` must contract the last axes of the inputs with the first axes of the kernel, as in "
                 f"'abc,cde->abde'. Received: equation={equation!r}"
             )
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+        if self.quantization_mode == "float8":
+            # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
+            self._trainable_variables.sort(key=lambda variable: variable.name not in ("kernel", "bias"))
 
     def call(self, inputs, training=None):
         shape = ops.shape(inputs)

@@ -7,12 +7,14 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.lora import Lora
+from keras_attn.ops.quantized_product import quantized_product
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.rows import rows
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
+class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
     """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
 
     `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
@@ -50,6 +52,8 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
     ((1, 3, 16), (1, 3, 100))
     """
 
+    _adapted = "embeddings"
+
     def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, use_bias=False, **kwargs):
         check_positive(input_dim=input_dim, output_dim=output_dim)
         if use_bias and kwargs.get("logit_soft_cap") is not None:
@@ -62,25 +66,32 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
         self.use_bias = use_bias
 
     def build(self, input_shape=None):
+        # Keras would enable LoRA before the other weights are there, and without its alpha.
+        rank, self.lora_rank = self.lora_rank, None
         super().build(input_shape)
         if self.use_bias:
             self.bias = self.add_weight(name="bias", shape=(self.input_dim,), initializer="zeros")
+        if rank:
+            self.enable_lora(rank, lora_alpha=self.lora_alpha)
 
     def call(self, inputs, reverse=False):
         if not reverse:
             ids = inputs if "int" in keras.backend.standardize_dtype(inputs.dtype) else ops.cast(inputs, "int32")
-            vectors = self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
-            return self._with_mask(vectors, inputs)
+            return self._with_mask(self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype)), inputs)
         # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         # One 2-D product: a batched one would copy the table for every row of the batch.
         flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
+        return reshape_rows(self._logits(flat), *ops.shape(inputs)[:-1], self.input_dim)
+
+    def _logits(self, products):
+        """Logits from the products of vectors and table."""
         if self.use_bias:
-            flat = ops.add(flat, ops.cast(self.bias, flat.dtype))
+            products = ops.add(products, ops.cast(self.bias, products.dtype))
         if self.logit_soft_cap is not None:
-            flat = self.logit_soft_cap * ops.tanh(flat / self.logit_soft_cap)
-        return reshape_rows(flat, *ops.shape(inputs)[:-1], self.input_dim)
+            products = self.logit_soft_cap * ops.tanh(products / self.logit_soft_cap)
+        return products
 
     def output_projection(self):
         """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
@@ -98,10 +109,33 @@ class TokenEmbedding(Configurable, keras.layers.ReversibleEmbedding):
         }
 
     def quantized_call(self, inputs, reverse=False):
-        outputs = super().quantized_call(inputs, reverse=reverse)
         if not reverse:
-            return self._with_mask(self._scaled(outputs), inputs)
-        return ops.add(outputs, ops.cast(self.bias, outputs.dtype)) if self.use_bias else outputs
+            return self._with_mask(self._scaled(super().quantized_call(inputs)), inputs)
+        inputs = ops.cast(inputs, self._reverse_dtype)
+        products = quantized_product(inputs, *self._quantized_table(), self.inputs_quantizer)
+        if self.lora_enabled and self.tie_weights:
+            a, b = (ops.transpose(ops.cast(matrix, inputs.dtype)) for matrix in self._lora_matrices())
+            change = ops.matmul(ops.matmul(inputs, b), a)
+            products = ops.add(products, ops.multiply(change, self.lora_alpha / self.lora_rank))
+        return self._logits(products)
+
+    def _quantized_table(self):
+        """`(table, scale)` of a reverse call, `(D, V)` and `(V,)`, whose quotient is the table that was quantised."""
+        table, kind = (self._embeddings, "") if self.tie_weights else (self.reverse_embeddings, "reverse_")
+        scale = getattr(self, f"{kind}embeddings_scale")
+        if self.quantization_mode == "int4":
+            table = keras.quantizers.unpack_int4(table, self.output_dim, axis=-1 if self.tie_weights else 0)
+        table = ops.transpose(table) if self.tie_weights else table
+        if len(scale.shape) == 1:
+            return table, ops.convert_to_tensor(scale)
+        # One scale and zero a group of channels.
+        groups = ops.cast(self.g_idx, "int32")
+        scale, zero = (
+            ops.take(ops.transpose(x) if self.tie_weights else x, groups, axis=0)
+            for x in (scale, getattr(self, f"{kind}embeddings_zero"))
+        )
+        table = ops.multiply(ops.subtract(ops.cast(table, scale.dtype), ops.cast(zero, scale.dtype)), scale)
+        return table, ops.ones((self.input_dim,), scale.dtype)
 
     def _scaled(self, vectors):
         return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors

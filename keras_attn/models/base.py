@@ -48,7 +48,9 @@ class AttentionModel(Composite, keras.Model):
         if not trainable:
             # To Keras' constructor, True is an order to all layers, those that came frozen included.
             self.trainable = False
-        self._distribute_policy(policy)
+        self._policy = policy
+        # By it Keras decides whether a loss is scaled; a map answers for its default only.
+        self._dtype_policy = policy.default_policy if isinstance(policy, DTypePolicyMap) else policy
         self._config = config
         self._body = None
 
@@ -263,19 +265,6 @@ class AttentionModel(Composite, keras.Model):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return super().from_config(_with_ids_of_tokenizer(config), custom_objects=custom_objects)
-
-    def _distribute_policy(self, policy):
-        """Gives the model, and each layer of a policy map, a policy of its own.
-
-        By it Keras decides whether a loss is scaled and how a layer is quantised; a map answers for its default only.
-        """
-        self._policy = policy
-        if isinstance(policy, DTypePolicyMap):
-            for layer in self._flatten_layers(include_self=False):
-                if layer.path and isinstance(layer.dtype_policy, DTypePolicyMap):
-                    layer._dtype_policy = policy[layer.path]
-            policy = policy.default_policy
-        self._dtype_policy = policy
 
 
 def _with_ids_of_tokenizer(config):

@@ -94,8 +94,8 @@ class BeamSearch(Strategy):
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
         history = decoding.history(ids, mask)
-        known, real = repeated((history.ids, history.mask), count, batch)
-        history = dataclasses.replace(history, ids=known, mask=real)
+        rows = {name: getattr(history, name) for name in ("ids", "mask", "source", "source_mask")}
+        history = dataclasses.replace(history, **repeated(rows, count, batch))
         pool = self._empty_pool(decoding, batch)
         # All beams begin alike: only the first one counts.
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)

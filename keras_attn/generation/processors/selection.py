@@ -19,6 +19,17 @@ def is_token(token, vocabulary_size):
     return ops.equal(ops.expand_dims(ops.arange(vocabulary_size, dtype="int32"), 0), token)
 
 
+def end_tokens(history):
+    """int32 `(R, E)`: the end tokens, a state for `is_end`."""
+    rows = ops.zeros_like(ops.cast(history.ids, "int32")[:, :1])
+    return ops.add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32"))
+
+
+def is_end(ends, vocabulary_size):
+    """bool `(R, V)`: True at each of `ends`, int32 `(R, E)`."""
+    return ops.any(is_token(ops.expand_dims(ends, 2), vocabulary_size), axis=1)
+
+
 def certain(token, logits):
     """float32, broadcasts to `logits`: the log-probabilities of a `token` that there is no choice but."""
     return ops.where(is_token(token, logits.shape[-1]), 0.0, BANNED)
@@ -45,8 +56,11 @@ def in_float32(number):
     return float(np.copysign(size, number)) if number else 0.0
 
 
-def keep_above(scores, threshold, logits):
-    """`logits`, banned where `scores` are below `threshold`, `(R, 1)`."""
+def keep_above(scores, threshold, logits, least=1):
+    """`logits`, banned where `scores` are below `threshold`, `(R, 1)`, but for the `least` highest; ties stay too."""
+    if least > 1:
+        highest, _ = ops.top_k(scores, min(least, scores.shape[-1]))
+        threshold = ops.minimum(threshold, highest[:, -1:])
     return ops.where(ops.less(scores, threshold), BANNED, logits)
 
 

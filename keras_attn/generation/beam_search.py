@@ -25,8 +25,8 @@ class BeamSearch(Strategy):
     `|y| ** length_penalty`, or for `penalty="gnmt"` `((5 + |y|) / 6) ** length_penalty`. The coverage is
     `coverage_penalty * sum_s log min(sum_t a_ts, 1)` over the source positions `s`, with the attention `a` to the
     memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them. A
-    sequence with a banned token is none: if processors allow fewer than are to be returned, the others hold padding
-    only, with a value of `BANNED`.
+    sequence with a banned token is never returned: if processors allow fewer than `num_sequences`, the others are all
+    padding, with a value of `BANNED`.
 
     Args:
         num_beams: number of beams.

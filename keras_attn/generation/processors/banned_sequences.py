@@ -14,7 +14,7 @@ from keras_attn.generation.processors.sequence_matching import check_sequences, 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class BannedSequences(LogitProcessor):
-    """Bans the last token of a sequence where its other tokens stand before, in the prompt or generated.
+    """Bans the last token of a sequence if its other tokens come right before, in the prompt or generated.
 
     Args:
         sequences: tuple of tuples of tokens; one of a single token is banned throughout.

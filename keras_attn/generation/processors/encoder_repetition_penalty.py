@@ -15,8 +15,8 @@ from keras_attn.ops.occurrences import occurrences
 class EncoderRepetitionPenalty(LogitProcessor):
     """Makes the tokens of the source, or of the prompt of a language model, more likely than others.
 
-    Their logits `x` become `x / penalty` where negative, and `x * penalty` otherwise, which penalises what the source
-    does not hold. Source and target must share a vocabulary.
+    Their logits `x` become `x / penalty` if negative, and `x * penalty` otherwise, which penalises tokens that the
+    source does not contain. Source and target must share a vocabulary.
 
     Args:
         penalty: a number; above 1 it favours tokens of the source, below 1 it penalises them.

@@ -68,7 +68,7 @@ class NoRepeatNGram(LogitProcessor):
 
 
 def with_free_slots(ids, mask, count):
-    """int32 `(R, P + count)`: the tokens `(R, P)`, `FREE` where `mask` is False and behind."""
+    """int32 `(R, P + count)`: the tokens `(R, P)`, `FREE` if `mask` is False, and after them."""
     tokens = ops.where(mask, ids, FREE)
     free = ops.zeros_like(tokens[:, :1]) + ops.full((1, count), FREE, dtype="int32")
     return ops.concatenate([tokens, free], axis=1)

@@ -7,10 +7,10 @@ FREE, NONE = -1, -2
 
 
 def last_tokens(ids, mask, count):
-    """The last `count` tokens of each row, int32 `(R, count)`, `NONE` where a row has fewer.
+    """The last `count` tokens of each row, int32 `(R, count)`, `NONE` before the first.
 
     Args:
-        ids: int32 `(R, P)`, padded behind.
+        ids: int32 `(R, P)`, right-padded.
         mask: bool `(R, P)`, False at padding.
         count: a positive int.
     """
@@ -24,5 +24,5 @@ def last_tokens(ids, mask, count):
 
 
 def followed(last, tokens):
-    """`last` with `tokens`, int32 `(R,)`, behind, and without its first column."""
+    """`last` with `tokens`, int32 `(R,)`, as its last column, and without its first."""
     return ops.concatenate([last[:, 1:], ops.expand_dims(tokens, 1)], axis=1)

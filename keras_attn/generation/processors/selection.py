@@ -41,7 +41,7 @@ def bounded(logits):
 
 
 def unless_banned(logits, values):
-    """`values` in the place of `logits`, but for those that are banned; no other becomes so."""
+    """`values` instead of `logits`, except for banned ones, which stay banned; no other becomes so."""
     return ops.where(ops.greater(logits, BANNED), bounded(values), BANNED)
 
 

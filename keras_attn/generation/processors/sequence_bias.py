@@ -14,9 +14,9 @@ from keras_attn.generation.processors.sequence_matching import check_sequences, 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class SequenceBias(LogitProcessor):
-    """Adds a number to the logit of the last token of a sequence where its other tokens stand before.
+    """Adds a number to the logit of the last token of a sequence if its other tokens come right before.
 
-    The others may stand in the prompt or be generated; what several sequences say of one token adds up.
+    The others may be of the prompt or generated; the biases of several sequences with the same last token add up.
 
     Args:
         sequences: tuple of tuples of tokens; one of a single token is biased throughout.

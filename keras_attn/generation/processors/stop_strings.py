@@ -1,4 +1,4 @@
-"""An end behind certain words."""
+"""An end after certain words."""
 
 import dataclasses
 

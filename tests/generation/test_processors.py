@@ -231,7 +231,6 @@ CASES = [
     (ForcedEnd(), forced_end),
     (RepetitionPenalty(1.7), repetition),
     (RepetitionPenalty(0.3), repetition),
-    (RepetitionPenalty(1.7, prompt_ignore_length=3), repetition),
     (EncoderRepetitionPenalty(1.7), encoder_repetition),
     (OccurrencePenalty(presence=0.7), occurrence),
     (OccurrencePenalty(frequency=-0.3), occurrence),
@@ -240,15 +239,11 @@ CASES = [
     (NoRepeatNGram(2), no_repeat),
     (NoRepeatNGram(3), no_repeat),
     (NoRepeatNGram(13), no_repeat),
-    (EncoderNoRepeatNGram(1), encoder_no_repeat),
     (EncoderNoRepeatNGram(3), encoder_no_repeat),
-    (EncoderNoRepeatNGram(9), encoder_no_repeat),
     (BannedSequences(SEQUENCES), banned_sequences),
-    (BannedSequences(((5,), (6,))), banned_sequences),
     (SequenceBias(SEQUENCES, (1.0, -2.0, 0.5, 3.0, -0.1, 7.0)), sequence_bias),
     (ExponentialLengthDecay(1, 1.7), length_decay),
     (StopStrings(TokenAutomaton.containing(STOPS, PIECES)), stop_strings),
-    (Watermark(), watermark),
     (Watermark(0.6, -3.0, 7, context_width=3), watermark),
     (BannedTokens((0, 7)), banned),
     (AllowedTokens((1, 3, 8)), allowed),
@@ -256,23 +251,31 @@ CASES = [
     (Temperature(2), temperature),
     (TopK(3), top_k),
     (TopK(V + 2), top_k),
-    (TopK(3, min_tokens_to_keep=5), top_k),
     (TopP(0.7), top_p),
     (TopP(0.01), top_p),
     (TopP(1), top_p),
     (TopP(0.01, min_tokens_to_keep=3), top_p),
     (MinP(0.2), min_p),
     (MinP(1), min_p),
-    (MinP(0.9, min_tokens_to_keep=V + 1), min_p),
     (EpsilonCutoff(0.1), epsilon),
-    (EpsilonCutoff(0.99, min_tokens_to_keep=2), epsilon),
     (EtaCutoff(0.1), eta),
-    (EtaCutoff(0.9, min_tokens_to_keep=3), eta),
     (TopH(0.7), top_h),
-    (TopH(0.99, top_n=3), top_h),
     (Typical(0.6), typical),
     (Typical(0.01), typical),
     (Typical(1), typical),
+]
+# Settings that no format takes otherwise than those above.
+OTHER_SETTINGS = [
+    (RepetitionPenalty(1.7, prompt_ignore_length=3), repetition),
+    (EncoderNoRepeatNGram(1), encoder_no_repeat),
+    (EncoderNoRepeatNGram(9), encoder_no_repeat),
+    (BannedSequences(((5,), (6,))), banned_sequences),
+    (Watermark(), watermark),
+    (TopK(3, min_tokens_to_keep=5), top_k),
+    (MinP(0.9, min_tokens_to_keep=V + 1), min_p),
+    (EpsilonCutoff(0.99, min_tokens_to_keep=2), epsilon),
+    (EtaCutoff(0.9, min_tokens_to_keep=3), eta),
+    (TopH(0.99, top_n=3), top_h),
     (Typical(0.01, min_tokens_to_keep=3), typical),
 ]
 PROCESSORS = [processor for processor, _ in CASES]
@@ -321,7 +324,9 @@ def expected(processor, oracle, ids, mask, logits, tokens):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("processor", "oracle"), CASES, ids=lambda x: getattr(x, "__name__", None) or str(x))
+@pytest.mark.parametrize(
+    ("processor", "oracle"), CASES + OTHER_SETTINGS, ids=lambda x: getattr(x, "__name__", None) or str(x)
+)
 def test_oracle(processor, oracle, seed):
     given = arrays(seed=seed)
     actual = np.asarray(run(processor, **given))

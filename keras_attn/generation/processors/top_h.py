@@ -47,6 +47,9 @@ class TopH(LogitProcessor):
     def __call__(self, logits, state, step):
         falling, _ = ops.top_k(logits, min(self.top_n, logits.shape[-1]))
         logs = log_probabilities(falling)
-        terms = ops.negative(ops.exp(logs) * logs)
+        probabilities = ops.exp(logs)
+        terms = ops.negative(probabilities * logs)
         kept = ops.less_equal(ops.cumsum(terms, axis=-1), float(self.h) * ops.sum(terms, axis=-1, keepdims=True))
+        # If one token has all the probability, all terms are 0.
+        kept = ops.logical_and(kept, ops.greater(probabilities, 0.0))
         return keep_above(logits, ops.min(ops.where(kept, falling, falling[:, :1]), axis=-1, keepdims=True), logits)

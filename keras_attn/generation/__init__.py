@@ -12,6 +12,7 @@ from keras_attn.lazy import lazy
 _HOMES = {
     "automaton": "TokenAutomaton",
     "beam_search": "BeamSearch",
+    "classifier_free_guidance": "ClassifierFreeGuidance",
     "contrastive_search": "ContrastiveSearch",
     "diverse_beam_search": "DiverseBeamSearch",
     "prompt_lookup": "PromptLookup",

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_attn.generation.minimization import minimal
 from keras_attn.generation.regular_expression import token_table
+from keras_attn.generation.substrings import containing
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -127,6 +128,61 @@ class TokenAutomaton:
         for state, ways in enumerate(trie):
             transitions[state, np.fromiter(ways, int, len(ways)) + 1] = list(ways.values())
         return cls(transitions, token_classes, np.isin(np.arange(len(trie)), list(ends)))
+
+    @classmethod
+    def from_function(cls, next_tokens, vocabulary_size, end_id, max_prefixes=100_000):
+        """The automaton of what a function allows token after token, which is asked for every beginning there is.
+
+        It does for graphs and artefacts, which cannot call Python, what `prefix_allowed_tokens_fn` of Hugging Face does
+        at every step; the function sees the generated tokens only, neither the prompt nor the number of a row.
+
+        Args:
+            next_tokens: a function of a tuple of tokens, at first `()`, that returns the ids which may follow, `end_id`
+                included where the sequence may end.
+            vocabulary_size: `V`.
+            end_id: the end token, or a tuple of several.
+            max_prefixes: how many beginnings are asked for at most.
+
+        Returns:
+            A `TokenAutomaton`.
+
+        Raises:
+            ValueError: `next_tokens` allows no sequence, too many, or an id outside of the vocabulary.
+        """
+        ends = set(end_id) if isinstance(end_id, tuple) else {end_id}
+        prefixes, phrases = [()], []
+        for prefix in prefixes:
+            following = set(next_tokens(prefix))
+            phrases += [prefix] if following & ends else []
+            prefixes += [(*prefix, int(token)) for token in sorted(following - ends)]
+            if len(prefixes) > max_prefixes:
+                raise ValueError(
+                    "`next_tokens` must allow finitely many sequences; a loop is a `transitions` table, or a regular "
+                    f"expression. Received: more than max_prefixes={max_prefixes} beginnings"
+                )
+        if not phrases:
+            raise ValueError("`next_tokens` must allow `end_id` after some sequence. Received: no such sequence")
+        return cls.from_phrases(phrases, vocabulary_size)
+
+    @classmethod
+    def containing(cls, strings, pieces):
+        """The automaton of all sequences of tokens whose joined text contains one of several strings.
+
+        Args:
+            strings: tuple of strings.
+            pieces: list of `V` strings, or of bytes in UTF-8, what each token reads as; empty for special tokens.
+
+        Returns:
+            A `TokenAutomaton`.
+
+        Raises:
+            ValueError: `strings` is not as described, or no sequence of `pieces` spells one of them.
+        """
+        if not isinstance(strings, tuple) or not strings or not all(isinstance(x, str) and x for x in strings):
+            raise ValueError(f"`strings` must be a tuple of strings, none empty. Received: strings={strings!r}")
+        return cls._of_language(
+            containing(strings, pieces), f"`strings` must have one that `pieces` can spell. Received: {strings!r}"
+        )
 
     @classmethod
     def _of_language(cls, table, message):

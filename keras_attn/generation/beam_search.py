@@ -26,8 +26,8 @@ class BeamSearch(Strategy):
     `|y| ** length_penalty`, or for `penalty="gnmt"` `((5 + |y|) / 6) ** length_penalty`. The coverage is
     `coverage_penalty * sum_s log min(sum_t a_ts, 1)` over the source positions `s`, with the attention `a` to the
     memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them. A
-    sequence with a banned token is none: if processors allow fewer than are to be returned, the others hold padding
-    only, with a value of `BANNED`.
+    sequence with a banned token is never returned: if processors allow fewer than `num_sequences`, the others are all
+    padding, with a value of `BANNED`.
 
     Args:
         num_beams: number of beams.
@@ -95,8 +95,8 @@ class BeamSearch(Strategy):
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
         history = decoding.history(ids, mask)
-        known, real = repeated((history.ids, history.mask), count, batch)
-        history = dataclasses.replace(history, ids=known, mask=real)
+        rows = {name: getattr(history, name) for name in ("ids", "mask", "source", "source_mask")}
+        history = dataclasses.replace(history, **repeated(rows, count, batch))
         pool = self._empty_pool(decoding, batch)
         # All beams begin alike: only the first one counts.
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)

@@ -112,4 +112,9 @@ class GenerationConfig(Settings):
         ids = {"start_id": self.start_id, "end_id": self.end_ids, "pad_id": self.pad_id}
         check_vocabulary(vocabulary_size, **{name: value for name, value in ids.items() if value is not None})
         for processor in self.processors:
+            if processor.needs_end and not self.end_ids:
+                raise ValueError(
+                    f"`end_id` of GenerationConfig must be given beside {type(processor).__name__}, as the tokenizer has "
+                    "no end token. Received: end_id=None"
+                )
             processor.validate(self, vocabulary_size)

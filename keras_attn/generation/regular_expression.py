@@ -30,7 +30,22 @@ def token_table(pattern, pieces):
     Raises:
         ValueError: `pattern` cannot be read; the message says why.
     """
-    characters, initial, steps, accepting = _character_table(pattern, sorted(set("".join(pieces))))
+    return over_tokens(*_character_table(pattern, sorted(set("".join(pieces)))), pieces)
+
+
+def over_tokens(characters, initial, steps, accepting, pieces):
+    """An automaton over tokens, from one over the characters, or bytes, of their `pieces`.
+
+    Args:
+        characters: dict of the column of each character.
+        initial: the first state.
+        steps: int `(states + 1, columns + 1)`, the next state; the last row and column lead nowhere, to the last row.
+        accepting: bool `(states,)`.
+        pieces: a list of `V` strings or bytes; what is empty is never allowed.
+
+    Returns:
+        `(transitions, token_classes, accepting)`, see `minimal`.
+    """
     lengths = np.array([len(piece) for piece in pieces])
     longest = max(1, lengths.max())
     # A step by the last column leads from everywhere to the last row, which stands for "no way".

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.generation.processors.selection import log_probabilities
+from keras_attn.generation.processors import BANNED
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
@@ -56,7 +56,7 @@ class SingleSequence(Strategy):
         logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
         chosen = self.choose(decoding, fixed["drawing"], logits, step)
-        score = pick(log_probabilities(logits), chosen)
+        score = pick(ops.maximum(ops.log_softmax(logits, axis=-1), BANNED), chosen)
         token = ops.where(done, ops.full_like(chosen, decoding.config.pad_id), chosen)
         return {
             "step": step + 1,

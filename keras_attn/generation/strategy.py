@@ -96,6 +96,8 @@ class Decoding:
             max_length=self.last_step,
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
+            source=ids,
+            source_mask=self.model.padding_mask(ids, mask),
         )
 
     def start_processors(self, history):

@@ -1,10 +1,12 @@
 """Tokens, or text, as they come."""
 
+import time
 import weakref
 
 import numpy as np
 from keras import ops
 
+from keras_attn.argument_checks import check_positive_number
 from keras_attn.generation import strategy
 from keras_attn.generation.generate import cached_graph, shared_settings
 from keras_attn.generation.prompts import Prompts
@@ -12,18 +14,19 @@ from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import Decoding
 
 
-def stream(model, inputs, max_length=None, config=None, *, every=1):
+def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=None):
     """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
 
     Args:
         model, inputs, max_length, config: see `generate`; with a strategy that keeps one sequence a row and takes
             nothing back: `Greedy` or `Sampling` of one sequence.
         every: how many tokens are generated between two pieces.
+        max_time: number of seconds after which no further piece is begun; there is one at least. No limit where None.
 
     Yields:
         For ids, int32 `(B, every)` or shorter at the end; joined they are what `generate` returns, up to the step at
-        which all rows had ended. For strings, a list of strings, the text that each row has gained: never half a
-        character. Joined they are what `generate` returns.
+        which all rows had ended, or `max_time` had passed. For strings, a list of strings, the text that each row has
+        gained: never half a character. Joined they are what `generate` returns, if time did not run out.
 
     Raises:
         ValueError: see `generate`, when the first piece is asked for.
@@ -44,19 +47,22 @@ def stream(model, inputs, max_length=None, config=None, *, every=1):
         raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={chosen!r}")
     if not isinstance(every, int) or every < 1:
         raise ValueError(f"`every` must be a positive integer. Received: every={every!r}")
+    if max_time is not None:
+        check_positive_number(max_time=max_time)
+    deadline = float("inf") if max_time is None else time.monotonic() + max_time
     begin, go_on = _graphs(model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
     fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit)
-    step, told = 0, [""] * len(prompts.ids)
-    while step < config.max_length and not np.all(ops.convert_to_numpy(state["done"])):
+    step, told, is_last = 0, [""] * len(prompts.ids), False
+    while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
         state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"))
         until = int(state["step"])
-        tokens = ops.convert_to_numpy(state["tokens"])
+        tokens, done = ops.convert_to_numpy(state["tokens"]), ops.convert_to_numpy(state["done"])
+        is_last = until >= config.max_length or np.all(done)
         if prompts.tokenizer is None:
             yield tokens[:, step:until]
         else:
-            is_last = until >= config.max_length or np.all(ops.convert_to_numpy(state["done"]))
             texts = [x if is_last else whole_characters(x) for x in prompts.decode(tokens[:, :until])]
             yield [text[len(known) :] for text, known in zip(texts, told, strict=True)]
             told = texts

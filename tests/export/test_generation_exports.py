@@ -6,7 +6,16 @@ import pytest
 
 from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.export import export
-from keras_attn.generation import BeamSearch, NoRepeatNGram, RepetitionPenalty, Sampling, Temperature, TopK, TopP
+from keras_attn.generation import (
+    BeamSearch,
+    ClassifierFreeGuidance,
+    NoRepeatNGram,
+    RepetitionPenalty,
+    Sampling,
+    Temperature,
+    TopK,
+    TopP,
+)
 
 SIZES = {"hidden_dim": 16, "num_heads": 2, "intermediate_dim": 32}
 MODELS = {
@@ -28,10 +37,13 @@ CASES = [
     ("windowed", SAMPLING),
     ("transformer", BEAMS),
     ("recurrent", BEAMS),
+    ("language", {"strategy": ClassifierFreeGuidance(1.7, (4, 9), sampling=True)}),
 ]
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES, ids=["int8-sampling", "window-sampling", "beams", "rnn-beams"])
+@pytest.mark.parametrize(
+    ("kind", "settings"), CASES, ids=["int8-sampling", "window-sampling", "beams", "rnn-beams", "guidance"]
+)
 def test_generation_leaves_in_every_format(kind, settings, tmp_path):
     keras.utils.set_random_seed(3)
     model = MODELS[kind](generation_config=GenerationConfig(5, end_id=22, **settings))

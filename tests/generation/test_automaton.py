@@ -1,5 +1,6 @@
 """Automata over tokens against `re` and sets, and the constraint against the automaton walked in Python."""
 
+import dataclasses
 import itertools
 import json
 import re
@@ -19,14 +20,18 @@ from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.generation import (
     BANNED,
     AutomatonConstraint,
+    BeamSearch,
     GenerationConfig,
     Greedy,
     History,
+    MinLength,
     Sampling,
+    StopStrings,
     TokenAutomaton,
     generate,
 )
 from keras_attn.models import LanguageModel, Transformer
+from keras_attn.text import CharacterTokenizer
 
 V, LENGTH, ENDS = 7, 5, (3, 6)
 PIECES = ["", "a", "b", "", "ab", "ba", ""]
@@ -384,3 +389,65 @@ def test_a_random_model_writes_nothing_else(automaton, strategy):
             tokens = list(itertools.takewhile(lambda token: token not in ENDS, row.tolist()))
             assert len(tokens) < LENGTH
             assert automaton.accepts(tokens)
+
+
+WORDS = st.text("abc", min_size=1, max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(WORDS, min_size=1, max_size=4), st.lists(st.text("abcd", max_size=3), min_size=1, max_size=5))
+def test_containing_accepts_what_holds_a_string(strings, pieces):
+    longest = 4
+    wanted = {
+        tokens
+        for tokens in sequences(len(pieces), longest)
+        if any(x in "".join(pieces[t] for t in tokens) for x in strings) and all(pieces[t] for t in tokens)
+    }
+    automaton, message = made(lambda: TokenAutomaton.containing(tuple(strings), pieces))
+    if automaton is None:
+        assert "`strings` must have one that `pieces` can spell" in message
+        assert not wanted
+        return
+    assert {tokens for tokens in sequences(len(pieces), longest) if automaton.accepts(tokens)} == wanted
+
+
+def test_containing_looks_at_bytes():
+    """A character may be made of several tokens."""
+    pieces = [bytes([byte]) for byte in "xé€".encode()]
+    automaton = TokenAutomaton.containing(("é€",), pieces)
+    assert automaton.accepts([0, 1, 2, 3, 4, 5, 0])
+    assert not automaton.accepts([0, 1, 2, 0, 3, 4, 5])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.lists(st.integers(0, 4), max_size=4).map(tuple), min_size=1, max_size=6))
+def test_a_function_of_the_tokens_so_far(phrases):
+    def next_tokens(prefix):
+        longer = [x for x in phrases if x[: len(prefix)] == prefix]
+        return [x[len(prefix)] for x in longer if len(x) > len(prefix)] + [6] * (prefix in phrases)
+
+    automaton = TokenAutomaton.from_function(next_tokens, V, end_id=6)
+    assert automaton == TokenAutomaton.from_phrases(sorted(phrases), V)
+
+
+def test_a_function_that_does_not_come_to_an_end():
+    with pytest.raises(ValueError, match="`next_tokens` must allow finitely many sequences"):
+        TokenAutomaton.from_function(lambda prefix: [1, 2], V, end_id=3, max_prefixes=50)
+    with pytest.raises(ValueError, match="`next_tokens` must allow `end_id` after some sequence"):
+        TokenAutomaton.from_function(lambda prefix: [], V, end_id=3)
+
+
+def test_generation_stops_behind_a_string():
+    tokenizer = CharacterTokenizer("abcd")
+    keras.utils.set_random_seed(2)
+    model = LanguageModel(tokenizer.vocabulary_size, 1, 8, 2, 16, tokenizer=tokenizer)
+    long = MinLength(29)
+    free = GenerationConfig(30, strategy=Sampling(1), processors=(long,))
+    [text] = generate(model, ["ab"], config=free)
+    stop = text[5:7]
+    config = dataclasses.replace(free, processors=(long, StopStrings.of(tokenizer, ("dddddddd", stop))))
+    [stopped] = generate(model, ["ab"], config=config)
+    assert stopped == text[: text.index(stop) + 2]
+    [beam] = generate(model, ["ab"], config=dataclasses.replace(config, strategy=BeamSearch(3)))
+    assert beam.find(stop) in (-1, len(beam) - 2)
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(config)) == config

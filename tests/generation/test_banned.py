@@ -11,11 +11,15 @@ from keras_attn.generation import (
     BANNED,
     AllowedTokens,
     AutomatonConstraint,
+    BannedSequences,
     BannedTokens,
     BeamSearch,
     ContrastiveSearch,
     Decoding,
     DiverseBeamSearch,
+    EncoderNoRepeatNGram,
+    EpsilonCutoff,
+    EtaCutoff,
     ForcedEnd,
     ForcedPrefix,
     Greedy,
@@ -30,6 +34,7 @@ from keras_attn.generation import (
     SpeculativeDecoding,
     Temperature,
     TokenAutomaton,
+    TopH,
     TopK,
     TopP,
     Typical,
@@ -46,33 +51,40 @@ TEMPERATURES = (1e-45, 1e-30, 1e-8, 0.7, 1e8, 1e30)
 
 
 def raw(scale):
-    """Logits of which the likeliest, and the two behind, are 9, 11 and 6."""
-    order = np.random.default_rng(0).permutation(V - 3)
-    order = np.concatenate([order[:6], [V - 3], order[6:], [V - 2, V - 1]]).astype("float32")
-    order[[9, 11]] = order[[11, 9]] if order[9] < order[11] else order[[9, 11]]
+    """Logits of which the largest are those of 9, 11, 10 and 6, in this order."""
+    order = np.array([0, 5, 2, 4, 1, 6, 8, 3, 7, 11, 9, 10], "float32")
     share = (order + 1) / V
     return (scale * (share if scale > 0 else 2 - share)).astype("float32")
 
 
 BANNING = {
-    "allowed": (AllowedTokens(ALLOWED), [6]),
-    "banned": (BannedTokens((9, 11)), [10]),
-    "automaton": (AutomatonConstraint(TokenAutomaton.from_phrases([[4, 5], [5, 4]], V)), [4, 5]),
-    "prefix": (ForcedPrefix((5,)), [5]),
-    "end": (ForcedEnd(), [3]),
-    "ngram": (NoRepeatNGram(1), [9]),
-    "top_k": (TopK(1), [9]),
-    "top_p": (TopP(1e-9), [9]),
-    "min_p": (MinP(1.0), [9]),
-    "typical": (Typical(1e-9), None),
-    "min_length": (MinLength(1), [9]),
+    "allowed": AllowedTokens(ALLOWED),
+    "banned": BannedTokens((9, 11)),
+    "automaton": AutomatonConstraint(TokenAutomaton.from_phrases([[4, 5], [5, 4]], V)),
+    "prefix": ForcedPrefix((5,)),
+    "end": ForcedEnd(),
+    "ngram": NoRepeatNGram(1),
+    "top_k": TopK(1),
+    "top_p": TopP(1e-9),
+    "min_p": MinP(1.0),
+    "typical": Typical(1e-9),
+    "min_length": MinLength(1),
+    "sequences": BannedSequences(((9,), (1, 11, 10))),
+    "source_ngram": EncoderNoRepeatNGram(1),
+    "epsilon": EpsilonCutoff(1.0),
+    "eta": EtaCutoff(1.0),
+    "top_h": TopH(1e-9),
 }
+
+
+# What these keep depends on the temperature before them.
+OF_TEMPERATURE = ("typical", "eta", "epsilon")
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", BANNING)
 def test_any_order(name, scale):
-    banning, _ = BANNING[name]
+    banning = BANNING[name]
     logits = raw(scale)[None]
     ids = np.array([[7, 8, 10, 1, 11]])
     length = 1 if name == "end" else 3
@@ -82,7 +94,6 @@ def test_any_order(name, scale):
     likeliest = np.argmax(np.where(banned, -np.inf, logits))
     others = (RepetitionPenalty(1e30), OccurrencePenalty(1e30, -1e38))
     for temperature in TEMPERATURES:
-        # What a filter keeps depends on the temperature, so that must come first or last alone.
         for processors in (
             (banning, Temperature(temperature)),
             (Temperature(temperature), banning),
@@ -95,13 +106,13 @@ def test_any_order(name, scale):
             processed = decoding.process(ops.convert_to_tensor(logits), states, 0)
             kept = np.asarray(processed)[0]
             assert np.isfinite(kept).all()
-            if name != "typical" or isinstance(processors[0], Typical):
+            if name not in OF_TEMPERATURE or processors[0] is banning:
                 assert (kept[banned[0]] <= BANNED).all()
             assert (kept > BANNED).any()
             scores = np.asarray(log_probabilities(processed))[0]
             assert (scores[kept <= BANNED] <= BANNED).all()
             np.testing.assert_allclose(np.exp(scores[kept > BANNED].astype("float64")).sum(), 1, rtol=1e-5)
-            if temperature <= 0.7 and len(processors) == 2 and name != "typical":
+            if temperature <= 0.7 and len(processors) == 2 and name not in OF_TEMPERATURE:
                 assert np.argmax(kept) == likeliest
 
 

@@ -15,11 +15,18 @@ from keras import ops
 from keras_attn.export import registry
 from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.generation import processors as room
+from keras_attn.generation.automaton import TokenAutomaton
 from keras_attn.generation.generation_config import GenerationConfig
 from keras_attn.generation.processors import (
     BANNED,
     AllowedTokens,
+    BannedSequences,
     BannedTokens,
+    EncoderNoRepeatNGram,
+    EncoderRepetitionPenalty,
+    EpsilonCutoff,
+    EtaCutoff,
+    ExponentialLengthDecay,
     ForcedEnd,
     ForcedPrefix,
     History,
@@ -28,10 +35,14 @@ from keras_attn.generation.processors import (
     NoRepeatNGram,
     OccurrencePenalty,
     RepetitionPenalty,
+    SequenceBias,
+    StopStrings,
     Temperature,
+    TopH,
     TopK,
     TopP,
     Typical,
+    Watermark,
 )
 from keras_attn.ops.occurrences import occurrences
 
@@ -51,7 +62,8 @@ def certain(token):
     return ban(np.zeros(V), np.arange(V) != token)
 
 
-# The oracles: what a processor must make of one row, from lists of its prompt and of the tokens generated.
+# The oracles: what a processor must make of one row, from lists of its prompt and of the tokens generated. The prompt,
+# reversed, is the source.
 
 
 def min_length(p, logits, prompt, generated):
@@ -67,10 +79,18 @@ def forced_end(p, logits, prompt, generated):
 
 
 def repetition(p, logits, prompt, generated):
+    return penalised(logits, {*prompt[p.prompt_ignore_length or 0 :], *generated}, p.penalty)
+
+
+def encoder_repetition(p, logits, prompt, generated):
+    return penalised(logits, set(prompt), 1 / p.penalty)
+
+
+def penalised(logits, tokens, penalty):
     x = logits.copy()
-    for token in {*prompt, *generated}:
+    for token in tokens:
         if x[token] > BANNED:
-            x[token] = x[token] * p.penalty if x[token] < 0 else x[token] / p.penalty
+            x[token] = x[token] * penalty if x[token] < 0 else x[token] / penalty
     return x
 
 
@@ -82,11 +102,56 @@ def occurrence(p, logits, prompt, generated):
 
 
 def no_repeat(p, logits, prompt, generated):
-    text, n = [*prompt, *generated], p.size
-    grams = {tuple(text[i : i + n]) for i in range(len(text) - n + 1)}
+    return repeated(p, logits, [*prompt, *generated], [*prompt, *generated])
+
+
+def encoder_no_repeat(p, logits, prompt, generated):
+    return repeated(p, logits, [*prompt, *generated], prompt[::-1])
+
+
+def repeated(p, logits, text, known):
+    n = p.size
+    grams = {tuple(known[i : i + n]) for i in range(len(known) - n + 1)}
     if len(text) + 1 < n:
         return logits
     return ban(logits, [(*text[len(text) + 1 - n :], token) in grams for token in range(V)])
+
+
+def completed(sequences, prompt, generated):
+    text = (0, *prompt, *generated)
+    return [sequence for sequence in sequences if text[1:][-len(sequence) + 1 or len(text) :] == sequence[:-1]]
+
+
+def banned_sequences(p, logits, prompt, generated):
+    return ban(logits, np.isin(np.arange(V), [x[-1] for x in completed(p.sequences, prompt, generated)]))
+
+
+def sequence_bias(p, logits, prompt, generated):
+    x = logits.copy()
+    for sequence in completed(p.sequences, prompt, generated):
+        if x[sequence[-1]] > BANNED:
+            x[sequence[-1]] += p.biases[p.sequences.index(sequence)]
+    return x
+
+
+def length_decay(p, logits, prompt, generated):
+    x = logits.copy()
+    for end in ENDS:
+        x[end] += abs(x[end]) * (p.factor ** max(len(generated) - p.start_length, 0) - 1)
+    return x
+
+
+def stop_strings(p, logits, prompt, generated):
+    text = "".join(PIECES[token] for token in generated)
+    return certain(ENDS[0]) if any(stop in text for stop in STOPS) else logits
+
+
+def watermark(p, logits, prompt, generated):
+    """The vocabulary's green part has its size, is that of the last tokens, and has the bias."""
+    last = np.array([[*prompt, *generated][-p.context_width :]], "int32")
+    [none] = np.full((1, p.context_width - last.shape[1]), -2, "int32")
+    green = np.asarray(p._is_green(np.array([[*none, *last[0]]], "int32"), V))[0]
+    return np.where(logits > BANNED, logits + p.bias * green, BANNED)
 
 
 def banned(p, logits, prompt, generated):
@@ -102,22 +167,48 @@ def temperature(p, logits, prompt, generated):
 
 
 def top_k(p, logits, prompt, generated):
-    return ban(logits, [(logits > x).sum() >= p.k for x in logits])
+    return keep_likeliest(p, ban(logits, [(logits > x).sum() >= p.k for x in logits]), logits)
+
+
+def keep_likeliest(p, processed, logits):
+    return np.where([(logits > x).sum() < p.min_tokens_to_keep for x in logits], logits, processed)
 
 
 def top_p(p, logits, prompt, generated):
-    return keep_mass(logits, logits, p.p)
+    return keep_likeliest(p, keep_mass(logits, logits, p.p), logits)
 
 
 def min_p(p, logits, prompt, generated):
     probabilities = softmax(logits)
-    return ban(logits, probabilities < p.p * probabilities.max())
+    return keep_likeliest(p, ban(logits, probabilities < p.p * probabilities.max()), logits)
+
+
+def epsilon(p, logits, prompt, generated):
+    probabilities = softmax(logits)
+    return keep_likeliest(p, ban(logits, probabilities < min(p.epsilon, probabilities.max())), logits)
+
+
+def eta(p, logits, prompt, generated):
+    probabilities = softmax(logits)
+    entropy = -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum()
+    limit = min(p.epsilon, p.epsilon**0.5 * np.exp(-entropy), probabilities.max())
+    return keep_likeliest(p, ban(logits, probabilities < limit), logits)
+
+
+def top_h(p, logits, prompt, generated):
+    order = np.argsort(-logits)[: p.top_n]
+    probabilities = softmax(logits[order])
+    terms = -probabilities * np.log(np.maximum(probabilities, 1e-300))
+    count = max(1, (terms.cumsum() <= p.h * terms.sum()).sum())
+    return ban(logits, ~np.isin(np.arange(V), order[:count]))
 
 
 def typical(p, logits, prompt, generated):
     probabilities = softmax(logits)
     logs = np.log(np.maximum(probabilities, 1e-300))
-    return keep_mass(-np.abs(-logs + (probabilities * logs).sum()), logits, p.p)
+    closeness = -np.abs(-logs + (probabilities * logs).sum())
+    processed = keep_mass(closeness, logits, p.p)
+    return np.where([(closeness > x).sum() < p.min_tokens_to_keep for x in closeness], logits, processed)
 
 
 def keep_mass(scores, logits, mass):
@@ -130,6 +221,9 @@ def keep_mass(scores, logits, mass):
     return ban(logits, [token not in kept for token in range(V)])
 
 
+PIECES, STOPS = ["", "ab", "ca", "", "bc", "x", "y", "", "z", "w", "ab"], ("bca", "caab", "never")
+# The last two have the same last token, and one of them is the other's end.
+SEQUENCES = ((10,), (1, 2, 4), (2, 2), (1, 2), (4, 4, 1, 2), (2, 1, 2, 4, 1, 1, 2, 4, 4))
 CASES = [
     (MinLength(3), min_length),
     (ForcedPrefix((4, 1)), forced_prefix),
@@ -137,6 +231,7 @@ CASES = [
     (ForcedEnd(), forced_end),
     (RepetitionPenalty(1.7), repetition),
     (RepetitionPenalty(0.3), repetition),
+    (EncoderRepetitionPenalty(1.7), encoder_repetition),
     (OccurrencePenalty(presence=0.7), occurrence),
     (OccurrencePenalty(frequency=-0.3), occurrence),
     (OccurrencePenalty(0.7, 0.3), occurrence),
@@ -144,6 +239,12 @@ CASES = [
     (NoRepeatNGram(2), no_repeat),
     (NoRepeatNGram(3), no_repeat),
     (NoRepeatNGram(13), no_repeat),
+    (EncoderNoRepeatNGram(3), encoder_no_repeat),
+    (BannedSequences(SEQUENCES), banned_sequences),
+    (SequenceBias(SEQUENCES, (1.0, -2.0, 0.5, 3.0, -0.1, 7.0)), sequence_bias),
+    (ExponentialLengthDecay(1, 1.7), length_decay),
+    (StopStrings(TokenAutomaton.containing(STOPS, PIECES)), stop_strings),
+    (Watermark(0.6, -3.0, 7, context_width=3), watermark),
     (BannedTokens((0, 7)), banned),
     (AllowedTokens((1, 3, 8)), allowed),
     (Temperature(0.6), temperature),
@@ -153,11 +254,29 @@ CASES = [
     (TopP(0.7), top_p),
     (TopP(0.01), top_p),
     (TopP(1), top_p),
+    (TopP(0.01, min_tokens_to_keep=3), top_p),
     (MinP(0.2), min_p),
     (MinP(1), min_p),
+    (EpsilonCutoff(0.1), epsilon),
+    (EtaCutoff(0.1), eta),
+    (TopH(0.7), top_h),
     (Typical(0.6), typical),
     (Typical(0.01), typical),
     (Typical(1), typical),
+]
+# Settings that no format takes otherwise than those above.
+OTHER_SETTINGS = [
+    (RepetitionPenalty(1.7, prompt_ignore_length=3), repetition),
+    (EncoderNoRepeatNGram(1), encoder_no_repeat),
+    (EncoderNoRepeatNGram(9), encoder_no_repeat),
+    (BannedSequences(((5,), (6,))), banned_sequences),
+    (Watermark(), watermark),
+    (TopK(3, min_tokens_to_keep=5), top_k),
+    (MinP(0.9, min_tokens_to_keep=V + 1), min_p),
+    (EpsilonCutoff(0.99, min_tokens_to_keep=2), epsilon),
+    (EtaCutoff(0.9, min_tokens_to_keep=3), eta),
+    (TopH(0.99, top_n=3), top_h),
+    (Typical(0.01, min_tokens_to_keep=3), typical),
 ]
 PROCESSORS = [processor for processor, _ in CASES]
 
@@ -177,9 +296,16 @@ def arrays(rows=5, width=7, seed=0, steps=LENGTH):
     }
 
 
+def history_of(ids, mask):
+    lengths = ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
+    places = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+    source = ops.take_along_axis(ids, ops.maximum(lengths - 1 - places, 0), axis=1)
+    return History(ids, mask, V, LENGTH, ENDS, source=source, source_mask=mask)
+
+
 def run(processor, ids, mask, logits, tokens):
     """The logits of every step, `(steps, R, V)`, one step after another."""
-    state, outputs = processor.start(History(ids, mask, V, LENGTH, ENDS)), []
+    state, outputs = processor.start(history_of(ids, mask)), []
     for step in range(tokens.shape[0]):
         index = ops.convert_to_tensor(step, "int32")
         outputs.append(processor(logits[step], state, index))
@@ -198,7 +324,9 @@ def expected(processor, oracle, ids, mask, logits, tokens):
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize(("processor", "oracle"), CASES, ids=lambda x: getattr(x, "__name__", None) or str(x))
+@pytest.mark.parametrize(
+    ("processor", "oracle"), CASES + OTHER_SETTINGS, ids=lambda x: getattr(x, "__name__", None) or str(x)
+)
 def test_oracle(processor, oracle, seed):
     given = arrays(seed=seed)
     actual = np.asarray(run(processor, **given))
@@ -215,7 +343,9 @@ def test_the_cases_name_every_processor():
 
 FILES = [
     *("min_length", "forced_prefix", "forced_end", "repetition_penalty", "occurrence_penalty", "no_repeat_ngram"),
-    *("banned_tokens", "allowed_tokens", "temperature", "top_k", "top_p", "min_p", "typical"),
+    *("banned_tokens", "allowed_tokens", "temperature", "top_k", "top_p", "min_p", "typical", "epsilon_cutoff"),
+    *("eta_cutoff", "top_h", "banned_sequences", "sequence_bias", "encoder_no_repeat_ngram", "stop_strings"),
+    *("encoder_repetition_penalty", "exponential_length_decay", "watermark"),
 ]
 
 
@@ -252,6 +382,25 @@ def test_ties_stay_together_and_one_token_always_stays(kind, values):
         assert (x > BANNED) == (value in kept - {BANNED})
 
 
+def test_a_watermark_is_found_by_its_key():
+    rng, watermark = np.random.default_rng(0), Watermark(bias=3.0)
+    rows, length, size = 3, 120, 200
+    last = rng.integers(0, size, (rows, 1)).astype("int32")
+    state, tokens = watermark.start(History(last, last >= 0, size, length, ENDS)), [last[:, 0]]
+    for step in range(length):
+        logits = np.asarray(watermark(np.zeros((rows, size), "float32"), state, step))
+        tokens.append(np.argmax(logits + rng.gumbel(size=(rows, size)), axis=1).astype("int32"))
+        state = watermark.update(state, tokens[-1], step)
+    marked = np.stack(tokens, axis=1)
+    plain = rng.integers(0, size, marked.shape)
+    assert (watermark.z_scores(marked) > 6).all()
+    assert (np.abs(watermark.z_scores(plain)) < 4).all()
+    assert (np.abs(dataclasses.replace(watermark, key=8).z_scores(marked)) < 4).all()
+    mask = np.tile(np.arange(length + 1) < 30, (rows, 1))
+    np.testing.assert_array_equal(watermark.z_scores(marked, mask), watermark.z_scores(marked[:, :30]))
+    np.testing.assert_array_equal(watermark.z_scores(marked[:, :1]), 0)
+
+
 def test_occurrences():
     ids, mask = np.array([[1, 1, V + 3, 2], [4, 2, 2, 0]]), np.array([[True, True, True, False], [True] * 4])
     wanted = [[j in ([1], [0, 2, 4])[i] for j in range(V)] for i in range(2)]
@@ -262,8 +411,7 @@ def test_occurrences():
 def test_reordered_state(processor):
     """Rows taken elsewhere, as beams are: all that a processor knows of a row is in its row of the state."""
     given, order = arrays(), np.array([3, 3, 0, 4])
-    history = History(given["ids"], given["mask"], V, LENGTH, ENDS)
-    state = processor.start(history)
+    state = processor.start(history_of(given["ids"], given["mask"]))
     assert isinstance(state, tuple)
     for step in range(2):
         state = processor.update(state, given["tokens"][step], step)
@@ -329,7 +477,7 @@ def test_one_graph_for_all_sizes(jit):
 def test_export(format_name, tmp_path):
     def loop(processor, ids, mask, logits, tokens):
         """As `run`, but as a strategy does it: in a loop of the graph."""
-        state = processor.start(History(ids, mask, V, LENGTH, ENDS))
+        state = processor.start(history_of(ids, mask))
 
         def advance(step, outputs, *state):
             logit, token = (ops.squeeze(ops.take(x, ops.expand_dims(step, 0), axis=0), 0) for x in (logits, tokens))
@@ -385,6 +533,23 @@ def runner(format_name, path):
         (lambda: TopP(0), "`p` must be above 0, and 1 at most"),
         (lambda: MinP(1.1), "`p` must be above 0, and 1 at most"),
         (lambda: Typical(None), "`p` must be above 0, and 1 at most"),
+        (lambda: TopK(2, 0), "`min_tokens_to_keep` must be a positive integer"),
+        (lambda: TopP(0.5, 1.5), "`min_tokens_to_keep` must be a positive integer"),
+        (lambda: EpsilonCutoff(0), "`epsilon` must be above 0"),
+        (lambda: EtaCutoff(0.1, 0), "`min_tokens_to_keep` must be a positive integer"),
+        (lambda: TopH(1.1), "`h` must be above 0, and 1 at most"),
+        (lambda: RepetitionPenalty(1.1, -1), "`prompt_ignore_length` must be a non-negative integer"),
+        (lambda: BannedSequences(()), "`sequences` must be a tuple, not empty"),
+        (lambda: BannedSequences(((),)), "`sequences` must be a tuple, not empty"),
+        (lambda: BannedSequences((1, 2)), "`sequences` must be a tuple, not empty"),
+        (lambda: SequenceBias(((1,),), (1.0, 2.0)), "`biases` must be a tuple of a number for each of 1 sequences"),
+        (lambda: SequenceBias(((1,),), (float("inf"),)), "`biases` must be a finite number"),
+        (lambda: ExponentialLengthDecay(1, 0.0), "`factor` must be a positive number"),
+        (lambda: StopStrings("stop"), "`automaton` must be a TokenAutomaton"),
+        (lambda: TokenAutomaton.containing("stop", PIECES), "`strings` must be a tuple of strings"),
+        (lambda: TokenAutomaton.containing(("stop",), PIECES), "`strings` must have one that `pieces` can spell"),
+        (lambda: Watermark(1.0), "`green_share` must be inside of 0 to 1"),
+        (lambda: Watermark(key=2**31), "`key` must be below 2"),
     ],
 )
 def test_bad_arguments(make, message):
@@ -401,6 +566,9 @@ def test_bad_arguments(make, message):
         ((ForcedPrefix((1, 7, 1)),), "`ids` of ForcedPrefix must not go on behind an end token"),
         ((BannedTokens((V,)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((BannedTokens(tuple(range(V))),), "`ids` of BannedTokens must leave a token"),
+        ((BannedSequences(((1, V),)),), f"`sequences` must hold ids .* 0 to {V - 1}"),
+        ((BannedSequences(tuple((x,) for x in range(V))),), "`sequences` of BannedSequences must leave a token"),
+        ((StopStrings(TokenAutomaton.containing(("a",), ["a"] * (V + 1))),), "`automaton` must be over the model's"),
         ((AllowedTokens((0, V)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((AllowedTokens((0, 1)), BannedTokens((0, 1, 2))), "`ids` of AllowedTokens must not all be banned"),
     ],

@@ -12,8 +12,10 @@ from model_checks import generated, scattered
 from keras_attn import GenerationConfig, LanguageModel, Transformer
 from keras_attn.generation import (
     BeamSearch,
+    ClassifierFreeGuidance,
     ContrastiveSearch,
     DiverseBeamSearch,
+    EncoderNoRepeatNGram,
     Greedy,
     MinLength,
     NoRepeatNGram,
@@ -25,6 +27,7 @@ from keras_attn.generation import (
     TopK,
     generate,
     minimum_bayes_risk,
+    stream,
 )
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import Seq2SeqRNN
@@ -430,3 +433,48 @@ def test_minimum_bayes_risk_refuses(language_model):
         minimum_bayes_risk(language_model, PROMPTS, 3, num_samples=2)
     with pytest.raises(ValueError, match="`config` must be a GenerationConfig"):
         minimum_bayes_risk(language_model, PROMPTS, 3, config=3)
+
+
+@pytest.mark.parametrize("others", [None, (6, 9, 4)], ids=["last token", "given"])
+def test_guidance_weighs_two_conditions(model, others):
+    if others is None and isinstance(model, Transformer):
+        with pytest.raises(ValueError, match="`unconditional_ids` must be given for a model with sources"):
+            generate(model, PROMPTS, config=dataclasses.replace(CONFIG, strategy=ClassifierFreeGuidance()))
+        return
+    scale, length = 2.5, 6
+    config = GenerationConfig(length, end_id=3, strategy=ClassifierFreeGuidance(scale, others))
+    outputs = generate(model, PROMPTS, config=config, return_dict=True)
+    plain = generate(model, PROMPTS, config=dataclasses.replace(config, strategy=None))
+    assert (outputs["tokens"] != plain).any()
+    for prompt, tokens, scores in zip(PROMPTS, outputs["tokens"], outputs["scores"], strict=True):
+        real = prompt[prompt != 0]
+        other = real[-1:] if others is None else np.array(others)
+        for step, (token, score) in enumerate(zip(tokens, scores, strict=True)):
+            likely, unlikely = (outputs_of(model, x, tokens[:step])[1][-1].astype("float64") for x in (real, other))
+            guided = unlikely + scale * (likely - unlikely)
+            assert token == np.argmax(guided)
+            np.testing.assert_allclose(score, guided[token] - np.log(np.exp(guided).sum()), atol=1e-4)
+            if token == 3:
+                break
+
+
+def test_guided_samples_are_the_same_under_xla_and_stream(language_model):
+    strategy = ClassifierFreeGuidance(1.7, (6, 9), sampling=True, seed=4)
+    config = GenerationConfig(5, end_id=3, strategy=strategy)
+    tokens = generate(language_model, PROMPTS, config=config)
+    np.testing.assert_array_equal(generate(language_model, PROMPTS, config=config, jit_compile=True), tokens)
+    streamed = np.concatenate(list(stream(language_model, PROMPTS, config=config)), axis=1)
+    np.testing.assert_array_equal(streamed, tokens[:, : streamed.shape[1]])
+    unguided = dataclasses.replace(config, strategy=dataclasses.replace(strategy, scale=1.0))
+    np.testing.assert_array_equal(
+        generate(language_model, PROMPTS, config=unguided),
+        generate(language_model, PROMPTS, config=dataclasses.replace(config, strategy=Sampling(4))),
+    )
+
+
+def test_encoder_processors_see_the_source(model):
+    config = GenerationConfig(6, end_id=3, processors=(EncoderNoRepeatNGram(1),))
+    for strategy in (Greedy(), BeamSearch(2), Sampling(1, num_sequences=2)):
+        tokens = generate(model, PROMPTS, config=dataclasses.replace(config, strategy=strategy))
+        for prompt, row in zip(PROMPTS, tokens, strict=True):
+            assert not np.isin(row[row != 0], prompt[prompt != 0]).any()

@@ -92,3 +92,15 @@ def test_bad_arguments():
         next(stream(model, IDS, config=GenerationConfig(4, strategy=Sampling(num_sequences=2))))
     with pytest.raises(ValueError, match=r"`every` must be a positive integer. Received: every=0"):
         next(stream(model, IDS, every=0))
+
+
+def test_time_runs_out_between_two_pieces():
+    model = make()
+    config = GenerationConfig(11, end_id=22, processors=(MinLength(10),))
+    whole = model.generate(IDS, config=config)
+    pieces = list(stream(model, IDS, config=config, every=2, max_time=1e-9))
+    assert len(pieces) == 1
+    np.testing.assert_array_equal(pieces[0], whole[:, :2])
+    assert len(list(stream(model, IDS, config=config, every=2, max_time=1e9))) == 6
+    with pytest.raises(ValueError, match=r"`max_time` must be a positive number.*Received"):
+        next(stream(model, IDS, config=config, max_time=0))

@@ -278,8 +278,8 @@ def test_in_another_model(model, tmp_path):
         ({"position": "rotary"}, "`position` must .*Received: position='rotary'"),
         ({"output_bias": True, "logit_soft_cap": 3.0}, "`use_bias` goes without `logit_soft_cap`"),
         (
-            {"tokenizer": CharacterTokenizer("abc")},
-            "`vocabulary_size` must be that of the tokenizer, 7. Received: vocabulary_size=23",
+            {"tokenizer": CharacterTokenizer("abcdefghijklmnopqrst")},
+            "`vocabulary_size` must be at least that of the tokenizer, 24. Received: vocabulary_size=23",
         ),
     ],
 )

@@ -346,8 +346,8 @@ def test_export_in_every_format(kind, tmp_path):
         ({"residual_from": 2}, "`residual_from` must be above 2.*Received: residual_from=2"),
         ({"residual_from": 0}, "`residual_from` must .*Received: residual_from=0"),
         (
-            {"tokenizer": CharacterTokenizer("abc")},
-            "`vocabulary_size` must be that of the tokenizer, 7. Received: vocabulary_size=23",
+            {"tokenizer": CharacterTokenizer("abcdefghijklmnopqrst")},
+            "`vocabulary_size` must be at least that of the tokenizer, 24. Received: vocabulary_size=23",
         ),
     ],
 )

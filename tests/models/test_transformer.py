@@ -380,8 +380,8 @@ def test_bad_inputs(model, inputs, message):
         ({"mechanism": "magic"}, "`mechanism` must .*Received: mechanism='magic'"),
         ({"position": "rotary"}, "`position` must .*Received: position='rotary'"),
         (
-            {"tokenizer": CharacterTokenizer("abc")},
-            "`vocabulary_size` must be that of the tokenizer, 7. Received: vocabulary_size=23",
+            {"tokenizer": CharacterTokenizer("abcdefghijklmnopqrst")},
+            "`vocabulary_size` must be at least that of the tokenizer, 24. Received: vocabulary_size=23",
         ),
     ],
 )

@@ -8,6 +8,7 @@ import pytest
 from keras_attn import GenerationConfig
 from keras_attn.generation import (
     BeamSearch,
+    ClassifierFreeGuidance,
     ForcedEnd,
     ForcedPrefix,
     Greedy,
@@ -194,3 +195,30 @@ def test_forced_first_and_last_token(strategy):
     tokens, _, _ = compare(peer, strategy, FORCED[0], num_ends=1, forced_eos_token_id=end, **FORCED[1])
     assert (tokens[..., 0] == 11).all()
     assert (tokens == end).any(axis=-1).all()
+
+
+@pytest.mark.peer("ClassifierFreeGuidance", "transformers.UnbatchedClassifierFreeGuidanceLogitsProcessor")
+@pytest.mark.parametrize("others", [None, (7, 3)], ids=["last-token", "negative-prompt"])
+def test_classifier_free_guidance(others):
+    theirs, ours, ends = models("GPT2LMHeadModel")
+    config = GenerationConfig(STEPS, START, ends, PAD, ClassifierFreeGuidance(2.5, others))
+    outputs = ours.generate(PADDED, config=config, return_dict=True)
+    for row, length, tokens, scores in zip(IDS, LENGTHS[:, 0], outputs["tokens"], outputs["scores"], strict=True):
+        guide = transformers.UnbatchedClassifierFreeGuidanceLogitsProcessor(
+            2.5, theirs, None if others is None else torch.tensor([others]), use_cache=False
+        )
+        result = theirs.generate(
+            torch.tensor(row[None, :length]),
+            attention_mask=torch.ones((1, int(length)), dtype=torch.long),
+            max_new_tokens=STEPS,
+            do_sample=False,
+            pad_token_id=PAD,
+            eos_token_id=list(ends),
+            logits_processor=transformers.LogitsProcessorList([guide]),
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+        wanted = result.sequences[0, length:].numpy()
+        np.testing.assert_array_equal(tokens[: len(wanted)], wanted)
+        logs = theirs.compute_transition_scores(result.sequences, result.scores, normalize_logits=True)
+        np.testing.assert_allclose(scores[: len(wanted)], logs[0].numpy(), atol=1e-4)

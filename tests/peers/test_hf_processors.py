@@ -5,7 +5,13 @@ import pytest
 
 from keras_attn.generation.processors import (
     BANNED,
+    BannedSequences,
     BannedTokens,
+    EncoderNoRepeatNGram,
+    EncoderRepetitionPenalty,
+    EpsilonCutoff,
+    EtaCutoff,
+    ExponentialLengthDecay,
     ForcedEnd,
     ForcedPrefix,
     History,
@@ -13,7 +19,9 @@ from keras_attn.generation.processors import (
     MinP,
     NoRepeatNGram,
     RepetitionPenalty,
+    SequenceBias,
     Temperature,
+    TopH,
     TopK,
     TopP,
     Typical,
@@ -109,3 +117,91 @@ def test_min_p(p):
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.99])
 def test_typical(p):
     compare(Typical(p), lambda n: transformers.TypicalLogitsWarper(p))
+
+
+@pytest.mark.peer("RepetitionPenalty", "transformers.RepetitionPenaltyLogitsProcessor")
+@pytest.mark.parametrize("length", [0, 2, 20])
+def test_repetition_penalty_of_a_part_of_the_prompt(length):
+    ours = RepetitionPenalty(1.3, prompt_ignore_length=length)
+    compare(ours, lambda n: transformers.RepetitionPenaltyLogitsProcessor(1.3, min(length, n)))
+
+
+@pytest.mark.peer("EncoderRepetitionPenalty", "transformers.EncoderRepetitionPenaltyLogitsProcessor")
+@pytest.mark.parametrize("penalty", [0.4, 1.3])
+def test_encoder_repetition_penalty(penalty):
+    compare(
+        EncoderRepetitionPenalty(penalty),
+        lambda n: transformers.EncoderRepetitionPenaltyLogitsProcessor(penalty, prompt_of(n)),
+    )
+
+
+@pytest.mark.peer("EncoderNoRepeatNGram", "transformers.EncoderNoRepeatNGramLogitsProcessor")
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_encoder_no_repeat_ngram(size):
+    compare(EncoderNoRepeatNGram(size), lambda n: transformers.EncoderNoRepeatNGramLogitsProcessor(size, prompt_of(n)))
+
+
+def prompt_of(length):
+    return torch.tensor([next(row for row in PROMPTS if len(row) == length)])
+
+
+SEQUENCES = ((40,), (1, 2, 4), (2, 2), (1, 2), (4, 4, 1, 2))
+
+
+@pytest.mark.peer("BannedSequences", "transformers.NoBadWordsLogitsProcessor")
+def test_banned_sequences():
+    words = [list(sequence) for sequence in SEQUENCES]
+    compare(
+        BannedSequences(SEQUENCES), lambda n: transformers.NoBadWordsLogitsProcessor(words, eos_token_id=list(ENDS))
+    )
+
+
+@pytest.mark.peer("SequenceBias", "transformers.SequenceBiasLogitsProcessor")
+def test_sequence_bias():
+    biases = (1.0, -2.0, 0.5, 3.0, -0.1)
+    theirs = dict(zip(SEQUENCES, biases, strict=True))
+    compare(SequenceBias(SEQUENCES, biases), lambda n: transformers.SequenceBiasLogitsProcessor(theirs))
+
+
+@pytest.mark.peer("ExponentialLengthDecay", "transformers.ExponentialDecayLengthPenalty")
+@pytest.mark.parametrize("factor", [0.8, 1.6])
+def test_exponential_length_decay(factor):
+    compare(
+        ExponentialLengthDecay(2, factor),
+        lambda n: transformers.ExponentialDecayLengthPenalty((2, factor), list(ENDS), n),
+    )
+
+
+@pytest.mark.peer("EpsilonCutoff", "transformers.EpsilonLogitsWarper")
+@pytest.mark.parametrize(("epsilon", "least"), [(0.01, 1), (0.3, 1), (0.3, 4)])
+def test_epsilon_cutoff(epsilon, least):
+    compare(
+        EpsilonCutoff(epsilon, least), lambda n: transformers.EpsilonLogitsWarper(epsilon, min_tokens_to_keep=least)
+    )
+
+
+@pytest.mark.peer("EtaCutoff", "transformers.EtaLogitsWarper")
+@pytest.mark.parametrize(("epsilon", "least"), [(0.01, 1), (0.3, 1), (0.3, 4)])
+def test_eta_cutoff(epsilon, least):
+    compare(EtaCutoff(epsilon, least), lambda n: transformers.EtaLogitsWarper(epsilon, min_tokens_to_keep=least))
+
+
+@pytest.mark.peer("TopH", "transformers.TopHLogitsWarper")
+@pytest.mark.parametrize("h", [0.05, 0.4, 0.9])
+def test_top_h(h):
+    compare(TopH(h), lambda n: transformers.TopHLogitsWarper(h))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (TopK(2, 4), ("TopK", 2)),
+        (TopP(0.05, 4), ("TopP", 0.05)),
+        (MinP(0.9, 4), ("MinP", 0.9)),
+        (Typical(0.05, 4), ("Typical", 0.05)),
+    ],
+    ids=["top_k", "top_p", "min_p", "typical"],
+)
+def test_min_tokens_to_keep(ours, theirs):
+    kind, value = theirs
+    compare(ours, lambda n: getattr(transformers, f"{kind}LogitsWarper")(value, min_tokens_to_keep=4))

@@ -8,7 +8,7 @@ from keras import ops
 
 from keras_attn.generation.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
-from keras_attn.generation.processors.selection import is_token
+from keras_attn.generation.processors.selection import end_tokens, is_end
 from keras_attn.ops.sums import add
 
 # Of a state from which there is no way to an accepting one.
@@ -46,6 +46,8 @@ class AutomatonConstraint(LogitProcessor):
 
     automaton: TokenAutomaton
 
+    needs_end = True
+
     def __post_init__(self):
         if not isinstance(self.automaton, TokenAutomaton):
             raise ValueError(f"`automaton` must be a TokenAutomaton. Received: automaton={self.automaton!r}")
@@ -59,11 +61,6 @@ class AutomatonConstraint(LogitProcessor):
         allowed = [x for x in config.end_ids if automaton.token_classes[x]]
         if allowed:
             raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
-        if not config.end_ids:
-            raise ValueError(
-                "`end_id` of GenerationConfig must be given beside AutomatonConstraint, as the tokenizer has no end "
-                "token. Received: end_id=None"
-            )
         least = int(automaton.distances[0]) + 1
         if least > config.max_length:
             raise ValueError(
@@ -73,8 +70,7 @@ class AutomatonConstraint(LogitProcessor):
 
     def start(self, history):
         row = ops.zeros_like(ops.convert_to_tensor(history.ids, dtype="int32")[:, 0])
-        ends = add(ops.expand_dims(row, 1), ops.convert_to_tensor([history.end_ids], dtype="int32"))
-        return row, add(row, history.max_length), ends
+        return row, add(row, history.max_length), end_tokens(history)
 
     def __call__(self, logits, state, step):
         row, limit, ends = state
@@ -84,8 +80,8 @@ class AutomatonConstraint(LogitProcessor):
         fits = ops.less_equal(ops.take(ops.convert_to_tensor(distances), targets, axis=0), left)
         allowed = ops.take(fits, ops.convert_to_tensor(self.automaton.token_classes), axis=1)
         may_end = ops.take(ops.convert_to_tensor(np.append(self.automaton.accepting, True)), row, axis=0)
-        is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
-        allowed = ops.logical_or(allowed, ops.logical_and(is_end, ops.expand_dims(may_end, 1)))
+        ending = ops.logical_and(is_end(ends, logits.shape[-1]), ops.expand_dims(may_end, 1))
+        allowed = ops.logical_or(allowed, ending)
         return ops.where(allowed, logits, BANNED)
 
     def update(self, state, tokens, step):

@@ -29,12 +29,7 @@ class ForcedEnd(LogitProcessor):
     [0, 3]
     """
 
-    def validate(self, config, vocabulary_size):
-        if not config.end_ids:
-            raise ValueError(
-                "`end_id` of GenerationConfig must be given beside ForcedEnd, as the tokenizer has no end token. "
-                "Received: end_id=None"
-            )
+    needs_end = True
 
     def start(self, history):
         rows = ops.zeros_like(history.ids[:, :1])

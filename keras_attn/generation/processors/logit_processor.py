@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from keras import ops
 
 from keras_attn.generation.settings import Settings
 
@@ -23,6 +24,8 @@ class History:
         max_length: number of tokens to generate at most, an int or int32 scalar.
         end_ids: tuple of the tokens that end a row.
         capacity: an int that `max_length` does not exceed; `max_length` itself where None.
+        source: int32 `(R, S)`, what the model was given, a source or a prompt; `ids` where None.
+        source_mask: bool `(R, S)`, False at padding; all True where None.
     """
 
     ids: object
@@ -31,10 +34,17 @@ class History:
     max_length: object
     end_ids: tuple
     capacity: int | None = None
+    source: object = None
+    source_mask: object = None
 
     def __post_init__(self):
         if self.capacity is None:
             object.__setattr__(self, "capacity", self.max_length)
+        if self.source is None:
+            object.__setattr__(self, "source", self.ids)
+            object.__setattr__(self, "source_mask", self.mask)
+        if self.source_mask is None:
+            object.__setattr__(self, "source_mask", ops.ones_like(self.source, dtype="bool"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +54,9 @@ class LogitProcessor(Settings):
     All is written in `keras.ops` without loops, so that it runs in every exported artefact. What a processor remembers
     is its state: a tuple of tensors with the rows on their first axis, which beam search reorders with its beams.
     """
+
+    # Whether it makes no sense for rows that nothing ends.
+    needs_end = False
 
     def validate(self, config, vocabulary_size):
         """Raises a ValueError where the processor does not fit a `GenerationConfig` or the vocabulary."""

@@ -7,8 +7,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
-from keras_attn.generation.processors.selection import is_token
-from keras_attn.ops.sums import add
+from keras_attn.generation.processors.selection import end_tokens, is_end
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -47,14 +46,10 @@ class MinLength(LogitProcessor):
             )
 
     def start(self, history):
-        if not history.end_ids:
-            return ()
-        rows = ops.zeros_like(history.ids[:, :1])
-        return (add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32")),)
+        return (end_tokens(history),) if history.end_ids else ()
 
     def __call__(self, logits, state, step):
         if not state:
             return logits
-        [ends] = state
-        is_end = ops.any(is_token(ops.expand_dims(ends, 2), logits.shape[-1]), axis=1)
-        return ops.where(ops.logical_and(is_end, ops.less(step, self.length)), BANNED, logits)
+        early = ops.logical_and(is_end(state[0], logits.shape[-1]), ops.less(step, self.length))
+        return ops.where(early, BANNED, logits)

@@ -6,7 +6,7 @@ import math
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_probability
+from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
 
@@ -18,9 +18,10 @@ class MinP(LogitProcessor):
 
     Args:
         p: a share.
+        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1.
+        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
 
     Reference:
         [Turning Up the Heat: Min-p Sampling](https://arxiv.org/abs/2407.01082), Nguyen et al., 2024.
@@ -35,9 +36,12 @@ class MinP(LogitProcessor):
     """
 
     p: float
+    min_tokens_to_keep: int = 1
 
     def __post_init__(self):
         check_probability(p=self.p)
+        check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
     def __call__(self, logits, state, step):
-        return keep_above(logits, ops.max(logits, axis=-1, keepdims=True) + math.log(self.p), logits)
+        threshold = ops.max(logits, axis=-1, keepdims=True) + math.log(self.p)
+        return keep_above(logits, threshold, logits, self.min_tokens_to_keep)

@@ -7,11 +7,9 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.recent import FREE, followed, last_tokens
 from keras_attn.ops.occurrences import occurrences
 from keras_attn.ops.sums import add
-
-# Neither is a token, nor equal to the other.
-_FREE, _NONE = -1, -2
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -47,17 +45,11 @@ class NoRepeatNGram(LogitProcessor):
     def start(self, history):
         """The tokens of each row, then free slots; how many of them the prompt has; the last `size - 1` tokens."""
         ids, lengths = ops.cast(history.ids, "int32"), ops.sum(ops.cast(history.mask, "int32"), axis=1, keepdims=True)
-        tokens = ops.where(history.mask, ids, _FREE)
-        free = ops.zeros_like(ids[:, :1]) + ops.full((1, max(history.capacity, self.size)), _FREE, dtype="int32")
-        tokens = ops.concatenate([tokens, free], axis=1)
-        if self.size == 1:
-            return tokens, lengths
-        slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
-        last = []
-        for back in range(self.size - 1, 0, -1):
-            here = ops.cast(ops.equal(slots, ops.subtract(lengths, back)), "int32")
-            last.append(ops.sum(here * (ids - _NONE), axis=1, keepdims=True) + _NONE)
-        return tokens, lengths, ops.concatenate(last, axis=1)
+        return with_free_slots(ids, history.mask, max(history.capacity, self.size)), lengths, *self._last(history)
+
+    def _last(self, history):
+        """The last `size - 1` tokens, a list of one tensor, or none."""
+        return [last_tokens(history.ids, history.mask, self.size - 1)] if self.size > 1 else []
 
     def __call__(self, logits, state, step):
         tokens, _, *last = state
@@ -73,4 +65,11 @@ class NoRepeatNGram(LogitProcessor):
         tokens = ops.expand_dims(tokens, 1)
         slots = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
         held = ops.where(ops.equal(slots, add(lengths, step)), tokens, held)
-        return held, lengths, *(ops.concatenate([x[:, 1:], tokens], axis=1) for x in last)
+        return held, lengths, *(followed(x, ops.squeeze(tokens, 1)) for x in last)
+
+
+def with_free_slots(ids, mask, count):
+    """int32 `(R, P + count)`: the tokens `(R, P)`, `FREE` if `mask` is False, and after them."""
+    tokens = ops.where(mask, ids, FREE)
+    free = ops.zeros_like(tokens[:, :1]) + ops.full((1, count), FREE, dtype="int32")
+    return ops.concatenate([tokens, free], axis=1)

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_positive_number
+from keras_attn.argument_checks import check_count, check_positive_number
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import bounded, in_float32, is_token, unless_banned
 from keras_attn.ops.occurrences import occurrences
@@ -20,9 +20,10 @@ class RepetitionPenalty(LogitProcessor):
 
     Args:
         penalty: a number; above 1 it penalises, below 1 it encourages.
+        prompt_ignore_length: how many first tokens of the prompt do not count; all do where None.
 
     Raises:
-        ValueError: `penalty` is not a positive number.
+        ValueError: `penalty` is not a positive number, or `prompt_ignore_length` not a number of tokens.
 
     Reference:
         [CTRL](https://arxiv.org/abs/1909.05858), Keskar et al., 2019.
@@ -40,20 +41,30 @@ class RepetitionPenalty(LogitProcessor):
     """
 
     penalty: float
+    prompt_ignore_length: int | None = None
 
     def __post_init__(self):
         check_positive_number(penalty=self.penalty)
+        if self.prompt_ignore_length is not None:
+            check_count(prompt_ignore_length=self.prompt_ignore_length)
 
     def start(self, history):
-        return (occurrences(history.ids, history.mask, history.vocabulary_size),)
+        mask = history.mask
+        if self.prompt_ignore_length:
+            places = ops.expand_dims(ops.arange(ops.shape(history.ids)[1], dtype="int32"), 0)
+            mask = ops.logical_and(mask, ops.greater_equal(places, self.prompt_ignore_length))
+        return (occurrences(history.ids, mask, history.vocabulary_size),)
 
     def __call__(self, logits, state, step):
-        [seen] = state
-        penalty = in_float32(self.penalty)
-        less, more = bounded(ops.multiply(logits, penalty)), bounded(ops.divide(logits, penalty))
-        penalised = ops.where(ops.less(logits, 0.0), less, more)
-        return unless_banned(logits, ops.where(seen, penalised, logits))
+        return penalised(logits, state[0], self.penalty)
 
     def update(self, state, tokens, step):
         [seen] = state
         return (ops.logical_or(seen, is_token(ops.expand_dims(tokens, 1), seen.shape[-1])),)
+
+
+def penalised(logits, seen, penalty):
+    """Logits `(R, V)`, those where `seen` is True made smaller by `penalty`, a positive number."""
+    penalty = in_float32(penalty)
+    less, more = bounded(ops.multiply(logits, penalty)), bounded(ops.divide(logits, penalty))
+    return unless_banned(logits, ops.where(seen, ops.where(ops.less(logits, 0.0), less, more), logits))

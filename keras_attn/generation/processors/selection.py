@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.generation.processors.logit_processor import BANNED
+from keras_attn.ops.sums import add
 
 # Of what is not banned.
 _LEAST = float(np.nextafter(np.float32(BANNED), np.float32(0)))
@@ -19,6 +20,17 @@ def is_token(token, vocabulary_size):
     return ops.equal(ops.expand_dims(ops.arange(vocabulary_size, dtype="int32"), 0), token)
 
 
+def end_tokens(history):
+    """int32 `(R, E)`: the end tokens, a state for `is_end`."""
+    rows = ops.zeros_like(ops.cast(history.ids, "int32")[:, :1])
+    return add(rows, ops.convert_to_tensor([history.end_ids], dtype="int32"))
+
+
+def is_end(ends, vocabulary_size):
+    """bool `(R, V)`: True at each of `ends`, int32 `(R, E)`."""
+    return ops.any(is_token(ops.expand_dims(ends, 2), vocabulary_size), axis=1)
+
+
 def certain(token, logits):
     """float32, broadcasts to `logits`: the log-probabilities of a `token` that there is no choice but."""
     return ops.where(is_token(token, logits.shape[-1]), 0.0, BANNED)
@@ -30,7 +42,7 @@ def bounded(logits):
 
 
 def unless_banned(logits, values):
-    """`values` in the place of `logits`, but for those that are banned; no other becomes so."""
+    """`values` instead of `logits`, except for banned ones, which stay banned; no other becomes so."""
     return ops.where(ops.greater(logits, BANNED), bounded(values), BANNED)
 
 
@@ -45,8 +57,11 @@ def in_float32(number):
     return float(np.copysign(size, number)) if number else 0.0
 
 
-def keep_above(scores, threshold, logits):
-    """`logits`, banned where `scores` are below `threshold`, `(R, 1)`."""
+def keep_above(scores, threshold, logits, least=1):
+    """`logits`, banned where `scores` are below `threshold`, `(R, 1)`, but for the `least` highest; ties stay too."""
+    if least > 1:
+        highest, _ = ops.top_k(scores, min(least, scores.shape[-1]))
+        threshold = ops.minimum(threshold, highest[:, -1:])
     return ops.where(ops.less(scores, threshold), BANNED, logits)
 
 

@@ -17,9 +17,10 @@ class TopK(LogitProcessor):
 
     Args:
         k: number of tokens; a vocabulary of fewer stays whole.
+        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
 
     Raises:
-        ValueError: `k` is not a positive integer.
+        ValueError: `k` is not a positive integer, or `min_tokens_to_keep` not a positive integer.
 
     Reference:
         [Hierarchical Neural Story Generation](https://arxiv.org/abs/1805.04833), Fan et al., 2018.
@@ -33,10 +34,11 @@ class TopK(LogitProcessor):
     """
 
     k: int
+    min_tokens_to_keep: int = 1
 
     def __post_init__(self):
-        check_positive(k=self.k)
+        check_positive(k=self.k, min_tokens_to_keep=self.min_tokens_to_keep)
 
     def __call__(self, logits, state, step):
-        values, _ = ops.top_k(logits, min(self.k, logits.shape[-1]))
+        values, _ = ops.top_k(logits, min(max(self.k, self.min_tokens_to_keep), logits.shape[-1]))
         return keep_above(logits, values[:, -1:], logits)

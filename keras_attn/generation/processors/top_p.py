@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_probability
+from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, mass_threshold
 
@@ -19,9 +19,10 @@ class TopP(LogitProcessor):
 
     Args:
         p: a probability.
+        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1.
+        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
 
     Reference:
         [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751), Holtzman et al., 2019.
@@ -36,12 +37,15 @@ class TopP(LogitProcessor):
     """
 
     p: float
+    min_tokens_to_keep: int = 1
 
     def __post_init__(self):
         check_probability(p=self.p)
+        check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
     def __call__(self, logits, state, step):
         if self.p == 1:
             return logits
         falling, _ = ops.top_k(logits, logits.shape[-1])
-        return keep_above(logits, mass_threshold(falling, ops.softmax(falling, axis=-1), float(self.p)), logits)
+        threshold = mass_threshold(falling, ops.softmax(falling, axis=-1), float(self.p))
+        return keep_above(logits, threshold, logits, self.min_tokens_to_keep)

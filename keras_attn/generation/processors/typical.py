@@ -5,7 +5,7 @@ import dataclasses
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_probability
+from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, log_probabilities, mass_threshold
 
@@ -20,9 +20,10 @@ class Typical(LogitProcessor):
 
     Args:
         p: a probability.
+        min_tokens_to_keep: how many of the most typical tokens stay whatever else.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1.
+        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
 
     Reference:
         [Locally Typical Sampling](https://arxiv.org/abs/2202.00666), Meister et al., 2022.
@@ -37,9 +38,11 @@ class Typical(LogitProcessor):
     """
 
     p: float
+    min_tokens_to_keep: int = 1
 
     def __post_init__(self):
         check_probability(p=self.p)
+        check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
     def __call__(self, logits, state, step):
         if self.p == 1:
@@ -52,4 +55,5 @@ class Typical(LogitProcessor):
         falling, order = ops.top_k(closeness, size)
         starts = ops.expand_dims(ops.multiply(ops.arange(ops.shape(logits)[0], dtype="int32"), size), 1)
         ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.cast(order, "int32") + starts)
-        return keep_above(closeness, mass_threshold(falling, ordered, float(self.p)), logits)
+        threshold = mass_threshold(falling, ordered, float(self.p))
+        return keep_above(closeness, threshold, logits, self.min_tokens_to_keep)

@@ -1,0 +1,105 @@
+"""What a prompt adds, and more of it."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
+from keras_attn.generation.draft_model import decoded
+from keras_attn.generation.greedy import Greedy
+from keras_attn.generation.sampling import Sampling
+from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.models.language_model import LanguageModel
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class ClassifierFreeGuidance(SingleSequence):
+    """Chooses from `log q + scale (log p - log q)`, `p` given the inputs and `q` given other, unconditional ones.
+
+    The model is called twice a token, with a cache for each. Processors get the guided logits.
+
+    Args:
+        scale: a number; 1 ignores `q`, above 1 the inputs count for more, below 0 the text turns away from them.
+        unconditional_ids: tuple of the tokens that stand for no inputs, or for such as are not wanted (a "negative
+            prompt"); the last token of each prompt where None, for language models only.
+        sampling: whether tokens are drawn, or are the most likely ones.
+        seed: see `Sampling`.
+
+    Raises:
+        ValueError: an argument is not as described, or does not fit the model.
+
+    Reference:
+        [Sanchez et al., 2023](https://arxiv.org/abs/2306.17806)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn import GenerationConfig, LanguageModel
+    >>> from keras_attn.generation import ClassifierFreeGuidance
+    >>> model = LanguageModel(50, num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32)
+    >>> config = GenerationConfig(4, strategy=ClassifierFreeGuidance(1.5))
+    >>> model.generate(np.array([[5, 6, 7]]), config=config).shape
+    (1, 4)
+    """
+
+    scale: float = 1.5
+    unconditional_ids: tuple | None = None
+    sampling: bool = False
+    seed: int = 0
+
+    def __post_init__(self):
+        check_finite(scale=self.scale)
+        if self.unconditional_ids is not None:
+            check_ids(unconditional_ids=self.unconditional_ids)
+        Sampling(self.seed)
+
+    def validate(self, model, config):
+        if self.unconditional_ids is not None:
+            check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)
+        elif not isinstance(model, LanguageModel):
+            raise ValueError(
+                "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
+            )
+
+    @property
+    def _choosing(self):
+        return Sampling(self.seed) if self.sampling else Greedy()
+
+    def rows(self, decoding, ids, mask):
+        return self._choosing.rows(decoding, ids, mask)
+
+    def choose(self, decoding, fixed, logits, step):
+        return self._choosing.choose(decoding, fixed, logits, step)
+
+    def start(self, decoding, ids, mask):
+        fixed, state = super().start(decoding, ids, mask)
+        model, config = decoding.model, decoding.config
+        if self.unconditional_ids is None:
+            others = state["token"]
+        else:
+            others = ops.convert_to_tensor([self.unconditional_ids], dtype="int32")
+            others = add(ops.zeros((ops.shape(ids)[0], 1), dtype="int32"), others)
+        real = ops.ones_like(others, dtype="bool")
+        cache, memory = model.prefill(others, real, length=config.max_length)
+        token, position = model.begin(others, real, config.start_id)
+        if model.has_slots:
+            cache = kv_cache.packed(cache)
+        fixed = {**fixed, "other_memory": memory, "other_position": position}
+        return fixed, {**state, "other_token": token, "other_cache": cache}
+
+    def advance(self, decoding, fixed, state):
+        own = ("token", "cache", fixed["position"], fixed["memory"])
+        other = ("other_token", "other_cache", fixed["other_position"], fixed["other_memory"])
+        logs, caches = [], {}
+        for token, cache, position, memory in (own, other):
+            positions = add(position, state["step"])
+            logits, caches[cache] = decoding.model.decode(state[token], positions, state[cache], memory)
+            logs.append(ops.log_softmax(ops.cast(logits, "float32"), axis=-1))
+        guided = logs[1] + self.scale * (logs[0] - logs[1])
+        plain = {name: value for name, value in state.items() if not name.startswith("other")}
+        state = super().advance(decoded(decoding, guided), fixed, {**plain, "cache": ()})
+        return {**state, **caches, "other_token": state["token"]}

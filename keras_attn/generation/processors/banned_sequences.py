@@ -1,0 +1,59 @@
+"""Words of several tokens that never come."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_vocabulary
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.recent import followed, last_tokens
+from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class BannedSequences(LogitProcessor):
+    """Bans the last token of a sequence if its other tokens come right before, in the prompt or generated.
+
+    Args:
+        sequences: tuple of tuples of tokens; one of a single token is banned throughout.
+
+    Raises:
+        ValueError: `sequences` is not as described, not in the vocabulary, or bans all of it.
+
+    Reference:
+        `NoBadWordsLogitsProcessor` of Hugging Face.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import BANNED, BannedSequences, History
+    >>> ids = np.array([[1, 2]])
+    >>> history = History(ids, ids > 0, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = BannedSequences(((1, 2, 1), (3, 0)))
+    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0)) > BANNED
+    array([[ True, False, True, True]])
+    """
+
+    sequences: tuple
+
+    def __post_init__(self):
+        check_sequences(self.sequences)
+
+    def validate(self, config, vocabulary_size):
+        check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
+        if len({sequence for sequence in self.sequences if len(sequence) == 1}) == vocabulary_size:
+            raise ValueError(
+                f"`sequences` of BannedSequences must leave a token. Received: all {vocabulary_size} of them"
+            )
+
+    def start(self, history):
+        return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
+
+    def __call__(self, logits, state, step):
+        found = completions(self.sequences, [1] * len(self.sequences), state[0], logits.shape[-1])
+        return ops.where(ops.greater(found, 0.5), BANNED, logits)
+
+    def update(self, state, tokens, step):
+        return (followed(state[0], tokens),)

@@ -1,0 +1,49 @@
+"""Tokens that are not too unlikely in themselves."""
+
+import dataclasses
+import math
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_positive, check_probability
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above, log_probabilities
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class EpsilonCutoff(LogitProcessor):
+    """Bans tokens whose probability is below `epsilon`; the likeliest stays.
+
+    Args:
+        epsilon: a probability.
+        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
+
+    Raises:
+        ValueError: `epsilon` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
+
+    Reference:
+        [Truncation Sampling as Language Model Desmoothing](https://arxiv.org/abs/2210.15191), Hewitt et al., 2022.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import EpsilonCutoff
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
+    >>> np.asarray(EpsilonCutoff(0.2)(logits, (), 0)) == logits
+    array([[False, True, True]])
+    """
+
+    epsilon: float
+    min_tokens_to_keep: int = 1
+
+    def __post_init__(self):
+        check_probability(epsilon=self.epsilon)
+        check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
+
+    def __call__(self, logits, state, step):
+        logs = log_probabilities(logits)
+        threshold = math.log(self.epsilon)
+        threshold = ops.minimum(threshold, ops.max(logs, axis=-1, keepdims=True))
+        return keep_above(logs, threshold, logits, self.min_tokens_to_keep)

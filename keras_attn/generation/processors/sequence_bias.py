@@ -1,0 +1,66 @@
+"""Words of several tokens that are more or less likely."""
+
+import dataclasses
+
+import keras
+
+from keras_attn.argument_checks import check_finite, check_vocabulary
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.recent import followed, last_tokens
+from keras_attn.generation.processors.selection import in_float32, unless_banned
+from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class SequenceBias(LogitProcessor):
+    """Adds a number to the logit of the last token of a sequence if its other tokens come right before.
+
+    The others may be of the prompt or generated; the biases of several sequences with the same last token add up.
+
+    Args:
+        sequences: tuple of tuples of tokens; one of a single token is biased throughout.
+        biases: tuple of a number for each; above 0 its last token becomes more likely.
+
+    Raises:
+        ValueError: an argument is not as described, or `sequences` not in the vocabulary.
+
+    Reference:
+        `SequenceBiasLogitsProcessor` of Hugging Face.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import History, SequenceBias
+    >>> ids = np.array([[1, 2]])
+    >>> history = History(ids, ids > 0, vocabulary_size=4, max_length=7, end_ids=(3,))
+    >>> processor = SequenceBias(((1, 2, 1), (3, 0), (3,)), (2.0, 5.0, -1.0))
+    >>> np.asarray(processor(np.zeros((1, 4), "float32"), processor.start(history), 0))
+    array([[ 0., 2., 0., -1.]], dtype=float32)
+    """
+
+    sequences: tuple
+    biases: tuple
+
+    def __post_init__(self):
+        check_sequences(self.sequences)
+        if not isinstance(self.biases, tuple) or len(self.biases) != len(self.sequences):
+            raise ValueError(
+                f"`biases` must be a tuple of a number for each of {len(self.sequences)} sequences. "
+                f"Received: biases={self.biases!r}"
+            )
+        for bias in self.biases:
+            check_finite(biases=bias)
+
+    def validate(self, config, vocabulary_size):
+        check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
+
+    def start(self, history):
+        return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
+
+    def __call__(self, logits, state, step):
+        biases = [in_float32(bias) for bias in self.biases]
+        return unless_banned(logits, logits + completions(self.sequences, biases, state[0], logits.shape[-1]))
+
+    def update(self, state, tokens, step):
+        return (followed(state[0], tokens),)

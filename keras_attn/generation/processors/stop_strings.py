@@ -1,0 +1,87 @@
+"""An end after certain words."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.generation.automaton import TokenAutomaton
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import certain
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class StopStrings(LogitProcessor):
+    """Makes the end token follow once the generated text contains one of several strings.
+
+    The text keeps the string, as with Hugging Face, and what the string's last token holds after it;
+    `text.partition(stop)[0]` is what vLLM and OpenAI return. A string may begin and end inside of tokens; the prompt is
+    no part of the text. The end token counts as one of `max_length`, and its log-probability is 0. In `processors`,
+    this should be the last.
+
+    Args:
+        automaton: `TokenAutomaton.containing(strings, pieces)`; `StopStrings.of(tokenizer, strings)` makes both.
+
+    Raises:
+        ValueError: `automaton` is no `TokenAutomaton`, or of a larger vocabulary than the model's.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import History, StopStrings, TokenAutomaton
+    >>> processor = StopStrings(TokenAutomaton.containing(("ab",), ["", "xa", "by", ""]))
+    >>> ids = np.array([[1]])
+    >>> state = processor.start(History(ids, ids > 0, vocabulary_size=4, max_length=7, end_ids=(3,)))
+    >>> logits = np.array([[0.4, 0.3, 0.2, 0.1]], "float32")
+    >>> for step, token in enumerate((1, 2)):
+    ...     state = processor.update(state, np.array([token], "int32"), step)
+    ...     print(int(np.argmax(processor(logits, state, step + 1))))
+    0
+    3
+    """
+
+    automaton: TokenAutomaton
+
+    needs_end = True
+
+    def __post_init__(self):
+        if not isinstance(self.automaton, TokenAutomaton):
+            raise ValueError(
+                "`automaton` must be a TokenAutomaton; StopStrings.of(tokenizer, strings) makes one. "
+                f"Received: automaton={self.automaton!r}"
+            )
+
+    @classmethod
+    def of(cls, tokenizer, strings):
+        """The processor for a tokenizer of `keras_attn.text` and a tuple of strings."""
+        anywhere, _ = tokenizer.readings()
+        return cls(TokenAutomaton.containing(strings, anywhere))
+
+    def validate(self, config, vocabulary_size):
+        if self.automaton.vocabulary_size > vocabulary_size:
+            raise ValueError(
+                f"`automaton` must be over the model's vocabulary of {vocabulary_size}. Received: {self.automaton!r}"
+            )
+
+    def start(self, history):
+        row = ops.zeros_like(ops.cast(history.ids, "int32")[:, :1])
+        return row, add(row, history.end_ids[0])
+
+    def __call__(self, logits, state, step):
+        row, end = state
+        stopped = ops.take(ops.convert_to_tensor(self.automaton.accepting), row, axis=0)
+        return ops.where(stopped, certain(end, logits), logits)
+
+    def update(self, state, tokens, step):
+        row, end = state
+        automaton = self.automaton
+        # Class 0 reads as nothing, as do tokens that have no piece.
+        classes = ops.convert_to_tensor(np.append(automaton.token_classes, np.int32(0)))
+        classes = ops.take(classes, ops.minimum(ops.expand_dims(tokens, 1), automaton.vocabulary_size), axis=0)
+        table = automaton.transitions
+        table = np.where(table < 0, np.arange(len(table), dtype=np.int32)[:, None], table)
+        places = add(ops.multiply(row, table.shape[1]), classes)
+        return ops.take(ops.convert_to_tensor(table.reshape(-1)), places, axis=0), end

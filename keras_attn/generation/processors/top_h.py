@@ -1,0 +1,55 @@
+"""The likeliest tokens, up to a share of the entropy."""
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_positive, check_probability
+from keras_attn.generation.processors.logit_processor import LogitProcessor
+from keras_attn.generation.processors.selection import keep_above, log_probabilities
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+@dataclasses.dataclass(frozen=True)
+class TopH(LogitProcessor):
+    """Bans all but the most, likeliest tokens whose terms `-p log p` together are at most `h` times the entropy.
+
+    The likeliest token stays, and so do those that are as likely as the last that does. Probabilities are those among
+    the `top_n` likeliest tokens.
+
+    Args:
+        h: a share.
+        top_n: how many tokens may stay at most.
+
+    Raises:
+        ValueError: `h` is not above 0, or above 1, or `top_n` not a positive integer.
+
+    Reference:
+        [Top-H Decoding](https://arxiv.org/abs/2509.02510), Potraghloo et al., 2025.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.generation import TopH
+    >>> logits = np.log(np.array([[0.1, 0.6, 0.3]], "float32"))
+    >>> np.asarray(TopH(0.8)(logits, (), 0)) == logits
+    array([[False, True, True]])
+    """
+
+    h: float
+    top_n: int = 100
+
+    def __post_init__(self):
+        check_probability(h=self.h)
+        check_positive(top_n=self.top_n)
+
+    def __call__(self, logits, state, step):
+        falling, _ = ops.top_k(logits, min(self.top_n, logits.shape[-1]))
+        logs = log_probabilities(falling)
+        probabilities = ops.exp(logs)
+        terms = ops.negative(probabilities * logs)
+        kept = ops.less_equal(ops.cumsum(terms, axis=-1), float(self.h) * ops.sum(terms, axis=-1, keepdims=True))
+        # If one token has all the probability, all terms are 0.
+        kept = ops.logical_and(kept, ops.greater(probabilities, 0.0))
+        return keep_above(logits, ops.min(ops.where(kept, falling, falling[:, :1]), axis=-1, keepdims=True), logits)

@@ -1,0 +1,49 @@
+"""From strings to an automaton over tokens that looks for them."""
+
+import numpy as np
+
+from keras_attn.generation.regular_expression import over_tokens
+
+
+def containing(strings, pieces):
+    """A deterministic automaton over the tokens whose joined texts contain one of `strings`; not minimal.
+
+    Args:
+        strings: a tuple of strings.
+        pieces: a list of `V` strings, or of bytes in UTF-8.
+
+    Returns:
+        `(transitions, token_classes, accepting)`, see `minimal`.
+    """
+    steps, accepting = _byte_table([string.encode() for string in strings])
+    pieces = [piece.encode() if isinstance(piece, str) else piece for piece in pieces]
+    return over_tokens({byte: byte for byte in range(256)}, 0, steps, accepting, pieces)
+
+
+def _byte_table(words):
+    """Aho and Corasick's automaton over bytes, whose accepting states are never left."""
+    children, accepts = [{}], [False]
+    for word in words:
+        state = 0
+        for byte in word:
+            if byte not in children[state]:
+                children[state][byte] = len(children)
+                children.append({})
+                accepts.append(False)
+            state = children[state][byte]
+        accepts[state] = True
+    dead = len(children)
+    steps = np.full((dead + 1, 257), dead, np.int32)
+    steps[0, :256] = 0
+    # Breadth first, so that where a mismatch leads is known.
+    waiting, fallback = [0], [0] * dead
+    for state in waiting:
+        steps[state, :256] = steps[fallback[state], :256]
+        accepts[state] |= accepts[fallback[state]]
+        for byte, child in children[state].items():
+            fallback[child] = steps[fallback[state], byte] if state else 0
+            steps[state, byte] = child
+            waiting.append(child)
+    accepting = np.array(accepts)
+    steps[:-1, :256][accepting] = np.flatnonzero(accepting)[:, None]
+    return steps, accepting

@@ -114,7 +114,7 @@ class GenerationConfig(Settings):
         for processor in self.processors:
             if processor.needs_end and not self.end_ids:
                 raise ValueError(
-                    f"`end_id` of GenerationConfig must be given beside {type(processor).__name__}, as the tokenizer has "
-                    "no end token. Received: end_id=None"
+                    f"`end_id` of GenerationConfig must be given beside {type(processor).__name__}, as the tokenizer "
+                    "has no end token. Received: end_id=None"
                 )
             processor.validate(self, vocabulary_size)

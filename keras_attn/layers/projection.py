@@ -61,8 +61,8 @@ class Projection(Lora, keras.layers.EinsumDense):
                 f"'abc,cde->abde'. Received: equation={equation!r}"
             )
 
-    def build(self, inputs_shape):
-        super().build(inputs_shape)
+    def build(self, input_shape):
+        super().build(input_shape)
         if self.quantization_mode == "float8":
             # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
             self._trainable_variables.sort(key=lambda variable: variable.name not in ("kernel", "bias"))

@@ -18,7 +18,8 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
     """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
 
     `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
-    from the same table (`tie_weights=True`) or from one of its own.
+    from the same table (`tie_weights=True`) or from one of its own. LoRA acts on the table in both directions, also
+    when quantised.
 
     Args:
         input_dim: size of the vocabulary `V`.

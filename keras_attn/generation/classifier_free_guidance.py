@@ -60,7 +60,7 @@ class ClassifierFreeGuidance(SingleSequence):
     def validate(self, model, config):
         if self.unconditional_ids is not None:
             check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)
-        elif not isinstance(model, LanguageModel):
+        elif not model.continues_prompts:
             raise ValueError(
                 "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
             )
@@ -97,7 +97,7 @@ class ClassifierFreeGuidance(SingleSequence):
         logs, caches = [], {}
         for token, cache, position, memory in (own, other):
             positions = add(position, state["step"])
-            logits, caches[cache] = decoding.model.decode(state[token], positions, state[cache], memory)
+            logits, caches[cache] = decoding.decode(state[token], positions, state[cache], memory)
             logs.append(ops.log_softmax(ops.cast(logits, "float32"), axis=-1))
         guided = logs[1] + self.scale * (logs[0] - logs[1])
         plain = {name: value for name, value in state.items() if not name.startswith("other")}

@@ -10,7 +10,6 @@ from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.sampling import Sampling
 from keras_attn.generation.single_sequence import SingleSequence
-from keras_attn.models.language_model import LanguageModel
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
 

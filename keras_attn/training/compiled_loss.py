@@ -87,8 +87,8 @@ def _sums(loss, labels, outputs, weights, present, part):
     is_scalar = len(losses.shape) == 0
     if is_scalar and given and part < 1:
         raise ValueError(
-            "`loss` must give a number for each row if a batch with weights, a mask or rows that cannot be parted evenly "
-            "is computed in parts. Received: a loss that gives one number"
+            "`loss` must give a number for each row if a batch is computed in parts that have weights, a mask, or one "
+            "row more than others. Received: a loss that gives one number"
         )
     rank = max((len(x.shape) for x in given.values()), default=1) if is_scalar else len(losses.shape)
     counts_rows = weights is not None and len(weights.shape) == 1

@@ -101,7 +101,7 @@ def main(argv=None):
         model,
         optimizer,
         loss,
-        metrics=[MaskedAccuracy(ignore_id=None, name="accuracy")],
+        weighted_metrics=[MaskedAccuracy(ignore_id=None, name="accuracy")],
         strategy=strategy,
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,

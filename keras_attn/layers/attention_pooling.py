@@ -25,6 +25,7 @@ class AttentionPooling(Pooling):
     Call arguments:
         inputs: float `(B, T, D)`.
         inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
         training: whether dropout is on.
 
     Returns:
@@ -73,8 +74,8 @@ class AttentionPooling(Pooling):
         )
         self.attention.build((inputs_shape[0], 1, width), inputs_shape)
 
-    def call(self, inputs, inputs_mask=None, training=None):
-        return super().call(inputs, inputs_mask, training=training)
+    def call(self, inputs, inputs_mask=None, mask=None, training=None):
+        return super().call(inputs, inputs_mask, mask, training=training)
 
     def pool(self, inputs, mask, training=None):
         query = ops.broadcast_to(ops.cast(self.query, inputs.dtype), (ops.shape(inputs)[0], 1, inputs.shape[-1]))

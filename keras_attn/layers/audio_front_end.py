@@ -35,6 +35,7 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
     Call arguments:
         inputs: float `(B, T, C)`: mel bands, or samples with `C = 1`.
         inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
 
     Returns:
         Float `(B, ceil(T / s), D)`, `s` the product of the strides. Its Keras mask is every `s`-th entry of the
@@ -99,9 +100,9 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
             self.convolutions.append(convolution)
             width = self.hidden_dim
 
-    def call(self, inputs, inputs_mask=None):
+    def call(self, inputs, inputs_mask=None, mask=None):
         check_sequence("inputs", inputs.shape)
-        mask = implicit_mask(inputs, inputs_mask)
+        mask = implicit_mask(inputs, inputs_mask, mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
         x = _without_padding(inputs, mask)
         for convolution, stride in zip(self.convolutions, self.strides, strict=True):

@@ -139,6 +139,7 @@ class Decoder(Stack):
         slots=None,
         memory_caches=None,
         inputs_mask=None,
+        mask=None,
         memory_mask=None,
         positions=None,
         attention_mask=None,
@@ -148,7 +149,7 @@ class Decoder(Stack):
         bias=None,
         training=None,
     ):
-        arguments = {"inputs_mask": implicit_mask(inputs, inputs_mask), "memory_mask": memory_mask, "bias": bias}
+        arguments = {"inputs_mask": implicit_mask(inputs, inputs_mask, mask), "memory_mask": memory_mask, "bias": bias}
         arguments |= {"attention_mask": attention_mask, "memory_attention_mask": memory_attention_mask}
         arguments |= {"positions": positions, "segments": segments, "memory_segments": memory_segments}
         for name, given in (("caches", caches), ("memory_caches", memory_caches)):

@@ -26,6 +26,7 @@ class DecoderBlock(Block):
             memories, the block has attention to each of them, one after the other; what is said of a memory is then a
             tuple too, or None.
         inputs_mask, memory_mask: optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
+        mask: `inputs_mask` under the name that wrappers such as `keras.layers.TimeDistributed` know.
         attention_mask, memory_attention_mask: optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
             self-attention and for attention to the memory; True = may attend.
         bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits of self-attention.
@@ -119,6 +120,7 @@ class DecoderBlock(Block):
         memory=None,
         *,
         inputs_mask=None,
+        mask=None,
         memory_mask=None,
         attention_mask=None,
         memory_attention_mask=None,
@@ -137,7 +139,7 @@ class DecoderBlock(Block):
                 f"A decoder block with cross_attention={self._cross_attention} {expected}. "
                 f"Received: memory={memory}, memory_cache={memory_cache}"
             )
-        inputs_mask = implicit_mask(inputs, inputs_mask)
+        inputs_mask = implicit_mask(inputs, inputs_mask, mask)
         own = {"attention_mask": attention_mask, "bias": bias, "positions": positions}
         own |= {"query_mask": inputs_mask, "segments": segments, "cache": cache, "slots": slots}
         if not self._cross_attention:

@@ -53,10 +53,19 @@ class Encoder(Stack):
         self._build(inputs_shape)
 
     def call(
-        self, inputs, *, inputs_mask=None, attention_mask=None, bias=None, positions=None, segments=None, training=None
+        self,
+        inputs,
+        *,
+        inputs_mask=None,
+        mask=None,
+        attention_mask=None,
+        bias=None,
+        positions=None,
+        segments=None,
+        training=None,
     ):
         arguments = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
-        arguments["inputs_mask"] = implicit_mask(inputs, inputs_mask)
+        arguments["inputs_mask"] = implicit_mask(inputs, inputs_mask, mask)
         x = inputs
         for block in self.layers():
             x = block(x, training=training, **arguments)

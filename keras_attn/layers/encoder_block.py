@@ -42,6 +42,7 @@ class EncoderBlock(Block):
     Call arguments:
         inputs: float `(B, T, D)`.
         inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
         attention_mask: optional bool that broadcasts to `(B, N, T, T)`, True = may attend.
         bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits.
         positions: optional int32 `(B, T)` or `(1, T)`.
@@ -71,10 +72,19 @@ class EncoderBlock(Block):
         self._build(inputs_shape)
 
     def call(
-        self, inputs, *, inputs_mask=None, attention_mask=None, bias=None, positions=None, segments=None, training=None
+        self,
+        inputs,
+        *,
+        inputs_mask=None,
+        mask=None,
+        attention_mask=None,
+        bias=None,
+        positions=None,
+        segments=None,
+        training=None,
     ):
         own = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
-        return self._run(inputs, {"query_mask": implicit_mask(inputs, inputs_mask), **own}, training=training)
+        return self._run(inputs, {"query_mask": implicit_mask(inputs, inputs_mask, mask), **own}, training=training)
 
     def compute_output_spec(self, inputs, **kwargs):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

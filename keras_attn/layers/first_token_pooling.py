@@ -16,6 +16,7 @@ class FirstTokenPooling(Pooling):
     Call arguments:
         inputs: float `(B, T, D)`, the tokens.
         inputs_mask: optional bool `(B, T)`, False at padding, on whichever side. Filled from the inputs' Keras mask.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
 
     Returns:
         Float `(B, D)`, zeros where a row has no first token.

@@ -3,9 +3,11 @@
 from keras_attn.ops.keras_mask import keras_mask
 
 
-def implicit_mask(x, given=None):
-    """`given`, or the Keras mask of `x`, or None.
+def implicit_mask(x, given=None, mask=None):
+    """`given`, or `mask`, or the Keras mask of `x`, or None.
 
-    Keras fills `<argument>_mask` by name only where a layer is called with two tensors or more.
+    Keras fills `<argument>_mask` by name only where a layer is called with two tensors or more. Its wrappers, such as
+    `keras.layers.TimeDistributed`, hand a mask on to layers with an argument `mask`, and attach none to the tensor.
     """
+    given = mask if given is None else given
     return keras_mask(x) if given is None else given

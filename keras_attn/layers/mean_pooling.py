@@ -16,6 +16,7 @@ class MeanPooling(Pooling):
     Call arguments:
         inputs: float `(B, T, D)`.
         inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
 
     Returns:
         Float `(B, D)`; zeros for a row that is all padding.

@@ -49,6 +49,7 @@ class MixtureOfExperts(FeedForward):
         inputs: float `(B, T, D)`.
         inputs_mask: optional bool `(B, T)`, False at padding, which gives zeros and does not count in the losses.
             Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
         training: whether dropout, jitter and losses are on.
 
     Returns:
@@ -140,9 +141,9 @@ class MixtureOfExperts(FeedForward):
 
         return draw
 
-    def call(self, inputs, inputs_mask=None, training=None):
+    def call(self, inputs, inputs_mask=None, training=None, mask=None):
         check_sequence("inputs", inputs.shape)
-        mask = implicit_mask(inputs, inputs_mask)
+        mask = implicit_mask(inputs, inputs_mask, mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
         if mask is not None:
             mask = boolean("inputs_mask", mask)

@@ -22,9 +22,9 @@ class Pooling(Configurable, keras.layers.Layer):
     def build(self, inputs_shape):
         check_sequence("inputs", inputs_shape)
 
-    def call(self, inputs, inputs_mask=None, **kwargs):
+    def call(self, inputs, inputs_mask=None, mask=None, **kwargs):
         check_sequence("inputs", inputs.shape)
-        mask = implicit_mask(inputs, inputs_mask)
+        mask = implicit_mask(inputs, inputs_mask, mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
         return self.pool(inputs, boolean("inputs_mask", mask), **kwargs)
 

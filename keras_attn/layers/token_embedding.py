@@ -77,8 +77,10 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
 
     def call(self, inputs, reverse=False):
         if not reverse:
-            ids = inputs if "int" in keras.backend.standardize_dtype(inputs.dtype) else ops.cast(inputs, "int32")
-            return self._with_mask(self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype)), inputs)
+            dtype = keras.backend.standardize_dtype(inputs.dtype)
+            ids = inputs if dtype in ("int32", "int64") else ops.cast(inputs, "int32")
+            vectors = self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
+            return self._with_mask(vectors, inputs)
         # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings

@@ -359,16 +359,23 @@ def test_bad_data():
     assert trainer.step == 0
 
 
+class OwnCall(keras.losses.MeanSquaredError):
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        return 3 * super().__call__(y_true, y_pred, sample_weight)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"accumulation_steps": 0}, "`accumulation_steps`"),
         ({"optimizer": "adam"}, "`optimizer` must be"),
         ({"optimizer": keras.optimizers.SGD(gradient_accumulation_steps=2)}, "`optimizer` must not accumulate"),
-        ({"loss": keras.losses.MeanSquaredError(reduction="sum")}, "`loss` must be a mean"),
+        ({"loss": keras.losses.MeanSquaredError(reduction=None)}, "`loss` must have a reduction.*Received: .*None"),
+        ({"loss": OwnCall(), "accumulation_steps": 2}, "`loss` must leave `__call__`.* with 2 parts"),
         ({"accumulation_steps": True}, "`accumulation_steps`"),
         ({"loss": None}, "`loss` must be"),
-        ({"metrics": [keras.metrics.Mean(), "accuracy"]}, "`metrics` must be .*Received: 'accuracy'"),
+        ({"metrics": [keras.metrics.Mean(), "closeness"]}, "`metrics` must hold .*Received: 'closeness'"),
+        ({"weighted_metrics": [3]}, "`weighted_metrics` must hold .*Received: 3"),
         ({"metrics": [keras.metrics.F1Score()]}, "`metrics` must have their variables.*Received: 'f1_score'"),
         ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
         ({"checkpoints": "runs"}, "`checkpoints` must be a keras_attn.training.Checkpoints"),

@@ -16,7 +16,7 @@ class LabelledTextDataset(BucketedDataset):
     """Batches of texts and classes for classifiers such as `EncoderModel`.
 
     A batch is `({"token_ids": (B, T)}, labels (B,), sample_weight (B,))`, int32 and float32. The weight of a row of
-    padding is 0.
+    padding is 0, which `weighted_metrics` of a `Trainer` or of `compile` see, and `metrics` do not.
 
     Labels that are integers are the numbers of the classes, and booleans are 0 and 1. Labels that are names are
     numbered as `labels` orders them. Give the `labels` of the training split to other splits, which may lack some and

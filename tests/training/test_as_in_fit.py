@@ -1,0 +1,166 @@
+"""Losses, metrics, labels, sample weights and Keras masks mean in a `Trainer` what they mean in `compile` and `fit`."""
+
+import fit_cases
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from fit_cases import CASES, CLASSES, IDS, LENGTH, ROWS, TOKEN_LABELS, columns, combinations, differences
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from training_processes import run_script
+
+from keras_attn.training import MaskedCrossEntropy, Trainer
+from keras_attn.training.compiled_loss import loss_total
+
+
+@pytest.fixture
+def eagerly():
+    """Without graphs, whose tracing is most of the time of a step."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_loss_with_every_shape(name, eagerly):
+    assert not [words for labels, weights in combinations(name) for words in differences(name, labels, weights)]
+
+
+@pytest.mark.parametrize("name", ["bce by name", "masked", "tokens, sparse"])
+def test_metrics_by_any_name_and_weighted_ones(name, eagerly):
+    assert not [words for given in combinations(name) for words in differences(name, *given, metrics=True)]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_in_a_graph(jit_compile):
+    assert not differences("tokens, sparse", *combinations("tokens, sparse")[-1], metrics=True, jit_compile=jit_compile)
+
+
+TOKEN_LOSSES = {
+    "Keras' own": lambda: fit_cases.SPARSE(),
+    "with an ignored class": lambda: fit_cases.SPARSE(ignore_class=2),
+    "weighted mean": lambda: fit_cases.SPARSE(reduction="mean_with_sample_weight"),
+    "masked": lambda: MaskedCrossEntropy(0.1, ignore_id=None),
+    "masked, with an ignored id": lambda: MaskedCrossEntropy(ignore_id=2),
+}
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_masks_labels_and_weights_count_as_in_fit(data):
+    rng = np.random.default_rng(data.draw(st.integers(0, 1 << 20), "seed"))
+    # A first token of each row is real, so that no batch is all padding; the last row has all.
+    ids = rng.integers(1, 10, (ROWS, LENGTH)) * (
+        rng.random((ROWS, LENGTH)) < data.draw(st.sampled_from([0.3, 1]), "real")
+    )
+    ids[:, 0] = ids[-1] = 3
+    labels = data.draw(st.sampled_from(columns(rng.integers(0, CLASSES, (ROWS, LENGTH)))), "labels")
+    # So that something is left to count.
+    labels[-1, 0], labels[-1, 1] = 1, 3
+    weights = rng.uniform(0.1, 3, (ROWS, LENGTH)) * (rng.random((ROWS, LENGTH)) < 0.7)
+    weights[-1] = 1
+    weights = data.draw(st.sampled_from([None, weights[:, :1], *columns(weights)]), "weights")
+    weights = None if weights is None else weights.astype("float32")
+    loss = data.draw(st.sampled_from(list(TOKEN_LOSSES)), "loss")
+    tf.config.run_functions_eagerly(True)
+    try:
+        steps = data.draw(st.sampled_from([1, 2, 3]), "accumulation_steps")
+        metrics = steps == 1 or weights is None
+        found = differences(
+            "tokens, sparse",
+            labels,
+            weights,
+            ids=ids,
+            loss=TOKEN_LOSSES[loss](),
+            metrics=metrics and data.draw(st.booleans(), "metrics"),
+            accumulation_steps=steps,
+        )
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert not found
+
+
+def test_on_replicas_and_in_accumulated_batches():
+    script = """
+import keras
+import numpy as np
+import tensorflow as tf
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from fit_cases import FEATURES, CLASS, combinations, differences, model
+from keras_attn.training import MaskedCrossEntropy
+strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+# Three rows on two replicas: one is there twice, and must not count.
+for name in ("own function", "tokens, weighted", "tokens, masked"):
+    for words in differences(name, *combinations(name)[-1], strategy, accumulation_steps=2):
+        print("differs", words)
+for words in differences("tokens, ignored class", *combinations("tokens, ignored class")[-3], strategy, metrics=True):
+    print("differs", words)
+for words in differences("sum", *combinations("sum")[-1], strategy):
+    print("differs", words)
+data = tf.data.Dataset.from_tensor_slices((FEATURES, CLASS)).batch(6)
+losses = []
+for loss in (MaskedCrossEntropy(ignore_id=None), keras.losses.SparseCategoricalCrossentropy(from_logits=True)):
+    with strategy.scope():
+        one = model("classes")
+        one.compile(keras.optimizers.SGD(0.3), loss, jit_compile=False)
+    losses += [one.fit(data, verbose=0).history["loss"][0], *one.get_weights()[1]]
+print("losses of fit", np.abs(np.subtract(*np.split(np.array(losses), 2))).max() < 1e-5)
+"""
+    result = run_script(script)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert "differs" not in result.stdout, result.stdout
+    assert "losses of fit True" in result.stdout
+
+
+def test_weights_of_rows_are_those_of_all_their_tokens(eagerly):
+    # `fit` fails with weights `(B,)` here, or takes them for those of columns.
+    rows = fit_cases.ROW_WEIGHTS
+    data = [tf.data.Dataset.from_tensors((IDS, TOKEN_LABELS[0], w)) for w in (rows, rows[:, None])]
+    for loss in (fit_cases.SPARSE(), MaskedCrossEntropy(ignore_id=None)):
+        logs = []
+        for batch in data:
+            model = fit_cases.model("token classes")
+            trainer = Trainer(model, keras.optimizers.SGD(0.3), loss, weighted_metrics=["acc"])
+            logs.append(trainer.fit(batch, 1).history)
+        for name in ("loss", "acc", "grad_norm"):
+            assert logs[0][name] == pytest.approx(logs[1][name], rel=1e-5)
+
+
+def test_one_number_is_not_parted():
+    kind, _, loss, labels, _ = CASES["tokens, one number"]
+    trainer = Trainer(fit_cases.model(kind), keras.optimizers.SGD(0.3), loss, accumulation_steps=2)
+    data = tf.data.Dataset.from_tensor_slices((IDS, labels[0])).batch(3)
+    with pytest.raises(ValueError, match=r"`loss` must give a number for each row .*Received: a loss that gives one"):
+        trainer.fit(data, 1)
+
+
+@pytest.mark.parametrize("weights", [np.ones((ROWS, 2), "float32"), np.ones(LENGTH, "float32")])
+@pytest.mark.parametrize("loss", [fit_cases.SPARSE(), MaskedCrossEntropy()])
+def test_weights_of_another_shape(loss, weights):
+    outputs = keras.ops.zeros((ROWS, LENGTH, CLASSES))
+    with pytest.raises(ValueError, match=r"`sample_weight` must have a value for each row.*of shape \(6, 5\)"):
+        loss_total(loss, (None, TOKEN_LABELS[0], weights, None), outputs, 1)
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("loss", [MaskedCrossEntropy(), fit_cases.SPARSE(), "mse"])
+def test_labels_that_are_no_numbers(loss, jit_compile):
+    labels = fit_cases.CLASS.astype("float32")
+    labels[3] = np.nan
+    kind = "numbers" if loss == "mse" else "classes"
+    trainer = Trainer(fit_cases.model(kind), keras.optimizers.SGD(0.3), loss, jit_compile=jit_compile)
+    with pytest.raises(ValueError, match=r"`dataset labels` must .*Received: .*(nan|NaN)"):
+        trainer.fit(tf.data.Dataset.from_tensors((fit_cases.FEATURES, labels)), 1)
+    assert trainer.step == 0
+
+
+def test_labels_that_are_no_numbers_may_mean_something_to_a_loss_of_ones_own():
+    def known_squares(y_true, y_pred):
+        return tf.where(tf.math.is_nan(y_true), 0.0, tf.square(tf.where(tf.math.is_nan(y_true), 0.0, y_true) - y_pred))
+
+    labels = np.where(fit_cases.CLASS == 1, np.nan, fit_cases.NUMBER).astype("float32")
+    trainer = Trainer(fit_cases.model("numbers"), keras.optimizers.SGD(0.3), known_squares)
+    history = trainer.fit(tf.data.Dataset.from_tensors((fit_cases.FEATURES, labels)), 1).history
+    assert np.isfinite(history["loss"][0])

@@ -94,14 +94,14 @@ def main(argv=None):
     rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")
     # Classes count from 0, so no class is padding; rows of padding have weight 0.
-    loss = MaskedCrossEntropy(label_smoothing=0.1, ignore_id=None)
+    loss = MaskedCrossEntropy(label_smoothing=0.1)
     every = max(1, steps // 20)
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     trainer = Trainer(
         model,
         optimizer,
         loss,
-        weighted_metrics=[MaskedAccuracy(ignore_id=None, name="accuracy")],
+        weighted_metrics=[MaskedAccuracy(name="accuracy")],
         strategy=strategy,
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,

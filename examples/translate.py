@@ -118,7 +118,7 @@ def main(argv=None):
     trainer = Trainer(
         model,
         optimizer,
-        MaskedCrossEntropy(label_smoothing=0.1, ignore_id=tokenizer.pad_id),
+        MaskedCrossEntropy(label_smoothing=0.1),
         strategy=strategy,
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,

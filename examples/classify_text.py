@@ -93,7 +93,7 @@ def main(argv=None):
     rich.print(f"{len(train):,} + {len(test):,} texts, {tokenizer.vocabulary_size:,} pieces")
     rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")
-    # Classes count from 0, so no class is padding; rows of padding have weight 0.
+    # Rows of padding have weight 0, which weighted metrics see.
     loss = MaskedCrossEntropy(label_smoothing=0.1)
     every = max(1, steps // 20)
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)

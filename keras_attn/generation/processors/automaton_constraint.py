@@ -50,7 +50,10 @@ class AutomatonConstraint(LogitProcessor):
 
     def __post_init__(self):
         if not isinstance(self.automaton, TokenAutomaton):
-            raise ValueError(f"`automaton` must be a TokenAutomaton. Received: automaton={self.automaton!r}")
+            raise ValueError(
+                "`automaton` must be a TokenAutomaton, which `from_regex`, `from_phrases` and, for a function of the "
+                f"tokens so far, `from_function` make. Received: automaton={self.automaton!r}"
+            )
 
     def validate(self, config, vocabulary_size):
         automaton = self.automaton

@@ -37,6 +37,8 @@ class BytePairTokenizer(Tokenizer):
         add_end: Whether `encode` puts `end_id` after each text.
         max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
             None for no bound.
+        unsplittable_tokens: Pieces that are found whole if a text holds them, whatever stands around them, and that
+            read as they are written. Special tokens may be among them; artefacts cannot hold a tokenizer that has any.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a part of
@@ -62,6 +64,7 @@ class BytePairTokenizer(Tokenizer):
         add_start: bool = False,
         add_end: bool = False,
         max_length: int | None = None,
+        unsplittable_tokens: Sequence[str] = (),
     ):
         if isinstance(vocabulary, dict):
             vocabulary = _in_order(vocabulary)
@@ -70,7 +73,8 @@ class BytePairTokenizer(Tokenizer):
         if self.pad_token is None:
             raise ValueError("`pad_token` must be a piece where there is no `end_token`. Received: pad_token=None")
         specials = [token for token in (start_token, end_token, self.pad_token) if token is not None]
-        self.vocabulary = checked_pieces(vocabulary, list(dict.fromkeys(specials)))
+        self._set_unsplittable(unsplittable_tokens)
+        self.vocabulary = checked_pieces(vocabulary, list(dict.fromkeys([*specials, *self.unsplittable_tokens])))
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
         self.merges = [" ".join(_pair(merge)) for merge in merges]
         lacking = [m for m in self.merges if any(part not in ids for part in (*m.split(" "), m.replace(" ", "")))]
@@ -84,6 +88,9 @@ class BytePairTokenizer(Tokenizer):
     @property
     def vocabulary_size(self) -> int:
         return len(self.vocabulary)
+
+    def refusal(self, format: str) -> str | None:
+        return self._refusal_of_unsplittable()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
@@ -99,6 +106,8 @@ class BytePairTokenizer(Tokenizer):
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         specials, known = {self.start_token, self.end_token, self.pad_token}, _bytes_of_characters()
         table = [b"" if piece in specials else _bytes(piece, known) for piece in self.vocabulary]
+        for piece in {*self.unsplittable_tokens} - specials:
+            table[self.token_to_id(piece)] = piece.encode()
         return table, [reading.removeprefix(b" ") for reading in table] if self.add_prefix_space else table
 
     def hugging_face_files(self) -> dict[str, str]:
@@ -131,7 +140,8 @@ class BytePairTokenizer(Tokenizer):
         check_trainable(texts, vocabulary_size)
         library = require("tokenizers", "text")
         names = [settings.get(name, default) for name, default in (("start_token", END), ("end_token", END))]
-        specials = list(dict.fromkeys(t for t in (settings.get("pad_token"), *names) if t is not None))
+        whole = (settings.get("pad_token"), *names, *settings.get("unsplittable_tokens", ()))
+        specials = list(dict.fromkeys(token for token in whole if token is not None))
         alphabet = sorted(_bytes_of_characters())
         learner = cls([*specials, *alphabet], [], **settings)._tokenizer
         trainer = library.trainers.BpeTrainer(
@@ -172,6 +182,7 @@ class BytePairTokenizer(Tokenizer):
             "add_start": self.add_start,
             "add_end": self.add_end,
             "max_length": self.max_length,
+            "unsplittable_tokens": list(self.unsplittable_tokens),
         }
 
     @functools.cached_property
@@ -192,7 +203,7 @@ class BytePairTokenizer(Tokenizer):
         merges = [tuple(merge.split(" ")) for merge in self.merges]
         tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges))
         tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=self.add_prefix_space)
-        return tokenizer
+        return self._with_unsplittable(tokenizer)
 
 
 def _in_order(vocabulary):

@@ -79,6 +79,11 @@ class CharacterTokenizer(Tokenizer):
         return len(SPECIAL_PIECES) + len(self.characters)
 
     @property
+    def vocabulary(self) -> list[str]:
+        """The pieces in the order of their ids."""
+        return [*SPECIAL_PIECES, *self.characters]
+
+    @property
     def id_to_character(self) -> list[str]:
         """What each id reads as: `""` for the four specials, then the characters."""
         return [""] * len(SPECIAL_PIECES) + list(self.characters)

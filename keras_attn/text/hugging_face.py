@@ -24,5 +24,7 @@ def files(tokenizer, library_tokenizer, config):
             pair=[*before, "$A", *behind, "$B:1", *(f"{piece}:1" for piece in behind)],
             special_tokens=pairs,
         )
+    if tokenizer.max_length is not None:
+        config = {**config, "model_max_length": tokenizer.max_length}
     settings = json.dumps(config, ensure_ascii=False, indent=2) + "\n"
     return {"tokenizer.json": library_tokenizer.to_str(), "tokenizer_config.json": settings}

@@ -77,6 +77,11 @@ class SentencePieceTokenizer(Tokenizer):
         self._set_max_length(max_length)
 
     @property
+    def vocabulary(self) -> list[str]:
+        """The pieces in the order of their ids."""
+        return [piece for piece, _ in self._pieces]
+
+    @property
     def vocabulary_size(self) -> int:
         return len(self._pieces)
 

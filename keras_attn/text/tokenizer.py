@@ -2,6 +2,7 @@
 
 import functools
 import json
+import operator
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ import numpy as np
 
 from keras_attn.argument_checks import check_positive, is_count
 from keras_attn.columns import check_no_table
+from keras_attn.extras import require
 from keras_attn.lines import read_text
 
 SURROGATES = re.compile("[\ud800-\udfff]")
@@ -35,6 +37,10 @@ class Tokenizer:
     suffix: tuple[int, ...] = ()
     # The most ids that a text has, specials included; None where there is no bound.
     max_length: int | None = None
+    # The pieces in the order of their ids.
+    vocabulary: list[str]
+    # Pieces that are found whole in a text, by the kinds of tokenizer that have an argument of this name.
+    unsplittable_tokens: tuple[str, ...] = ()
     # Whether the fast SentencePiece operator, which TFLite has alone, gives the same symbols.
     has_fast_symbols = True
 
@@ -50,6 +56,27 @@ class Tokenizer:
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         """What each id reads as, in UTF-8: in general, and as the first token of a text. Specials read as `b""`."""
         raise NotImplementedError
+
+    def id_to_token(self, id: int) -> str:
+        """The piece of an id.
+
+        Raises:
+            ValueError: If `id` is not in the vocabulary.
+        """
+        if not 0 <= operator.index(id) < self.vocabulary_size:
+            raise ValueError(f"`id` must be in [0, {self.vocabulary_size}). Received: id={id!r}")
+        return self.vocabulary[id]
+
+    def token_to_id(self, token: str) -> int:
+        """The id of a piece, or `unknown_id` if there is no such piece.
+
+        Raises:
+            ValueError: If there is no such piece, and no `unknown_id`.
+        """
+        found = self._ids_of_pieces.get(token, self.unknown_id)
+        if found is None:
+            raise ValueError(f"`token` must be a piece of the vocabulary. Received: token={token!r}")
+        return found
 
     def opening(self) -> list[bool]:
         """Whether each id opens a text: the token after it is not its first."""
@@ -216,8 +243,29 @@ class Tokenizer:
         return ids + self.vocabulary_size * (opened == 0)
 
     @functools.cached_property
+    def _ids_of_pieces(self):
+        return {piece: i for i, piece in enumerate(self.vocabulary)}
+
+    @functools.cached_property
     def _opens(self):
         return np.array(self.opening(), bool)
+
+    def _set_unsplittable(self, tokens):
+        """Keeps the argument `unsplittable_tokens`."""
+        if isinstance(tokens, str) or not all(isinstance(token, str) and token for token in tokens):
+            raise ValueError(f"`unsplittable_tokens` must be a list of strings. Received: {tokens!r}")
+        self.unsplittable_tokens = tuple(tokens)
+
+    def _with_unsplittable(self, tokenizer):
+        """A tokenizer of the `tokenizers` library, to which the unsplittable tokens are added."""
+        added = require("tokenizers", "text").AddedToken
+        tokenizer.add_tokens([added(token, normalized=False) for token in self.unsplittable_tokens])
+        return tokenizer
+
+    def _refusal_of_unsplittable(self):
+        if self.unsplittable_tokens:
+            return f"no operators find unsplittable tokens in a text. {FALLBACK}"
+        return None
 
     def _set_max_length(self, max_length):
         """Keeps the argument `max_length`, after `_add_ends`."""

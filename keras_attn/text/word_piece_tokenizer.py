@@ -1,6 +1,7 @@
 """BERT's tokenizer: words, and the pieces of words that are not in the vocabulary."""
 
 import functools
+import inspect
 import os
 from collections.abc import Iterable, Sequence
 
@@ -19,8 +20,6 @@ from keras_attn.text.tokenizer import (
     without_surrogates,
 )
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-INNER = "##"
 MAX_WORD = 100
 
 
@@ -39,13 +38,21 @@ class WordPieceTokenizer(Tokenizer):
     Artefacts of every format hold it. In ONNX, a NUL ends a text.
 
     Args:
-        vocabulary: The pieces in the order of their ids. `[PAD]`, `[UNK]`, `[CLS]` and `[SEP]` must be among them.
+        vocabulary: The pieces in the order of their ids, special tokens but `mask_token` among them.
         lowercase: Whether case does not matter.
         strip_accents: Whether accents do not matter. Defaults to `lowercase`.
         split_cjk: Whether each CJK character is a word.
         add_special_tokens: Whether `encode` adds `[CLS]` and `[SEP]`.
         max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
             None for no bound.
+        pad_token: The piece that pads.
+        unknown_token: The piece for words that cannot be split.
+        start_token: The piece before a text.
+        end_token: The piece after a text.
+        mask_token: The piece that hides a token.
+        suffix_indicator: What pieces inside of a word begin with.
+        unsplittable_tokens: Pieces that are found whole if a text holds them, whatever stands around them. Special
+            tokens may be among them; artefacts cannot hold a tokenizer that has any.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, or lacks a special token.
@@ -70,22 +77,40 @@ class WordPieceTokenizer(Tokenizer):
         split_cjk: bool = True,
         add_special_tokens: bool = True,
         max_length: int | None = None,
+        pad_token: str = "[PAD]",
+        unknown_token: str = "[UNK]",
+        start_token: str = "[CLS]",
+        end_token: str = "[SEP]",
+        mask_token: str = "[MASK]",
+        suffix_indicator: str = "##",
+        unsplittable_tokens: Sequence[str] = (),
     ):
-        self.vocabulary = checked_pieces(vocabulary, SPECIALS[:4])
+        self.pad_token, self.unknown_token = pad_token, unknown_token
+        self.start_token, self.end_token, self.mask_token = start_token, end_token, mask_token
+        self.suffix_indicator = suffix_indicator
+        self._set_unsplittable(unsplittable_tokens)
+        self.vocabulary = checked_pieces(vocabulary, [*self._specials[:4], *self.unsplittable_tokens])
         self.lowercase = lowercase
         self.strip_accents = lowercase if strip_accents is None else strip_accents
         self.split_cjk = split_cjk
         self.add_special_tokens = add_special_tokens
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
-        self.pad_id, self.unknown_id, self.start_id, self.end_id = (ids[piece] for piece in SPECIALS[:4])
-        self.mask_id = ids.get(SPECIALS[4])
+        self.pad_id, self.unknown_id, self.start_id, self.end_id = (ids[piece] for piece in self._specials[:4])
+        self.mask_id = ids.get(mask_token)
         if add_special_tokens:
             self.prefix, self.suffix = (self.start_id,), (self.end_id,)
         self._set_max_length(max_length)
 
     @property
+    def _specials(self):
+        return self.pad_token, self.unknown_token, self.start_token, self.end_token, self.mask_token
+
+    @property
     def vocabulary_size(self) -> int:
         return len(self.vocabulary)
+
+    def refusal(self, format: str) -> str | None:
+        return self._refusal_of_unsplittable()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
@@ -130,17 +155,18 @@ class WordPieceTokenizer(Tokenizer):
         return padded(rows, self.pad_id, length), padded(segments, 0, length)
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
-        first = [b"" if piece in SPECIALS else piece.encode() for piece in self.vocabulary]
-        return [word[2:] if word.startswith(b"##") else word and b" " + word for word in first], first
+        inner = self.suffix_indicator.encode()
+        first = [b"" if piece in self._specials else piece.encode() for piece in self.vocabulary]
+        return [x.removeprefix(inner) if x.startswith(inner) else x and b" " + x for x in first], first
 
     def hugging_face_files(self) -> dict[str, str]:
         library = require("tokenizers", "text")
         tokenizer = library.Tokenizer.from_str(self._tokenizer.to_str())
-        tokenizer.decoder = library.decoders.WordPiece(cleanup=False)
+        tokenizer.decoder = library.decoders.WordPiece(prefix=self.suffix_indicator, cleanup=False)
         settings = {"do_lower_case": self.lowercase, "strip_accents": self.strip_accents}
         settings |= {"tokenize_chinese_chars": self.split_cjk}
         names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-        found = {name: piece for name, piece in zip(names, SPECIALS, strict=True) if piece in self.vocabulary}
+        found = {name: piece for name, piece in zip(names, self._specials, strict=True) if piece in self.vocabulary}
         return hugging_face.files(self, tokenizer, {"tokenizer_class": "BertTokenizer", **settings, **found})
 
     @classmethod
@@ -160,13 +186,18 @@ class WordPieceTokenizer(Tokenizer):
             ImportError: If tokenizers is not installed.
         """
         check_trainable(texts, vocabulary_size)
-        learner = cls(SPECIALS, **settings)._tokenizer
+        names = ("pad_token", "unknown_token", "start_token", "end_token", "mask_token")
+        specials = [settings.get(name, inspect.signature(cls).parameters[name].default) for name in names]
+        pieces = list(dict.fromkeys([*specials, *settings.get("unsplittable_tokens", ())]))
+        whole = cls(pieces, **settings)
         trainer = require("tokenizers.trainers", "text").WordPieceTrainer(
             vocab_size=vocabulary_size,
             min_frequency=min_frequency,
-            special_tokens=list(SPECIALS),
+            special_tokens=pieces,
+            continuing_subword_prefix=whole.suffix_indicator,
             show_progress=False,
         )
+        learner = whole._tokenizer
         learner.train_from_iterator(texts, trainer)
         return cls(sorted(learner.get_vocab(), key=learner.token_to_id), **settings)
 
@@ -191,6 +222,13 @@ class WordPieceTokenizer(Tokenizer):
             "split_cjk": self.split_cjk,
             "add_special_tokens": self.add_special_tokens,
             "max_length": self.max_length,
+            "pad_token": self.pad_token,
+            "unknown_token": self.unknown_token,
+            "start_token": self.start_token,
+            "end_token": self.end_token,
+            "mask_token": self.mask_token,
+            "suffix_indicator": self.suffix_indicator,
+            "unsplittable_tokens": list(self.unsplittable_tokens),
         }
 
     @functools.cached_property
@@ -199,15 +237,19 @@ class WordPieceTokenizer(Tokenizer):
 
         pieces = {piece: i for i, piece in enumerate(self.vocabulary) if piece}
         characters = bert_characters.bert_characters(self.lowercase, self.strip_accents, self.split_cjk)
-        return WordPieces(pieces, INNER, self.unknown_id, MAX_WORD, characters)
+        return WordPieces(pieces, self.suffix_indicator, self.unknown_id, MAX_WORD, characters)
 
     @functools.cached_property
     def _tokenizer(self):
         library = require("tokenizers", "text")
         vocabulary = {piece: i for i, piece in enumerate(self.vocabulary)}
-        tokenizer = library.Tokenizer(
-            library.models.WordPiece(vocabulary, unk_token=SPECIALS[1], max_input_chars_per_word=MAX_WORD)
+        model = library.models.WordPiece(
+            vocabulary,
+            unk_token=self.unknown_token,
+            max_input_chars_per_word=MAX_WORD,
+            continuing_subword_prefix=self.suffix_indicator,
         )
+        tokenizer = library.Tokenizer(model)
         tokenizer.normalizer = bert_characters.normalizer(self.lowercase, self.strip_accents, self.split_cjk)
         tokenizer.pre_tokenizer = bert_characters.pre_tokenizer()
-        return tokenizer
+        return self._with_unsplittable(tokenizer)

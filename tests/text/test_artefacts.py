@@ -71,7 +71,9 @@ SETTINGS = {
     "one special": lambda: BytePairTokenizer.train(SENTENCES, 600, add_end=True),
     "few bytes": lambda: BytePairTokenizer([*"abcdefgh's ", "ab", "abc", "p"], ["a b", "ab c"], None, None, "p"),
     "cased": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700, split_cjk=False, add_special_tokens=False, **CASED),
-    "accents": lambda: WordPieceTokenizer.train(SENTENCES * 2, 700, strip_accents=False),
+    "accents": lambda: WordPieceTokenizer.train(
+        SENTENCES * 2, 700, strip_accents=False, unknown_token="<unk>", suffix_indicator="@"
+    ),
     "few words": lambda: WordPieceTokenizer(
         ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", "ab", "##bc", "##b", "##a", "'"], max_length=5
     ),

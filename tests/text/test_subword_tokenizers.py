@@ -75,6 +75,51 @@ def test_a_continuation_keeps_the_space_before_it(tokenizer):
     assert tokenizer.decode(word, after=[[tokenizer.start_id]]) == tokenizer.decode(word) == ["sea"]
 
 
+def test_pieces_and_ids(tokenizer):
+    assert [tokenizer.token_to_id(piece) for piece in tokenizer.vocabulary] == list(range(tokenizer.vocabulary_size))
+    assert [tokenizer.id_to_token(i) for i in np.arange(tokenizer.vocabulary_size)] == tokenizer.vocabulary
+    with pytest.raises(ValueError, match="`id` must be in"):
+        tokenizer.id_to_token(tokenizer.vocabulary_size)
+    if tokenizer.unknown_id is not None:
+        assert tokenizer.token_to_id("no such piece") == tokenizer.unknown_id
+    else:
+        with pytest.raises(ValueError, match="`token` must be a piece"):
+            tokenizer.token_to_id("no such piece")
+
+
+@pytest.mark.parametrize("cls", [BytePairTokenizer, WordPieceTokenizer])
+def test_unsplittable_tokens_are_found_whole(cls):
+    pad = "<|pad|>"
+    made = cls.train(TEXTS, 300, pad_token=pad, unsplittable_tokens=["<|sea MAP|>", pad])
+    text = f"the<|sea MAP|>old {pad}<|sea MAP|>"
+    [ids] = made.tokenize([text])
+    special = [made.token_to_id(token) for token in ("<|sea MAP|>", pad)]
+    assert [i for i in ids if i in special] == [special[0], special[1], special[0]]
+    rest = made.tokenize(["the", "old "])
+    assert [i for i in ids if i not in special] == rest[0] + rest[1]
+    assert pad not in made.decode([ids])[0]
+    assert made.decode([ids])[0].count("<|sea MAP|>") == 2
+    assert cls.from_config(made.get_config()).tokenize([text]) == [ids]
+    assert "unsplittable" in made.refusal("onnx")
+    with pytest.raises(ValueError, match="`vocabulary` must hold"):
+        cls.from_config({**made.get_config(), "unsplittable_tokens": ["<other>"]})
+    with pytest.raises(ValueError, match="`unsplittable_tokens` must be a list of strings"):
+        cls.from_config({**made.get_config(), "unsplittable_tokens": "<other>"})
+
+
+def test_word_pieces_with_other_special_tokens():
+    names = {"pad_token": "<pad>", "unknown_token": "<unk>", "start_token": "<s>", "end_token": "</s>"}
+    settings = {**names, "mask_token": "<mask>", "suffix_indicator": "@@"}
+    trained, usual = WordPieceTokenizer.train(TEXTS, 60, **settings), WordPieceTokenizer.train(TEXTS, 60)
+    assert trained.vocabulary[:5] == ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+    assert any(piece.startswith("@@") for piece in trained.vocabulary)
+    pieces = [piece.replace("##", "@@") for piece in usual.vocabulary[5:]]
+    made = WordPieceTokenizer([*trained.vocabulary[:5], *pieces], **settings)
+    texts = ["the old ships", "seaman 7"]
+    np.testing.assert_array_equal(made.encode(texts), usual.encode(texts))
+    assert made.decode(made.encode(texts)) == usual.decode(usual.encode(texts))
+
+
 def test_decode_reverses_encode(tokenizer):
     texts = ["the old man", "a ship and the sea"]
     assert tokenizer.decode(tokenizer.encode(texts)) == texts

@@ -104,7 +104,7 @@ def test_hidden_keys_of_the_largest_logits(kernel, kind):
     }
     bias = np.where(is_last, -np.inf, 0).astype("float32").reshape(1, 1, 1, length) if kind == "bias" else None
     q = np.full((1, 1, length, 1), 1e19, "float32")
-    k = np.where(is_last, 1e19, np.linspace(-0.5e19, -1e19, length)).astype("float32").reshape(1, 1, length, 1)
+    k = np.where(is_last, 1e19, np.linspace(-0.9e19, -1e19, length)).astype("float32").reshape(1, 1, length, 1)
     v = np.random.default_rng(0).normal(size=(1, 1, length, 3)).astype("float32")
     q = tf.constant(q)
     with tf.GradientTape() as tape:

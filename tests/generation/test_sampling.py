@@ -1,5 +1,6 @@
 """Samples against the exact distribution, and the noise that they are drawn with."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -16,6 +17,8 @@ PROMPTS = np.array([[5, 4, 1, 7], [6, 2, 0, 0], [9, 8, 10, 0]])
 
 @pytest.fixture(scope="module")
 def model():
+    # Other weights may leave a filter one token, which tells nothing.
+    keras.utils.set_random_seed(7)
     return scattered(LanguageModel(V, 1, 8, 2, 8, tie_output=False))
 
 

@@ -19,14 +19,12 @@ class MetricSet:
     """
 
     def __init__(self, metrics=(), weighted_metrics=()):
-        plain, weighted = (keras.tree.flatten(() if x is None else x) for x in (metrics, weighted_metrics))
-        self._metrics = [_as_metric("metrics", x) for x in plain]
-        self._metrics += [_as_metric("weighted_metrics", x) for x in weighted]
-        self._num_plain = len(plain)
+        self.plain = _as_metrics("metrics", metrics)
+        self.weighted = _as_metrics("weighted_metrics", weighted_metrics)
         self.names = []
-        for i, metric in enumerate(self._metrics):
+        for i, metric in enumerate(self):
             name = metric.name
-            if name in self.names and i >= self._num_plain:
+            if name in self.names and i >= len(self.plain):
                 name = f"weighted_{name}"
             number, first = 0, name
             while name in self.names:
@@ -35,10 +33,10 @@ class MetricSet:
             self.names.append(name)
 
     def __iter__(self):
-        return iter(self._metrics)
+        return iter([*self.plain, *self.weighted])
 
     def __len__(self):
-        return len(self._metrics)
+        return len(self.plain) + len(self.weighted)
 
     def changes(self, batch, outputs):
         """What a batch adds to the variables of each metric, float32; `batch` as in `loss_total`."""
@@ -51,14 +49,18 @@ class MetricSet:
             # Keras multiplies the two as they are.
             weights = aligned(weights, len(mask.shape))
         changes = []
-        for i, metric in enumerate(self._metrics):
+        for i, metric in enumerate(self):
             before = [keras.ops.convert_to_tensor(x) for x in metric.stateless_reset_state()]
-            seen = weights if i >= self._num_plain else present
+            seen = weights if i >= len(self.plain) else present
             after = metric.stateless_update_state(before, labels, outputs, sample_weight=seen)
             changes += [
                 keras.ops.cast(x, "float32") - keras.ops.cast(y, "float32") for x, y in zip(after, before, strict=True)
             ]
         return changes
+
+
+def _as_metrics(argument, metrics):
+    return [_as_metric(argument, x) for x in keras.tree.flatten(() if metrics is None else metrics)]
 
 
 def _as_metric(argument, metric):

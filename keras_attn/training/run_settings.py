@@ -7,6 +7,7 @@ import warnings
 import keras
 
 from keras_attn.training import sources
+from keras_attn.training.compiled_loss import FunctionLoss
 
 # How layers are connected and where classes live: no settings, or told by the names of the variables.
 _LEFT_OUT = {
@@ -21,8 +22,9 @@ def run_settings(trainer):
     described = {
         "accumulation_steps": trainer.accumulation_steps,
         "optimizer": _serialized(trainer.optimizer),
-        "loss": _serialized(trainer.loss),
-        "metrics": [_serialized(metric) for metric in trainer.metrics],
+        "loss": _serialized(trainer.loss.function if isinstance(trainer.loss, FunctionLoss) else trainer.loss),
+        "metrics": [_serialized(metric) for metric in trainer.metrics.plain],
+        "weighted_metrics": [_serialized(metric) for metric in trainer.metrics.weighted],
         "jit_compile": trainer.jit_compile,
         "replicas": trainer.strategy.num_replicas_in_sync,
         "random_seed": _random_seed(),
@@ -61,7 +63,7 @@ def is_given_anew(variable, changes):
 
 def are_measured_otherwise(changes):
     """Whether sums over the batches of an epoch are of another loss, or of other metrics."""
-    return any(name.split(".")[0] in ("loss", "metrics") for name in changes)
+    return any(name.split(".")[0] in ("loss", "metrics", "weighted_metrics") for name in changes)
 
 
 def _is_learning_rate(name):

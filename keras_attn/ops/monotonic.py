@@ -13,12 +13,13 @@ def soft_monotonic(energies, previous, mask=None, exact=True):
 
     `a_j = p_j q_j` with `q_j = (1 - p_j-1) q_j-1 + previous_j`, the probability that the walk comes to key `j`.
 
-    The recursion runs over all keys at once, in `ceil(log2(S))` steps that double how far they look back, each a few
-    products of numbers up to one: `S log(S)` work, and an error of float32's rounding whatever the energies are.
+    The recursion runs over all keys at once, in `ceil(log2(S))` steps that double how far they look back, in the
+    gradient too: `S log(S)` work, and no error but rounding whatever the energies are.
 
     With `exact=False` it is `q_j = c_j cumsum(previous / c)_j` with `c_j = prod_l<j (1 - p_l)`, as in the paper: two
     cumulative sums. Where `c` falls under 1e-30, what the last query left beyond is lost: after twelve queries a fifth
-    of all weight, if the energies have a standard deviation of 10.
+    of all weight, if the energies have a standard deviation of 10. On two CPU cores, `MonotonicAttention` took as long
+    either way where `S` was known to the graph; where it was not, sums took half the time, and two thirds in training.
 
     Args:
         energies: float `(..., S)`, float32 or float64.
@@ -52,37 +53,52 @@ def soft_monotonic(energies, previous, mask=None, exact=True):
 
 
 def _reached(energies, previous, mask):
-    """`q_j`, by pairs that compose: `(w, x)` says that a walk at `q` before goes on as `w q + x`."""
     # Not 1 - sigmoid(e), which rounds to zero.
     walk_on = ops.sigmoid(ops.negative(energies))
     if mask is not None:
         walk_on = ops.where(mask, walk_on, ops.ones_like(walk_on))
-    walk_on = _later(walk_on, 1)
-    length, shift = energies.shape[-1], 1
+    return _recurrence(_moved(walk_on, 1), previous + ops.zeros_like(walk_on))
+
+
+@ops.custom_gradient
+def _recurrence(decay, x):
+    """`y_j = decay_j y_j-1 + x_j`, whose gradient is such a recurrence from the other end."""
+    y = _doubled(decay, x)
+
+    def gradient(*upstream, **named):
+        (upstream,) = upstream or named.values()
+        to_x = _doubled(_moved(decay, -1), upstream, direction=-1)
+        return to_x * _moved(y, 1), to_x
+
+    return y, gradient
+
+
+def _doubled(decay, y, direction=1):
+    """The recurrence by steps that compose, each twice as long as the one before."""
+    shift, length = direction, y.shape[-1]
     if length is None:
-        return _doubled_in_loop(walk_on, previous)
-    while shift < length:
-        previous = previous + walk_on * _later(previous, shift)
-        walk_on = walk_on * _later(walk_on, shift)
+        return _doubled_in_loop(decay, y, direction)
+    while abs(shift) < length:
+        y = y + decay * _moved(y, shift)
+        decay = decay * _moved(decay, shift)
         shift *= 2
-    return previous
+    return y
 
 
-def _doubled_in_loop(walk_on, reached):
-    """The loop of `_reached`, for a length that is not known."""
-    length = ops.shape(reached)[-1]
+def _doubled_in_loop(decay, y, direction):
+    length = ops.shape(y)[-1]
     places = ops.arange(length, dtype="int32")
 
-    def later(x, shift):
-        source = places - shift
-        return ops.take(x, ops.maximum(source, 0), axis=-1) * ops.cast(ops.greater_equal(source, 0), x.dtype)
+    def step(shift, decay, y):
+        source = places - direction * shift
+        inside = ops.cast(ops.logical_and(source >= 0, source < length), y.dtype)
+        source = ops.clip(source, 0, length - 1)
+        earlier, reach = (ops.take(x, source, axis=-1) * inside for x in (y, decay))
+        return shift * 2, decay * reach, y + decay * earlier
 
-    def double(shift, walk_on, reached):
-        return shift * 2, walk_on * later(walk_on, shift), reached + walk_on * later(reached, shift)
-
-    start = ops.ones((), dtype="int32"), walk_on, reached + ops.zeros_like(walk_on)
-    # XLA wants to know a number of turns to keep what the gradient needs: lengths are int32.
-    return ops.while_loop(lambda shift, *_: ops.less(shift, length), double, start, maximum_iterations=31)[-1]
+    # XLA wants to know a number of turns to keep what a gradient needs: lengths are int32.
+    start = ops.ones((), dtype="int32"), decay, y
+    return ops.while_loop(lambda shift, *_: ops.less(shift, length), step, start, maximum_iterations=31)[-1]
 
 
 def _reached_by_sums(energies, previous, mask):
@@ -125,9 +141,11 @@ def hard_monotonic(energies, previous, mask=None):
 
 def _sum_before(x):
     """The sum of all that stands before each position, which does not suffer from what stands there."""
-    return ops.cumsum(_later(x, 1), axis=-1)
+    return ops.cumsum(_moved(x, 1), axis=-1)
 
 
-def _later(x, shift):
-    """`x` with each entry `shift` places further on, and zeros before."""
-    return ops.concatenate([ops.zeros_like(x[..., :shift]), x[..., :-shift]], axis=-1)
+def _moved(x, places):
+    """`x` with each entry so many places further on, or back where negative, and zeros where none has come."""
+    if places > 0:
+        return ops.concatenate([ops.zeros_like(x[..., :places]), x[..., :-places]], axis=-1)
+    return ops.concatenate([x[..., -places:], ops.zeros_like(x[..., :-places])], axis=-1)

@@ -32,10 +32,10 @@ MAY_IMPORT = {
     "labels": set(),
     "lazy": set(),
     "lines": set(),
-    "padding_labels": set(),
+    "special_ids": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "padding_labels", "plot"}
+HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "special_ids", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

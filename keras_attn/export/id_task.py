@@ -28,18 +28,8 @@ class IdTask(SizedTask):
 
     def __init__(self, model, tokenizer=None):
         self.model = model
-        own = getattr(model, "tokenizer", None)
-        self.tokenizer = own if tokenizer is None else tokenizer or None
-        if not isinstance(self.tokenizer, Tokenizer | None):
-            raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
-        if None not in (own, self.tokenizer) and self.tokenizer != own:
-            raise ValueError(
-                "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
-                f"Received: another {self.tokenizer!r}"
-            )
+        self.tokenizer = checked_tokenizer(model, tokenizer)
         self.check_model()
-        if self.tokenizer is not None:
-            _check_tokenizer(self.tokenizer, model)
         self.inputs = {"source_ids": TensorSpec(("batch", "source_length"), "int32")}
 
     def check_model(self):
@@ -68,11 +58,11 @@ class IdTask(SizedTask):
         """What the Keras model returns."""
         if self.tokenizer is None:
             return reference.outputs(self.graph, case)
-        source_ids = np.asarray(self.tokenizer.encode(case["source"].tolist()), "int32")
+        from keras_attn.generation.prompts import prompt_ids, texts_of
+
+        source_ids = np.asarray(prompt_ids(self.model, self.tokenizer, case["source"].tolist()), "int32")
         outputs = reference.outputs(self.graph, {"source_ids": source_ids})
         if "tokens" in outputs:
-            from keras_attn.generation.prompts import texts_of
-
             texts = np.array(texts_of(outputs["tokens"], self.model, self.tokenizer, source_ids), dtype=np.str_)
             # An artefact's text holds no NUL.
             outputs["text"] = np.char.replace(texts, "\0", "")
@@ -88,12 +78,30 @@ class IdTask(SizedTask):
         return compiled(self.call, keras.KerasTensor(self.inputs["source_ids"].shape, "int32"))
 
 
-def _check_tokenizer(tokenizer, model):
-    """Raises a ValueError where a tokenizer does not fit a model's layers."""
+def checked_tokenizer(model, tokenizer):
+    """The tokenizer of an artefact: the model's own where None, and none where False.
+
+    Raises:
+        ValueError: it is no tokenizer, another one than the model's, or does not fit its layers.
+    """
+    own = getattr(model, "tokenizer", None)
+    found = own if tokenizer is None else tokenizer or None
+    if not isinstance(found, Tokenizer | None):
+        raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
+    if None not in (own, found) and found != own:
+        raise ValueError(
+            "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
+            f"Received: another {found!r}"
+        )
+    if found is None or found is own:
+        return found
+    if hasattr(model, "check_tokenizer"):
+        model.check_tokenizer(found)
     size = random_inputs.vocabulary_size(model)
-    if tokenizer.vocabulary_size > size:
+    if found.vocabulary_size > size:
         raise ValueError(
             f"`tokenizer` must have at most as many ids as the model embeds, {size}. "
-            f"Received: a tokenizer with {tokenizer.vocabulary_size}"
+            f"Received: a tokenizer with {found.vocabulary_size}"
         )
-    check_padding(model, tokenizer=tokenizer.pad_id)
+    check_padding(model, tokenizer=found.pad_id)
+    return found

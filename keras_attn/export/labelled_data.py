@@ -114,6 +114,8 @@ def answers(task, samples, references):
     values = np.asarray(references)
     if values.dtype.kind not in "iuU":
         raise ValueError(f"`references` must be strings or class ids. Received: {values.dtype.name}")
+    if values.ndim == 2 and hasattr(task, "padded_references"):
+        values = task.padded_references(values)
     return batches(values, _batch_size(task))
 
 

@@ -18,9 +18,12 @@ class SymbolTask:
         self.inputs = {"source_symbols": TensorSpec(("batch", "symbols"), "int32")}
 
     def call(self, source_symbols):
-        ids = self.tokenizer.ids_of_symbols(source_symbols)
+        from keras_attn.generation.prompts import continues
+
+        is_prompt = continues(self.task.model)
+        ids = self.tokenizer.ids_of_symbols(source_symbols, add_suffix=not is_prompt)
         outputs = self.task.call(source_ids=ids)
         if "tokens" not in outputs:
             return outputs
-        after = ids if getattr(self.task.model, "continues_prompts", False) else None
+        after = ids if is_prompt else None
         return {**outputs, "text_rows": self.tokenizer.text_of_ids(outputs["tokens"], after)}

@@ -9,10 +9,9 @@ from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.processors import LogitProcessor
 from keras_attn.generation.settings import Settings
 from keras_attn.generation.strategy import Strategy
+from keras_attn.special_ids import END_ID, START_ID
 
 CACHES = ("float", "int8")
-# Of models without a tokenizer.
-START_ID, END_ID = 2, 3
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

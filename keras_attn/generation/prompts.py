@@ -15,6 +15,7 @@ class Prompts:
         model, inputs, config, max_length: see `generate`.
 
     Attributes:
+        model, inputs: as given.
         ids: int array `(B, S)`.
         config: `GenerationConfig`.
         tokenizer: what turns tokens into text, where the inputs were text; else None.
@@ -34,7 +35,7 @@ class Prompts:
         if isinstance(inputs, str) or (is_text and tokenizer is None):
             kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
             raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
-        ids = tokenizer.encode(inputs) if is_text else np.asarray(inputs)
+        ids = prompt_ids(model, tokenizer, inputs) if is_text else np.asarray(inputs)
         if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(
                 "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
@@ -45,11 +46,22 @@ class Prompts:
         strategy.validate(model, config)
         for asked in (model, *strategy.models):
             asked.check_prompt(ids, config.max_length + strategy.lookahead)
-        self.model, self.ids, self.config, self.tokenizer = model, ids, config, tokenizer if is_text else None
+        self.model, self.inputs, self.ids, self.config = model, inputs, ids, config
+        self.tokenizer = tokenizer if is_text else None
 
     def decode(self, tokens):
         """A list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
         return texts_of(tokens, self.model, self.tokenizer, self.ids)
+
+
+def prompt_ids(model, tokenizer, texts):
+    """The ids of texts that a model reads: without what ends a text where it continues them."""
+    return tokenizer.encode(texts, add_suffix=not continues(model))
+
+
+def continues(model):
+    """Whether a model continues its prompts."""
+    return getattr(model, "continues_prompts", False)
 
 
 def texts_of(tokens, model, tokenizer, ids):
@@ -63,7 +75,7 @@ def texts_of(tokens, model, tokenizer, ids):
     Returns:
         List of `B` strings, or of `B` lists of `n` strings.
     """
-    after = ids if getattr(model, "continues_prompts", False) else None
+    after = ids if continues(model) else None
     if tokens.ndim == 2:
         return tokenizer.decode(tokens, after)
     rows, count, length = tokens.shape
@@ -96,7 +108,7 @@ def settings_of(model, config=None, tokenizer=None):
             f"`pad_id` of the model must be that of the tokenizer, {tokenizer.pad_id}. Received: pad_id={pad_id}"
         )
     config = config.resolved(tokenizer, None if pad_id is None or pad_id < 0 else pad_id)
-    if config.start_id is None and not getattr(model, "continues_prompts", False):
+    if config.start_id is None and not continues(model):
         raise ValueError(
             "`start_id` of GenerationConfig must be the token that targets start with: the tokenizer has no start "
             "token. Received: start_id=None"

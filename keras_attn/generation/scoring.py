@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
-from keras_attn.generation.prompts import Prompts, settings_of
+from keras_attn.generation.prompts import Prompts, continues, settings_of
 from keras_attn.generation.strategy import pick, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
 
@@ -83,16 +83,27 @@ def _as_ids(targets, prompts):
         raise ValueError("`targets` must be ids where `inputs` are. Received: strings")
     config, tokenizer = prompts.config, prompts.tokenizer
     end = config.end_ids[:1] if tokenizer.end_id is None else (tokenizer.end_id,)
-    rows = [[*tokens, *end] for tokens in tokenizer.tokenize(list(targets))]
+    rows = tokenizer.tokenize(list(targets))
+    if continues(prompts.model):
+        rows = _continued(tokenizer, prompts.inputs, targets, rows)
+    rows = [[*tokens, *end] for tokens in rows]
     ids = np.full((len(rows), max(1, *map(len, rows))), config.pad_id)
     for row, tokens in zip(ids, rows, strict=True):
         row[: len(tokens)] = tokens
     return ids
 
 
+def _continued(tokenizer, texts, targets, rows):
+    """`rows`, or where texts and targets together split at their border, the ids of targets after their texts."""
+    whole = tokenizer.tokenize([text + target for text, target in zip(texts, targets, strict=False)])
+    splits = zip(tokenizer.tokenize(list(texts)), whole, rows, strict=False)
+    return [ids[len(known) :] if ids[: len(known)] == known else row for known, ids, row in splits]
+
+
 def _up_to_end(tokens, config):
     """Which tokens count: all up to the first end token, and no padding behind the last one of a row without."""
     is_end = np.isin(tokens, config.end_ids)
     before = np.cumsum(is_end, axis=1) - is_end == 0
-    behind = np.cumsum((tokens != config.pad_id)[:, ::-1], axis=1)[:, ::-1] > 0
-    return before & behind
+    # The end token may be the one that pads.
+    counts = (tokens != config.pad_id) | is_end
+    return before & (np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] > 0)

@@ -91,12 +91,13 @@ class SpeculativeDecoding(SingleSequence):
         for draft in self.models:
             if draft is model:
                 raise ValueError("`draft` must be another model. Received: the model itself")
-            if None not in (draft.tokenizer, model.tokenizer) and draft.tokenizer != model.tokenizer:
+            own, other = model.tokenizer, draft.tokenizer
+            if None not in (own, other) and own.vocabulary != other.vocabulary:
                 raise ValueError(
                     "`draft` must have the tokenizer of the model, or none. "
-                    f"Received: {draft.tokenizer!r} and {model.tokenizer!r}"
+                    f"Received: {other!r} and {own!r}, whose pieces differ"
                 )
-            size, expected = vocabulary_size_of(draft), vocabulary_size_of(model)
+            size, expected = vocabulary_size_of(draft, model.tokenizer), vocabulary_size_of(model)
             if size != expected:
                 raise ValueError(
                     f"`draft` must have the vocabulary of {expected} of the model. Received: a vocabulary of {size}"

@@ -125,12 +125,12 @@ class Decoding:
         return found
 
 
-def vocabulary_size_of(model):
-    """The number of tokens that a model may generate: those of its tokenizer, if it carries one.
+def vocabulary_size_of(model, tokenizer=None):
+    """The number of tokens that a model may generate: those of its tokenizer, or of the one given, if there is one.
 
     A table may have more rows than the tokenizer has pieces.
     """
-    rows, tokenizer = model.output.shape[-1], getattr(model, "tokenizer", None)
+    rows, tokenizer = model.output.shape[-1], getattr(model, "tokenizer", None) or tokenizer
     return rows if tokenizer is None else min(rows, tokenizer.vocabulary_size)
 
 

@@ -1,7 +1,5 @@
 """What all models of this package have in common."""
 
-import dataclasses
-import inspect
 import warnings
 
 import keras
@@ -14,14 +12,14 @@ from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
 from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
-from keras_attn.padding_labels import padding_label
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(Composite, keras.Model):
+class AttentionModel(TextSettings, Composite, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -39,12 +37,11 @@ class AttentionModel(Composite, keras.Model):
 
     # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
     has_slots = True
-    # Whether generation continues its inputs, instead of starting a target with the start token.
-    continues_prompts = False
 
     def __init__(self, inputs, outputs, *, policy, config, trainable=True, **kwargs):
-        _check_text_length(self.tokenizer, getattr(self, "position", None))
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        if self.tokenizer is not None:
+            self.check_tokenizer(self.tokenizer)
         if not trainable:
             # To Keras' constructor, True is an order to all layers, those that came frozen included.
             self.trainable = False
@@ -60,20 +57,14 @@ class AttentionModel(Composite, keras.Model):
         `sizes` is a dict of positive integers, `vocabulary_size` among them.
         """
         check_positive(**sizes)
-        tokenizer = deserialized(tokenizer)
+        carried = {"tokenizer": tokenizer, **carried}
         carried = {name: deserialized(value) for name, value in carried.items()}
-        if tokenizer is not None:
-            _check_tokenizer(tokenizer, sizes["vocabulary_size"], pad_id)
-        if pad_id is None:
-            pad_id = 0 if tokenizer is None else tokenizer.pad_id
-        if carried.get("generation_config") is not None:
-            carried["generation_config"].resolved(tokenizer, pad_id)
+        texts = carried["tokenizer"], carried.get("generation_config")
+        pad_id = self._keep_texts(sizes["vocabulary_size"], pad_id, *texts)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
-        self.tokenizer = tokenizer
-        for name, value in carried.items():
-            setattr(self, name, value)
-        self._carried = ("tokenizer", *carried)
-        self.pad_id = pad_id
+        for name in carried.keys() - {"tokenizer", "generation_config"}:
+            setattr(self, name, carried[name])
+        self._carried = tuple(carried)
         self.padding_mask = PaddingMask(pad_id, dtype=policy, name="token_mask")
         # A language model calls it in generation only, and is built before.
         self.padding_mask.build((None, None))
@@ -115,13 +106,14 @@ class AttentionModel(Composite, keras.Model):
             if self.input[name].dtype == "bool":
                 check_boolean(name, value)
 
-    def fit(self, *args, **kwargs):
+    def fit(self, x=None, *args, **kwargs):
         """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""
+        self.bind_labels(x)
         if self.distribute_strategy.num_replicas_in_sync > 1 and (faults := self._faults_of_fit()):
             warnings.warn(
                 f"On several replicas, `fit` {'; '.join(faults)}. `keras_attn.training.Trainer` does not.", stacklevel=2
             )
-        return super().fit(*args, **kwargs)
+        return super().fit(x, *args, **kwargs)
 
     def _faults_of_fit(self):
         """What Keras computes otherwise on several replicas than on one."""
@@ -135,27 +127,6 @@ class AttentionModel(Composite, keras.Model):
             "drops the same numbers on every replica": drops,
         }
         return [fault for fault, is_there in faults.items() if is_there]
-
-    def compile(self, *args, **kwargs):
-        """As `keras.Model.compile`; losses and metrics whose `ignore_id` is "auto" ignore the label of padding."""
-        arguments = inspect.signature(super().compile).bind(*args, **kwargs).arguments
-        for x in keras.tree.flatten([arguments.get(name) for name in ("loss", "metrics", "weighted_metrics")]):
-            if hasattr(x, "bind_ignore_id"):
-                self.check_ignored(x.given_ignore_id)
-                x.bind_ignore_id(self.padding_label)
-        super().compile(*args, **kwargs)
-
-    @property
-    def padding_label(self):
-        """The label of padding, or None if labels are no tokens; see `keras_attn.padding_labels`."""
-        settings = getattr(self, "generation_config", None)
-        ends = {getattr(self.tokenizer, "end_id", None), *(() if settings is None else settings.end_ids)}
-        return padding_label(self.pad_id, ends)
-
-    def check_ignored(self, ignore_id):
-        """Raises a ValueError where a loss would ignore a token that the model has to learn."""
-        if self.tokenizer is not None and isinstance(ignore_id, int) and self.padding_label is not None:
-            padding_label(self.pad_id, (self.tokenizer.end_id,), ignore_id)
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
@@ -264,56 +235,7 @@ class AttentionModel(Composite, keras.Model):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        return super().from_config(_with_ids_of_tokenizer(config), custom_objects=custom_objects)
-
-
-def _with_ids_of_tokenizer(config):
-    """A model's config without ids that were written as defaults, where its tokenizer has others.
-
-    A file may be older than the rule that ids come from the tokenizer.
-    """
-    tokenizer, settings = (deserialized(config.get(name)) for name in ("tokenizer", "generation_config"))
-    if tokenizer is None:
-        return config
-    found = {}
-    if config.get("pad_id") == 0 != tokenizer.pad_id:
-        found["pad_id"] = None
-    outdated = {
-        name: None
-        for name, default in (("start_id", 2), ("end_id", 3), ("pad_id", 0))
-        if getattr(settings, name, None) == default and getattr(tokenizer, name) not in (None, default)
-    }
-    if outdated:
-        found["generation_config"] = dataclasses.replace(settings, **outdated)
-    if found:
-        warnings.warn(
-            f"The saved model has ids that its tokenizer has not; those of {tokenizer!r} are used", stacklevel=3
-        )
-    return {**config, **found}
-
-
-def _check_tokenizer(tokenizer, vocabulary_size, pad_id):
-    """Raises a ValueError where a tokenizer does not fit the other arguments of a model."""
-    if tokenizer.vocabulary_size > vocabulary_size:
-        raise ValueError(
-            f"`vocabulary_size` must be at least that of the tokenizer, {tokenizer.vocabulary_size}. "
-            f"Received: vocabulary_size={vocabulary_size}"
-        )
-    if pad_id is not None and pad_id != tokenizer.pad_id:
-        raise ValueError(
-            f"`pad_id` must be that of the tokenizer, {tokenizer.pad_id}, or None, which takes it from there. "
-            f"Received: pad_id={pad_id}"
-        )
-
-
-def _check_text_length(tokenizer, position):
-    """Raises a ValueError where texts may have more tokens than there are positions to read them at."""
-    limit, length = getattr(position, "max_length", None), getattr(tokenizer, "max_length", None)
-    if limit is not None and length is not None and length > limit:
-        raise ValueError(
-            f"`tokenizer` must have a `max_length` of at most the {limit} positions of the model. "
-            f"Received: max_length={length}"
-        )
+        return super().from_config(with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
 
 def symbolic_inputs(*ids, masks, optional_ids=()):

@@ -105,14 +105,14 @@ class Tokenizer:
 
         return packed(symbols, symbols >= 0)
 
-    def ids_of_symbols(self, symbols):
+    def ids_of_symbols(self, symbols, add_suffix=True):
         """What `encode` gives, of the symbols of the texts, as ops of a graph."""
         from keras_attn.text.graph.rows import framed
 
-        ids = self.symbol_ids(symbols)
+        ids, suffix = self.symbol_ids(symbols), self.suffix if add_suffix else ()
         if self.max_length is not None:
-            ids = ids[:, : self._room(None, len(self.prefix) + len(self.suffix))]
-        return framed(ids, self.prefix, self.suffix, self.pad_id)
+            ids = ids[:, : self._room(None, len(self.prefix) + len(suffix))]
+        return framed(ids, self.prefix, suffix, self.pad_id)
 
     @functools.cached_property
     def text_of_ids(self):
@@ -120,15 +120,16 @@ class Tokenizer:
         from keras_attn.text.graph.readings import Readings
 
         tables = ([reading.replace(b"\0", b"") for reading in table] for table in self.readings())
-        return Readings(*tables, self.opening(), self.start_id, self.end_id)
+        return Readings(*tables, self.opening(), self.start_id, self.end_id, self.unknown_id)
 
-    def encode(self, texts: Sequence[str], length: int | None = None) -> np.ndarray:
+    def encode(self, texts: Sequence[str], length: int | None = None, add_suffix: bool = True) -> np.ndarray:
         """Turns texts into a matrix of ids, padded on the right with `pad_id`.
 
         Args:
             texts: A list of `B` strings.
             length: The number of columns `L`; longer texts lose their end, though not the special token after it.
                 Defaults to that of the longest text, and to 1 if all are empty. No text has more than `max_length` ids.
+            add_suffix: Whether the special ids after a text are added; they are not to a prompt that goes on.
 
         Returns:
             An int32 array of shape `(B, L)`.
@@ -138,8 +139,9 @@ class Tokenizer:
                 no room between the special tokens.
         """
         check_texts(texts=texts)
-        room = self._room(length, len(self.prefix) + len(self.suffix))
-        return padded([[*self.prefix, *ids[:room], *self.suffix] for ids in self.tokenize(texts)], self.pad_id, length)
+        suffix = self.suffix if add_suffix else ()
+        room = self._room(length, len(self.prefix) + len(suffix))
+        return padded([[*self.prefix, *ids[:room], *suffix] for ids in self.tokenize(texts)], self.pad_id, length)
 
     def decode(self, ids, after=None) -> list[str]:
         """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
@@ -239,7 +241,9 @@ class Tokenizer:
             ids = np.where(np.cumsum(is_end, axis=1) > 0, self.end_id, ids)
         opened = np.cumsum(opens, axis=1) - opens
         if after is not None:
-            opened += self._opens[np.asarray(after)].any(axis=1, keepdims=True)
+            # What is unknown reads as nothing here, but stands for something.
+            known = self._opens[np.asarray(after)] | (np.asarray(after) == self.unknown_id)
+            opened += known.any(axis=1, keepdims=True)
         return ids + self.vocabulary_size * (opened == 0)
 
     @functools.cached_property

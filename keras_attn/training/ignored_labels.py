@@ -2,7 +2,7 @@
 
 from numbers import Integral
 
-from keras_attn.padding_labels import NO_TOKEN
+from keras_attn.special_ids import NO_TOKEN
 
 AUTO = "auto"
 
@@ -13,18 +13,21 @@ class IgnoredLabels:
     "auto" is the label with which data sets and models mark padding. The `Trainer` takes it from its data set, or else
     from its model, and so does `compile` of this package's models; without either it is 0. -100 is ignored too.
 
-    A subclass comes before the Keras class among the bases, and calls `_set_ignore_id`.
+    A subclass comes before the Keras class among the bases, and calls `set_ignore_id`.
     """
 
     # The losses inside this one that ignore the same labels.
     _followers = ()
 
-    def _set_ignore_id(self, ignore_id):
+    def set_ignore_id(self, ignore_id):
+        """Keeps the argument of the constructor."""
         is_integer = isinstance(ignore_id, Integral) and not isinstance(ignore_id, bool)
         if ignore_id is not None and ignore_id != AUTO and not is_integer:
             raise ValueError(f'`ignore_id` must be an integer, None or "auto". Received: ignore_id={ignore_id!r}')
         self.given_ignore_id = int(ignore_id) if is_integer else ignore_id
         self._padding_label, self._is_bound = 0, False
+        for follower in self._followers:
+            follower.set_ignore_id(ignore_id)
 
     @property
     def ignore_id(self):
@@ -37,20 +40,20 @@ class IgnoredLabels:
         found = () if self.ignore_id is None else (self.ignore_id,)
         return found if self.given_ignore_id != AUTO or NO_TOKEN in found else (*found, NO_TOKEN)
 
-    def bind_ignore_id(self, ignore_id):
-        """Says what "auto" stands for, once.
+    def bind_ignore_id(self, ignore_id, is_final=True):
+        """Says what "auto" stands for: once, or until it is said for good.
 
         Raises:
-            ValueError: it stands for another label already.
+            ValueError: it stands for another label for good.
         """
         if self.given_ignore_id == AUTO and self._is_bound and ignore_id != self.ignore_id:
             raise ValueError(
-                f"`ignore_id` of {self.name!r} must be given, or one made for each data set, as they mark padding with "
-                f"different labels. Received: {self.ignore_id} before and {ignore_id} now"
+                f"{self.name!r} must be made anew for each data set, or given an `ignore_id`, as data mark padding "
+                f"with different labels. Received: {self.ignore_id} before and {ignore_id} now"
             )
-        self._padding_label, self._is_bound = ignore_id, True
+        self._padding_label, self._is_bound = ignore_id, self._is_bound or is_final
         for follower in self._followers:
-            follower.bind_ignore_id(ignore_id)
+            follower.bind_ignore_id(ignore_id, is_final)
 
     def get_config(self):
         return {**super().get_config(), "ignore_id": self.given_ignore_id}

@@ -29,7 +29,7 @@ class MaskedAccuracy(IgnoredLabels, keras.metrics.Mean):
 
     def __init__(self, ignore_id="auto", name="accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
-        self._set_ignore_id(ignore_id)
+        self.set_ignore_id(ignore_id)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         """Adds a batch.

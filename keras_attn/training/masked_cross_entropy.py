@@ -62,7 +62,7 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
             raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}")
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
-        self._set_ignore_id(ignore_id)
+        self.set_ignore_id(ignore_id)
 
     def labels(self, y_true, y_pred):
         return token_labels(y_true, y_pred)

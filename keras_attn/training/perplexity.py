@@ -27,7 +27,7 @@ class Perplexity(IgnoredLabels, keras.metrics.Mean):
 
     def __init__(self, ignore_id="auto", name="perplexity", **kwargs):
         super().__init__(name=name, **kwargs)
-        self._set_ignore_id(ignore_id)
+        self.set_ignore_id(ignore_id)
         self._loss = MaskedCrossEntropy(ignore_id=ignore_id)
         self._followers = (self._loss,)
 

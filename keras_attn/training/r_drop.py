@@ -51,7 +51,7 @@ class RDrop(IgnoredLabels, SummedLoss):
             raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
         super().__init__(name=name, **kwargs)
         self.alpha = alpha
-        self._set_ignore_id(ignore_id)
+        self.set_ignore_id(ignore_id)
         self._cross_entropy = MaskedCrossEntropy(label_smoothing, ignore_id)
         self._followers = (self._cross_entropy,)
 

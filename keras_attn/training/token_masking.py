@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_vocabulary, is_count
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.ops.sums import add
+from keras_attn.special_ids import NO_TOKEN
 
 
 def mask_tokens(
@@ -19,7 +20,7 @@ def mask_tokens(
     special_ids=(0,),
     rate=0.15,
     seed=0,
-    ignore_id=0,
+    ignore_id=NO_TOKEN,
     mask_selection_length=None,
 ):
     """Chooses tokens for the model to find, and hides them: `[MASK]` for 80 %, another token for 10 %, itself for 10 %.
@@ -27,7 +28,7 @@ def mask_tokens(
     What happens to a token is a function of `seed`, `step`, the row's real tokens and the token's place: the same row
     is masked in the same way whatever stands beside it, however it is padded and on whatever replica it is, and in
     another way at another step. A pure function that works in `tf.data.Dataset.map` as well. `MaskedCrossEntropy`
-    with the same `ignore_id` is the loss of its labels.
+    is the loss of its labels.
 
     Args:
         ids: int `(B, T)`; padding is among `special_ids`.
@@ -37,7 +38,8 @@ def mask_tokens(
         special_ids: ids that are never chosen, and that no token becomes; `mask_id` need not be among them.
         rate: the share of the other tokens that are chosen.
         seed: int; the same seed makes the same choices.
-        ignore_id: the label of tokens that are not chosen, a special id or none of the vocabulary.
+        ignore_id: the label of tokens that are not chosen: -100, which `MaskedCrossEntropy` ignores unless told
+            otherwise, or its `ignore_id`, a special id.
         mask_selection_length: optional number `P` of tokens that are chosen at most in a row.
 
     Returns:
@@ -58,7 +60,7 @@ def mask_tokens(
     >>> from keras_attn.training import mask_tokens
     >>> ids = np.array([[7, 8, 9, 10, 11, 0]])
     >>> masked, labels = mask_tokens(ids, mask_id=4, vocabulary_size=100, special_ids=(0, 1, 2, 3), rate=0.5)
-    >>> bool(np.all(np.where(labels == 0, masked, labels) == ids))
+    >>> bool(np.all(np.where(labels < 0, masked, labels) == ids))
     True
     """
     for name, value in (("mask_id", mask_id), ("seed", seed)):

@@ -1,5 +1,6 @@
 """Training that gives the same weights on one device, on several, and on several machines."""
 
+import itertools
 import math
 import time
 import warnings
@@ -340,7 +341,7 @@ class Trainer:
     def _finite(self, name, dataset):
         batches = sources.Source(name, dataset, 0, *self._shard, endless=False)
         if getattr(dataset, "epochs", 1) is None:
-            batches = (next(batches) for _ in range(len(dataset)))
+            batches = itertools.islice(batches, len(dataset))
         return batches
 
     def _overwrite_with_average(self):

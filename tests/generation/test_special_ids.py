@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
-from keras_attn.export import export
+from keras_attn.export import export, labelled_data
+from keras_attn.export.tasks import decode, prefill
+from keras_attn.export.tasks import generate as generate_task
 from keras_attn.generation import (
     AllowedTokens,
     AutomatonConstraint,
@@ -25,7 +27,8 @@ from keras_attn.generation import (
     score,
     stream,
 )
-from keras_attn.text import BytePairTokenizer, CharacterTokenizer
+from keras_attn.layers import LearnedPositionEmbedding
+from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 
 pytest.importorskip("tokenizers", reason="it trains and encodes")
 
@@ -113,7 +116,7 @@ def test_other_ids_than_those_of_the_tokenizer_are_refused(make, tokenizer, name
 def test_another_padding_or_vocabulary_is_refused(make, tokenizer, tmp_path):
     size, other = tokenizer.vocabulary_size, CharacterTokenizer("one twhrfuiv")
     for pad_id in (0, -1):
-        with pytest.raises(ValueError, match=f"`pad_id` must be that of the tokenizer, {tokenizer.pad_id}, or None"):
+        with pytest.raises(ValueError, match=f"`pad_id` of the model must be that of .*, {tokenizer.pad_id}: give"):
             make(size, tokenizer=tokenizer, pad_id=pad_id)
     with pytest.raises(ValueError, match=f"`vocabulary_size` must be at least that of the tokenizer, {size}"):
         make(size - 1, tokenizer=tokenizer)
@@ -123,9 +126,13 @@ def test_another_padding_or_vocabulary_is_refused(make, tokenizer, tmp_path):
     bare = make(size, generation_config=GenerationConfig(4))
     with pytest.raises(ValueError, match="`pad_id` of the model must be that of the tokenizer"):
         export(bare, tmp_path, "onnx", tasks="generate", tokenizer=tokenizer)
-    bare.tokenizer = tokenizer
     with pytest.raises(ValueError, match="`pad_id` of the model must be that of the tokenizer"):
-        bare.generate(TEXTS)
+        bare.tokenizer = tokenizer
+    with pytest.raises(AttributeError):
+        bare.pad_id = tokenizer.pad_id
+    with pytest.raises(ValueError, match="`end_id` of GenerationConfig must be that of the tokenizer"):
+        model.generation_config = GenerationConfig(4, end_id=7)
+    assert (bare.tokenizer, model.generation_config) == (None, GenerationConfig(4))
 
 
 def test_a_saved_model_keeps_its_ids_and_an_old_one_gets_those_of_its_tokenizer(make, tokenizer, tmp_path):
@@ -139,12 +146,11 @@ def test_a_saved_model_keeps_its_ids_and_an_old_one_gets_those_of_its_tokenizer(
     with pytest.warns(UserWarning, match="ids that its tokenizer has not"):
         revived = type(model).from_config(old)
     assert (revived.pad_id, revived.generation_config) == (tokenizer.pad_id, GenerationConfig(5))
-    old["generation_config"] = keras.saving.serialize_keras_object(GenerationConfig(5, end_id=9))
-    with (
-        pytest.warns(UserWarning, match="those of"),
-        pytest.raises(ValueError, match="`end_id` of GenerationConfig must be"),
-    ):
-        type(model).from_config(old)
+    settings = GenerationConfig(5, start_id=tokenizer.start_id, end_id=(9, 1))
+    old |= {"pad_id": -1, "generation_config": keras.saving.serialize_keras_object(settings)}
+    with pytest.warns(UserWarning, match=r"pad_id=-1, end_id=\(9, 1\) of generation_config: those of the tokenizer"):
+        revived = type(model).from_config(old)
+    assert revived.generation_config == GenerationConfig(5, start_id=tokenizer.start_id)
 
 
 def test_a_tokenizer_without_start_or_end(make, tokenizer):
@@ -242,5 +248,80 @@ def test_an_encoder_masks_what_its_tokenizer_pads_with(tokenizer):
     model = EncoderModel(tokenizer.vocabulary_size, **sizes, **settings)
     ids = tokenizer.encode(TEXTS)
     np.testing.assert_allclose(model(ids)[:1], model(tokenizer.encode(TEXTS[:1])), atol=1e-6)
-    with pytest.raises(ValueError, match="`pad_id` must be that of the tokenizer"):
+    with pytest.raises(ValueError, match="`pad_id` of the model must be that of the tokenizer"):
         EncoderModel(tokenizer.vocabulary_size, **sizes, **settings, pad_id=1)
+
+
+def test_score_counts_an_end_token_that_pads():
+    tokenizer = BytePairTokenizer.train(TEXTS, 262)
+    assert tokenizer.pad_id == tokenizer.end_id
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, output_bias=True, tokenizer=tokenizer)
+    model.embedding.bias.assign(np.where(np.arange(tokenizer.vocabulary_size) == tokenizer.end_id, 5, 0))
+    prompts = tokenizer.encode(TEXTS)
+    outputs = model.generate(prompts, 6, GenerationConfig(6, strategy=Sampling(2)), return_dict=True)
+    rated = score(model, prompts, outputs["tokens"])
+    ends = (outputs["tokens"] == tokenizer.end_id).argmax(axis=1)
+    assert (np.take_along_axis(rated["scores"], ends[:, None], axis=1) != 0).all()
+    np.testing.assert_allclose(rated["scores"], outputs["scores"], atol=1e-4)
+
+
+def test_a_continued_prompt_has_no_end():
+    """A language model reads prompts as data sets train it to: without what ends a text."""
+    tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "one", "two"])
+    model = LanguageModel(6, **SIZES, tokenizer=tokenizer)
+    ids = np.array([[tokenizer.start_id, 4, 5]])
+    given = model.generate(ids, max_length=4)
+    assert model.generate(["one two"], max_length=4) == tokenizer.decode(given, after=ids)
+    assert score(model, ["one two"], [" two"])["scores"].shape == (1, 2)
+
+
+def test_scored_text_continues_its_prompt():
+    tokenizer = SentencePieceTokenizer.train(["the cat sat", "the cats sat on mats"] * 5, 30)
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
+    ids, start = tokenizer.encode(["the cat"]), tokenizer.token_to_id
+    for token, text in ((start("s"), "s"), (start("\u2581"), " ")):
+        by_ids = score(model, ids, np.array([[token, tokenizer.end_id]]))["scores"]
+        by_text = score(model, ["the cat"], [text])["scores"]
+        if tokenizer.tokenize(["the cat" + text])[0][: ids.shape[1]] == ids[0].tolist() and text.strip():
+            np.testing.assert_allclose(by_text, by_ids, atol=1e-5)
+
+
+def test_steps_know_the_tokenizer_of_the_export(tokenizer):
+    model = Transformer(tokenizer.vocabulary_size + 9, **SIZES, pad_id=tokenizer.pad_id)
+    model.generation_config = GenerationConfig(3)
+    start = prefill.Task(model, tokenizer).call(np.array([[5, 6]]))["token_ids"]
+    assert np.asarray(start).tolist() == [[tokenizer.start_id]]
+    step = decode.Task(model, tokenizer)
+    case = step.cases()[0]
+    assert step.reference(case)["logits"].shape[-1] == tokenizer.vocabulary_size
+
+
+def test_references_of_tokens_are_padded_as_outputs_are(tokenizer, tmp_path):
+    model = Transformer(tokenizer.vocabulary_size, **SIZES, pad_id=tokenizer.pad_id)
+    model.generation_config = GenerationConfig(6, end_id=tokenizer.end_id)
+    task = generate_task.Task(model, False)
+    made = {"tokens": np.array([[5, 6, tokenizer.end_id, *[tokenizer.pad_id] * 3]])}
+    [references, *_] = labelled_data.answers(task, {"source_ids": [[5]]}, [[5, 6, tokenizer.end_id]])
+    assert task.score(made, references) == (1, 1)
+
+
+def test_an_export_longer_than_the_positions_is_refused(tmp_path):
+    model = LanguageModel(9, **SIZES, position=LearnedPositionEmbedding(8), generation_config=GenerationConfig(8))
+    with pytest.raises(ValueError, match="within the 8 positions of the model"):
+        export(model, tmp_path, "onnx", tasks="generate")
+
+
+def test_text_that_starts_with_padding_needs_the_tokenizer_in_the_constructor(tmp_path):
+    tokenizer = BytePairTokenizer.train(TEXTS, 262, add_start=True)
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, generation_config=GenerationConfig(4))
+    with pytest.raises(ValueError, match="must be given to the constructor of the model"):
+        model.tokenizer = tokenizer
+    with pytest.raises(ValueError, match="must be given to the constructor of the model"):
+        export(model, tmp_path, "onnx", tasks="generate", tokenizer=tokenizer)
+
+
+def test_a_draft_may_lack_the_tokenizer(tokenizer):
+    model = LanguageModel(tokenizer.vocabulary_size + 5, **SIZES, tokenizer=tokenizer)
+    draft = LanguageModel(tokenizer.vocabulary_size + 5, **SIZES, pad_id=tokenizer.pad_id)
+    config = GenerationConfig(4, strategy=SpeculativeDecoding(draft))
+    assert model.generate(TEXTS, config=config) == model.generate(TEXTS, max_length=4)

@@ -213,7 +213,7 @@ def test_auto_means_one_label():
     loss.bind_ignore_id(5)
     loss.bind_ignore_id(5)
     assert loss.ignored_labels == (5, -100)
-    with pytest.raises(ValueError, match=r"as they mark padding with different labels\. Received: 5 before and 0 now"):
+    with pytest.raises(ValueError, match=r"as data mark padding with different labels\. Received: 5 before and 0 now"):
         loss.bind_ignore_id(0)
     assert MaskedCrossEntropy(ignore_id=None).ignored_labels == ()
     assert MaskedCrossEntropy(ignore_id=np.int64(3)).ignored_labels == (3,)
@@ -232,9 +232,106 @@ def test_masked_tokens_have_the_label_of_padding():
     data = DATA["masked"](tokenizer)
 
     def hide(batch, number):
-        inputs, labels = mask_tokens(batch[0]["token_ids"], number, ignore_id=tokenizer.pad_id, **options)
+        inputs, labels = mask_tokens(batch[0]["token_ids"], number, **options)
         return {"token_ids": inputs}, labels
 
     loss = MaskedCrossEntropy()
+    (_, labels) = next(data.map(hide).batches())
+    assert set(labels[labels < 0]) == {-100}
     agree("dataset", data.map(hide), MODELS["masked"](tokenizer.vocabulary_size, tokenizer=tokenizer), [loss])
-    assert loss.ignore_id == tokenizer.pad_id
+    assert loss.ignored_labels == (tokenizer.pad_id, -100)
+
+
+def test_an_endless_data_set_is_evaluated_once():
+    tokenizer = TOKENIZERS["characters"]()
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
+    trainer = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy())
+    once = TextDataset(TEXTS, tokenizer, batch_size=3, epochs=1)
+    assert trainer.evaluate(DATA["texts"](tokenizer)) == trainer.evaluate(once)
+
+
+@pytest.mark.parametrize("name", ["one", "pad is end"])
+def test_tf_data_of_a_data_set_tells_the_label_of_padding(name):
+    """Also for a model that knows no tokenizer."""
+    tokenizer = TOKENIZERS[name]()
+    data, size = DATA["texts"](tokenizer), tokenizer.vocabulary_size
+    for model in (
+        LanguageModel(size, **SIZES, pad_id=tokenizer.pad_id),
+        LanguageModel(size, **SIZES, tokenizer=tokenizer),
+    ):
+        loss, compiled = MaskedCrossEntropy(), MaskedCrossEntropy()
+        agree("dataset", data.as_tf_dataset(), model, [loss])
+        model.compile("sgd", compiled)
+        model.bind_labels(data.as_tf_dataset())
+        assert loss.ignored_labels == compiled.ignored_labels == (-100,)
+
+
+def test_a_compiled_model_is_loaded_with_its_optimizer_and_its_loss(tmp_path):
+    tokenizer = TOKENIZERS["apart"]()
+    model = Transformer(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
+    model.compile(keras.optimizers.Adam(0.01), MaskedCrossEntropy(), metrics=[MaskedAccuracy()])
+    data = DATA["pairs"](tokenizer, shuffle=False)
+    model.fit(data.as_tf_dataset(), steps_per_epoch=2, verbose=0)
+    model.save(tmp_path / "m.keras")
+    loaded = keras.models.load_model(tmp_path / "m.keras")
+    for one, two in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(one, two)
+    batches = data.as_tf_dataset().take(1)
+    np.testing.assert_allclose(loaded.evaluate(batches, verbose=0), model.evaluate(batches, verbose=0), rtol=1e-6)
+    assert loaded.loss.ignored_labels == (tokenizer.pad_id, -100)
+
+
+def test_a_loss_saved_with_an_end_token_to_ignore_ignores_padding_when_loaded():
+    tokenizer = TOKENIZERS["one"]()
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
+    old = MaskedCrossEntropy(ignore_id=tokenizer.end_id)
+    config = keras.saving.serialize_keras_object({"optimizer": "sgd", "loss": old})
+    with pytest.warns(UserWarning, match="ignores a token of the model"):
+        model.compile_from_config(config)
+    assert model.loss.ignored_labels == (-100,)
+
+
+def test_ends_count_where_no_tokenizer_says_them():
+    model = LanguageModel(9, **SIZES, pad_id=3)
+    assert model.padding_label == -100
+    model = LanguageModel(9, **SIZES, generation_config=GenerationConfig(4, end_id=0))
+    with pytest.raises(ValueError, match="must differ from the end id"):
+        Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy(ignore_id=0))
+    with pytest.raises(ValueError, match="must differ from the end id"):
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(ignore_class=0))
+
+
+def test_a_model_around_one_of_ours_has_its_ids():
+    tokenizer = TOKENIZERS["one"]()
+    inner = LanguageModel(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
+    ids = keras.Input((None,), dtype="int32", name="token_ids")
+    outer, loss = keras.Model(ids, inner(ids)), MaskedCrossEntropy()
+    agree("dataset", object(), outer, [loss])
+    assert loss.ignored_labels == (-100,)
+    with pytest.raises(ValueError, match="must differ from the end id"):
+        Trainer(outer, keras.optimizers.SGD(), MaskedCrossEntropy(ignore_id=tokenizer.end_id))
+
+
+def test_ids_of_data_and_generation_without_a_tokenizer():
+    tokenizer, data = TOKENIZERS["apart"](), DATA["pairs"](TOKENIZERS["apart"]())
+    sizes = {**SIZES, "pad_id": tokenizer.pad_id}
+    wrong = Transformer(tokenizer.vocabulary_size, **sizes, generation_config=GenerationConfig(4, start_id=1))
+    with pytest.raises(ValueError, match=r"`dataset` and the model must know the same ids\. `start_id`"):
+        agree("dataset", data, wrong, [])
+    bare = Transformer(tokenizer.vocabulary_size, **sizes)
+    with pytest.warns(
+        UserWarning, match=f"start with id {tokenizer.start_id}, and those that the model generates with 2"
+    ):
+        agree("dataset", data, bare, [])
+
+
+def test_two_tokenizers():
+    one, other = CharacterTokenizer("ab ", max_length=3), CharacterTokenizer("ba ")
+    model = Transformer(one.vocabulary_size, **SIZES, tokenizer=one)
+    data = ParallelTextDataset([("ab", "a")], other, one, batch_size=1)
+    with pytest.raises(ValueError, match=r"which differs in \['characters', 'max_length'\]"):
+        agree("dataset", data, model, [])
+    # Each text has the limit of its own tokenizer.
+    data = ParallelTextDataset([("abab", "ababab")], one, other, batch_size=1, too_long="truncate", num_shapes=1)
+    (inputs, labels) = next(data.batches())
+    assert (inputs["source_ids"].shape, labels.shape) == ((1, 3), (1, 7))

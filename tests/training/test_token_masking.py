@@ -5,7 +5,7 @@ import tensorflow as tf
 from keras_attn.training import mask_tokens
 
 V, MASK, SPECIAL = 211, 4, (0, 1, 2, 3)
-SETTINGS = {"mask_id": MASK, "vocabulary_size": V, "special_ids": SPECIAL}
+SETTINGS = {"ignore_id": 0, "mask_id": MASK, "vocabulary_size": V, "special_ids": SPECIAL}
 RNG = np.random.default_rng(3)
 LENGTHS = RNG.integers(40, 90, (257, 1))
 IDS = np.where(np.arange(90) < LENGTHS, RNG.integers(5, V, (257, 90)), 0)

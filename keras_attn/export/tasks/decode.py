@@ -14,7 +14,7 @@ class Task(StepTask, SizedTask):
 
     Args:
         model: see `prefill`.
-        tokenizer: not used: this task takes ids.
+        tokenizer: says how many tokens there are, if the model carries no tokenizer.
 
     Raises:
         ValueError: the model cannot generate.
@@ -24,7 +24,7 @@ class Task(StepTask, SizedTask):
 
     def __init__(self, model, tokenizer=None):
         self.model = model
-        self.prefill = prefill.Task(model)
+        self.prefill = prefill.Task(model, tokenizer)
         self._follow()
 
     @property
@@ -54,7 +54,7 @@ class Task(StepTask, SizedTask):
         cache, memory = self.prefill.structure
         cache, memory = nested("past", cache, state), nested("memory", memory, state)
         logits, cache = self.model.decode(token_ids, positions, cache, memory)
-        logits = ops.squeeze(logits, 1)[:, : vocabulary_size_of(self.model)]
+        logits = ops.squeeze(logits, 1)[:, : vocabulary_size_of(self.model, self.prefill.known_tokenizer)]
         return {"logits": logits, **named("present", cache)}
 
     def cases(self, samples=None):

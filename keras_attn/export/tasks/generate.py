@@ -15,6 +15,18 @@ class Task(IdTask):
             self.refuse("whose `generation_config` is set")
         self.config.validate(self.vocabulary_size)
         self.config.chosen_strategy.validate(self.model, self.config)
+        self.check_length()
+
+    def check_length(self):
+        """Raises a ValueError where the model has too few positions for `max_length` tokens after the least input."""
+        strategy, shortest = self.config.chosen_strategy, np.array([[0 if self.model.pad_id else 1]])
+        self.model.check_prompt(shortest, self.config.max_length + strategy.lookahead)
+
+    def padded_references(self, references):
+        """References of tokens, int `(N, L)`, as wide as the outputs."""
+        width = max(references.shape[1], self.config.max_length)
+        pad = ((0, 0), (0, width - references.shape[1]))
+        return np.pad(references, pad, constant_values=self.config.pad_id)
 
     @property
     def config(self):
@@ -31,8 +43,7 @@ class Task(IdTask):
         """The number of tokens that may be generated."""
         from keras_attn.generation.strategy import vocabulary_size_of
 
-        size = vocabulary_size_of(self.model)
-        return size if self.tokenizer is None else min(size, self.tokenizer.vocabulary_size)
+        return vocabulary_size_of(self.model, self.tokenizer)
 
     def call(self, source_ids):
         """`tokens` int32 and `scores` float32, both `(batch, target_length)`, or `(batch, n, target_length)`."""

@@ -13,13 +13,18 @@ class Task(IdTask):
     * `memory_*`: what stays the same from step to step.
 
     Choosing tokens is the caller's, and so is the tokenizer.
+
+    Args:
+        model: see `IdTask`.
+        tokenizer: says the start token, if the model carries no tokenizer.
     """
 
     name = "prefill"
 
     def __init__(self, model, tokenizer=None):
-        super().__init__(model)
-        self.tokenizer = None
+        super().__init__(model, tokenizer)
+        # It says which ids there are; the artefact takes ids.
+        self.known_tokenizer, self.tokenizer = self.tokenizer, None
 
     def check_model(self):
         if getattr(self.model, "generation_config", None) is None:
@@ -32,7 +37,7 @@ class Task(IdTask):
         from keras_attn.export.step_state import named
         from keras_attn.generation.prompts import settings_of
 
-        config = settings_of(self.model)
+        config = settings_of(self.model, tokenizer=self.known_tokenizer)
         cache, memory = self.model.prefill(source_ids, length=config.max_length)
         # What `decode` makes of the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))

@@ -5,6 +5,7 @@ import json
 import numpy as np
 
 from keras_attn.export import random_inputs
+from keras_attn.export.id_task import checked_tokenizer
 from keras_attn.export.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
 
@@ -23,7 +24,7 @@ class Task(StepTask):
 
     Args:
         model: a `LanguageModel`.
-        tokenizer: not used: this task takes ids.
+        tokenizer: the one whose files lie beside the model, if that carries none; the artefact takes ids.
 
     Raises:
         ValueError: the model is of another kind.
@@ -41,6 +42,7 @@ class Task(StepTask):
                 f"Received: {type(model).__name__}"
             )
         self.model = model
+        self.known_tokenizer = checked_tokenizer(model, tokenizer or None)
         shapes = {(layer.num_heads, layer.num_kv_heads, layer.key_dim, layer.value_dim) for layer in self._layers()}
         if len(shapes) > 1:
             raise ValueError(
@@ -101,13 +103,13 @@ class Task(StepTask):
         files = {"config.json": self._config(), "generation_config.json": self._generation_config()}
         files["genai_config.json"] = self._genai_config()
         files = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
-        tokenizer = self.model.tokenizer
+        tokenizer = self.known_tokenizer
         return files if tokenizer is None else {**files, **tokenizer.hugging_face_files()}
 
     def _vocabulary_size(self):
         from keras_attn.generation.strategy import vocabulary_size_of
 
-        return vocabulary_size_of(self.model)
+        return vocabulary_size_of(self.model, self.known_tokenizer)
 
     def _layers(self):
         return [block.self_attention.layer for block in self.model.decoder.layers()]
@@ -125,11 +127,10 @@ class Task(StepTask):
         from keras_attn.generation.prompts import settings_of
 
         ids = {
-            "bos_token_id": getattr(self.model.tokenizer, "start_id", None),
+            "bos_token_id": getattr(self.known_tokenizer, "start_id", None),
             "pad_token_id": max(self.model.pad_id, 0),
         }
-        knows_ends = self.model.generation_config is not None or self.model.tokenizer is not None
-        if knows_ends and (ends := settings_of(self.model).end_ids):
+        if ends := settings_of(self.model, tokenizer=self.known_tokenizer).end_ids:
             ids["eos_token_id"] = ends[0] if len(ends) == 1 else list(ends)
         return {name: value for name, value in ids.items() if value is not None}
 

@@ -57,11 +57,12 @@ class AutomatonConstraint(LogitProcessor):
 
     def validate(self, config, vocabulary_size):
         automaton = self.automaton
-        if automaton.vocabulary_size != vocabulary_size:
+        if automaton.vocabulary_size > vocabulary_size:
             raise ValueError(
                 f"`automaton` must be over the model's vocabulary of {vocabulary_size}. Received: {automaton!r}"
             )
-        allowed = [x for x in config.end_ids if automaton.token_classes[x]]
+        classes = self._classes(vocabulary_size)
+        allowed = [x for x in config.end_ids if classes[x]]
         if allowed:
             raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
         least = int(automaton.distances[0]) + 1
@@ -81,7 +82,7 @@ class AutomatonConstraint(LogitProcessor):
         targets = ops.take(ops.convert_to_tensor(self._table()), row, axis=0)
         left = ops.expand_dims(ops.subtract(limit, add(step, 2)), 1)
         fits = ops.less_equal(ops.take(ops.convert_to_tensor(distances), targets, axis=0), left)
-        allowed = ops.take(fits, ops.convert_to_tensor(self.automaton.token_classes), axis=1)
+        allowed = ops.take(fits, ops.convert_to_tensor(self._classes(logits.shape[-1])), axis=1)
         may_end = ops.take(ops.convert_to_tensor(np.append(self.automaton.accepting, True)), row, axis=0)
         ending = ops.logical_and(is_end(ends, logits.shape[-1]), ops.expand_dims(may_end, 1))
         allowed = ops.logical_or(allowed, ending)
@@ -90,9 +91,16 @@ class AutomatonConstraint(LogitProcessor):
     def update(self, state, tokens, step):
         row, limit, ends = state
         table = self._table()
-        classes = ops.take(ops.convert_to_tensor(self.automaton.token_classes), tokens, axis=0)
+        size = self.automaton.vocabulary_size
+        classes = ops.convert_to_tensor(self._classes(size + 1))
+        classes = ops.take(classes, ops.minimum(tokens, size), axis=0)
         places = add(ops.multiply(row, table.shape[1]), classes)
         return ops.take(ops.convert_to_tensor(table.reshape(-1)), places, axis=0), limit, ends
+
+    def _classes(self, vocabulary_size):
+        """The class of each token, that of no way for those after the automaton's."""
+        classes = self.automaton.token_classes
+        return np.pad(classes, (0, vocabulary_size - len(classes)))
 
     def _table(self):
         """The transitions with one more state, which stands for "no way" and is never left."""

@@ -19,13 +19,13 @@ class Readings:
     Args:
         anywhere, first: lists of bytes, one for each id; specials read as `b""`.
         opening: list of bool, see `Tokenizer.opening`.
-        start_id, end_id: as those of a `Tokenizer`.
+        start_id, end_id, unknown_id: as those of a `Tokenizer`.
 
     Attributes:
         strings: list of bytes: the table.
     """
 
-    def __init__(self, anywhere, first, opening, start_id, end_id):
+    def __init__(self, anywhere, first, opening, start_id, end_id, unknown_id):
         self.start_id, self.end_id, self.vocabulary_size = start_id, end_id, len(anywhere)
         parts = [_parts(reading) for reading in (*anywhere, *first)]
         self.strings = list(dict.fromkeys([NOTHING, REPLACEMENT, *(part for found in parts for part in found)]))
@@ -35,6 +35,9 @@ class Readings:
         for i, found in enumerate(parts):
             self.rows[i, : len(found)] = [rows[part] for part in found]
         self.opens = np.array(opening, np.int32)
+        self.opens_before = self.opens.copy()
+        if unknown_id is not None:
+            self.opens_before[unknown_id] = 1
         # The value of a stray byte, and -1 for text.
         self.bytes = np.array([s[0] if len(s) == 1 and s[0] > 127 else -1 for s in self.strings], np.int32)
 
@@ -47,7 +50,7 @@ class Readings:
         """
         opened = ops.zeros_like(ids[..., :1])
         if after is not None:
-            known = ops.max(ops.take(self.opens, after, axis=0), axis=1, keepdims=True)
+            known = ops.max(ops.take(self.opens_before, after, axis=0), axis=1, keepdims=True)
             opened = opened + (known if len(ids.shape) == 2 else ops.expand_dims(known, 1))
         ids, opened = (ops.reshape(x, (-1, x.shape[-1])) for x in (ids, opened))
         opens = ops.take(self.opens, ids, axis=0)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
-from keras_attn.padding_labels import padding_label
+from keras_attn.special_ids import padding_label
 from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
 from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
@@ -33,7 +33,7 @@ class BucketedDataset(Dataset):
         row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
             them.
         num_shapes: the most shapes that batches have; each is compiled once under XLA.
-        max_length: the most ids of a text, special ones included; that of the tokenizers where None.
+        max_length: the most ids of a text, special ones included; at most that of its tokenizer in any case.
         too_long: what becomes of longer texts: "truncate", or "drop" the example. Both are counted.
         shuffle: whether the order is drawn anew for each epoch.
         seed: int of the order.
@@ -77,8 +77,8 @@ class BucketedDataset(Dataset):
         check_positive(**given, num_shapes=num_shapes, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
         self.tokenizers = tuple(side.tokenizer for side in sides)
-        longest = _longest(self.tokenizers, max_length)
-        encoded = encode(as_records(records, columns, self.usual_columns), sides, parse, longest, too_long)
+        records = as_records(records, columns, self.usual_columns)
+        encoded = encode(records, sides, parse, max_length, too_long)
         self._sides, self._columns, self._kept = sides, encoded.columns, encoded.kept
         shifts = [side.shifted for side in sides]
         widths = np.stack([ids.lengths - shift for ids, shift in zip(encoded.columns, shifts, strict=True)], axis=1)
@@ -148,17 +148,6 @@ class BucketedDataset(Dataset):
     def _labels(self, side, rows, width, ignore_id):
         """Ids to predict of a side, int32 `(B, width)`."""
         return self._columns[side].padded(rows, width, ignore_id, begin=int(self._sides[side].shifted))
-
-
-def _longest(tokenizers, max_length):
-    """`max_length`, or what the tokenizers say; a ValueError where it is more than they let a text have."""
-    limits = [limit for x in tokenizers if (limit := getattr(x, "max_length", None)) is not None]
-    if max_length is not None and limits and max_length > min(limits):
-        raise ValueError(
-            f"`max_length` must be at most that of the tokenizer, {min(limits)}, or None, which takes it from there. "
-            f"Received: max_length={max_length}"
-        )
-    return min(limits, default=None) if max_length is None else max_length
 
 
 def label_padding(ignore_id, tokenizer):

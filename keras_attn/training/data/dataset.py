@@ -103,8 +103,9 @@ class Dataset:
     def as_tf_dataset(self, start=0):
         """The same batches as a `tf.data.Dataset`, of arrays without static shape.
 
-        Each iteration begins at `start`. So let a `fit` of several epochs iterate once, over an endless data set, by
-        `steps_per_epoch=len(dataset)`.
+        It tells a `Trainer`, and `fit` of this package's models, the label of padding, as this data set does; what
+        tf.data makes of it does not. Each iteration begins at `start`. So let a `fit` of several epochs iterate once,
+        over an endless data set, by `steps_per_epoch=len(dataset)`.
 
         Args:
             start: number of the first batch, counted over all epochs.
@@ -119,7 +120,8 @@ class Dataset:
         batches = tf.data.Dataset.from_generator(lambda: self._batches(start), output_signature=signature)
         endless = tf.data.experimental.INFINITE_CARDINALITY
         count = endless if self.epochs is None else max(0, self.epochs * len(self) - start)
-        return untuned(batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE))
+        batches = batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+        return self._with_ids(untuned(batches))
 
     def map(self, function):
         """A data set whose batch `i` is `function(batch, i)`.
@@ -128,6 +130,13 @@ class Dataset:
             function: gets a whole batch and its number, counted over all epochs, by which it may seed what it draws.
         """
         return _Mapped(self, function)
+
+    def _with_ids(self, other):
+        """`other` with what this data set knows of its ids."""
+        other.tokenizers, other.holds_padding = self.tokenizers, self.holds_padding
+        if hasattr(self, "ignore_id"):
+            other.ignore_id = self.ignore_id
+        return other
 
     def _batches(self, start=0, shard=0, num_shards=1):
         epoch, first = divmod(start, len(self))
@@ -142,9 +151,7 @@ class _Mapped(Dataset):
     def __init__(self, dataset, function):
         self._dataset, self._function = dataset, function
         self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
-        self.tokenizers, self.holds_padding = dataset.tokenizers, dataset.holds_padding
-        if hasattr(dataset, "ignore_id"):
-            self.ignore_id = dataset.ignore_id
+        dataset._with_ids(self)
         self.labels = getattr(dataset, "labels", None)
 
     def __len__(self):

@@ -1,6 +1,7 @@
 """Records to ids."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from numbers import Integral
 from typing import NamedTuple
@@ -37,6 +38,11 @@ class Side(NamedTuple):
         if len(rows) != len(texts) or not all(isinstance(i, Integral) for row in rows for i in row[:1]):
             raise ValueError(f"The tokenizer must return a row of ids for each text. Received: {rows[:3]!r}")
         return [[*self.prefix, *row, *self.suffix] if len(row) else [] for row in rows]
+
+    def limit(self, max_length):
+        """How many columns a row may take: `max_length` and what the tokenizer says, a number."""
+        limits = max_length, getattr(self.tokenizer, "max_length", None)
+        return min((limit for limit in limits if limit is not None), default=math.inf)
 
     def width(self, row):
         """How many columns a row takes."""
@@ -75,7 +81,7 @@ def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
         records: `Records`, or an iterable of texts or of tuples of them.
         sides: a `Side` for each text.
         parse: function of the fields of a record that returns `(texts, kept)`, or raises `RecordError`.
-        max_length: how many columns a row may take; None for any number.
+        max_length: how many columns a row may take; None for any number, or as many as the tokenizer of the side says.
         too_long: "truncate" or "drop".
 
     Returns:
@@ -88,6 +94,7 @@ def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
         specials = max(0 if side.shifted else len(side.prefix) + len(side.suffix) for side in sides)
         if max_length <= specials:
             raise ValueError(f"`max_length` must exceed the {specials} special ids. Received: max_length={max_length}")
+    limits = [side.limit(max_length) for side in sides]
     records = as_records(records)
     log = ProblemLog(records.on_error)
     columns, kept, truncated, dropped = [_Column() for _ in sides], [], 0, 0
@@ -100,12 +107,12 @@ def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
             if min(widths) < 1:
                 log.refuse(place, "a text has too few tokens")
                 continue
-            if max_length is not None and max(widths) > max_length:
+            if any(width > limit for width, limit in zip(widths, limits, strict=True)):
                 if too_long == "drop":
                     dropped += 1
                     continue
                 truncated += 1
-                rows = [side.truncated(row, max_length) for side, row in zip(sides, rows, strict=True)]
+                rows = [side.truncated(row, limit) for side, row, limit in zip(sides, rows, limits, strict=True)]
             kept.append(extra)
             for column, row in zip(columns, rows, strict=True):
                 column.rows.append(row)

@@ -1,6 +1,9 @@
-"""Which label marks padding: one rule for models, data sets, losses and metrics."""
+"""Special ids where no tokenizer says them, and the label that marks padding: one rule for all."""
 
-# No tokenizer has such an id, so it can be told from every token.
+# Of generation without a tokenizer.
+START_ID, END_ID = 2, 3
+
+# A label that no tokenizer has as an id, so that it can be told from every token.
 NO_TOKEN = -100
 
 

@@ -50,10 +50,10 @@ class Side(NamedTuple):
 
     def truncated(self, row, max_length):
         """A row cut to a width: inputs keep the special ids behind them, and labels are given no false end."""
+        if self.width(row) <= max_length:
+            return row
         if self.shifted:
             return row[: max_length + 1]
-        if len(row) <= max_length:
-            return row
         return [*row[: max_length - len(self.suffix)], *self.suffix]
 
 

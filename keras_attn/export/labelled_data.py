@@ -4,6 +4,7 @@ import numpy as np
 
 from keras_attn.columns import check_no_table
 from keras_attn.labels import Labels
+from keras_attn.ops.boolean_mask import check_boolean
 
 BATCH_LIMIT = 32
 
@@ -36,7 +37,7 @@ def cases(task, samples=None):
         return task.cases()
     if not isinstance(samples, dict):
         return task.cases(samples)
-    arrays = {name: np.asarray(rows, task.inputs[name].dtype) for name, rows in samples.items()}
+    arrays = {name: _as_input(name, rows, task.inputs[name].dtype) for name, rows in samples.items()}
     columns = {name: batches(rows, _batch_size(task)) for name, rows in arrays.items()}
     for name, spec in task.inputs.items():
         if not columns[name] or not all(spec.fits(batch.shape) for batch in columns[name]):
@@ -44,6 +45,16 @@ def cases(task, samples=None):
                 f"`samples[{name!r}]` must make arrays of shape {spec.axes}. Received: shape {arrays[name].shape}"
             )
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _as_input(name, rows, dtype):
+    """An array of the dtype of an input, of values that it can hold: a float is no mask and no id."""
+    values = np.asarray(rows)
+    if dtype == "bool":
+        check_boolean(f"samples[{name!r}]", values)
+    elif dtype.startswith("int") and values.dtype.kind not in "iub":
+        raise ValueError(f"`samples[{name!r}]` must hold integers. Received: dtype {values.dtype}")
+    return values.astype(dtype)
 
 
 def check(tasks, samples, references):

@@ -12,7 +12,7 @@ from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
-from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.boolean_mask import boolean, both
 from keras_attn.ops.mechanisms import check_mechanism
 from keras_attn.ops.sums import add
 
@@ -272,7 +272,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             window=self.window,
             sink_tokens=self.sink_tokens,
             query_mask=boolean("query_mask", axes.fold_padding(query_mask)),
-            key_mask=_all_of(
+            key_mask=both(
                 boolean("value_mask", axes.fold_padding(value_mask)), boolean("key_mask", axes.fold_padding(key_mask))
             ),
             query_segments=axes.fold_padding(segments),
@@ -393,7 +393,3 @@ class MultiHeadAttention(Configurable, HeadProjections):
         else:
             live = ops.greater(num_keys, 0)
         return ops.where(live, output, ops.zeros_like(output))
-
-
-def _all_of(mask, other):
-    return other if mask is None else mask if other is None else ops.logical_and(mask, other)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_attn.ops.boolean_mask import check_boolean
+from keras_attn.ops.boolean_mask import both, check_boolean
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class AttentionMask:
     def materialize(self):
         """The whole mask, bool, rank 4, broadcasting to `(B, N, T, S)`; None where nothing is restricted."""
         pairs = self.pairs
-        return pairs if self.query_mask is None else _both(pairs, _as_column(self.query_mask))
+        return pairs if self.query_mask is None else both(pairs, _as_column(self.query_mask))
 
     def live_queries(self):
         """Which queries may attend to anything: bool `(B, N, T, 1)` with broadcast axes, None for all of them.
@@ -74,7 +74,7 @@ class AttentionMask:
         fields = {name: _extended(getattr(self, name), query_length) for name in _OF_QUERIES}
         fields |= {name: _extended(getattr(self, name), key_length) for name in _OF_KEYS}
         real = ops.expand_dims(ops.less(ops.arange(key_length, dtype="int32"), num_keys), 0)
-        fields["key_mask"] = _both(fields["key_mask"], real)
+        fields["key_mask"] = both(fields["key_mask"], real)
         explicit = _padded(_padded(self.explicit, 2, query_length), 3, key_length)
         return dataclasses.replace(self, **fields, explicit=explicit)
 
@@ -101,16 +101,16 @@ class AttentionMask:
         if self.causal or self.window is not None:
             queries, keys = _as_column(self.query_positions), _as_row(self.key_positions)
             if self.causal:
-                mask = _both(mask, ops.greater_equal(queries, keys))
+                mask = both(mask, ops.greater_equal(queries, keys))
             if self.window is not None:
                 near = ops.less(ops.abs(ops.subtract(queries, keys)), self.window)
                 if self.sink_tokens:
                     near = ops.logical_or(near, ops.less(keys, self.sink_tokens))
-                mask = _both(mask, near)
+                mask = both(mask, near)
         if self.query_segments is not None:
-            mask = _both(mask, ops.equal(_as_column(self.query_segments), _as_row(self.key_segments)))
+            mask = both(mask, ops.equal(_as_column(self.query_segments), _as_row(self.key_segments)))
         if self.key_mask is not None:
-            mask = _both(mask, _as_row(self.key_mask))
+            mask = both(mask, _as_row(self.key_mask))
         return mask
 
     @property
@@ -148,7 +148,7 @@ class AttentionMask:
             live = self._any_pair()
         elif self.key_mask is not None:
             live = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
-        return live if self.query_mask is None else _both(live, _as_column(self.query_mask))
+        return live if self.query_mask is None else both(live, _as_column(self.query_mask))
 
     def _any_pair(self):
         """Whether each query has a pair, by blocks of queries where all pairs are too many to hold."""
@@ -221,10 +221,6 @@ def _padded(x, axis, length):
     if x is None or x.shape[axis] in (1, length):
         return x
     return ops.pad(x, [(0, length - ops.shape(x)[axis] if i == axis else 0) for i in range(len(x.shape))])
-
-
-def _both(mask, other):
-    return other if mask is None else ops.logical_and(mask, other)
 
 
 # One axis at a time: indexing with several `None` becomes a Flex op in TFLite when shapes are dynamic.

@@ -26,6 +26,13 @@ def boolean(name, mask):
     return None if mask is None else ops.cast(mask, "bool")
 
 
+def both(mask, other):
+    """Where both of two optional boolean masks are True; None if neither is given."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return ops.logical_and(mask, other)
+
+
 def check_boolean(name, mask):
     """Raises a ValueError where a mask, if any, is of floats; symbolic tensors count too."""
     if mask is None:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.boolean_mask import both
 from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.entries import aligned, check_fits, label_kind, same_rank
 
@@ -78,7 +79,7 @@ def loss_total(loss, batch, outputs, part):
 def _sums(loss, labels, outputs, weights, present, part):
     outputs_mask = keras_mask(outputs)
     losses = loss.call(ops.cast(labels, loss.dtype), ops.cast(outputs, loss.dtype))
-    mask = _both(outputs_mask, keras_mask(losses))
+    mask = both(outputs_mask, keras_mask(losses))
     dtype = "float64" if keras.backend.standardize_dtype(losses.dtype) == "float64" else "float32"
     losses = ops.cast(losses, dtype)
     given = {"sample_weight": weights, "mask": mask, "present": present}
@@ -114,12 +115,6 @@ def _sums(loss, labels, outputs, weights, present, part):
 
 def _size(x):
     return ops.cast(ops.size(x), "float32")
-
-
-def _both(mask, other):
-    if mask is None or other is None:
-        return other if mask is None else mask
-    return ops.logical_and(ops.cast(mask, "bool"), ops.cast(other, "bool"))
 
 
 def _cross_entropy(y_true, y_pred):

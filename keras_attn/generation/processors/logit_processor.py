@@ -2,14 +2,14 @@
 
 import dataclasses
 
-import numpy as np
 from keras import ops
 
 from keras_attn.generation.settings import Settings
+from keras_attn.ops.masked_softmax import MASKED_LOGIT
 
 # Below every logit, whatever its size, and finite: what a runtime computes in the branch that it does not select must
 # not be infinity or NaN.
-BANNED = float(np.finfo("float32").min)
+BANNED = MASKED_LOGIT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.prefetched import Prefetched
-from keras_attn.training.sources import checksum, untuned
+from keras_attn.training.sources import checksum, rows, untuned
 
 
 class Dataset:
@@ -143,7 +143,7 @@ class Dataset:
         while self.epochs is None or epoch < self.epochs:
             plan = self.plan(epoch)
             for index in range(first, len(self)):
-                yield _shard(self.batch(plan, index), shard, num_shards)
+                yield rows(self.batch(plan, index), shard, num_shards)
             epoch, first = epoch + 1, 0
 
 
@@ -171,14 +171,3 @@ class _Mapped(Dataset):
         epoch, inner = plan
         mapped = self._function(self._dataset.batch(inner, index), epoch * len(self) + index)
         return keras.tree.map_structure(np.asarray, mapped)
-
-
-def _shard(batch, shard, num_shards):
-    if num_shards == 1:
-        return batch
-
-    def rows(array):
-        count = len(array) // num_shards
-        return array[shard * count : (shard + 1) * count]
-
-    return keras.tree.map_structure(rows, batch)

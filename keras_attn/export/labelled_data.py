@@ -4,7 +4,6 @@ import numpy as np
 
 from keras_attn.columns import check_no_table
 from keras_attn.labels import Labels
-from keras_attn.ops.boolean_mask import check_boolean
 
 BATCH_LIMIT = 32
 
@@ -49,6 +48,8 @@ def cases(task, samples=None):
 
 def _as_input(name, rows, dtype):
     """An array of the dtype of an input, of values that it can hold: a float is no mask and no id."""
+    from keras_attn.ops.boolean_mask import check_boolean
+
     values = np.asarray(rows)
     if dtype == "bool":
         check_boolean(f"samples[{name!r}]", values)

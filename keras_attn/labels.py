@@ -12,7 +12,8 @@ MOST_NUMBERED = 1_000_000
 class Labels:
     """The classes of a classifier by name, in the order of their numbers.
 
-    A label is the name of a class, or its number where no name is a number itself. `False` and `True` are 0 and 1.
+    A label is the name of a class, or its number if no name is a number itself. `False` and `True` are also the numbers
+    0 and 1 of two classes with other names; classes with these names are found in upper and lower case.
 
     Args:
         names: list of names, or of integers or booleans, which are named as Python prints them.
@@ -42,7 +43,8 @@ class Labels:
         self._numbers = {name: number for number, name in enumerate(self.names)}
         if not self.names or len(self._numbers) < len(self.names):
             raise ValueError(f"`labels` must hold each label once. Received: labels={names}")
-        self._has_numbers = any(_INTEGER.fullmatch(name) for name in self.names)
+        self.has_numbers = any(_INTEGER.fullmatch(name) for name in self.names)
+        self._booleans = self._numbers_of_booleans()
 
     @classmethod
     def found(cls, labels):
@@ -88,17 +90,25 @@ class Labels:
             ValueError: there is no such class.
         """
         number = self._numbers.get(label)
-        if number is None and not self._has_numbers:
-            number = next((pair.index(label) for pair in _BOOLEANS if label in pair), None)
-            number = int(label) if number is None and _INTEGER.fullmatch(label) else number
+        if number is None:
+            number = self._booleans.get(label.lower())
+        if number is None and not self.has_numbers and _INTEGER.fullmatch(label):
+            number = int(label)
         if number is None or not 0 <= number < len(self.names):
             raise ValueError(f"label {label!r} is none of {self}")
         return number
 
+    def _numbers_of_booleans(self):
+        names = [name.lower() for name in self.names]
+        if sorted(names) == ["false", "true"]:
+            return {name: number for number, name in enumerate(names)}
+        is_one_a_boolean = "false" in names or "true" in names
+        return {"false": 0, "true": 1} if len(names) == 2 and not is_one_a_boolean and not self.has_numbers else {}
+
     def agrees(self, other):
         """Whether a class has one number here and among other `Labels`; one without a name is any of that number."""
         for one, two in ((self, other), (other, self)):
-            if one.are_numbered and (two.are_numbered or (len(one.names) <= len(two.names) and not two._has_numbers)):
+            if one.are_numbered and (two.are_numbered or (len(one.names) <= len(two.names) and not two.has_numbers)):
                 return True
         return self.names == other.names
 

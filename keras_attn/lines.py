@@ -5,8 +5,8 @@ import zlib
 from pathlib import Path
 
 
-def numbered_lines(path):
-    """Numbers from 1 and lines without their ends.
+def numbered_lines(path, keep_ends=False):
+    """Numbers from 1 and lines, without their ends unless `keep_ends`.
 
     A line ends at a line feed, or at a carriage return and a line feed, and nowhere else: text may hold the other
     characters at which `str.splitlines` cuts, such as U+2028. A byte-order mark at the beginning is no part of the
@@ -20,7 +20,7 @@ def numbered_lines(path):
     with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
         try:
             for number, line in enumerate(file, 1):
-                yield number, line.removesuffix("\n").removesuffix("\r")
+                yield number, line if keep_ends else line.removesuffix("\n").removesuffix("\r")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise damaged(path, f"line {number}", error) from error
 

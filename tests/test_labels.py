@@ -44,6 +44,14 @@ def test_numbers_are_classes_where_no_name_is_a_number():
             labels.number(label)
 
 
+def test_booleans_are_classes_of_their_names_or_of_two():
+    for names in (["True", "False"], ["true", "false"], ["TRUE", "FALSE"]):
+        assert [Labels(names).number(label) for label in ("true", "False", "TRUE")] == [0, 1, 0]
+    for names in (["e", "n", "c"], ["True", "other"], ["true", "True"], ["1", "2"], ["True", "False", "x"]):
+        with pytest.raises(ValueError, match="label 'false' is none of"):
+            Labels(names).number("false")
+
+
 @pytest.mark.parametrize("names", ["ab", {"a": 0}, {"a", "b"}, 3, None])
 def test_names_are_a_list(names):
     with pytest.raises(ValueError, match="`labels` must be a list of names, in the order of"):

@@ -64,6 +64,7 @@ def export(
             of the arrays that a task takes, one row a sample.
         references: the right answer to each sample: strings or rows of tokens for `generate` and `beam`, class ids or
             names among `labels` for `classify`, class ids of each place for `forward` (negative where there is none).
+            Integers and booleans are names if `labels` are such, as in a data set with these labels.
             The report then has the accuracy of the artefact and of the model.
         keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
             `"*/output/kernel"`; not with `"int8_full"`.

@@ -88,7 +88,8 @@ def check(tasks, samples, references):
 
 
 def class_ids(tasks, references, labels):
-    """References as the tasks score them: where these count classes, names become the classes' numbers.
+    """References as the tasks score them: if these count classes, names become the classes' numbers, as do integers and
+    booleans that a data set with these labels would read as names.
 
     Args:
         tasks: list of `Task`s of one model.
@@ -101,10 +102,14 @@ def class_ids(tasks, references, labels):
     if references is None or not tasks or not all(getattr(task, "counts_classes", False) for task in tasks):
         return references
     values, count = np.asarray(references), tasks[0].model.outputs[0].shape[-1]
-    if values.dtype.kind == "U" and count is not None:
+    has_rows = any(task.name == "classify" for task in tasks)
+    if count is not None and _are_names(values, labels):
         known = Labels(labels) if labels else Labels.numbered(count)
+        # A place may be without a class, which a negative number says; a row has one.
+        has_places = values.dtype.kind in "iu" and not has_rows
         try:
-            return np.array([known.number(name) for name in values.ravel().tolist()], "int64").reshape(values.shape)
+            numbers = [x if has_places and x < 0 else known.number(str(x)) for x in values.ravel().tolist()]
+            return np.array(numbers, "int64").reshape(values.shape)
         except ValueError as error:
             raise ValueError(
                 f"`references` must be numbers of classes, or names among `labels`. Received: {error}"
@@ -112,11 +117,18 @@ def class_ids(tasks, references, labels):
     if values.dtype.kind == "b":
         return values.astype("int64")
     if values.dtype.kind in "iu" and count is not None:
-        # A place may be without a class, which a negative number says; a row has one.
-        stray = (values >= count) | ((values < 0) & any(task.name == "classify" for task in tasks))
+        stray = (values >= count) | ((values < 0) & has_rows)
         if stray.any():
             raise ValueError(f"`references` must be classes, 0 to {count - 1}. Received: {values[stray][:5].tolist()}")
     return references
+
+
+def _are_names(values, labels):
+    """Whether references are names of classes, rather than their numbers."""
+    kind = values.dtype.kind
+    if kind == "U" or not labels or Labels(labels).are_numbered:
+        return kind == "U"
+    return kind == "b" or (kind in "iu" and Labels(labels).has_numbers)
 
 
 def answers(task, samples, references):

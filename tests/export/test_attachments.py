@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from keras_attn import EncoderModel
 from keras_attn.export import export, inspect, registry
+from keras_attn.export.labelled_data import class_ids
 from keras_attn.text import CharacterTokenizer, Tokenizer
 
 CLIENTS = Path(__file__).parents[2] / "export"
@@ -88,6 +90,32 @@ def test_a_model_with_labels_brings_them(named, tmp_path):
     assert report.rows[0]["model_accuracy"] == 1.0
     attached = registry.load("formats", "tflite")().attached(tmp_path / "model.tflite")
     assert attached["labels.txt"].split("\n")[:-1] == LABELS
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "references", "expected"),
+    [
+        ("classify", ["1", "2", "3"], [1, 3], [0, 2]),
+        ("classify", ["-1", "0", "1"], [-1, 1], [0, 2]),
+        ("classify", ["0", "1", "2"], [0, 2], [0, 2]),
+        ("classify", ["a", "b", "c"], [0, 2], [0, 2]),
+        ("classify", None, [0, 2], [0, 2]),
+        ("classify", ["True", "False", "other"], [True, False], [0, 1]),
+        ("classify", None, [True, False], [1, 0]),
+        ("forward", ["1", "2", "3"], [[1, -100], [3, 2]], [[0, -100], [2, 1]]),
+        ("classify", ["1", "2", "3"], [0], "label '0' is none of"),
+        ("classify", ["1", "2", "3"], [-1], "label '-1' is none of"),
+        ("classify", ["e", "n", "c"], [True], "label 'True' is none of"),
+    ],
+)
+def test_references_are_the_classes_that_data_sets_read(task, labels, references, expected):
+    model = SimpleNamespace(outputs=[SimpleNamespace(shape=(None, 3))])
+    tasks = [SimpleNamespace(name=task, model=model, counts_classes=True)]
+    if isinstance(expected, str):
+        with pytest.raises(ValueError, match=f"`references` must be .*{expected}"):
+            class_ids(tasks, references, labels)
+    else:
+        assert np.asarray(class_ids(tasks, references, labels)).tolist() == expected
 
 
 @pytest.mark.parametrize(

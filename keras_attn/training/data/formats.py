@@ -7,6 +7,7 @@ so that nobody knows how many records are lost, is a ValueError.
 
 import csv
 import json
+import re
 import threading
 from collections import Counter
 from pathlib import Path
@@ -19,6 +20,9 @@ CHUNK = 1024
 UNCLOSED = "unexpected end of data"  # the words of the csv module
 LONGEST_VALUE = 2**31 - 1  # of a CSV file; the most that the csv module knows everywhere
 _CSV_LIMIT = threading.Lock()
+# A quote opens only at the beginning of a value; in a value that begins with one, each opens or closes.
+_CSV_VALUE = r'(?:(?:"[^"]*"[^",]*)+|(?!")[^,]*)'
+_CLOSED = re.compile(f"{_CSV_VALUE}(?:,{_CSV_VALUE})*")
 
 
 def format_of(path: Path) -> str:
@@ -42,7 +46,7 @@ def read_tsv(path, columns):
 
 
 def read_csv(path, columns):
-    """Values between commas, quoted where they hold commas, quotes or line feeds."""
+    """Values between commas, quoted if they hold commas, quotes or line ends. Blank lines are no records."""
     return _table(path, _csv_rows(path), columns)
 
 
@@ -92,7 +96,8 @@ def _csv_rows(path):
             row = RecordError(f"no CSV: {error}")
         if row is None:
             return
-        yield first, row
+        if row != []:
+            yield first, row
 
 
 def _next_row(reader):
@@ -107,28 +112,37 @@ def _next_row(reader):
 
 
 class _QuotedLines:
-    """The lines of a CSV file, for `csv.reader`, and whether a quote is open after those of the record so far."""
+    """The lines of a CSV file with their ends, for `csv.reader`; it keeps those of the record so far."""
 
     def __init__(self, path):
-        self._lines, self.number, self._quotes = numbered_lines(path), 0, 0
+        self._lines, self.number, self._record = numbered_lines(path, keep_ends=True), 0, []
 
     def begin_record(self):
-        self._quotes = 0
+        self._record = []
 
     def __iter__(self):
         return self
 
     def __next__(self):
         self.number, line = next(self._lines)
-        self._quotes += line.count('"')
-        return line + "\n"
+        self._record.append(line)
+        return line
 
     def skip_quoted(self):
         """Goes on to the line at whose end no quote is open; returns whether there is one."""
-        while self._quotes % 2:
-            if next(self, None) is None:
+        is_open = False
+        for line in self._record.copy():
+            is_open = _is_open_after(line, is_open)
+        while is_open:
+            if (line := next(self, None)) is None:
                 return False
+            is_open = _is_open_after(line, is_open)
         return True
+
+
+def _is_open_after(line, is_open):
+    """Whether a quote is open after a line, given whether one is before it."""
+    return _CLOSED.fullmatch('"' + line if is_open else line) is None
 
 
 def _table(path, rows, columns):
@@ -156,7 +170,8 @@ def _indexes(path, first, columns):
         raise ValueError(f"`columns` must be among {list(known)} of {path}. Received: {missing}")
     if repeated := [column for column, count in Counter(known).items() if count > 1 and column in columns]:
         raise ValueError(
-            f"`columns` must name columns that {path} has once each, or give their numbers. Received: {repeated}"
+            f"`columns` must name columns that {path} has once each: rename the others in its first row. "
+            f"Received: {repeated}"
         )
     return [known.index(column) for column in columns]
 

@@ -27,9 +27,9 @@ class LabelledTextDataset(BucketedDataset):
             `text` and `label`. Several texts before the label are one, joined by spaces.
         tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
         labels: names of the classes, in order; a record with another label is malformed. Where no name is an integer,
-            an integer is still the number of a class. Where None, those that the column of the table knows (a
-            `datasets.ClassLabel`, a pandas categorical); else the numbers up to the largest found; else the names
-            found, sorted.
+            an integer is still the number of a class. Wholly different names rename the classes of a
+            `datasets.ClassLabel`. Where None, those that the column of the table knows (a `datasets.ClassLabel`, a
+            pandas categorical); else the numbers up to the largest found; else the names found, sorted.
         **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
             `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
@@ -59,14 +59,22 @@ class LabelledTextDataset(BucketedDataset):
 
     def __init__(self, records, tokenizer, labels=None, *, columns=None, **options):
         records = as_records(records, columns, self.usual_columns)
+        stored = records.stored_label_names() if labels is not None else None
         labels = records.label_names() if labels is None else labels
         known = None if labels is None else Labels(labels)
+        renamed = {}
+        if stored is not None and set(stored).isdisjoint(known.names):
+            # The column stores numbers, which are these names' as well.
+            if len(stored) != len(known.names):
+                raise ValueError(f"`labels` must name the classes {Labels(stored)} of the data. Received: {known}")
+            renamed = dict(zip(stored, known.names, strict=True))
 
         def parse(fields):
             *texts, label = fields
             if not texts:
                 raise RecordError("expected a text and a label, got one value")
             if known is not None:
+                label = renamed.get(label, label)
                 try:
                     known.number(label)
                 except ValueError as error:

@@ -11,7 +11,7 @@ from keras_attn.lines import is_unicode
 from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.formats import FORMATS, format_of
 from keras_attn.training.data.problem_log import ProblemLog, RecordError
-from keras_attn.training.data.tables import chosen_columns, column_names, label_names, table_rows
+from keras_attn.training.data.tables import chosen_columns, column_names, label_names, stored_label_names, table_rows
 
 
 class Records:
@@ -30,6 +30,8 @@ class Records:
     In the place of a path may be a table in memory: a dict of columns, a DataFrame of pandas or polars, a
     `datasets.Dataset`, a `pyarrow.Table`. Its `columns` are names, `"translation.de"` for a field of a column of dicts,
     or numbers, or None for all.
+
+    Classes of a `datasets.ClassLabel` are given by name. Blank lines of a `.csv` are skipped.
 
     Malformed are: another number of columns than the first row's, bytes that are no UTF-8, a line that is no JSON
     object, a missing field, an empty text. A damaged file, such as a truncated `.gz`, and parallel files of unequal
@@ -89,7 +91,14 @@ class Records:
 
     def label_names(self):
         """The names of the classes that the last column knows in order, or None: those of a table may."""
-        found = [label_names(part, self.columns) if is_table(part) else None for part in self.sides[-1]]
+        return self._names_of(label_names)
+
+    def stored_label_names(self):
+        """The `label_names` of a last column that stores their numbers, as a `datasets.ClassLabel` does, or None."""
+        return self._names_of(stored_label_names)
+
+    def _names_of(self, find):
+        found = [find(part, self.columns) if is_table(part) else None for part in self.sides[-1]]
         return found[0] if all(names == found[0] for names in found) else None
 
     def _rows(self):

@@ -61,14 +61,16 @@ def chosen_columns(names, columns, usual=None):
 
 
 def table_rows(table, columns):
-    """For each row of a table its texts, or the `RecordError` that says what is wrong with it."""
+    """For each row of a table its texts, or the `RecordError` that says what is wrong with it. A class that is stored
+    as its number, as in a `datasets.ClassLabel`, is given by its name."""
     names = column_names(table)
     chosen = chosen_columns(names, columns)
     heads = [_head(names, name) for name in chosen]
+    classes = [_feature_names(table, name) for name in chosen]
     for values in zip(*(_values(table[head]) for head in heads), strict=True):
-        fields = zip(heads, chosen, values, strict=True)
+        fields = zip(heads, chosen, values, classes, strict=True)
         try:
-            yield tuple(text_of(field_of({head: value}, name), name) for head, name, value in fields)
+            yield tuple(_text(field_of({head: value}, name), name, known) for head, name, value, known in fields)
         except RecordError as problem:
             yield problem
 
@@ -78,13 +80,31 @@ def label_names(table, columns=None):
     pandas categorical and a polars enum."""
     names = column_names(table)
     column = chosen_columns(names, columns)[-1]
+    if isinstance(getattr(table, "features", None), Mapping):
+        return _feature_names(table, column)
+    return _strings(getattr(getattr(table[_head(names, column)], "dtype", None), "categories", None))
+
+
+def stored_label_names(table, columns=None):
+    """The `label_names` of a last column that stores their numbers, or None."""
+    return _feature_names(table, chosen_columns(column_names(table), columns)[-1])
+
+
+def _feature_names(table, column):
     features = getattr(table, "features", None)
-    if isinstance(features, Mapping):
-        names = getattr(features.get(column), "names", None)
-    else:
-        names = getattr(getattr(table[_head(names, column)], "dtype", None), "categories", None)
+    return _strings(getattr(features.get(column), "names", None)) if isinstance(features, Mapping) else None
+
+
+def _strings(names):
     names = None if names is None else list(names)
     return names if names and all(isinstance(name, str) for name in names) else None
+
+
+def _text(value, name, classes):
+    text = text_of(value, name)
+    if classes and not isinstance(value, str) and text.isdecimal() and int(text) < len(classes):
+        return classes[int(text)]
+    return text
 
 
 def _is_column(value):

@@ -50,9 +50,9 @@ def test_names_have_one_order():
     assert train.labels == ["neg", "neutral", "pos"]
     assert classes(labelled(["pos", "neg"], train.labels)) == [2, 0]
     # Integers are numbers of classes that have names.
-    assert classes(labelled([2, "neg", True], train.labels)) == [2, 0, 1]
+    assert classes(labelled([2, "neg"], train.labels)) == [2, 0]
     assert classes(labelled(["1", "2"], ["2", "1"])) == [1, 0]
-    for stray in ("other", 3, -1):
+    for stray in ("other", 3, -1, True):
         with pytest.raises(ValueError, match=f"record 0: label {str(stray)!r} is none of"):
             labelled([stray], train.labels)
     with pytest.raises(ValueError, match="from 0 on; `labels` gives others an order"):
@@ -67,23 +67,40 @@ def test_a_split_that_may_lack_a_class_says_so():
         labelled(["pos", "neg"])
 
 
-def test_columns_that_know_their_classes():
-    class Features:
-        """What a `datasets.Dataset` says of a column of classes."""
+class ClassTable:
+    """A `datasets.Dataset` with a column of classes."""
 
-        names = ("neg", "neutral", "pos")
+    column_names = ("text", "label")
 
-    class Table:
-        column_names = ("text", "label")
-        features = {"text": None, "label": Features()}  # noqa: RUF012
+    def __init__(self, names, label):
+        class Features:
+            pass
 
-        def __getitem__(self, name):
-            return {"text": ["a", "b"], "label": [2, 0]}[name]
+        Features.names = names
+        self.features, self._columns = {"text": None, "label": Features()}, {"text": ["a", "b"], "label": label}
 
-    data = LabelledTextDataset(Table(), TOKENIZER, batch_size=2, shuffle=False)
-    assert (data.labels, classes(data)) == (["neg", "neutral", "pos"], [2, 0])
-    data = LabelledTextDataset(Table(), TOKENIZER, ["a", "b", "c"], batch_size=2, shuffle=False)
-    assert data.labels == ["a", "b", "c"]
+    def __getitem__(self, name):
+        return self._columns[name]
+
+
+@pytest.mark.parametrize("names", [["neg", "neutral", "pos"], ["1", "2", "3"], ["2", "1", "0"]], ids=str)
+@pytest.mark.parametrize("kind", [list, np.array, lambda values: [np.int64(v) for v in values]])
+def test_columns_that_know_their_classes(names, kind):
+    table = ClassTable(names, kind([2, 0]))
+
+    def found(labels=None):
+        data = LabelledTextDataset(table, TOKENIZER, labels, batch_size=2, shuffle=False)
+        return data.labels, classes(data)
+
+    assert found() == found(names) == (names, [2, 0])
+    assert found(names[::-1]) == (names[::-1], [0, 2])
+    assert found(["a", "b", "c"]) == (["a", "b", "c"], [2, 0])
+    with pytest.raises(ValueError, match=r"`labels` must name the classes .* of the data"):
+        found(["a", "b"])
+    assert list(Records(table)) == [("a", names[2]), ("b", names[0])]
+    table = ClassTable(names, kind([-1, 0]))
+    with pytest.raises(ValueError, match="record 0: label '-1' is none of"):
+        found()
 
 
 def test_the_trainer_compares_labels():

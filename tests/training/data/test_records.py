@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import itertools
 import json
 import struct
@@ -96,7 +97,7 @@ def test_format_overrides_the_name(tmp_path):
 
 # File name, content, columns, and for each malformed record its line and a part of the reason.
 MALFORMED = {
-    "columns.csv": (b"a,b\n1,2\n3\n4,5,6\n\n7,8\n", ["a"], {3: "expected 2 columns, got 1", 4: "got 3", 5: "got 0"}),
+    "columns.csv": (b"a,b\n1,2\n3\n4,5,6\n\n7,8\n", ["a"], {3: "expected 2 columns, got 1", 4: "got 3"}),
     "quote.csv": (b'1,2\n"3"4,5\n6,"7\n8"\n9\n', [1], {2: "no CSV", 5: "got 1"}),
     "bytes.txt": (b"caf\xc3\xa9\ncaf\xe9\nok\n", None, {2: "no UTF-8"}),
     "bytes.csv": (b'"x\ny",caf\xe9\nok,ok\n', None, {1: "no UTF-8"}),
@@ -181,6 +182,9 @@ def test_a_value_is_as_long_as_it_is(on_error, tmp_path):
         ('"a\nb"c,1\nd,2\n', [("d", "2")]),
         ('"a"b,"c\nd,1\ne",2\nf,3\n', [("f", "3")]),
         ("a\rb,1\nc,2\n", [("c", "2")]),
+        # Only at the beginning of a value does a quote open.
+        ('"a"x,5" b\nd,3\n', [("d", "3")]),
+        ('"a\nb"x,5" b,"c\n",5"\nd,3\n', [("d", "3")]),
     ],
 )
 def test_the_middle_of_a_malformed_record_is_no_record(content, kept, tmp_path):
@@ -189,11 +193,20 @@ def test_the_middle_of_a_malformed_record_is_no_record(content, kept, tmp_path):
         assert list(Records(path, on_error="skip")) == kept
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+def test_csv_files_are_read_as_the_csv_module_reads_them(name, tmp_path):
+    content = '\r\ntext,label\r\n\r\n"a\r\nb",1\r\n\n"c\n\nd\re",2\n\r\nlast,"3"'
+    rows = [row for row in csv.reader(io.StringIO(content, newline="")) if row]
+    path = write(tmp_path / name, content)
+    assert list(Records(path)) == [tuple(row) for row in rows]
+    assert list(Records(path, columns=["label", "text"])) == [("1", "a\r\nb"), ("2", "c\n\nd\re"), ("3", "last")]
+
+
 def test_two_columns_of_one_name_are_refused(tmp_path):
     for name, comma in (("a.csv", ","), ("a.tsv", "\t")):
         path = write(tmp_path / name, "text,label,text\na,1,b\n".replace(",", comma))
         with pytest.raises(
-            ValueError, match=r"columns that .* has once each, or give their numbers. Received: \['text'\]"
+            ValueError, match=r"columns that .* has once each: rename the others in its .* Received: \['text'\]"
         ):
             list(Records(path, columns=["text", "label"], on_error="skip"))
         assert list(Records(path, columns=["label"])) == [("1",)]

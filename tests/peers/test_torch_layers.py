@@ -56,9 +56,7 @@ def test_attention_to_a_memory(masks):
 
 
 @pytest.mark.parametrize("bias", [None, 0.3])
-@pytest.mark.parametrize(
-    "extras", [{"add_bias_kv": True}, {"add_zero_attn": True}, {"add_bias_kv": True, "add_zero_attn": True}]
-)
+@pytest.mark.parametrize("names", [("add_bias_kv",), ("add_zero_attn",), ("add_bias_kv", "add_zero_attn")])
 @pytest.mark.peer("MultiHeadAttention", "torch.nn.MultiheadAttention")
 def test_extra_keys(names, bias):
     """A query whose own keys are all masked attends to the extra ones."""

@@ -129,7 +129,9 @@ def test_predict_takes_the_same_inputs_as_call(model):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_cache_changes_no_token(variant):
     model = make(**VARIANTS[variant])
-    config = dataclasses.replace(CONFIG, end_id=min(CONFIG.end_id, model.embedding.input_dim - 1))
+    config = GenerationConfig(CONFIG.max_length).resolved(model.tokenizer)
+    if model.tokenizer is None:
+        config = dataclasses.replace(CONFIG, end_id=min(CONFIG.end_id, model.embedding.input_dim - 1))
     prompts = np.where(PROMPTS == 0, model.pad_id, np.maximum(PROMPTS % model.embedding.input_dim, 2))
     tokens = model.generate(prompts, config=config)
     with cache.writing("select"):

@@ -55,13 +55,22 @@ class CallbackMemory:
         return state
 
     def keep_finite(self):
-        """Takes a `best` that is NaN or infinite back, which no figure would ever better: Keras takes any first one."""
-        for name, (callback, _) in self._callbacks.items():
+        """Takes a `best` that is NaN or infinite back, with its epoch and weights: no later value could better it.
+
+        If there was no finite one before, `best` becomes the worst value: a finite value betters it, and NaN does not.
+        """
+        for name, (callback, attributes) in self._callbacks.items():
             best = _best(callback)
-            if best is not None and not math.isfinite(best):
-                callback.best = self._bests.get(name)
-            else:
-                self._bests[name] = best
+            if best is None:
+                continue
+            if math.isfinite(best):
+                bests = [x for x in attributes if x.startswith("best") and hasattr(callback, x)]
+                self._bests[name] = {attribute: getattr(callback, attribute) for attribute in bests}
+                continue
+            _set_direction(callback)
+            worst = math.inf if callback.monitor_op.__name__ == "less" else -math.inf
+            for attribute, value in self._bests.get(name, {"best": worst}).items():
+                setattr(callback, attribute, value)
 
     def restore(self, state):
         """Gives the callbacks back what `state` returned; what is of other callbacks is left alone."""

@@ -23,7 +23,12 @@ class FunctionLoss(keras.losses.Loss):
 
 
 def as_loss(loss):
-    """The `keras.losses.Loss` that `keras.Model.compile` would make of an object, a function, a name or a config."""
+    """The `keras.losses.Loss` that `keras.Model.compile` would make of an object, a function, a name or a config.
+
+    A list or a dict of one, as for a model whose outputs are such, stands for that one.
+    """
+    if isinstance(loss, dict) and "class_name" not in loss:
+        loss = list(loss.values())
     if isinstance(loss, list | tuple) and len(loss) == 1:
         (loss,) = loss
     if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):

@@ -1,11 +1,17 @@
 """The metrics that `keras.Model.compile` takes, with the meaning that they have there."""
 
+import math
 import re
 
 import keras
 
 from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.entries import aligned, label_kind
+
+_LATE = (
+    "`metrics` must have their variables, which some make when they are first updated: call `update_state` with an "
+    "example, and `reset_state`. Received: {}"
+)
 
 
 class MetricSet:
@@ -38,6 +44,41 @@ class MetricSet:
     def __len__(self):
         return len(self.plain) + len(self.weighted)
 
+    def build(self, outputs):
+        """Makes the variables that some metrics make when they are first updated, as `R2Score` and `F1Score` do.
+
+        Args:
+            outputs: the model's symbolic output, or None. Such metrics take labels of the same shape.
+
+        Raises:
+            ValueError: a metric has no variables without labels of another kind, or its result is several numbers.
+        """
+        for metric in self:
+            if not getattr(metric, "_built", True):
+                self._update_once(metric, outputs)
+            if not metric.variables:
+                raise ValueError(_LATE.format(f"{metric.name!r} without any"))
+
+    @staticmethod
+    def _update_once(metric, outputs):
+        shape = (None,) if outputs is None else outputs.shape
+        if None in shape[1:] or outputs is None:
+            raise ValueError(_LATE.format(f"{metric.name!r}, for a model whose outputs have no known shape"))
+        zeros = keras.ops.zeros((1, *shape[1:]), outputs.dtype)
+        try:
+            metric.update_state(zeros, zeros)
+        except ValueError as error:
+            raise ValueError(
+                _LATE.format(f"{metric.name!r}, which does not fit the model's outputs. {error}")
+            ) from error
+        size = math.prod(metric.result().shape)
+        metric.reset_state()
+        if size != 1:
+            raise ValueError(
+                "`metrics` must give one number, as those with an `average` or a `class_aggregation` do. "
+                f"Received: {metric.name!r}, which gives {size}"
+            )
+
     def changes(self, batch, outputs):
         """What a batch adds to the variables of each metric, float32; `batch` as in `loss_total`."""
         _, labels, weights, present = batch
@@ -52,6 +93,9 @@ class MetricSet:
         for i, metric in enumerate(self):
             before = [keras.ops.convert_to_tensor(x) for x in metric.stateless_reset_state()]
             seen = weights if i >= len(self.plain) else present
+            if seen is not None and isinstance(metric, keras.metrics.FBetaScore):
+                # It takes weights of rows alone, and adds the axis itself.
+                seen = aligned(seen, 1)
             after = metric.stateless_update_state(before, labels, outputs, sample_weight=seen)
             changes += [
                 keras.ops.cast(x, "float32") - keras.ops.cast(y, "float32") for x, y in zip(after, before, strict=True)

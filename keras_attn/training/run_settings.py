@@ -97,7 +97,11 @@ def _serialized(thing):
         with warnings.catch_warnings():
             # Of functions that could not be loaded again: nobody will.
             warnings.simplefilter("ignore")
-            return keras.saving.serialize_keras_object(thing)
+            described = keras.saving.serialize_keras_object(thing)
+        # Losses and metrics of Keras leave some of their arguments, such as Huber's `delta`, out of their config.
+        if arguments := getattr(thing, "_fn_kwargs", None):
+            described["config"] = {**arguments, **described["config"]}
+        return described
     except Exception:  # a user's own class may raise anything, and only settings are left unnamed
         return type(thing).__name__
 

@@ -31,7 +31,8 @@ class RunningFigures:
         """Dict of floats, `update`, the figures of the last update, among them."""
         logs = {"loss": self.total / self.weight if self.weight else 0.0}
         for name, metric, state in zip(self._metrics.names, self._metrics, self._states, strict=True):
-            logs[name] = float(metric.stateless_result(state))
+            # Some give their one number as a vector.
+            logs[name] = float(np.asarray(metric.stateless_result(state)).item())
         return logs | self.update
 
     def state(self, closed=False):

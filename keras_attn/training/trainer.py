@@ -8,12 +8,13 @@ import warnings
 import keras
 import numpy as np
 
-from keras_attn.argument_checks import check_positive, check_vocabulary
+from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training import run_settings, sources
 from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
-from keras_attn.training.compiled_loss import as_loss, check_labels, sums_up
+from keras_attn.training.compiled_loss import as_loss, sums_up
+from keras_attn.training.entries import only
 from keras_attn.training.first_not_finite import first_not_finite
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.metric_set import MetricSet
@@ -21,7 +22,7 @@ from keras_attn.training.place import Place
 from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
 from keras_attn.training.sigterm import TERMINATED, sigterm
 from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
-from keras_attn.training.trainer_checks import check_arguments, check_callbacks
+from keras_attn.training.trainer_checks import check_arguments, check_batch, check_callbacks, check_shown_labels
 
 # Their files are the same on every worker, and often in a folder that all of them see.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -49,8 +50,9 @@ class Trainer:
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
         loss: `keras.losses.Loss`, a function of labels and outputs, or the name of one.
-        metrics: `keras.metrics.Metric`s, functions or names. The variables of a metric must be there and add up over
-            batches. They do not see sample weights, as in `compile`. Given any, the loss needs all logits at once.
+        metrics: `keras.metrics.Metric`s, functions or names. Variables of a metric add up over batches. If it makes
+            them in its first update, it takes labels of the shape of the outputs, and gives one number. Metrics do not
+            see sample weights, as in `compile`. Given any, the loss needs all logits at once.
         strategy: `tf.distribute.Strategy`; the current one where None.
         weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
@@ -93,6 +95,7 @@ class Trainer:
         self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
         check_arguments(self, optimizer)
+        self.metrics.build(only(getattr(model, "outputs", None)))
         check_ignored(model, self._rated)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
@@ -215,9 +218,11 @@ class Trainer:
         callbacks.on_test_begin()
         running = RunningFigures(self.metrics)
         for number, batch in enumerate(self._finite(name, dataset)):
-            self._check_batch(name, batch)
+            check_batch(self.model, self.loss, name, batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, _ = self._step.evaluate(self._spread(batch), np.float32(_GOING))
+            if not np.isfinite(total):
+                check_shown_labels(self.model, self.loss, name, batch)
             running.add(total, weight, changes)
             callbacks.on_test_batch_end(number, running.logs())
         if not running.weight:
@@ -274,7 +279,7 @@ class Trainer:
             if batch is None:
                 raise ValueError("`dataset` must hold batches. Received: an empty one")
         else:
-            self._check_batch("dataset", batch)
+            check_batch(self.model, self.loss, "dataset", batch)
         self._previous = batch
         function = self._step.update if micro + 1 == self.accumulation_steps else self._step.accumulate
         if flag == _ENDED and self._shard[1] == 1:
@@ -302,21 +307,11 @@ class Trainer:
                 f"Received: padding or weights of 0 alone at step {self.step}"
             ) from error
         if NOT_FINITE in str(error):
+            check_shown_labels(self.model, self.loss, "dataset", batch)
             where = first_not_finite(self.model, batch[0])
             if self._shard[1] > 1:
                 where = f"with the rows of this worker, one of {self._shard[1]}, {where}"
             raise FloatingPointError(f"the loss of step {self.step} is not finite: {where}") from error
-
-    def _check_batch(self, dataset_name, batch):
-        vocabularies = getattr(self.model, "vocabularies", {})
-        inputs, labels, weights, _ = batch
-        if getattr(self.model, "outputs", None):
-            check_labels(self.loss, f"{dataset_name} labels", labels, self.model.outputs[0].shape[-1], weights)
-        if isinstance(inputs, np.ndarray):
-            inputs = dict.fromkeys(vocabularies, inputs)
-        if isinstance(inputs, dict):
-            for name in vocabularies.keys() & inputs.keys():
-                check_vocabulary(vocabularies[name], **{f"{dataset_name}[{name!r}]": inputs[name]})
 
     def _spread(self, batch):
         """A worker's batch on its replicas."""
@@ -373,9 +368,12 @@ class Trainer:
             return {}
         record, state = found
         step, changes = record["step"], run_settings.differences(record.get("settings"), self._settings)
-        place = Place.restored(state, step * self.accumulation_steps)
+        place = then = Place.restored(state, step * self.accumulation_steps)
         if self._known_by is None:
-            place = place.found_in(dataset, not any(name.startswith("dataset.") for name in changes))
+            place = then.found_in(dataset, not any(name.startswith("dataset.") for name in changes))
+            if place.rows != then.rows:
+                # A tf.data.Dataset does not say the size of its batches.
+                changes["dataset.batch_size"] = (then.rows, place.rows)
         if changes:
             warnings.warn(
                 f"`checkpoints` are of a training run with other settings, which goes on from step {step} with those "

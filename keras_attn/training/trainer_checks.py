@@ -1,10 +1,13 @@
 """Whether a `Trainer`, or its `fit`, can do what it was given."""
 
 import keras
+import numpy as np
 
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_positive, check_vocabulary
+from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.checkpoints import Checkpoints
-from keras_attn.training.compiled_loss import decides_itself
+from keras_attn.training.compiled_loss import check_labels, decides_itself
+from keras_attn.training.entries import aligned, only
 
 
 def check_arguments(trainer, optimizer):
@@ -20,12 +23,6 @@ def check_arguments(trainer, optimizer):
     for name, (value, kind, words) in kinds.items():
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {words}. Received: {name}={value!r}")
-    for metric in trainer.metrics:
-        if not metric.variables:
-            raise ValueError(
-                "`metrics` must have their variables, which some make when they are first updated: call `update_state` "
-                f"with an example, and `reset_state`. Received: {metric.name!r} without any"
-            )
     check_positive(accumulation_steps=trainer.accumulation_steps)
     _check_model(trainer.model)
     _check_loss(trainer)
@@ -38,6 +35,40 @@ def check_callbacks(callbacks):
         raise ValueError(
             "`callbacks` must leave it to `checkpoints` of the trainer to go on. Received: a BackupAndRestore"
         )
+
+
+def check_batch(model, loss, name, batch):
+    """Raises a ValueError if a batch of the data set `name` holds ids or labels that the model does not have."""
+    vocabularies = getattr(model, "vocabularies", {})
+    inputs, labels, weights, _ = batch
+    if getattr(model, "outputs", None) and not _knows_labels_late(model, loss):
+        check_labels(loss, f"{name} labels", labels, model.outputs[0].shape[-1], weights)
+    if isinstance(inputs, np.ndarray):
+        inputs = dict.fromkeys(vocabularies, inputs)
+    if isinstance(inputs, dict):
+        for key in vocabularies.keys() & inputs.keys():
+            check_vocabulary(vocabularies[key], **{f"{name}[{key!r}]": inputs[key]})
+
+
+def check_shown_labels(model, loss, name, batch):
+    """Checks the labels that `check_batch` could not, after a batch whose loss is not finite.
+
+    The Keras mask of the outputs may hide labels that are no class, and is known only once the model is called.
+    """
+    if not _knows_labels_late(model, loss):
+        return
+    inputs, labels, weights, _ = batch
+    outputs = only(model(inputs, training=False))
+    if (mask := keras_mask(outputs)) is not None:
+        mask = keras.ops.convert_to_numpy(mask)
+        weights = mask if weights is None else mask * aligned(weights, mask.ndim)
+    check_labels(loss, f"{name} labels", labels, outputs.shape[-1], weights)
+
+
+def _knows_labels_late(model, loss):
+    """Whether a Keras mask decides which labels count; losses of Keras multiply what is hidden, NaN too, by 0."""
+    outputs = getattr(model, "outputs", None)
+    return bool(outputs) and hasattr(loss, "check_labels") and keras_mask(outputs[0]) is not None
 
 
 def _check_model(model):

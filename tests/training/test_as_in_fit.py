@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from training_processes import run_script
 
+from keras_attn.layers import TokenEmbedding
 from keras_attn.training import MaskedCrossEntropy, Trainer
 from keras_attn.training.compiled_loss import loss_total
+from keras_attn.training.metric_set import MetricSet
 
 
 @pytest.fixture
@@ -134,6 +136,95 @@ def test_one_number_is_not_parted():
     data = tf.data.Dataset.from_tensor_slices((IDS, labels[0])).batch(3)
     with pytest.raises(ValueError, match=r"`loss` must give a number for each row .*Received: a loss that gives one"):
         trainer.fit(data, 1)
+
+
+def of_fit(model, data, loss, **settings):
+    model.compile(keras.optimizers.SGD(0.1), loss, run_eagerly=True, **settings)
+    return model.fit(data, verbose=0).history
+
+
+def of_trainer(model, data, loss, **settings):
+    return Trainer(model, keras.optimizers.SGD(0.1), loss, **settings).fit(data, 1).history
+
+
+def token_model():
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((None,), dtype="int32")
+    return keras.Model(inputs, keras.layers.Dense(4)(TokenEmbedding(10, 8, mask_zero=True)(inputs)))
+
+
+@pytest.mark.parametrize("hidden", [-1, np.nan])
+def test_labels_that_a_keras_mask_hides_may_be_anything(hidden):
+    ids, labels = np.array([[3, 4, 0], [5, 0, 0]]), np.array([[1, 2, hidden], [3, hidden, hidden]])
+    data, loss = tf.data.Dataset.from_tensors((ids, labels)), MaskedCrossEntropy(ignore_id=None)
+    expected = of_fit(token_model(), data, loss)["loss"]
+    assert of_trainer(token_model(), data, loss)["loss"] == pytest.approx(expected, rel=1e-5)
+    trainer = Trainer(token_model(), keras.optimizers.SGD(0.1), loss)
+    labels[0, 1] = 7
+    for call in (lambda data: trainer.fit(data, 1), trainer.evaluate):
+        with pytest.raises(ValueError, match=r"`dataset labels` must hold ids of the vocabulary.*Received: \[7(.0)?\]"):
+            call(tf.data.Dataset.from_tensors((ids, labels)))
+
+
+@pytest.mark.parametrize("loss", [{"a": "mse"}, {"a": keras.losses.MeanSquaredError()}])
+def test_a_dict_of_one_output_and_its_loss(loss, eagerly):
+    def model():
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input(fit_cases.FEATURES.shape[1:])
+        return keras.Model(inputs, {"a": keras.layers.Dense(1, name="a")(inputs)})
+
+    numbers = fit_cases.NUMBER.reshape(-1, 1)
+    data = tf.data.Dataset.from_tensors((fit_cases.FEATURES, {"a": numbers}))
+    assert of_trainer(model(), data, loss)["loss"] == pytest.approx(of_fit(model(), data, loss)["loss"], rel=1e-5)
+
+
+def test_metrics_that_make_their_variables_late():
+    labels = np.eye(3, dtype="float32")[np.arange(len(fit_cases.FEATURES)) % 3]
+
+    def model():
+        keras.utils.set_random_seed(1)
+        inputs = keras.Input(fit_cases.FEATURES.shape[1:])
+        return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(inputs))
+
+    def metrics():
+        return ["r2_score", keras.metrics.F1Score("macro"), keras.metrics.AUC(multi_label=True, name="auc")]
+
+    data = tf.data.Dataset.from_tensors((fit_cases.FEATURES, labels))
+    expected = of_fit(model(), data, "mse", metrics=metrics())
+    found = of_trainer(model(), data, "mse", metrics=metrics())
+    for name in expected.keys() - {"loss"}:
+        assert found[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+def test_rows_that_make_replicas_even_do_not_count_in_an_f1_score():
+    labels, outputs = np.eye(3, dtype="float32")[[0, 1, 2, 2]], np.eye(3, dtype="float32")[[0, 2, 2, 1]]
+    metrics = MetricSet([keras.metrics.F1Score("macro")])
+    metrics.build(keras.KerasTensor((None, 3)))
+    present = np.array([1, 1, 1, 0], "float32")
+    padded = metrics.changes((None, labels, None, present), outputs)
+    for a, b in zip(padded, metrics.changes((None, labels[:3], None, None), outputs[:3]), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+class Late(keras.metrics.Metric):
+    """Makes its variables in its first update, for labels of a kind of its own."""
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        self.seen = self.add_weight()
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "message"),
+    [
+        (Late(name="late"), "classes", "have their variables.*Received: 'late' without any"),
+        (keras.metrics.F1Score(), "classes", f"give one number.*Received: 'f1_score', which gives {CLASSES}"),
+        ("f1_score", "token classes", "have their variables.*Received: 'f1_score', which does not fit.*expects 2D"),
+        ("r2_score", "token classes", "have their variables.*Received: 'r2_score', "),
+    ],
+)
+def test_metrics_that_cannot_be_built(metric, kind, message):
+    with pytest.raises(ValueError, match=f"`metrics` must {message}"):
+        Trainer(fit_cases.model(kind), keras.optimizers.SGD(0.3), "mse", [metric])
 
 
 @pytest.mark.parametrize("weights", [np.ones((ROWS, 2), "float32"), np.ones(LENGTH, "float32")])

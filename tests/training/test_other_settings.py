@@ -112,6 +112,11 @@ def test_a_checkpoint_that_tells_no_settings_goes_on_as_it_did(tmp_path):
             {"metrics": [keras.metrics.MeanAbsoluteError("m")]},
             r"`metrics.0` was MeanSquaredError\(name='m'.* and is MeanAbsoluteError\(",
         ),
+        (
+            {"loss": keras.losses.Huber(1.0)},
+            {"loss": keras.losses.Huber(2.0)},
+            "`loss.delta` was 1.0 and is 2.0$",
+        ),
         ({}, {"jit_compile": True}, "`jit_compile` was False and is True$"),
         ({}, {"dropout": 0.25}, r"`model.layers.2.rate` was 0.5 and is 0.25$"),
         ({}, {"fit": {"validation_freq": 3}}, "`validation_freq` was None and is 3$"),
@@ -198,9 +203,11 @@ def test_batches_of_another_size_go_on_at_the_same_record(kind, then, now, tmp_p
             with pytest.raises(ValueError, match=message):
                 run(tmp_path, 5, kind(records(size=now)), **options)
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("error" if then == now else "ignore", UserWarning)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", UserWarning)
         trainer, history = run(tmp_path, 5, kind(records(size=now)), **options)
+    named = [f"`dataset.batch_size` was {then} and is {now}" in str(x.message) for x in found]
+    assert named == ([] if then == now else [True])
     x = (np.arange(4 * then, 4 * then + now) % 40)[:, None] * np.ones(3, "float32") / 40
     assert history["loss"][-1] == pytest.approx(
         np.square(trainer.model.predict(x, verbose=0) - x[:, :1]).mean(), rel=1e-4
@@ -295,14 +302,44 @@ def test_a_best_that_is_no_number_is_bettered():
         keras.callbacks.EarlyStopping("v", mode="min"),
     )
     memory = CallbackMemory([stop, best], history())
-    for value, expected in ((np.nan, None), (0.4, 0.4), (-np.inf, 0.4), (0.3, 0.3)):
+    for value, expected in ((np.nan, np.inf), (0.4, 0.4), (-np.inf, 0.4), (0.3, 0.3)):
         stop.best = value
         memory.keep_finite()
         assert stop.best == expected
     best.best = np.inf
     other = CallbackMemory([best], history())
     other.restore({name: np.asarray(value) for name, value in {"callbacks/ModelCheckpoint/v/0/best": np.nan}.items()})
-    assert best.best is None
+    assert best.best == -np.inf
+
+
+class Logged(keras.callbacks.Callback):
+    """Logs a value per epoch."""
+
+    def __init__(self, values):
+        super().__init__()
+        self.values, self.weights = values, []
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["v"] = self.values[epoch]
+        self.weights.append(self.model.get_weights())
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "epochs", "best_epoch"),
+    [
+        ("max", [1.0, 3.0, np.inf, 2.0, 1.0, 1.0], 5, 1),
+        ("min", [np.nan] * 6, 3, 0),
+        ("min", [np.nan, 2.0, 1.0, 3.0, 3.0, 3.0], 5, 2),
+    ],
+)
+def test_early_stopping_at_values_that_are_no_numbers(mode, values, epochs, best_epoch, tmp_path):
+    logged = Logged(values)
+    stop = keras.callbacks.EarlyStopping("v", patience=2, mode=mode, restore_best_weights=True)
+    fit = {"callbacks": [logged, stop], "validation_freq": 1}
+    trainer, _ = run(tmp_path, len(values), rate=0.01, fit=fit)
+    assert (len(logged.weights), stop.best_epoch) == (epochs, best_epoch)
+    for a, b in zip(trainer.model.get_weights(), logged.weights[best_epoch], strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_callback_that_wants_the_reverse_starts_anew():

@@ -376,7 +376,6 @@ class OwnCall(keras.losses.MeanSquaredError):
         ({"loss": None}, "`loss` must be"),
         ({"metrics": [keras.metrics.Mean(), "closeness"]}, "`metrics` must hold .*Received: 'closeness'"),
         ({"weighted_metrics": [3]}, "`weighted_metrics` must hold .*Received: 3"),
-        ({"metrics": [keras.metrics.F1Score()]}, "`metrics` must have their variables.*Received: 'f1_score'"),
         ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
         ({"checkpoints": "runs"}, "`checkpoints` must be a keras_attn.training.Checkpoints"),
         ({"model": 3}, "`model` must be"),

@@ -5,7 +5,7 @@ import pytest
 from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.generation import BeamSearch, Greedy, MinLength, Sampling, stream
 from keras_attn.generation.streaming import whole_characters
-from keras_attn.text import CharacterTokenizer
+from keras_attn.text import CharacterTokenizer, Tokenizer
 
 SIZES = {"num_layers": 1, "hidden_dim": 12, "num_heads": 3, "intermediate_dim": 19}
 IDS = np.array([[5, 6, 7, 8, 9], [10, 11, 12, 0, 0], [4, 0, 0, 0, 0]])
@@ -41,15 +41,16 @@ def test_text_comes_in_pieces():
     assert ["".join(texts) for texts in zip(*pieces, strict=True)] == model.generate(["abc", "g"], max_length=7)
 
 
-class Bytes:
+class Bytes(Tokenizer):
     """Tokens are the bytes of UTF-8."""
 
     vocabulary_size = 256
+    pad_id, end_id = 0, 1
 
-    def encode(self, texts):
-        return np.array([list(text.encode()) for text in texts])
+    def tokenize(self, texts):
+        return [list(text.encode()) for text in texts]
 
-    def decode(self, rows):
+    def decode(self, rows, after=None):
         return [bytes(int(x) for x in row if x).decode("utf-8", "replace") for row in np.asarray(rows)]
 
 
@@ -58,7 +59,7 @@ def test_no_piece_holds_half_a_character(monkeypatch):
     model.tokenizer = Bytes()
     text = "aé€😀b"
     monkeypatch.setattr(Greedy, "choose", lambda self, decoding, fixed, logits, step: _said(text, step))
-    config = GenerationConfig(len(text.encode()), end_id=1)
+    config = GenerationConfig(len(text.encode()))
     pieces = [piece[0] for piece in stream(model, ["ab"], config=config)]
     assert "".join(pieces) == text
     assert all("\ufffd" not in piece for piece in pieces)

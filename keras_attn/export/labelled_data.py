@@ -53,8 +53,8 @@ def _as_input(name, rows, dtype):
     values = np.asarray(rows)
     if dtype == "bool":
         check_boolean(f"samples[{name!r}]", values)
-    elif dtype.startswith("int") and values.dtype.kind not in "iub":
-        raise ValueError(f"`samples[{name!r}]` must hold integers. Received: dtype {values.dtype}")
+    elif dtype.startswith("int") and values.dtype.kind == "f" and (values % 1).any():
+        raise ValueError(f"`samples[{name!r}]` must hold integers. Received: {values[values % 1 != 0][:3].tolist()}")
     return values.astype(dtype)
 
 

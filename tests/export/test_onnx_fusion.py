@@ -21,7 +21,7 @@ def bert():
 
 
 def gpt2(**kwargs):
-    return LanguageModel.gpt2(V, 61, **SIZES, **CONFIG, **kwargs)
+    return LanguageModel.gpt2(V, 61, **SIZES, **{**CONFIG, **kwargs})
 
 
 def llama(**kwargs):
@@ -95,7 +95,8 @@ def test_a_tokenizer_inside(tmp_path):
     pytest.importorskip("onnxruntime_extensions", reason="needs keras_attn[onnx]")
     tokenizer = CharacterTokenizer("abcdefghij é日klmnop")
     assert tokenizer.vocabulary_size == V
-    assert exported(gpt2(tokenizer=tokenizer), tmp_path, "generate")["Attention"] == 2 * L - 1
+    model = gpt2(tokenizer=tokenizer, generation_config=GenerationConfig(5))
+    assert exported(model, tmp_path, "generate")["Attention"] == 2 * L - 1
 
 
 def test_eight_bits(tmp_path):

@@ -8,7 +8,6 @@ import tensorflow as tf
 from keras import ops
 
 from keras_attn.generation import Decoding, run
-from keras_attn.generation.prompts import settings_of
 
 
 def scattered(model, scale=0.3):
@@ -56,4 +55,4 @@ def check_mixed_precision(model, single, inputs, tolerance=0.05):
 
 def generated(model, ids, config, mask=None):
     """What generation returns outside of any graph."""
-    return run(Decoding(model, settings_of(model, config)), ids, mask)
+    return run(Decoding(model, config), ids, mask)

@@ -52,11 +52,12 @@ class Decoding:
 
     Args:
         model: a model with `prefill`, `begin` and `decode`.
-        config: `GenerationConfig`.
+        config: `GenerationConfig`; its ids that are None become those of the model's tokenizer, or the default ones.
         seed: int32 scalar that takes the place of the strategy's, where that draws.
         limit: int32 scalar, number of tokens to generate at most; where None, `config.max_length`, which gives the
             cache its size.
-        vocabulary_size: number of tokens that may be generated; `vocabulary_size_of(model)` where None.
+        vocabulary_size: number of tokens that may be generated; `vocabulary_size_of(model)` where None. With a number,
+            the ids of `config` must be known.
     """
 
     model: object
@@ -67,7 +68,10 @@ class Decoding:
 
     def __post_init__(self):
         if self.vocabulary_size is None:
+            from keras_attn.generation.prompts import settings_of
+
             object.__setattr__(self, "vocabulary_size", vocabulary_size_of(self.model))
+            object.__setattr__(self, "config", settings_of(self.model, self.config))
 
     def decode(self, ids, positions, cache, memory):
         """As the model's `decode`, with the logits of the tokens that may be generated."""

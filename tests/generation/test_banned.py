@@ -101,7 +101,7 @@ def test_any_order(name, scale):
             (Temperature(temperature), banning, *others),
         ):
             config = GenerationConfig(length, end_id=ENDS, processors=processors)
-            decoding = Decoding(None, config)
+            decoding = Decoding(None, config, vocabulary_size=V)
             states = decoding.start_processors(history)
             processed = decoding.process(ops.convert_to_tensor(logits), states, 0)
             kept = np.asarray(processed)[0]

@@ -314,7 +314,7 @@ def test_generation_config_round_trip():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("max_length", 0), ("max_length", 2.0), ("start_id", -1), ("end_id", None), ("pad_id", "0")],
+    [("max_length", 0), ("max_length", 2.0), ("start_id", -1), ("end_id", ()), ("pad_id", "0")],
 )
 def test_generation_config_refuses(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be a .*integer.*Received: {name}={value!r}"):

@@ -93,6 +93,7 @@ class Decoding:
     def history(self, ids, mask):
         """The `History` of each row."""
         known, real = self.model.known_tokens(ids, mask, self.config.start_id)
+        padding_mask = getattr(self.model, "padding_mask", None)
         return History(
             ids=known,
             mask=real,
@@ -101,7 +102,7 @@ class Decoding:
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
             source=ids,
-            source_mask=self.model.padding_mask(ids, mask),
+            source_mask=padding_mask(ids, mask) if padding_mask is not None else mask,
         )
 
     def start_processors(self, history):

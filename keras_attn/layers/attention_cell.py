@@ -38,7 +38,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         attention_dim: width of the attention vector `a_t`; or a list, one width for each attention.
         input_feeding: whether the attention joins the cell's inputs at all.
         attend_first: whether the query is the last output of the cell, and not the new one.
-        attention_activation: what stands for tanh in `a_t`, as of `keras.layers.Dense`; None for nothing.
+        attention_activation: activation of `a_t`, as of `keras.layers.Dense`; None for none.
         attention_layer: optional Keras layer that makes `a_t` from `[h_t; c_t]`, `(B, U + Dm)`, in the place of
             `attention_dim`; or a list, one for each attention.
         **kwargs: arguments of `keras.layers.Layer`.

@@ -124,7 +124,7 @@ def restore(root, states):
 
 
 def set_own_trainable(layer, value):
-    """Sets `trainable` of a layer and its own weights, not of its sub-layers. What LoRA stands in for stays frozen."""
+    """Sets `trainable` of a layer and its own weights, not of its sub-layers. Weights under LoRA stay frozen."""
     vars(layer).setdefault("_made_trainable", layer._trainable)
     layer._trainable = value
     base = getattr(layer, "_kernel", getattr(layer, "_embeddings", None))

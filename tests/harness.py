@@ -261,9 +261,11 @@ def check_float_masks(case):
     layer, arguments = built(case)
     expected = layer(**arguments)
     for name, mask in case.booleans.items():
+        # A list is named by its argument: `memory_mask_0` is `memory_mask[0]`.
+        argument = name.rstrip("_0123456789")
         floats = np.where(mask, 0, -np.inf).astype("float32")
         for given in (floats, mask.astype("float16"), keras.KerasTensor(mask.shape, "float32")):
-            with pytest.raises(ValueError, match=f"`{name}` must be boolean.* `bias=`"):
+            with pytest.raises(ValueError, match=f"`{argument}` must be boolean.* `bias=`"):
                 call_with(layer, arguments, {name: given})
         _assert_equal(call_with(layer, arguments, {name: mask.astype("int32")}), expected)
 

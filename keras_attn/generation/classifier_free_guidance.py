@@ -7,16 +7,14 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
 from keras_attn.generation.draft_model import decoded
-from keras_attn.generation.greedy import Greedy
-from keras_attn.generation.sampling import Sampling
-from keras_attn.generation.single_sequence import SingleSequence
+from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
-class ClassifierFreeGuidance(SingleSequence):
+class ClassifierFreeGuidance(GreedyOrSampling):
     """Chooses from `log q + scale (log p - log q)`, `p` given the inputs and `q` given other, unconditional ones.
 
     The model is called twice a token, with a cache for each. Processors get the guided logits.
@@ -54,7 +52,7 @@ class ClassifierFreeGuidance(SingleSequence):
         check_finite(scale=self.scale)
         if self.unconditional_ids is not None:
             check_ids(unconditional_ids=self.unconditional_ids)
-        Sampling(self.seed)
+        super().__post_init__()
 
     def validate(self, model, config):
         if self.unconditional_ids is not None:
@@ -63,16 +61,6 @@ class ClassifierFreeGuidance(SingleSequence):
             raise ValueError(
                 "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
             )
-
-    @property
-    def _choosing(self):
-        return Sampling(self.seed) if self.sampling else Greedy()
-
-    def rows(self, decoding, ids, mask):
-        return self._choosing.rows(decoding, ids, mask)
-
-    def choose(self, decoding, fixed, logits, step):
-        return self._choosing.choose(decoding, fixed, logits, step)
 
     def start(self, decoding, ids, mask):
         fixed, state = super().start(decoding, ids, mask)

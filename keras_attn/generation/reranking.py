@@ -70,7 +70,7 @@ def minimum_bayes_risk(
             raise ValueError("`utility` must be given where `inputs` are ids: chrF compares text. Received: None")
         utility = _chrf()
     samples = drawn["tokens"]
-    candidates = drawn.get("text") or [[_up_to_end(tokens, config) for tokens in row] for row in samples]
+    candidates = drawn.get("text") or [[_before_end(tokens, config) for tokens in row] for row in samples]
     utilities = np.array([mean_utilities(row, utility) for row in candidates], "float32")
     # NumPy takes NaN for the largest.
     best = np.argmax(np.where(np.isnan(utilities), -np.inf, utilities), axis=1)
@@ -101,7 +101,7 @@ def mean_utilities(candidates, utility):
     return means
 
 
-def _up_to_end(tokens, config):
+def _before_end(tokens, config):
     ends = np.flatnonzero(np.isin(tokens, config.end_ids))
     return tokens[: ends[0] if ends.size else None].tolist()
 

@@ -7,17 +7,15 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.draft_model import DraftModel, decoded, rewound
-from keras_attn.generation.greedy import Greedy
+from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
-from keras_attn.generation.sampling import Sampling
-from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import vocabulary_size_of
 from keras_attn.ops.sums import add
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
-class SpeculativeDecoding(SingleSequence):
+class SpeculativeDecoding(GreedyOrSampling):
     """The tokens of `Greedy()` or `Sampling(seed)`, in fewer calls of the model.
 
     Each round, a draft proposes `num_tokens` tokens, and one call of the model gives the logits after all of them.
@@ -64,7 +62,7 @@ class SpeculativeDecoding(SingleSequence):
         check_positive(num_tokens=self.num_tokens)
         if not isinstance(self.draft, PromptLookup) and not hasattr(self.draft, "prefill"):
             raise ValueError(f"`draft` must be a PromptLookup, or a model. Received: draft={self.draft!r}")
-        Sampling(self.seed)
+        super().__post_init__()
 
     def get_config(self):
         if self.models:
@@ -106,16 +104,6 @@ class SpeculativeDecoding(SingleSequence):
     @property
     def _drafting(self):
         return DraftModel(self.draft) if self.models else self.draft
-
-    @property
-    def _choosing(self):
-        return Sampling(self.seed) if self.sampling else Greedy()
-
-    def rows(self, decoding, ids, mask):
-        return self._choosing.rows(decoding, ids, mask)
-
-    def choose(self, decoding, fixed, logits, step):
-        return self._choosing.choose(decoding, fixed, logits, step)
 
     def start(self, decoding, ids, mask):
         fixed, state = super().start(decoding, ids, mask)

@@ -5,6 +5,7 @@ from keras import ops, tree
 
 from keras_attn.ops import cache
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.loop_seeds import LoopSeeds
 
 
 def scan(step, inputs, state, mask=None):
@@ -59,18 +60,21 @@ def scan(step, inputs, state, mask=None):
 
 
 def _scan_by_slice(advance, flat, state):
-    length = ops.shape(flat[0])[0]
+    length, seeds = ops.shape(flat[0])[0], LoopSeeds()
     # The first step stands before the loop: it says how large the outputs are.
     first, state = advance([x[0] for x in flat], state)
+    seeds.first_is_done()
     empty = tree.map_structure(lambda a: ops.zeros((length, *ops.shape(a)), dtype=a.dtype), first)
     buffers = tree.map_structure(lambda buffer, a: _write(buffer, a, 0), empty, first)
 
     def body(time, buffers, state):
+        seeds.after(time - 1)
         outputs, state = advance([ops.take(x, time, axis=0) for x in flat], state)
         return time + 1, tree.map_structure(lambda buffer, a: _write(buffer, a, time), buffers, outputs), state
 
     start = ops.ones((), dtype="int32")
     _, buffers, state = ops.while_loop(lambda time, *_: ops.less(time, length), body, (start, buffers, state))
+    seeds.after(length - 1)
     return buffers, state
 
 
@@ -82,19 +86,22 @@ def _write(buffer, update, time):
 def _scan_by_tensor_array(advance, flat, state):
     import tensorflow as tf
 
-    length = flat[0].shape[0] or tf.shape(flat[0])[0]
+    length, seeds = flat[0].shape[0] or tf.shape(flat[0])[0], LoopSeeds()
     slices = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape[1:]).unstack(x) for x in flat]
     # Of this call only the shapes and dtypes are used, and the graph drops the rest.
     like, _ = advance([_empty_slice(x) for x in flat], state)
+    seeds.first_is_done()
     arrays = [tf.TensorArray(a.dtype, size=length, element_shape=a.shape) for a in tree.flatten(like)]
 
     def body(time, arrays, state):
+        seeds.after(time)
         outputs, state = advance([x.read(time) for x in slices], state)
         return time + 1, [a.write(time, o) for a, o in zip(arrays, tree.flatten(outputs), strict=True)], state
 
     _, arrays, state = tf.while_loop(
         lambda time, *_: time < length, body, (tf.constant(0), arrays, state), maximum_iterations=length
     )
+    seeds.after(length)
     outputs = [_stacked(array, a) for array, a in zip(arrays, tree.flatten(like), strict=True)]
     for output, a in zip(outputs, tree.flatten(like), strict=True):
         output.set_shape((flat[0].shape[0], *a.shape))

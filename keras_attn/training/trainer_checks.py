@@ -38,8 +38,8 @@ def check_callbacks(callbacks):
 
 
 def check_batch(model, loss, name, batch):
-    """Raises a ValueError if a batch of the data set `name` holds ids or labels that the model does not have."""
-    vocabularies = getattr(model, "vocabularies", {})
+    """Raises a ValueError if a batch of the data set `name` holds ids, positions or labels that the model lacks."""
+    vocabularies, max_lengths = getattr(model, "vocabularies", {}), getattr(model, "max_lengths", {})
     inputs, labels, weights, _ = batch
     if getattr(model, "outputs", None) and not _knows_labels_late(model, loss):
         check_labels(loss, f"{name} labels", labels, model.outputs[0].shape[-1], weights)
@@ -47,7 +47,13 @@ def check_batch(model, loss, name, batch):
         inputs = dict.fromkeys(vocabularies, inputs)
     if isinstance(inputs, dict):
         for key in vocabularies.keys() & inputs.keys():
-            check_vocabulary(vocabularies[key], **{f"{name}[{key!r}]": inputs[key]})
+            ids, limit = inputs[key], max_lengths.get(key)
+            check_vocabulary(vocabularies[key], **{f"{name}[{key!r}]": ids})
+            if limit is not None and np.ndim(ids) > 1 and np.shape(ids)[1] > limit:
+                raise ValueError(
+                    f"`{name}[{key!r}]` must be no longer than the {limit} positions of the model. "
+                    f"Received: shape={np.shape(ids)}; `max_length` of a tokenizer or a data set cuts texts"
+                )
 
 
 def check_shown_labels(model, loss, name, batch):

@@ -11,7 +11,7 @@ import pytest
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.export import export, reference, registry
 from keras_attn.generation import BeamSearch, generate
-from keras_attn.text import CharacterTokenizer
+from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 
 FORMATS = ["saved_model", "tflite", "onnx"]
 TOKENIZER = CharacterTokenizer("abcdefghij é日")
@@ -200,3 +200,16 @@ class TestStep:
         assert export(model, tmp_path, "onnx", tasks="step").ok
         files = {"config.json", "generation_config.json", "genai_config.json", "model.onnx"}
         assert {path.name for path in (tmp_path / "step").iterdir()} == files
+
+    def test_what_never_ends_ends_at_padding(self):
+        tokenizer = BytePairTokenizer(["a", "b", "<pad>"], [], None, None, "<pad>")
+        model = LanguageModel(3, **SIZES, tokenizer=tokenizer)
+        files = registry.load("tasks", "step")(model).companions()
+        assert json.loads(files["genai_config.json"])["model"]["eos_token_id"] == 2
+        assert "eos_token_id" not in json.loads(files["generation_config.json"])
+
+
+def test_agreement_of_a_model_that_pads_with_another_id():
+    task = registry.load("tasks", "forward")(LanguageModel(9, **SIZES, pad_id=7))
+    logits = np.eye(9)[None, [1, 2, 3]]
+    assert task.agreement({"token_ids": np.array([[0, 5, 7]])}, {"logits": logits}, {"logits": logits}) == (2, 2)

@@ -1,6 +1,8 @@
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 from samples import lengths, normal
 
 from keras_attn.ops import cache, scan
@@ -28,3 +30,30 @@ def test_scan_under_each_policy(policy):
             np.testing.assert_allclose(outputs["x"][t], x[t, :, 0] * mask[t], atol=1e-6)
             total += x[t] * mask[t][:, None]
         np.testing.assert_allclose(state, total, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["select", "slice"])
+@pytest.mark.parametrize("steps", [5, None])
+def test_random_numbers_of_a_stateless_scope_are_those_of_variables(policy, steps):
+    def draws(scoped):
+        seeds = [keras.random.SeedGenerator(1), keras.random.SeedGenerator(2)]
+
+        def step(x, state):
+            # The second draws twice a step.
+            drawn = [keras.random.uniform((2,), seed=seeds[i]) for i in (0, 1, 1)]
+            return ops.concatenate(drawn), state
+
+        @tf.function(input_signature=[tf.TensorSpec((steps, 1))], autograph=False)
+        def run(x):
+            with cache.writing(policy):
+                if not scoped:
+                    return scan(step, x, x[:1])[0], keras.random.uniform((2,), seed=seeds[1])
+                with keras.StatelessScope([(seed.state, seed.state.value) for seed in seeds]):
+                    return scan(step, x, x[:1])[0], keras.random.uniform((2,), seed=seeds[1])
+
+        return run(np.zeros((5, 1), "float32"))
+
+    (inside, later), (expected, expected_later) = draws(True), draws(False)
+    np.testing.assert_array_equal(inside, expected)
+    np.testing.assert_array_equal(later, expected_later)
+    assert len(np.unique(np.append(inside, later))) == 5 * 6 + 2

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
+from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 from keras_attn.training import (
     CallableTokenizer,
@@ -197,6 +198,17 @@ def test_data_of_another_tokenizer_are_refused():
         trainer.evaluate(DATA["blocks"](framed))
     function = CallableTokenizer(tokenizer.tokenize, tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
     agree("dataset", DATA["texts"](function), model, [MaskedCrossEntropy()])
+
+
+def test_data_longer_than_the_positions_are_refused():
+    tokenizer = TOKENIZERS["characters"]()
+    model = LanguageModel(tokenizer.vocabulary_size, **SIZES, position=LearnedPositionEmbedding(4))
+    trainer = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy())
+    short, long = (TokenBlockDataset.from_records(TEXTS, tokenizer, length, 2) for length in (4, 5))
+    trainer.fit(short, steps=1)
+    for call in (lambda: trainer.fit(long, steps=2), lambda: trainer.evaluate(long)):
+        with pytest.raises(ValueError, match=r"`dataset\['token_ids'\]` must be no longer than the 4 positions"):
+            call()
 
 
 def test_a_class_of_the_data_is_not_ignored():

@@ -174,7 +174,9 @@ class Task(StepTask):
             },
             **sizes,
         }
-        special = {"bos_token_id": 0, "eos_token_id": 0, **self._special_ids()}
+        ids = self._special_ids()
+        # The runtime ends a text at id 0 where it is told no end; a model that knows none hardly ever writes padding.
+        special = {"bos_token_id": 0, "eos_token_id": ids["pad_token_id"], **ids}
         model = {"type": "decoder", "context_length": context, "vocab_size": self._vocabulary_size(), **special}
         search = {"do_sample": False, "num_beams": 1, "max_length": context, "past_present_share_buffer": False}
         return {"model": {**model, "decoder": decoder}, "search": search}

@@ -37,7 +37,19 @@ class Side(NamedTuple):
         rows = self.tokenizer.tokenize(texts)
         if len(rows) != len(texts) or not all(isinstance(i, Integral) for row in rows for i in row[:1]):
             raise ValueError(f"The tokenizer must return a row of ids for each text. Received: {rows[:3]!r}")
+        self._check_bare([list(row) for row in rows if len(row)])
         return [[*self.prefix, *row, *self.suffix] if len(row) else [] for row in rows]
+
+    def _check_bare(self, rows):
+        """Raises a ValueError where a function as a tokenizer puts special ids around texts that come here too."""
+        starts = self.prefix and all(tuple(row[: len(self.prefix)]) == self.prefix for row in rows)
+        ends = self.suffix and all(tuple(row[-len(self.suffix) :]) == self.suffix for row in rows)
+        if rows and (starts or ends):
+            name, ids = ("start", self.prefix) if starts else ("end", self.suffix)
+            raise ValueError(
+                f"The tokenizer must return ids without those that {name} a text, {ids}, which the data set adds. "
+                f"Received: {rows[:3]!r}"
+            )
 
     def limit(self, max_length):
         """How many columns a row may take: `max_length` and what the tokenizer says, a number."""

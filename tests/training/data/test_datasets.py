@@ -289,6 +289,13 @@ def test_functions_are_tokenizers():
     assert CallableTokenizer(lambda texts: tf.ragged.constant([[7], [8, 9]])).tokenize(["", ""]) == [[7], [8, 9]]
 
 
+@pytest.mark.parametrize(("row", "words"), [([7, 8, 3], r"end a text, \(3,\)"), ([2, 7, 8], r"start a text, \(2,\)")])
+def test_a_function_that_frames_texts_is_not_framed_again(row, words):
+    tokenizer = CallableTokenizer(lambda texts: [row for _ in texts], start_id=2, end_id=3)
+    with pytest.raises(ValueError, match=words):
+        ParallelTextDataset([("a", "b"), ("c", "d")], tokenizer, batch_size=1)
+
+
 def test_random_blocks_are_windows_of_the_text():
     starts = []
     for inputs, labels in take(blocks(), 1500):

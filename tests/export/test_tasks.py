@@ -207,9 +207,3 @@ class TestStep:
         files = registry.load("tasks", "step")(model).companions()
         assert json.loads(files["genai_config.json"])["model"]["eos_token_id"] == 2
         assert "eos_token_id" not in json.loads(files["generation_config.json"])
-
-
-def test_agreement_of_a_model_that_pads_with_another_id():
-    task = registry.load("tasks", "forward")(LanguageModel(9, **SIZES, pad_id=7))
-    logits = np.eye(9)[None, [1, 2, 3]]
-    assert task.agreement({"token_ids": np.array([[0, 5, 7]])}, {"logits": logits}, {"logits": logits}) == (2, 2)

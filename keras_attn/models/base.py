@@ -11,7 +11,8 @@ from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
-from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.layers.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
 
@@ -264,12 +265,12 @@ def checked_position(name, position):
 def split_options(kwargs):
     """A model's further keyword arguments: `(those of keras.Model, those of its stacks)`.
 
-    Feed-forward templates of the latter become blueprints, since a model would track layers that it keeps.
+    Feed-forward networks among the latter become templates, since a model would track layers that it keeps.
     """
     own = {name: value for name, value in kwargs.items() if name in ("name", "trainable")}
-    options = _with_blueprints({name: value for name, value in kwargs.items() if name not in own})
+    options = with_templates({name: value for name, value in kwargs.items() if name not in own})
     if options.get("layer_options") is not None:
-        options["layer_options"] = [_with_blueprints(entry) for entry in options["layer_options"]]
+        options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]
     return own, options
 
 
@@ -277,10 +278,3 @@ def stack_arguments(options, intermediate_dim, **settings):
     """Arguments of an `Encoder` or `Decoder`; a template stands in for `intermediate_dim`."""
     width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
     return {**options, **settings, **width}
-
-
-def _with_blueprints(options):
-    options = {name: deserialized(value) for name, value in options.items()}
-    if "feed_forward" in options:
-        options["feed_forward"] = blueprint(options["feed_forward"])
-    return options

@@ -36,14 +36,26 @@ def is_command():
 
 
 def register(config):
-    """Imports the modules of this package that a Keras config names: Keras finds only classes that were imported."""
+    """Imports the modules of this package that a Keras config names, and puts what it names back into Keras' registry.
+
+    Keras finds only classes that were imported, and none that somebody has cleared from its registry.
+    """
     if isinstance(config, dict):
         module = config.get("module")
         if isinstance(module, str) and module.startswith("keras_attn."):
             # Keras says in better words what is not there.
             with contextlib.suppress(ImportError):
-                importlib.import_module(module)
+                _register_again(importlib.import_module(module), config.get("registered_name"))
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         for value in config:
             register(value)
+
+
+def _register_again(module, name):
+    import keras
+
+    found = getattr(module, str(name).rpartition(">")[2], None)
+    # Nothing but what has been registered under this name.
+    if isinstance(found, type) and keras.saving.get_registered_name(found) == name:
+        keras.saving.get_custom_objects().setdefault(name, found)

@@ -76,6 +76,9 @@ class Block(Configurable, keras.layers.Layer):
         self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
         self._num_seeds = 0
 
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
+
     def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
         """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
         if len(inputs_shape) != 3:

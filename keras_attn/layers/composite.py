@@ -5,6 +5,7 @@ from keras import dtype_policies
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.layers.serialization import blueprint, deserialized
+from keras_attn.lazy import register
 
 _QUANTIZATION = {
     "int8": keras.quantizers.Int8QuantizationConfig,
@@ -55,6 +56,8 @@ class Composite:
     @classmethod
     def from_config(cls, config, *args, **kwargs):
         config = dict(config)
+        # Keras itself makes what its wrappers hold.
+        register(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
         layer = super().from_config(config, *args, **kwargs)
         vars(layer)["_made_trainable"] = trainable

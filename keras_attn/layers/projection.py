@@ -9,10 +9,11 @@ from keras import ops
 
 from keras_attn.layers.lora import Lora
 from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.plain_numbers import PlainNumbers
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Projection(Lora, keras.layers.EinsumDense):
+class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` that multiplies a 2-D view of its inputs with a 2-D view of its kernel.
 
     Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
@@ -98,9 +99,9 @@ class Projection(Lora, keras.layers.EinsumDense):
         bias = None if self.bias is None else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
         return ops.cast(self._matrix(), self.compute_dtype), bias
 
-    def compute_output_shape(self, inputs_shape):
-        lead = tuple(inputs_shape[: -self._num_contracted])
-        return (*lead, *super().compute_output_shape(inputs_shape)[len(lead) :])
+    def compute_output_shape(self, input_shape):
+        lead = tuple(input_shape[: -self._num_contracted])
+        return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""

@@ -71,9 +71,13 @@ class Stack(Configurable, keras.layers.Layer):
     def _deepnorm(self):
         return deepnorm(encoder_layers=self.num_layers)[0]
 
+    @property
     def layers(self):
         """The block of each layer: `num_layers` of them, all one where they share their weights."""
         return self.blocks * self.num_layers if self.share_weights else self.blocks
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
 
     def _build(self, inputs_shape, *memory_shape):
         for block in self.blocks:

@@ -1,5 +1,6 @@
 """What all models of this package have in common."""
 
+import importlib
 import warnings
 
 import keras
@@ -15,12 +16,13 @@ from keras_attn.layers.serialization import deserialized, serialized
 from keras_attn.layers.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
+from keras_attn.plain_numbers import PlainNumbers
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(TextSettings, Composite, keras.Model):
+class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -131,8 +133,8 @@ class AttentionModel(TextSettings, Composite, keras.Model):
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
-        # The rooms' arrows forbid importing generation from here; Keras' registry knows it.
-        engine = keras.saving.get_registered_object("keras_attn>generate")
+        # Models know nothing of generation, which knows models; by its name it is imported once it is asked for.
+        engine = importlib.import_module("keras_attn.generation.generate").generate
         return engine(self, inputs, max_length=max_length, config=config, **kwargs)
 
     @property

@@ -14,13 +14,14 @@ from keras_attn.argument_checks import check_positive, is_count
 from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.lines import read_text
+from keras_attn.plain_numbers import PlainNumbers
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
 FALLBACK = "Export ids with `tokenizer=False`, and put the file that the tokenizer's `save` writes beside the artefact"
 
 
-class Tokenizer:
+class Tokenizer(PlainNumbers):
     """Base of the tokenizers: texts to ids and back.
 
     A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and

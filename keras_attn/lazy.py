@@ -41,21 +41,27 @@ def register(config):
     Keras finds only classes that were imported, and none that somebody has cleared from its registry.
     """
     if isinstance(config, dict):
-        module = config.get("module")
+        module, name = config.get("module"), config.get("class_name")
+        if name == "function":
+            # Of a function, Keras tells no module.
+            package, _, name = str(config.get("config")).rpartition(">")
+            module = "keras_attn.ops" if package == "keras_attn" else None
         if isinstance(module, str) and module.startswith("keras_attn."):
             # Keras says in better words what is not there.
             with contextlib.suppress(ImportError):
-                _register_again(importlib.import_module(module), config.get("registered_name"))
+                found = getattr(importlib.import_module(module), str(name), None)
+                if callable(found) and hasattr(found, "__name__"):
+                    register_again(found)
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         for value in config:
             register(value)
 
 
-def _register_again(module, name):
+def register_again(found):
+    """Puts a class or function of this package back into Keras' registry, under the name that configs have."""
     import keras
 
-    found = getattr(module, str(name).rpartition(">")[2], None)
-    # Nothing but what has been registered under this name.
-    if isinstance(found, type) and keras.saving.get_registered_name(found) == name:
+    name = keras.saving.get_registered_name(found)
+    if name.startswith("keras_attn>"):
         keras.saving.get_custom_objects().setdefault(name, found)

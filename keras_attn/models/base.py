@@ -81,6 +81,17 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
         # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
         return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
 
+    def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
+        # Keras makes a plain functional model of what this returns to `clone_model`, whatever the class.
+        if operation_fn.__module__.endswith(".models.cloning"):
+            name = type(self).__name__
+            raise ValueError(
+                f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and need "
+                f"all optional inputs. Use `{name}.from_config(model.get_config())`, and `set_weights` for the same "
+                f"weights. Received: {self.name}"
+            )
+        return super()._run_through_graph(inputs, operation_fn=operation_fn, call_fn=call_fn)
+
     def _all_inputs(self, inputs):
         if not isinstance(inputs, dict):
             required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]

@@ -218,6 +218,11 @@ class Tokenizer(PlainNumbers):
     def from_config(cls, config: dict):
         return cls(**config)
 
+    def __getstate__(self) -> dict:
+        # What is made of the rest when it is first needed need not be pickled, and some of it cannot be.
+        cached = functools.cached_property
+        return {name: x for name, x in vars(self).items() if not isinstance(getattr(type(self), name, None), cached)}
+
     def __eq__(self, other) -> bool:
         return type(other) is type(self) and other.get_config() == self.get_config()
 

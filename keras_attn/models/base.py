@@ -77,9 +77,19 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
 
+    def call(self, inputs, training=None, mask=None):
+        # `keras.layers.TimeDistributed` goes past `__call__`.
+        return super().call(self._all_inputs(inputs), training=training, mask=mask)
+
     def compute_output_spec(self, inputs, training=None, mask=None):
         # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
+        inputs = self._all_inputs(inputs)
         return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
+
+    def compute_output_shape(self, input_shape):
+        shapes = input_shape if isinstance(input_shape, dict) else {self._required_inputs()[0]: input_shape}
+        inputs = {name: keras.KerasTensor(x, dtype=self.input[name].dtype) for name, x in shapes.items() if x}
+        return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
 
     def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
         # Keras makes a plain functional model of what this returns to `clone_model`, whatever the class.
@@ -94,7 +104,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
 
     def _all_inputs(self, inputs):
         if not isinstance(inputs, dict):
-            required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]
+            required = self._required_inputs()
             if len(required) > 1 or isinstance(inputs, list | tuple):
                 flat = keras.tree.flatten(inputs)
                 self._check_masks({x.name: value for x, value in zip(self.inputs, flat, strict=False)})
@@ -102,6 +112,9 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
             inputs = {required[0]: inputs}
         self._check_inputs(inputs)
         return {name: inputs.get(name) for name in self.input}
+
+    def _required_inputs(self):
+        return [name for name, x in self.input.items() if not x._keras_history.operation.optional]
 
     def _check_inputs(self, inputs):
         unknown = sorted(set(inputs) - set(self.input))

@@ -43,6 +43,13 @@ def test_models(make, cleared_registry):
         tokens = copy.generate(ids[next(iter(ids))], max_length=np.int64(3))
         np.testing.assert_array_equal(tokens, model.generate(ids[next(iter(ids))], max_length=3))
 
+    assert model.compute_output_shape(dict.fromkeys(ids, (None, 3))) == (None, *expected.shape[1:])
+    if len(ids) == 1:
+        assert model.compute_output_shape((4, 3)) == (4, *expected.shape[1:])
+        steps = keras.Input((2, 3), dtype="int32")
+        several = keras.Model(steps, keras.layers.TimeDistributed(model)(steps))
+        np.testing.assert_allclose(several(np.array([[[5, 6, 7]] * 2]))[:, 1], expected, atol=1e-6)
+
     with pytest.raises(ValueError, match=rf"`keras.models.clone_model` must not be given a {type(model).__name__}"):
         keras.models.clone_model(model)
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ids}

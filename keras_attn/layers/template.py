@@ -106,7 +106,7 @@ def _own_objects(root):
             left += value
         elif hasattr(value, "get_config") and not isinstance(value, type):
             classes.add(type(value))
-            left += vars(value).values()
+            left += getattr(value, "__dict__", {}).values()
     return functions, {cls for cls in classes if cls.__module__.partition(".")[0] != "keras"}
 
 

@@ -1,5 +1,6 @@
 """Refusals of numbers and ids that several rooms share."""
 
+import numbers
 import reprlib
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 def check_positive(**values):
     """Raises a ValueError unless each value is an int above 0."""
     for name, value in values.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        if not is_integer(value) or value <= 0:
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
 
 
@@ -22,21 +23,21 @@ def check_count(**values):
 def check_positive_number(**values):
     """Raises a ValueError unless each value is a finite number above 0."""
     for name, value in values.items():
-        if not _is_number(value) or not 0 < value < float("inf"):
+        if not is_number(value) or not 0 < value < float("inf"):
             raise ValueError(f"`{name}` must be a positive number. Received: {name}={value!r}")
 
 
 def check_finite(**values):
     """Raises a ValueError unless each value is a finite number."""
     for name, value in values.items():
-        if not _is_number(value) or not abs(value) < float("inf"):
+        if not is_number(value) or not abs(value) < float("inf"):
             raise ValueError(f"`{name}` must be a finite number. Received: {name}={value!r}")
 
 
 def check_probability(**values):
     """Raises a ValueError unless each value is above 0, and 1 at most."""
     for name, value in values.items():
-        if not _is_number(value) or not 0 < value <= 1:
+        if not is_number(value) or not 0 < value <= 1:
             raise ValueError(f"`{name}` must be above 0, and 1 at most. Received: {name}={value!r}")
 
 
@@ -77,10 +78,16 @@ def check_padding(model, **pad_ids):
                 )
 
 
-def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def is_number(value):
+    """Whether `value` is a real number, Python's or NumPy's, and no bool."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def is_integer(value):
+    """Whether `value` is an integer, Python's or NumPy's, and no bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_count(value):
-    """Whether `value` is an int, 0 or above."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """Whether `value` is an integer, 0 or above."""
+    return is_integer(value) and value >= 0

@@ -36,14 +36,32 @@ def is_command():
 
 
 def register(config):
-    """Imports the modules of this package that a Keras config names: Keras finds only classes that were imported."""
+    """Imports the modules of this package that a Keras config names, and puts what it names back into Keras' registry.
+
+    Keras finds only classes that were imported, and none that somebody has cleared from its registry.
+    """
     if isinstance(config, dict):
-        module = config.get("module")
+        module, name = config.get("module"), config.get("class_name")
+        if name == "function":
+            # Of a function, Keras tells no module.
+            package, _, name = str(config.get("config")).rpartition(">")
+            module = "keras_attn.ops" if package == "keras_attn" else None
         if isinstance(module, str) and module.startswith("keras_attn."):
             # Keras says in better words what is not there.
             with contextlib.suppress(ImportError):
-                importlib.import_module(module)
+                found = getattr(importlib.import_module(module), str(name), None)
+                if callable(found) and hasattr(found, "__name__"):
+                    register_again(found)
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         for value in config:
             register(value)
+
+
+def register_again(found):
+    """Puts a class or function of this package back into Keras' registry, under the name that configs have."""
+    import keras
+
+    name = keras.saving.get_registered_name(found)
+    if name.startswith("keras_attn>"):
+        keras.saving.get_custom_objects().setdefault(name, found)

@@ -210,6 +210,89 @@ def _reloaded(model, tmp_path):
     return keras.saving.load_model(tmp_path / "model.keras")
 
 
+def check_in_models(case):
+    """What Keras does with layers in models: shapes before the call, summaries, clones and `TimeDistributed`.
+
+    All of it with settings that are NumPy's numbers, and after somebody has cleared Keras' registry.
+    """
+    layer, arguments = built(case)
+    expected = layer(**arguments)
+    registry = keras.saving.get_custom_objects()
+    registered = dict(registry)
+    try:
+        registry.clear()
+        given = case.make()
+        _check_shapes(given, arguments, expected)
+        given = type(layer).from_config(_numpy_numbers(given.get_config()))
+        json.dumps(given.get_config())
+        model = _functional(case, given, arguments)
+        _check_shapes(given, arguments, expected)
+        clone = keras.models.clone_model(model)
+        if len(bare := _bare(case, arguments)) == len(flat_arrays(expected)) == 1:
+            _check_time_distributed(case, type(layer).from_config(given.get_config()), bare)
+    finally:
+        registry.update(registered)
+    for found in (model, clone):
+        found.set_weights(layer.get_weights())
+        _assert_close(found(named_arrays(arguments)), expected, 1e-5)
+    for shown in (model, _Holder(given)):
+        shown.summary(line_length=200, expand_nested=True, print_fn=(lines := []).append)
+        assert f"({type(layer).__name__})" in "".join(lines)
+
+
+class _Holder(keras.Model):
+    """A layer outside of any graph, as in a model of a class of its own."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.only = type(layer).from_config(layer.get_config())
+        self.only.build(**layer._build_shapes_dict)
+        self.built = True
+
+
+def _check_shapes(layer, arguments, outputs):
+    """`compute_output_shape` says the shape of the first output."""
+    shapes = {}
+    first = next(iter(arguments))
+    for name in inspect.signature(layer.compute_output_shape).parameters:
+        # Keras calls the shape of the first argument so where a layer has no `build`.
+        kind = first if name == "input_shape" else name.removesuffix("_shape")
+        kind = kind if kind != name and kind in arguments else None
+        if kind is not None:
+            shapes[name] = keras.tree.map_structure(lambda x: x.shape, arguments[kind])
+        elif name in arguments:
+            shapes[name] = arguments[name]
+    found = layer.compute_output_shape(**shapes)
+    found = found if isinstance(found[0], int) else found[0]
+    assert isinstance(found, tuple)
+    assert found == tuple(keras.tree.flatten(outputs)[0].shape)
+
+
+def _bare(case, arguments):
+    """The arguments without masks."""
+    return {name: value for name, value in arguments.items() if name not in case.booleans}
+
+
+def _check_time_distributed(case, layer, arguments):
+    """Calls the layer at each of three steps."""
+    [(name, array)] = arguments.items()
+    steps = np.stack([array, array[::-1], array], axis=1)
+    inputs = keras.Input(steps.shape[1:], batch_size=len(steps), dtype=array.dtype.name)
+    outputs = keras.Model(inputs, keras.layers.TimeDistributed(layer)(inputs))(steps)
+    _assert_close(outputs, np.stack([layer(**{name: steps[:, i]}) for i in range(3)], axis=1), 1e-5)
+
+
+def _numpy_numbers(config):
+    """Settings of a layer with NumPy's numbers; what Keras' own objects are made of stays."""
+    if isinstance(config, dict) and not config.keys() >= {"class_name", "config"}:
+        return {name: _numpy_numbers(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(map(_numpy_numbers, config))
+    if isinstance(config, bool) or not isinstance(config, int | float):
+        return config
+    return np.int16(config) if isinstance(config, int) else np.float32(config)
+
+
 def check_half_precision(case):
     layer, arguments = built(case)
     expected = flat_arrays(layer(**arguments))
@@ -436,6 +519,7 @@ CHECKS = (
     check_config,
     check_keras_file,
     check_saved_states,
+    check_in_models,
     check_half_precision,
     check_jit,
     check_dynamic_shapes,

@@ -32,10 +32,11 @@ MAY_IMPORT = {
     "labels": set(),
     "lazy": set(),
     "lines": set(),
+    "plain_numbers": set(),
     "special_ids": set(),
     "plot": set(),
 }
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "special_ids", "plot"}
+HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"}
 EXTRAS = {
     "ai_edge_litert",
     "babel",

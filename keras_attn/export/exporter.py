@@ -5,6 +5,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+from keras_attn.argument_checks import is_integer, is_number
 from keras_attn.export import (
     attachments,
     float_search,
@@ -153,7 +154,7 @@ def _check_model(model):
 
 
 def _check_drop(value):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1):
+    if value is not None and (not is_number(value) or not 0 <= value < 1):
         raise ValueError(f"`max_accuracy_drop` must be a number in [0, 1). Received: max_accuracy_drop={value!r}")
 
 
@@ -172,7 +173,7 @@ def _fix(tasks, shapes):
         if not isinstance(task, SizedTask):
             raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
         for name, size in shapes.items():
-            if name not in task.axes or isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            if name not in task.axes or not is_integer(size) or size < 1:
                 raise ValueError(
                     f"`shapes` must give {task.axes} of task {task.name!r} positive sizes. Received: {name!r}: {size!r}"
                 )

@@ -7,6 +7,7 @@ import zlib
 import keras
 import numpy as np
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.generation.minimization import minimal
 from keras_attn.generation.regular_expression import token_table
 from keras_attn.generation.substrings import containing
@@ -100,10 +101,7 @@ class TokenAutomaton:
         Raises:
             ValueError: `phrases` is empty or holds something else than ids inside of the vocabulary.
         """
-        if not isinstance(vocabulary_size, int) or vocabulary_size < 1:
-            raise ValueError(
-                f"`vocabulary_size` must be a positive integer. Received: vocabulary_size={vocabulary_size!r}"
-            )
+        check_positive(vocabulary_size=vocabulary_size)
         phrases = [np.asarray(phrase, dtype=None if len(phrase) else np.int32) for phrase in phrases]
         if not phrases:
             raise ValueError("`phrases` must hold at least one sequence of token ids. Received: none")

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
+from keras_attn.argument_checks import is_integer
 from keras_attn.extras import require
 from keras_attn.generation.generate import generate
 from keras_attn.generation.prompts import settings_of
@@ -61,7 +62,7 @@ def minimum_bayes_risk(
     >>> minimum_bayes_risk(model, np.array([[5, 6, 7]]), max_length=4, num_samples=5, utility=common).shape
     (1, 4)
     """
-    if not isinstance(num_samples, int) or isinstance(num_samples, bool) or num_samples < 2:
+    if not is_integer(num_samples) or num_samples < 2:
         raise ValueError(f"`num_samples` must be an integer above 1. Received: num_samples={num_samples!r}")
     config = dataclasses.replace(settings_of(model, config), strategy=Sampling(seed, num_samples))
     drawn = generate(model, inputs, max_length, config, jit_compile=jit_compile, return_dict=True)

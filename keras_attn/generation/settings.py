@@ -5,14 +5,18 @@ import dataclasses
 import keras
 
 from keras_attn.lazy import register
+from keras_attn.plain_numbers import PlainNumbers
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(PlainNumbers):
     """Base of frozen dataclasses that Keras can save; fields may hold further ones, and tuples of them.
 
     A subclass is registered with `keras.saving.register_keras_serializable(package="keras_attn")`.
     """
+
+    def __post_init__(self):
+        """Refuses values that do not fit."""
 
     def get_config(self):
         return {

@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 from keras import ops
 
-from keras_attn.argument_checks import check_positive_number
+from keras_attn.argument_checks import check_positive, check_positive_number
 from keras_attn.generation import strategy
 from keras_attn.generation.generate import cached_graph, shared_settings
 from keras_attn.generation.prompts import Prompts
@@ -45,8 +45,7 @@ def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=Non
     config, chosen = prompts.config, prompts.config.chosen_strategy
     if not isinstance(chosen, SingleSequence) or getattr(chosen, "num_sequences", 1) != 1 or chosen.lookahead:
         raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={chosen!r}")
-    if not isinstance(every, int) or every < 1:
-        raise ValueError(f"`every` must be a positive integer. Received: every={every!r}")
+    check_positive(every=every)
     if max_time is not None:
         check_positive_number(max_time=max_time)
     deadline = float("inf") if max_time is None else time.monotonic() + max_time

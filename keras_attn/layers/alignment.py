@@ -205,6 +205,9 @@ class Alignment(Configurable, keras.layers.Layer):
         projection.build((None, None, input_dim))
         return projection
 
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return (*query_shape[:-1], value_shape[-1])
+
     def compute_output_spec(self, query, value, key=None, *, return_attention_scores=False, **kwargs):
         lead = query.shape[:-1]
         output = keras.KerasTensor((*lead, value.shape[-1]), dtype=self.compute_dtype)

@@ -116,15 +116,14 @@ class AttentionCell(Configurable, keras.layers.Layer):
                 for number, dim in enumerate(_listed(self.attention_dim))
             ]
             self.attention_dense = vectors if isinstance(self.attention_dim, list | tuple) else vectors[0]
-        for layer, width in zip(self._vectors(), self._vector_inputs(), strict=True):
+        for layer, width in zip(self._vectors(), self._vector_inputs(self._memory_dims), strict=True):
             if not layer.built:
                 layer.build((None, width))
 
     def _build_attention(self, memory_shapes):
         self._memory_dims = [shape[-1] for shape in memory_shapes]
         if self.attention_layer is not None:
-            layers = zip(self._vectors(), self._vector_inputs(), strict=True)
-            self._vector_dim = sum(layer.compute_output_shape((None, width))[-1] for layer, width in layers)
+            self._vector_dim = self.output_dim(memory_shapes)
         for attention, dim in zip(self.attentions, self._memory_dims, strict=True):
             if not attention.built:
                 attention.build((None, None, self._cell_dim), (None, None, dim))
@@ -156,12 +155,12 @@ class AttentionCell(Configurable, keras.layers.Layer):
             return _listed(self.attention_layer)
         return [] if self.attention_dim is None else _listed(self.attention_dense)
 
-    def _vector_inputs(self):
+    def _vector_inputs(self, memory_dims):
         """How wide the inputs of these layers are."""
         given = self.attention_dim if self.attention_layer is None else self.attention_layer
         if given is None:
             return []
-        dims = self._memory_dims if isinstance(given, list | tuple) else [sum(self._memory_dims)]
+        dims = memory_dims if isinstance(given, list | tuple) else [sum(memory_dims)]
         return [self._cell_dim + dim for dim in dims]
 
     @property
@@ -320,6 +319,19 @@ class AttentionCell(Configurable, keras.layers.Layer):
         sizes = self.cell.state_size
         top = sizes[-1] if isinstance(self.cell, keras.layers.StackedRNNCells) else sizes
         return states[-len(tree.flatten(top))]
+
+    def output_dim(self, memory_shapes):
+        """Width of the output for memories of the given shapes, one for each attention."""
+        dims = [shape[-1] for shape in memory_shapes]
+        if self.attention_layer is None:
+            return self._vector_dim or self._cell_dim + sum(dims)
+        layers = zip(self._vectors(), self._vector_inputs(dims), strict=True)
+        return sum(layer.compute_output_shape((None, width))[-1] for layer, width in layers)
+
+    def compute_output_shape(self, inputs_shape, states_shape):
+        count = len(self.attentions)
+        width = self.output_dim(states_shape[-2 * count : -count])
+        return (inputs_shape[0], width), [tuple(shape) for shape in states_shape]
 
     def reset_dropout_mask(self):
         """Makes the wrapped cells, which keep one dropout mask for a sequence, draw a new one."""

@@ -135,6 +135,11 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         results = (output, *scores, *((tuple(states),) if return_state else ()))
         return results[0] if len(results) == 1 else results
 
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        several = isinstance(memory_shape[0], list | tuple)
+        memory_shapes = self.cell.for_each(memory_shape) if several else [memory_shape] * len(self.cell.attentions)
+        return (*inputs_shape[:2], self.cell.output_dim(memory_shapes))
+
     def compute_output_spec(
         self, inputs, memory=None, *, memory_cache=None, return_attention_scores=False, return_state=False, **kwargs
     ):

@@ -9,6 +9,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.implicit_mask import implicit_mask
+from keras_attn.layers.initializer_copies import cloned
 from keras_attn.layers.projection import Projection
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import sequence_windows
@@ -91,8 +92,8 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
                 (None, self.hidden_dim),
                 activation=self.activation,
                 bias_axes="d" if self.use_bias else None,
-                kernel_initializer=self.kernel_initializer.clone(),
-                bias_initializer=self.bias_initializer.clone(),
+                kernel_initializer=cloned(self.kernel_initializer),
+                bias_initializer=cloned(self.bias_initializer),
                 dtype=self.dtype_policy,
                 name=f"convolution_{i}",
             )

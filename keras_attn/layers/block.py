@@ -12,7 +12,9 @@ from keras_attn.layers.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.parallel import Parallel
 from keras_attn.layers.residual import Residual
 from keras_attn.layers.scaled_initializer import scaled
-from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.layers.scaled_kernels import check_scaled, scale_kernels
+from keras_attn.layers.serialization import deserialized
+from keras_attn.layers.template import Template
 from keras_attn.ops.rematerialization import rematerialized
 
 
@@ -51,7 +53,7 @@ class Block(Configurable, keras.layers.Layer):
         check_positive(num_heads=num_heads)
         if feed_forward is None:
             check_positive(intermediate_dim=intermediate_dim)
-        elif not isinstance(feed_forward, keras.layers.Layer) or intermediate_dim is not None:
+        elif not isinstance(feed_forward, keras.layers.Layer | Template) or intermediate_dim is not None:
             raise ValueError(
                 "`feed_forward` must be a Keras layer, which takes the place of `intermediate_dim`. "
                 f"Received: feed_forward={feed_forward!r}, intermediate_dim={intermediate_dim!r}"
@@ -68,12 +70,14 @@ class Block(Configurable, keras.layers.Layer):
         self.attention_options = deserialized(attention_options)
         self.intermediate_dim, self.activation_dropout = intermediate_dim, activation_dropout
         self.activation = activations.get(activation)
-        # The template itself must not be tracked: it is never built.
-        self._feed_forward = blueprint(feed_forward)
+        self._feed_forward = Template.of(feed_forward)
         self.norm, self.norm_layer, self.norm_epsilon = norm, norm_layer, norm_epsilon
         self.dropout, self.stochastic_depth, self.residual_options = dropout, stochastic_depth, residual_options
         self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
         self._num_seeds = 0
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
 
     def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
         """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
@@ -82,6 +86,12 @@ class Block(Configurable, keras.layers.Layer):
         rules = {"position": self.position, "window": self.window, "causal": causal}
         attention = self._attention(inputs_shape[-1], {**rules, **(self.attention_options or {})})
         network = self._network()
+        scaled_layers = None if self.init_gain == 1 else scale_kernels(network, self.init_gain)
+        self._build_around(attention, network, inputs_shape, memory_shape, memory_options)
+        if scaled_layers is not None:
+            check_scaled(network, scaled_layers)
+
+    def _build_around(self, attention, network, inputs_shape, memory_shape, memory_options):
         self._network_takes_mask = "inputs_mask" in inspect.signature(network.call).parameters
         if self.parallel:
             self.side_by_side = self._side_by_side(attention, network)
@@ -147,8 +157,8 @@ class Block(Configurable, keras.layers.Layer):
         return MultiHeadAttention(self.num_heads, key_dim, **own, dtype=self.dtype_policy, name="attention")
 
     def _network(self):
-        """The feed-forward network: a clone of the template, or one of the block's own."""
-        template = self._feed_forward or blueprint(
+        """The feed-forward network: a layer like the template, or one of the block's own."""
+        template = self._feed_forward or Template(
             FeedForward(
                 self.intermediate_dim,
                 activation=self.activation,
@@ -156,11 +166,7 @@ class Block(Configurable, keras.layers.Layer):
                 seed=self._next_seed(),
             )
         )
-        config = {**template["config"], "name": "network", "dtype": self.dtype_policy}
-        if self.init_gain != 1:
-            kernels = deserialized(config["kernel_initializer"])
-            config["kernel_initializer"] = serialized(scaled(kernels, self.init_gain))
-        return deserialized({**template, "config": config})
+        return template.new(name="network", dtype=self.dtype_policy)
 
     def _residual(self, name, layer, **options):
         own = {"norm": self.norm, "dropout": self.dropout, "stochastic_depth": self.stochastic_depth}

@@ -5,6 +5,7 @@ from keras import dtype_policies
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.layers.serialization import blueprint, deserialized
+from keras_attn.lazy import register, register_again
 
 _QUANTIZATION = {
     "int8": keras.quantizers.Int8QuantizationConfig,
@@ -46,6 +47,8 @@ class Composite:
             self._keep({path: {k: v for k, v in state.items() if k != "trainable"} for path, state in states})
 
     def get_config(self):
+        # `keras.layers.Bidirectional`, and others, read at once what they are given here.
+        register_again(type(self))
         return self._with_sublayers(super().get_config())
 
     def _with_sublayers(self, config):
@@ -55,6 +58,8 @@ class Composite:
     @classmethod
     def from_config(cls, config, *args, **kwargs):
         config = dict(config)
+        # Keras itself makes what its wrappers hold.
+        register(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
         layer = super().from_config(config, *args, **kwargs)
         vars(layer)["_made_trainable"] = trainable

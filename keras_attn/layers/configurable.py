@@ -5,12 +5,13 @@ import inspect
 from keras_attn.layers.boolean_masks import BooleanMasks
 from keras_attn.layers.composite import Composite
 from keras_attn.layers.serialization import serialized
+from keras_attn.plain_numbers import PlainNumbers
 
 
-class Configurable(BooleanMasks, Composite):
+class Configurable(PlainNumbers, BooleanMasks, Composite):
     """Gives a layer the `get_config` that its constructor spells out, and with it the states of its sub-layers.
 
-    Float masks are refused.
+    Float masks are refused; NumPy's numbers are numbers.
 
     Every class in the line of descent keeps each explicit argument of its `__init__` as an attribute of that name, or
     behind an underscore where Keras has the name for something else. A class with a `get_config` of its own adds its

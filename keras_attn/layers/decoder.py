@@ -62,7 +62,7 @@ class Decoder(Stack):
 
     def empty_caches(self, batch, length):
         """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
-        return tuple(block.empty_cache(batch, length) for block in self.layers())
+        return tuple(block.empty_cache(batch, length) for block in self.layers)
 
     def fill(self, presents, mask, length, bounded=True):
         """Caches of a prompt, with room behind it.
@@ -94,7 +94,7 @@ class Decoder(Stack):
             size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
             slots.append(cache_slots.empty(size, sinks))
             for i in layers:
-                caches[i] = self.layers()[i].empty_cache(batch, size)
+                caches[i] = self.layers[i].empty_cache(batch, size)
         return tuple(caches), tuple(slots)
 
     def decode(self, inputs, positions, cache, **kwargs):
@@ -126,7 +126,7 @@ class Decoder(Stack):
     def _reaches(self, bounded):
         """`(reach, indices)`: which layers look back how far."""
         groups = {}
-        for i, block in enumerate(self.layers()):
+        for i, block in enumerate(self.layers):
             groups.setdefault(block.reach() if bounded else None, []).append(i)
         return list(groups.items())
 
@@ -156,7 +156,7 @@ class Decoder(Stack):
             if given is not None and len(given) != self.num_layers:
                 raise ValueError(f"`{name}` must hold a pair a layer, {self.num_layers}. Received: {len(given)}")
         x, new_caches = inputs, []
-        for i, block in enumerate(self.layers()):
+        for i, block in enumerate(self.layers):
             if memory_caches is not None:
                 arguments["memory_cache"] = memory_caches[i]
             if slots is not None:

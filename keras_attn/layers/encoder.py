@@ -67,7 +67,7 @@ class Encoder(Stack):
         arguments = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
         arguments["inputs_mask"] = implicit_mask(inputs, inputs_mask, mask)
         x = inputs
-        for block in self.layers():
+        for block in self.layers:
             x = block(x, training=training, **arguments)
         return self._finish(x)
 

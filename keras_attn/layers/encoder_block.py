@@ -24,7 +24,9 @@ class EncoderBlock(Block):
         activation: activation of the feed-forward network.
         activation_dropout: rate of the dropout inside the feed-forward network.
         feed_forward: optional Keras layer, a template of the feed-forward network: the block builds its own from the
-            template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`.
+            template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`. It may be
+            of a class of one's own, or hold such functions; only files need them registered with Keras. With
+            `init_gain`, its layers must have a `kernel_initializer`.
         norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`.
         norm_layer: "layer" or "rms", see `Residual`.
         norm_epsilon: added to the variance, or to the mean square.

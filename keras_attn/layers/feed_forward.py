@@ -6,6 +6,7 @@ from keras import activations, initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.argument_checks import check_sequence
 from keras_attn.layers.configurable import Configurable
+from keras_attn.layers.initializer_copies import cloned
 from keras_attn.layers.projection import Projection
 
 
@@ -95,8 +96,8 @@ class FeedForward(Configurable, keras.layers.Layer):
             equation,
             output_shape=output_shape,
             bias_axes=bias_axes if self.use_bias else None,
-            kernel_initializer=kernel_initializer or self.kernel_initializer.clone(),
-            bias_initializer=self.bias_initializer.clone(),
+            kernel_initializer=kernel_initializer or cloned(self.kernel_initializer),
+            bias_initializer=cloned(self.bias_initializer),
             dtype=self.dtype_policy,
             name=name,
         )

@@ -83,5 +83,8 @@ class GuidedAlignment(Configurable, keras.layers.Layer):
         self.add_loss(self.weight * mean)
         return inputs
 
+    def compute_output_shape(self, input_shape, scores_shape=None, alignments_shape=None):
+        return tuple(input_shape)
+
     def compute_output_spec(self, inputs, scores, alignments=None, *, inputs_mask=None):
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.layers.initializer_copies import cloned
 from keras_attn.layers.projection import Projection
 
 
@@ -103,8 +104,8 @@ class HeadProjections(keras.layers.Layer):
             output_shape=output_shape,
             bias_axes=bias_axes if self.use_bias else None,
             # A shared initializer instance would start all projections from the same numbers.
-            kernel_initializer=(initializer or self.kernel_initializer).clone(),
-            bias_initializer=self.bias_initializer.clone(),
+            kernel_initializer=cloned(initializer or self.kernel_initializer),
+            bias_initializer=cloned(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
             bias_regularizer=self.bias_regularizer,
             activity_regularizer=self._activity_regularizer,

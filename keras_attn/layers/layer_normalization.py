@@ -4,10 +4,11 @@ import keras
 from keras import ops
 
 from keras_attn.ops.sums import add
+from keras_attn.plain_numbers import PlainNumbers
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class LayerNormalization(keras.layers.LayerNormalization):
+class LayerNormalization(PlainNumbers, keras.layers.LayerNormalization):
     """`(x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta` over the last axis.
 
     `keras.layers.LayerNormalization` with the same weights and results, whose call makes nine operations of Keras'
@@ -15,13 +16,19 @@ class LayerNormalization(keras.layers.LayerNormalization):
 
     Args:
         epsilon: added to the variance.
-        **kwargs: arguments of `keras.layers.Layer`.
+        axis: the last one, -1.
+        rms_scaling: False; `keras.layers.RMSNormalization` is the layer that divides by the root mean square.
+        **kwargs: every other argument of `keras.layers.LayerNormalization`: `center`, `scale`, initializers,
+            regularizers and constraints of `beta` and `gamma`.
 
     Call arguments:
         inputs: float `(B, ..., D)`; statistics are computed in float32 at least.
 
     Returns:
         Float tensor of the inputs' shape.
+
+    Raises:
+        ValueError: `axis` or `rms_scaling` is another.
 
     Reference:
         [Ba et al., 2016](https://arxiv.org/abs/1607.06450)
@@ -34,7 +41,16 @@ class LayerNormalization(keras.layers.LayerNormalization):
     array([[-1.,  1.]], dtype=float32)
     """
 
-    def __init__(self, epsilon=1e-3, **kwargs):
+    def __init__(self, epsilon=1e-3, *, axis=-1, rms_scaling=False, **kwargs):
+        if axis not in (-1, [-1], (-1,)):
+            raise ValueError(
+                f"`axis` must be -1, or the layer `keras.layers.LayerNormalization`. Received: axis={axis!r}"
+            )
+        if rms_scaling:
+            raise ValueError(
+                "`rms_scaling` must be False, or the layer `keras.layers.RMSNormalization`. "
+                f"Received: rms_scaling={rms_scaling!r}"
+            )
         super().__init__(axis=-1, epsilon=epsilon, **kwargs)
 
     def call(self, inputs):
@@ -43,9 +59,12 @@ class LayerNormalization(keras.layers.LayerNormalization):
         centered = ops.subtract(x, ops.mean(x, axis=-1, keepdims=True))
         variance = ops.mean(ops.square(centered), axis=-1, keepdims=True)
         x = ops.multiply(centered, ops.rsqrt(add(variance, self.epsilon)))
-        x = add(ops.multiply(x, ops.cast(self.gamma, dtype)), ops.cast(self.beta, dtype))
+        if self.gamma is not None:
+            x = ops.multiply(x, ops.cast(self.gamma, dtype))
+        if self.beta is not None:
+            x = add(x, ops.cast(self.beta, dtype))
         return ops.cast(x, self.compute_dtype)
 
     def get_config(self):
         config = super().get_config()
-        return {name: config[name] for name in ("name", "trainable", "dtype", "epsilon")}
+        return {name: value for name, value in config.items() if name not in ("axis", "rms_scaling")}

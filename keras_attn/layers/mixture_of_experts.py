@@ -1,12 +1,13 @@
 """A feed-forward network of many experts, of which each token uses a few."""
 
 import keras
-from keras import ops
+from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.argument_checks import check_mask, check_sequence
 from keras_attn.layers.feed_forward import FeedForward
 from keras_attn.layers.implicit_mask import implicit_mask
+from keras_attn.layers.initializer_copies import cloned
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
 from keras_attn.ops.reshape_rows import reshape_rows
@@ -106,7 +107,7 @@ class MixtureOfExperts(FeedForward):
         self.router = self.add_weight(
             name="router",
             shape=(inputs_shape[-1], self.num_experts),
-            initializer=self.kernel_initializer.clone(),
+            initializer=cloned(self.kernel_initializer),
             autocast=False,
         )
         super().build(inputs_shape)
@@ -128,15 +129,18 @@ class MixtureOfExperts(FeedForward):
 
     def _initializer(self, expert_axis):
         """Draws each expert's kernel on its own: initializers scale by the shape that they are given."""
-        config = self.kernel_initializer.get_config()
+        given = self.kernel_initializer
+        config = given.get_config() if isinstance(given, initializers.Initializer) else {}
 
         def draw(shape, dtype=None):
             shape = [size for axis, size in enumerate(shape) if axis != expert_axis]
             kernels = []
             for expert in range(self.num_experts):
-                # From one given seed, all experts would start alike.
-                seed = {"seed": config["seed"] + expert} if isinstance(config.get("seed"), int) else {}
-                kernels.append(type(self.kernel_initializer).from_config({**config, **seed})(shape, dtype=dtype))
+                own = cloned(given)
+                if isinstance(config.get("seed"), int):
+                    # From one given seed, all experts would start alike.
+                    own = type(given).from_config({**config, "seed": config["seed"] + expert})
+                kernels.append(own(shape, dtype=dtype))
             return ops.stack(kernels, axis=expert_axis)
 
         return draw

@@ -37,6 +37,9 @@ class PaddingMask(Configurable, keras.layers.Layer):
     def call(self, ids, given=None):
         return ops.not_equal(ids, self.pad_id) if given is None else boolean("given", given)
 
+    def compute_output_shape(self, input_shape, given_shape=None):
+        return tuple(input_shape)
+
     def compute_output_spec(self, ids, given=None):
         check_boolean("given", given)
         return keras.KerasTensor(ids.shape, dtype="bool")

@@ -54,4 +54,8 @@ class Parallel(Configurable, keras.layers.Layer):
         return (x, *rest) if rest else x
 
     def compute_output_shape(self, inputs_shape):
-        return inputs_shape
+        try:
+            return tuple(self.first.compute_output_shape(inputs_shape))
+        except NotImplementedError:
+            # Of a layer that does not say. Inside a residual wrapper there is no other.
+            return tuple(inputs_shape)

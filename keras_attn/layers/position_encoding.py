@@ -38,6 +38,9 @@ class PositionEncoding(Configurable, keras.layers.Layer):
         super().__init__(**kwargs)
         self.supports_masking = True
 
+    def build(self, inputs_shape=None):
+        """Makes the weights of a kind that has some."""
+
     def add_to_embeddings(self, x, positions):
         """Hook on token embeddings: `x` `(B, T, D)`, `positions` int32 `(B, T)` or `(1, T)`; returns `(B, T, D)`."""
         return x
@@ -65,8 +68,8 @@ class PositionEncoding(Configurable, keras.layers.Layer):
             positions = ops.expand_dims(positions, 1)
         return self.add_to_embeddings(inputs, positions)
 
-    def compute_output_shape(self, inputs_shape):
-        return inputs_shape
+    def compute_output_shape(self, inputs_shape, positions_shape=None):
+        return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, positions=None):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

@@ -9,10 +9,12 @@ from keras import ops
 
 from keras_attn.layers.lora import Lora
 from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.sums import add
+from keras_attn.plain_numbers import PlainNumbers
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Projection(Lora, keras.layers.EinsumDense):
+class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
     """`keras.layers.EinsumDense` that multiplies a 2-D view of its inputs with a 2-D view of its kernel.
 
     Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
@@ -76,15 +78,22 @@ class Projection(Lora, keras.layers.EinsumDense):
         flat = ops.matmul(rows, matrix)
         if negative_bias is not None:
             flat = ops.subtract(flat, negative_bias)
-        elif self.bias is not None:
+        elif self.bias is not None and not self._bias_has_lead:
             flat = ops.add(flat, self._flat_bias())
         outputs = (*lead[1:], *self._outputs)
         y = flat if len(outputs) == 1 else reshape_rows(flat, shape[0], *outputs)
+        if self._bias_has_lead:
+            y = add(y, self.bias)
         return y if self.activation is None else self.activation(y)
 
     @property
     def _outputs(self):
         return tuple(self._kernel.shape)[self._num_contracted :]
+
+    @property
+    def _bias_has_lead(self):
+        """Whether the bias has axes of the inputs, so that not every row is given the same."""
+        return self.bias is not None and len(self.bias.shape) > len(self._outputs)
 
     def _matrix(self):
         kernel = self.kernel
@@ -95,12 +104,13 @@ class Projection(Lora, keras.layers.EinsumDense):
         return ops.reshape(bias, (-1,))
 
     def _prepare(self):
-        bias = None if self.bias is None else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
+        has_none = self.bias is None or self._bias_has_lead
+        bias = None if has_none else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
         return ops.cast(self._matrix(), self.compute_dtype), bias
 
-    def compute_output_shape(self, inputs_shape):
-        lead = tuple(inputs_shape[: -self._num_contracted])
-        return (*lead, *super().compute_output_shape(inputs_shape)[len(lead) :])
+    def compute_output_shape(self, input_shape):
+        lead = tuple(input_shape[: -self._num_contracted])
+        return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
 
     def quantize(self, mode=None, type_check=True, config=None):
         """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""

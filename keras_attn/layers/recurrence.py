@@ -10,10 +10,11 @@ from keras_attn.layers.composite import Composite
 from keras_attn.layers.no_rows import on_no_rows
 from keras_attn.ops import scan
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.plain_numbers import PlainNumbers
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class Recurrence(BooleanMasks, Composite, keras.layers.RNN):
+class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
     """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
 
     Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats

@@ -146,4 +146,4 @@ class Residual(Configurable, keras.layers.Wrapper):
         return (x, *rest) if rest else x
 
     def compute_output_shape(self, inputs_shape, memory_shape=None):
-        return inputs_shape
+        return tuple(inputs_shape)

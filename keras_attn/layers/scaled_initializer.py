@@ -3,6 +3,8 @@
 import keras
 from keras import initializers, ops
 
+from keras_attn.layers.initializer_copies import cloned
+
 
 def scaled(initializer, gain):
     """An initializer that gives what `initializer` gives, times `gain`."""
@@ -38,7 +40,7 @@ class ScaledInitializer(initializers.Initializer):
         return ops.multiply(self.initializer(shape, dtype=dtype), self.scale)
 
     def clone(self):
-        return type(self)(self.initializer.clone(), self.scale)
+        return type(self)(cloned(self.initializer), self.scale)
 
     def get_config(self):
         return {"initializer": initializers.serialize(self.initializer), "scale": self.scale}

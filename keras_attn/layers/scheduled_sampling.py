@@ -109,5 +109,8 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         drawn = ops.concatenate([inputs[:, :1], drawn[:, :-1]], axis=1)
         return ops.where(replaced, drawn, inputs)
 
+    def compute_output_shape(self, inputs_shape, logits_shape=None):
+        return tuple(inputs_shape)
+
     def compute_output_spec(self, inputs, logits, training=False):
         return keras.KerasTensor(inputs.shape, dtype="int32")

@@ -1,5 +1,7 @@
 """Objects inside configs."""
 
+import contextlib
+import contextvars
 import types
 
 import keras
@@ -8,9 +10,18 @@ from keras_attn.lazy import register
 
 
 def deserialized(value):
-    """An object from its `keras.saving` dict, or a dict of them; anything else unchanged."""
+    """An object from its `keras.saving` dict; of dicts and lists the same with their entries; anything else unchanged.
+
+    What is an object already may stand beside configs.
+    """
+    if isinstance(value, list):
+        return [deserialized(entry) for entry in value]
+    if not isinstance(value, dict):
+        return value
+    if not value.keys() >= {"class_name", "config"}:
+        return {name: deserialized(entry) for name, entry in value.items()}
     register(value)
-    return keras.saving.deserialize_keras_object(value) if isinstance(value, dict) else value
+    return keras.saving.deserialize_keras_object(value)
 
 
 def each_deserialized(value):
@@ -24,27 +35,56 @@ def serialized(value):
     Dicts and lists are taken apart.
     """
     if isinstance(value, types.FunctionType):
-        return keras.activations.serialize(value)
+        return _serialized_function(value) if _live.get() is None else value
     if isinstance(value, dict):
         return {name: serialized(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [serialized(entry) for entry in value]
+    if hasattr(value, "blueprint"):
+        return value.blueprint()
     if isinstance(value, keras.layers.Layer) and value.built and value.weights:
         # Inside `model.save`, Keras marks an object as shared when it meets it again, and leaves out the first mention
         # where that was copied into another config. So the first mention comes twice.
         keras.saving.serialize_keras_object(value)
+    if _live.get() is not None and not isinstance(value, keras.layers.Layer):
+        return _live.get()(value)
     return keras.saving.serialize_keras_object(value) if hasattr(value, "get_config") else value
 
 
-def blueprint(layer):
-    """What `deserialized` builds layers like this one from, any number of times; None for None.
+@contextlib.contextmanager
+def live_objects(made=lambda value: value):
+    """A scope in which functions stand for themselves in the configs of this package's layers.
 
-    Without the marks that Keras puts on shared objects inside `model.save` and `load_model`.
+    `made(value)` stands for any other value that is no layer.
     """
-    return _unmarked(serialized(layer))
+    token = _live.set(made)
+    try:
+        yield
+    finally:
+        _live.reset(token)
 
 
-def _unmarked(config):
+def blueprint(value):
+    """`serialized`, without the marks that Keras puts on shared objects inside `model.save` and `load_model`."""
+    return unmarked(serialized(value))
+
+
+def unmarked(config):
+    """A config without the marks of shared objects."""
     if isinstance(config, dict):
-        return {name: _unmarked(value) for name, value in config.items() if name != "shared_object_id"}
-    return [_unmarked(value) for value in config] if isinstance(config, list) else config
+        return {name: unmarked(value) for name, value in config.items() if name != "shared_object_id"}
+    return [unmarked(value) for value in config] if isinstance(config, list) else config
+
+
+def _serialized_function(function):
+    if function.__name__ == "<lambda>":
+        return keras.saving.serialize_keras_object(function)
+    config = keras.activations.serialize(function)
+    if isinstance(config, str) and keras.activations.get(config) is not function:
+        # Keras takes every function called `relu` for its own, unless it is told that of another module.
+        name = keras.saving.get_registered_name(function)
+        return {"module": function.__module__, "class_name": "function", "config": name, "registered_name": name}
+    return config
+
+
+_live = contextvars.ContextVar("keras_attn_live_objects", default=None)

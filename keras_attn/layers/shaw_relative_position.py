@@ -4,6 +4,7 @@ import keras
 from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.layers.initializer_copies import cloned
 from keras_attn.layers.position_encoding import PositionEncoding
 from keras_attn.ops import relative_logits, relative_values
 
@@ -70,5 +71,5 @@ class ShawRelativePosition(PositionEncoding):
             name=name,
             shape=(2 * self.max_distance + 1, width),
             # A shared initializer instance would start both tables from the same numbers.
-            initializer=self.embeddings_initializer.clone(),
+            initializer=cloned(self.embeddings_initializer),
         )

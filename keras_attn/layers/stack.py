@@ -9,7 +9,8 @@ from keras_attn.layers.block import Block
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.normalization import normalization
 from keras_attn.layers.placement import deepnorm, placement
-from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.layers.template import Template
 
 _LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast", "activity_regularizer")
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Block).parameters.items()}
@@ -32,17 +33,13 @@ class Stack(Configurable, keras.layers.Layer):
         **options,
     ):
         check_positive(num_layers=num_layers)
-        layer_options = [{k: deserialized(v) for k, v in entry.items()} for entry in layer_options or ()]
+        layer_options = [with_templates(entry) for entry in layer_options or ()]
         if share_weights and layer_options:
             raise ValueError(f"`layer_options` go without `share_weights`. Received: layer_options={layer_options}")
         super().__init__(**{name: options.pop(name) for name in _LAYER_ARGUMENTS if name in options})
         self.supports_masking = True
         self.num_layers, self.share_weights = num_layers, share_weights
-        options = {name: deserialized(value) for name, value in options.items()}
-        options |= {"num_heads": num_heads, "intermediate_dim": intermediate_dim}
-        # A template must not be tracked: it is never built.
-        for entry in (options, *layer_options):
-            entry |= {name: blueprint(entry[name]) for name in ("feed_forward",) if name in entry}
+        options = {**with_templates(options), "num_heads": num_heads, "intermediate_dim": intermediate_dim}
         self.block_options, self.layer_options = options, layer_options or None
         self._final_norm = final_norm
         self.blocks = [
@@ -74,9 +71,13 @@ class Stack(Configurable, keras.layers.Layer):
     def _deepnorm(self):
         return deepnorm(encoder_layers=self.num_layers)[0]
 
+    @property
     def layers(self):
         """The block of each layer: `num_layers` of them, all one where they share their weights."""
         return self.blocks * self.num_layers if self.share_weights else self.blocks
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
 
     def _build(self, inputs_shape, *memory_shape):
         for block in self.blocks:
@@ -91,3 +92,9 @@ class Stack(Configurable, keras.layers.Layer):
         own = {"num_layers": self.num_layers, "share_weights": self.share_weights, "final_norm": self._final_norm}
         own["layer_options"] = self.layer_options
         return {**super().get_config(), **serialized(own | self.block_options)}
+
+
+def with_templates(options):
+    """Arguments of blocks by name, deserialised, and feed-forward networks as templates, which Keras does not track."""
+    options = {name: deserialized(value) for name, value in options.items()}
+    return options | {name: Template.of(options[name]) for name in ("feed_forward",) if name in options}

@@ -165,6 +165,9 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
                 vectors._keras_mask = ops.not_equal(ids, 0)
         return vectors
 
+    def compute_output_shape(self, input_shape, reverse=False):
+        return tuple(super().compute_output_shape(input_shape, reverse))
+
     def compute_output_spec(self, inputs, reverse=False):
         spec = super().compute_output_spec(inputs, reverse=reverse)
         return keras.KerasTensor(spec.shape, dtype=self._reverse_dtype) if reverse else spec

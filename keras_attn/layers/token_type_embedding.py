@@ -60,8 +60,8 @@ class TokenTypeEmbedding(Configurable, keras.layers.Layer):
         vectors = self.type_embeddings[0] if types is None else ops.take(self.type_embeddings, types, axis=0)
         return add(inputs, ops.cast(vectors, inputs.dtype))
 
-    def compute_output_shape(self, inputs_shape):
-        return inputs_shape
+    def compute_output_shape(self, inputs_shape, types_shape=None):
+        return tuple(inputs_shape)
 
     def compute_output_spec(self, inputs, types=None):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

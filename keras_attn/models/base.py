@@ -1,5 +1,6 @@
 """What all models of this package have in common."""
 
+import importlib
 import warnings
 
 import keras
@@ -11,15 +12,17 @@ from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.composite import Composite
 from keras_attn.layers.projection import prepared_projections
-from keras_attn.layers.serialization import blueprint, deserialized, serialized
+from keras_attn.layers.serialization import deserialized, serialized
+from keras_attn.layers.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
+from keras_attn.plain_numbers import PlainNumbers
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(TextSettings, Composite, keras.Model):
+class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -74,13 +77,34 @@ class AttentionModel(TextSettings, Composite, keras.Model):
     def __call__(self, inputs, *args, **kwargs):
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
 
+    def call(self, inputs, training=None, mask=None):
+        # `keras.layers.TimeDistributed` goes past `__call__`.
+        return super().call(self._all_inputs(inputs), training=training, mask=mask)
+
     def compute_output_spec(self, inputs, training=None, mask=None):
         # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
+        inputs = self._all_inputs(inputs)
         return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
+
+    def compute_output_shape(self, input_shape):
+        shapes = input_shape if isinstance(input_shape, dict) else {self._required_inputs()[0]: input_shape}
+        inputs = {name: keras.KerasTensor(x, dtype=self.input[name].dtype) for name, x in shapes.items() if x}
+        return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
+
+    def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
+        # Keras makes a plain functional model of what this returns to `clone_model`, whatever the class.
+        if operation_fn.__module__.endswith(".models.cloning"):
+            name = type(self).__name__
+            raise ValueError(
+                f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and need "
+                f"all optional inputs. Use `{name}.from_config(model.get_config())`, and `set_weights` for the same "
+                f"weights. Received: {self.name}"
+            )
+        return super()._run_through_graph(inputs, operation_fn=operation_fn, call_fn=call_fn)
 
     def _all_inputs(self, inputs):
         if not isinstance(inputs, dict):
-            required = [name for name, x in self.input.items() if not x._keras_history.operation.optional]
+            required = self._required_inputs()
             if len(required) > 1 or isinstance(inputs, list | tuple):
                 flat = keras.tree.flatten(inputs)
                 self._check_masks({x.name: value for x, value in zip(self.inputs, flat, strict=False)})
@@ -88,6 +112,9 @@ class AttentionModel(TextSettings, Composite, keras.Model):
             inputs = {required[0]: inputs}
         self._check_inputs(inputs)
         return {name: inputs.get(name) for name in self.input}
+
+    def _required_inputs(self):
+        return [name for name, x in self.input.items() if not x._keras_history.operation.optional]
 
     def _check_inputs(self, inputs):
         unknown = sorted(set(inputs) - set(self.input))
@@ -130,8 +157,8 @@ class AttentionModel(TextSettings, Composite, keras.Model):
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
-        # The rooms' arrows forbid importing generation from here; Keras' registry knows it.
-        engine = keras.saving.get_registered_object("keras_attn>generate")
+        # Models know nothing of generation, which knows models; by its name it is imported once it is asked for.
+        engine = importlib.import_module("keras_attn.generation.generate").generate
         return engine(self, inputs, max_length=max_length, config=config, **kwargs)
 
     @property
@@ -264,12 +291,12 @@ def checked_position(name, position):
 def split_options(kwargs):
     """A model's further keyword arguments: `(those of keras.Model, those of its stacks)`.
 
-    Feed-forward templates of the latter become blueprints, since a model would track layers that it keeps.
+    Feed-forward networks among the latter become templates, since a model would track layers that it keeps.
     """
     own = {name: value for name, value in kwargs.items() if name in ("name", "trainable")}
-    options = _with_blueprints({name: value for name, value in kwargs.items() if name not in own})
+    options = with_templates({name: value for name, value in kwargs.items() if name not in own})
     if options.get("layer_options") is not None:
-        options["layer_options"] = [_with_blueprints(entry) for entry in options["layer_options"]]
+        options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]
     return own, options
 
 
@@ -277,10 +304,3 @@ def stack_arguments(options, intermediate_dim, **settings):
     """Arguments of an `Encoder` or `Decoder`; a template stands in for `intermediate_dim`."""
     width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
     return {**options, **settings, **width}
-
-
-def _with_blueprints(options):
-    options = {name: deserialized(value) for name, value in options.items()}
-    if "feed_forward" in options:
-        options["feed_forward"] = blueprint(options["feed_forward"])
-    return options

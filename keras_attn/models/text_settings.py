@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_attn.argument_checks import is_integer
 from keras_attn.layers.serialization import deserialized
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.special_ids import END_ID, padding_label
@@ -100,7 +101,7 @@ class TextSettings:
 
     def check_ignored(self, ignore_id):
         """Raises a ValueError where a loss would ignore a token that the model has to learn."""
-        if not isinstance(ignore_id, int) or self.padding_label is None:
+        if not is_integer(ignore_id) or self.padding_label is None:
             return
         if self.tokenizer is not None:
             padding_label(self.pad_id, self.end_ids, ignore_id)

@@ -34,6 +34,10 @@ class TokenGather(keras.layers.Layer):
         starts = ops.expand_dims(ops.arange(batch, dtype="int32") * length, -1)
         return rows(ops.reshape(inputs, (-1, inputs.shape[-1])), ops.cast(positions, "int32") + starts)
 
+    def compute_output_shape(self, input_shape, positions_shape=None):
+        length = input_shape[1] if positions_shape is None else positions_shape[1]
+        return (input_shape[0], length, input_shape[2])
+
     def compute_output_spec(self, inputs, positions=None):
-        length = inputs.shape[1] if positions is None else positions.shape[1]
-        return keras.KerasTensor((inputs.shape[0], length, inputs.shape[2]), dtype=self.compute_dtype)
+        shape = self.compute_output_shape(inputs.shape, None if positions is None else positions.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)

@@ -6,6 +6,8 @@ import math
 import numpy as np
 from keras import ops
 
+from keras_attn.argument_checks import is_number
+
 
 def rotary_frequencies(dim, base=10000.0, scaling=None, positions=None):
     """`base^(-2i / dim)` for the channel pairs `i = 0 .. dim / 2 - 1`, changed as `scaling` says.
@@ -85,7 +87,7 @@ def _rule(scaling):
         names = ", ".join(repr(p.name) for p in known) or "nothing"
         raise ValueError(f"`scaling` of type {kind!r} knows {names}, not {', '.join(map(repr, unknown))}. {received}")
     for name, value in settings.items():
-        if name != "truncate" and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        if name != "truncate" and (not is_number(value) or value <= 0):
             raise ValueError(f"`scaling` must have positive numbers, for {name!r} too. {received}")
     return _RULES[kind], settings
 

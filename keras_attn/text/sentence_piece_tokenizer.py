@@ -60,12 +60,13 @@ class SentencePieceTokenizer(Tokenizer):
         except (TypeError, ValueError) as error:
             raise ValueError(f"`model` must be a SentencePiece model. Received: {type(model).__name__}") from error
         spec = proto.trainer_spec
-        self._pieces = [(piece.piece, piece.type) for piece in proto.pieces]
-        self._types = proto.SentencePiece
+        # Names and bools: a message of protobuf cannot be pickled.
+        self._pieces = [(piece.piece, proto.SentencePiece.Type.Name(piece.type)) for piece in proto.pieces]
         self.kind = type(spec).ModelType.Name(spec.model_type).lower()
         self.byte_fallback, self._spaces_behind = spec.byte_fallback, spec.treat_whitespace_as_suffix
-        self._normalizer = proto.normalizer_spec
-        self._strips = self._normalizer.add_dummy_prefix or self._normalizer.remove_extra_whitespaces
+        normalizer = proto.normalizer_spec
+        self._adds_space, self._escapes_spaces = normalizer.add_dummy_prefix, normalizer.escape_whitespaces
+        self._removes_spaces = normalizer.remove_extra_whitespaces
         self.unknown_id, self.start_id, self.end_id = (
             i if 0 <= i < len(self._pieces) else None for i in (spec.unk_id, spec.bos_id, spec.eos_id)
         )
@@ -90,7 +91,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
         table = [self._reading(*piece) for piece in self._pieces]
-        if not self._strips:
+        if not (self._adds_space or self._removes_spaces):
             return table, table
         # As the library does: a piece loses one space, and a byte none.
         first = [table[i][piece.startswith(SPACE) :] for i, (piece, _) in enumerate(self._pieces)]
@@ -99,7 +100,7 @@ class SentencePieceTokenizer(Tokenizer):
     def opening(self) -> list[bool]:
         anywhere, first = self.readings()
         # Where the model removes spaces, a text does not begin with a piece that is one.
-        return [reading != b"" for reading in (first if self._normalizer.remove_extra_whitespaces else anywhere)]
+        return [reading != b"" for reading in (first if self._removes_spaces else anywhere)]
 
     def refusal(self, format: str) -> str | None:
         if format != "tflite" or self.has_fast_symbols:
@@ -111,15 +112,15 @@ class SentencePieceTokenizer(Tokenizer):
 
     @functools.cached_property
     def has_fast_symbols(self):
-        spec, kinds = self._normalizer, {kind for _, kind in self._pieces}
-        pieces = {piece for piece, kind in self._pieces if kind == self._types.NORMAL}
+        kinds = {kind for _, kind in self._pieces}
+        pieces = {piece for piece, kind in self._pieces if kind == "NORMAL"}
         normalize = self._processor.normalize
         return (
             self.kind == "unigram"
-            and kinds <= {self._types.NORMAL, self._types.CONTROL, self._types.UNKNOWN}
-            and spec.add_dummy_prefix
-            and spec.remove_extra_whitespaces
-            and spec.escape_whitespaces
+            and kinds <= {"NORMAL", "CONTROL", "UNKNOWN"}
+            and self._adds_space
+            and self._removes_spaces
+            and self._escapes_spaces
             and not self._spaces_behind
             and set("".join(pieces)) <= pieces
             # The operator takes these for spaces whatever the model says.
@@ -130,9 +131,9 @@ class SentencePieceTokenizer(Tokenizer):
         return self.model
 
     def _reading(self, piece, kind):
-        if kind in (self._types.CONTROL, self._types.UNKNOWN):
+        if kind in ("CONTROL", "UNKNOWN"):
             return b""
-        return bytes([int(piece[1:-1], 16)]) if kind == self._types.BYTE else piece.replace(SPACE, " ").encode()
+        return bytes([int(piece[1:-1], 16)]) if kind == "BYTE" else piece.replace(SPACE, " ").encode()
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, kind: str = "unigram", trainer=None, **settings):

@@ -14,13 +14,14 @@ from keras_attn.argument_checks import check_positive, is_count
 from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.lines import read_text
+from keras_attn.plain_numbers import PlainNumbers
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
 FALLBACK = "Export ids with `tokenizer=False`, and put the file that the tokenizer's `save` writes beside the artefact"
 
 
-class Tokenizer:
+class Tokenizer(PlainNumbers):
     """Base of the tokenizers: texts to ids and back.
 
     A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and
@@ -216,6 +217,11 @@ class Tokenizer:
     @classmethod
     def from_config(cls, config: dict):
         return cls(**config)
+
+    def __getstate__(self) -> dict:
+        # What is made of the rest when it is first needed need not be pickled, and some of it cannot be.
+        cached = functools.cached_property
+        return {name: x for name, x in vars(self).items() if not isinstance(getattr(type(self), name, None), cached)}
 
     def __eq__(self, other) -> bool:
         return type(other) is type(self) and other.get_config() == self.get_config()

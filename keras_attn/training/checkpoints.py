@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_attn.argument_checks import is_integer
 from keras_attn.training.run_settings import differences, in_words, unnumbered
 
 _RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
@@ -55,7 +56,7 @@ class Checkpoints:
 
     def __init__(self, folder, every=1000, keep=3, keep_best=0, monitor="val_loss", mode="min"):
         for name, value, least in (("every", every, 1), ("keep", keep, 1), ("keep_best", keep_best, 0)):
-            if not isinstance(value, int) or value < least:
+            if not is_integer(value) or value < least:
                 raise ValueError(f"`{name}` must be an integer of {least} or more. Received: {name}={value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.plain_numbers import plain
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class FusedAdam(keras.optimizers.Adam):
@@ -31,6 +33,10 @@ class FusedAdam(keras.optimizers.Adam):
     >>> isinstance(model.optimizer, keras.optimizers.Adam)
     True
     """
+
+    def __init__(self, *args, **kwargs):
+        # Keras takes a learning rate of NumPy's for none.
+        super().__init__(*plain(args), **plain(kwargs))
 
     def _apply_weight_decay(self, variables):
         # Keras would compute the learning rate for each variable; `update_step` has it.

@@ -1,7 +1,9 @@
 """What the tokenizers that learn pieces have in common, and BERT's pairs."""
 
+import copy
 import itertools
 import os
+import pickle
 
 import keras
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from keras_attn import LanguageModel
 from keras_attn.generation import GenerationConfig
 from keras_attn.text import BytePairTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
+from keras_attn.training import TextDataset
 
 pytest.importorskip("tokenizers", reason="it trains and encodes")
 pytest.importorskip("sentencepiece", reason="it trains and encodes")
@@ -40,6 +43,21 @@ def test_encode_pads_truncates_and_keeps_specials(tokenizer):
         with pytest.raises(ValueError, match="`length` must have room for 2 special tokens"):
             tokenizer.encode(TEXTS, length=1)
     assert tokenizer.encode(["", "\ud800"]).shape[0] == 2
+
+
+def test_pickles(tokenizer):
+    dataset = TextDataset(TEXTS, tokenizer, batch_size=np.int64(3))
+    # What was made when it was needed first is not pickled.
+    assert tokenizer.text_of_ids.strings
+    assert tokenizer.has_fast_symbols in (True, False)
+    for copied in (lambda x: pickle.loads(pickle.dumps(x)), copy.deepcopy):
+        found = copied(tokenizer)
+        assert found == tokenizer
+        assert hash(found) == hash(tokenizer)
+        assert found.decode(found.encode(TEXTS)) == tokenizer.decode(tokenizer.encode(TEXTS))
+        keras.tree.map_structure(
+            np.testing.assert_array_equal, next(copied(dataset).batches()), next(dataset.batches())
+        )
 
 
 def test_max_length_counts_the_special_tokens(tokenizer, tmp_path):

@@ -112,7 +112,7 @@ class Task(StepTask):
         return vocabulary_size_of(self.model, self.known_tokenizer)
 
     def _layers(self):
-        return [block.self_attention.layer for block in self.model.decoder.layers()]
+        return [block.self_attention.layer for block in self.model.decoder.layers]
 
     def _sizes(self):
         layer = self._layers()[0]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
+from keras_attn.argument_checks import is_count
 from keras_attn.columns import is_lazy, is_table, names_of_columns
 from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.problem_log import RecordError
@@ -127,8 +128,7 @@ def _head(names, column):
     if isinstance(column, str):
         head, dot, _ = column.partition(".")
         return head if dot and head in names else None
-    is_number = isinstance(column, int) and not isinstance(column, bool)
-    return names[column] if is_number and 0 <= column < len(names) else None
+    return names[column] if is_count(column) and column < len(names) else None
 
 
 def _values(column):

@@ -1,5 +1,6 @@
 """Beam search."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -130,7 +131,8 @@ class BeamSearch(Strategy):
     def advance(self, decoding, fixed, state):
         step, running = state["step"], state["running"]
         layout = beams(decoding, self.num_beams)
-        with recording() as records:
+        # Linear attention has no scores to record.
+        with recording() if self.coverage_penalty else contextlib.nullcontext() as records:
             hidden, layout_state = layout.decode(fixed, state["layout"], step)
         logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]

@@ -26,7 +26,7 @@ NO_PADDING = (BannedTokens((0,)),)
 _made = {}
 
 
-LINEAR = {"num_heads": 2, "intermediate_dim": 11, "mechanism": "linear"}
+MECHANISMS = {"linear": {"mechanism": "linear"}, "local": {"mechanism": "local", "attention_options": {"window": 3}}}
 
 
 @pytest.fixture(params=KINDS)
@@ -163,9 +163,11 @@ def test_as_by_hand(model, name):
     check(model, strategy, lambda row: by_hand(model, row, 7, strategy), 7)
 
 
-def test_beams_of_linear_attention_share_a_cache():
-    """A slot of another beam is no part of the sums over keys."""
-    model, strategy = scattered(LanguageModel(V, **SIZES, **LINEAR, tie_output=False), 0.6), STRATEGIES["plain"]
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_beams_share_a_cache_whatever_the_mechanism(name):
+    """Slots of other beams are hidden by a mask, which no caller has given."""
+    sizes = {**SIZES, "num_heads": 2, "intermediate_dim": 11, "tie_output": False}
+    model, strategy = scattered(LanguageModel(V, **sizes, **MECHANISMS[name]), 0.6), STRATEGIES["plain"]
     check(model, strategy, lambda row: by_hand(model, row, 7, strategy), 7)
 
 

@@ -159,11 +159,26 @@ def cached_graph(model, key, call, specs=(), jit_compile=False, others=()):
                 with _lock, kv_cache.writing("slice" if jit_compile else "in_place"):
                     return call(*arguments)
 
-            graph = compiled(traced, *specs, jit_compile=jit_compile)
+            graph = _alone_at_first(compiled(traced, *specs, jit_compile=jit_compile))
         graphs[key] = variables, graph
         while len(graphs) > MOST_GRAPHS:
             graphs.popitem(last=False)
     return graph
+
+
+def _alone_at_first(graph):
+    """`graph`, whose first call is one at a time: of several at once TensorFlow would optimise the graph for each."""
+    has_run = threading.Event()
+
+    def call(*arguments):
+        if has_run.is_set():
+            return graph(*arguments)
+        with _lock:
+            outputs = graph(*arguments)
+        has_run.set()
+        return outputs
+
+    return call
 
 
 def _padded(model, ids):

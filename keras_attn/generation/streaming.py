@@ -18,6 +18,8 @@ from keras_attn.generation.strategy import Decoding
 def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=None):
     """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
 
+    They count among those that a model keeps, and threads may do what they may with `generate`.
+
     Args:
         model, inputs, max_length, config: see `generate`; with a strategy that keeps one sequence a row and takes
             nothing back: `Greedy` or `Sampling` of one sequence.

@@ -62,10 +62,9 @@ def searched(strategy):
 # What a server's callers choose: each pair has one graph.
 NUMBERS = {
     "filters": [
-        sampled(Temperature(t), TopK(k, 2), TopP(p), MinP(p / 50), TopH(p))
-        for t, k, p in ((0.6, 9, 0.95), (1.8, 1, 0.8))
+        sampled(Temperature(t), TopK(k, 2), TopP(p), MinP(p / 50), TopH(p), Typical(p), EpsilonCutoff(e), EtaCutoff(e))
+        for t, k, p, e in ((0.6, 9, 0.95, 0.01), (1.8, 1, 0.8, 0.02))
     ],
-    "entropy": [sampled(Typical(p), EpsilonCutoff(p / 90), EtaCutoff(p / 80)) for p in (0.9, 0.3)],
     "penalties": [
         sampled(
             RepetitionPenalty(x, int(2 * x)),
@@ -128,9 +127,9 @@ class Warmer(Temperature):
 
 
 def test_numbers_of_a_subclass_stay_what_they_are(model):
-    plain, warm = (model.generate(PROMPTS, config=sampled(Warmer(value))) for value in (0.5, 3.0))
-    np.testing.assert_array_equal(plain, model.generate(PROMPTS, config=sampled()))
-    np.testing.assert_array_equal(warm, model.generate(PROMPTS, config=sampled(Temperature(3.0))))
+    for value, same in ((0.5, sampled()), (3.0, sampled(Temperature(3.0)))):
+        expected = generated(model, PROMPTS.astype("int32"), same.resolved())["tokens"]
+        np.testing.assert_array_equal(model.generate(PROMPTS, config=sampled(Warmer(value))), expected)
 
 
 def test_graphs_that_are_not_used_go(model, monkeypatch):
@@ -150,23 +149,27 @@ def test_graphs_that_are_not_used_go(model, monkeypatch):
 
 def test_threads_get_what_each_would_alone(model):
     """All start at once, on graphs that nobody has traced yet."""
-    configs = [sampled(Temperature(0.5)), sampled(Temperature(2.0), TopK(5)), searched(BeamSearch(2))]
-    asked = [(config, PROMPTS[i : i + 2]) for config in configs for i in range(2)] * 2
-    found, barrier = [None] * len(asked), threading.Barrier(len(asked))
+    drawn = dataclasses.replace(sampled(Temperature(2.0)), strategy=Sampling(1))
+    asks = [
+        lambda: model.generate(PROMPTS, config=drawn),
+        lambda: model.generate(PROMPTS[1:], config=dataclasses.replace(drawn, processors=(Temperature(0.5),))),
+        lambda: np.concatenate(list(stream(model, PROMPTS[:2], config=drawn)), axis=1),
+        lambda: model.generate(PROMPTS[:2], config=searched(BeamSearch(2))),
+    ] * 2
+    found, barrier = [[] for _ in asks], threading.Barrier(len(asks))
 
-    def ask(i):
+    def work(ask, results):
         barrier.wait()
-        config, prompts = asked[i]
-        found[i] = [model.generate(prompts, config=config) for _ in range(5)]
+        results.extend(ask() for _ in range(4))
 
-    threads = [threading.Thread(target=ask, args=(i,)) for i in range(len(asked))]
+    threads = [threading.Thread(target=work, args=given) for given in zip(asks, found, strict=True)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len(graphs._graphs[model]) == len(configs)
-    graphs._graphs.clear()
-    for (config, prompts), outputs in zip(asked, found, strict=True):
-        expected = model.generate(prompts, config=config)
-        for tokens in outputs:
+    assert len(graphs._graphs[model]) == 4
+    for ask, results in zip(asks, found, strict=True):
+        expected = ask()
+        assert len(results) == 4
+        for tokens in results:
             np.testing.assert_array_equal(tokens, expected)

@@ -1,5 +1,6 @@
 """Beam search."""
 
+import contextlib
 import dataclasses
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
 from keras_attn.generation.processors import BANNED
-from keras_attn.generation.processors.selection import bounded, unless_banned
+from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put, vocabulary_size_of
 from keras_attn.ops.attention_recording import recording
@@ -77,6 +78,12 @@ class BeamSearch(Strategy):
                 f"`early_stopping` must be True, False or 'never'. Received: early_stopping={self.early_stopping!r}"
             )
 
+    def graph_numbers(self):
+        numbers = {"length_penalty": in_float32(self.length_penalty)}
+        if self.coverage_penalty:
+            numbers["coverage_penalty"] = in_float32(self.coverage_penalty)
+        return numbers
+
     def validate(self, model, config):
         vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
@@ -130,7 +137,8 @@ class BeamSearch(Strategy):
     def advance(self, decoding, fixed, state):
         step, running = state["step"], state["running"]
         layout = beams(decoding, self.num_beams)
-        with recording() as records:
+        # Linear attention has no scores to record.
+        with recording() if self.coverage_penalty else contextlib.nullcontext() as records:
             hidden, layout_state = layout.decode(fixed, state["layout"], step)
         logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]
@@ -203,7 +211,7 @@ class BeamSearch(Strategy):
         if self.coverage_penalty:
             covered = ops.log(ops.clip(candidates["coverage"], 1e-9, 1.0))
             covered = ops.where(ops.expand_dims(fixed["source_mask"], 1), covered, ops.zeros_like(covered))
-            values = add(values, self.coverage_penalty * ops.sum(covered, axis=-1))
+            values = add(values, self.number("coverage_penalty") * ops.sum(covered, axis=-1))
         candidates = {name: candidates[name] for name in ("tokens", "scores")}
         candidates |= {"values": ops.where(admitted, bounded(values), BANNED), "done": admitted}
         merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}
@@ -212,7 +220,9 @@ class BeamSearch(Strategy):
 
     def _still_hopeful(self, decoding, hopeful, length, running, finished):
         best = running["values"][:, :1]
-        longest = decoding.last_step if self.early_stopping == "never" and self.length_penalty > 0 else length
+        longest = length
+        if self.early_stopping == "never":
+            longest = ops.where(ops.greater(self.number("length_penalty"), 0), decoding.last_step, length)
         best = unless_banned(best, ops.divide(best, self._penalty(longest)))
         worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), BANNED)
         return ops.logical_and(hopeful, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
@@ -221,7 +231,7 @@ class BeamSearch(Strategy):
         length = ops.cast(length, "float32")
         if self.penalty == "gnmt":
             length = (5.0 + length) / 6.0
-        return ops.power(length, self.length_penalty)
+        return ops.power(length, self.number("length_penalty"))
 
     def _attention(self, decoding, records):
         """Attention to the memory, averaged over heads and layers: `(B, beams, S)`."""

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
 from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
+from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
 
@@ -54,6 +55,9 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             check_ids(unconditional_ids=self.unconditional_ids)
         super().__post_init__()
 
+    def graph_numbers(self):
+        return {"scale": in_float32(self.scale)}
+
     def validate(self, model, config):
         if self.unconditional_ids is not None:
             check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)
@@ -86,7 +90,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             positions = add(position, state["step"])
             logits, caches[cache] = decoding.decode(state[token], positions, state[cache], memory)
             logs.append(ops.log_softmax(ops.cast(logits, "float32"), axis=-1))
-        guided = logs[1] + self.scale * (logs[0] - logs[1])
+        guided = logs[1] + self.number("scale") * (logs[0] - logs[1])
         plain = {name: value for name, value in state.items() if not name.startswith("other")}
         state = super().advance(decoded(decoding, guided), fixed, {**plain, "cache": ()})
         return {**state, **caches, "other_token": state["token"]}

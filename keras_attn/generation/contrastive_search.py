@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
@@ -55,6 +56,9 @@ class ContrastiveSearch(SingleSequence):
         check_positive(top_k=self.top_k)
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
             raise ValueError(f"`alpha` must be a number in 0 to 1. Received: alpha={self.alpha!r}")
+
+    def graph_numbers(self):
+        return {"alpha": np.float32(self.alpha)}
 
     def validate(self, model, config):
         if not model.has_slots:
@@ -114,7 +118,8 @@ class ContrastiveSearch(SingleSequence):
         similarity = matmul_transposed(directions, state["heard"])
         nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
         likely = state["log_probabilities"]
-        worth = (1.0 - self.alpha) * ops.exp(likely) - self.alpha * nearest
+        alpha = self.number("alpha")
+        worth = (np.float32(1) - alpha) * ops.exp(likely) - alpha * nearest
         # There may be fewer allowed tokens than candidates.
         worth = ops.where(ops.greater(likely, BANNED), worth, BANNED)
         best = ops.cast(index_of_largest(worth), "int32")

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_search import BeamSearch, along
 from keras_attn.generation.processors import BANNED
-from keras_attn.generation.processors.selection import unless_banned
+from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.sums import add
 
 
@@ -60,6 +60,9 @@ class DiverseBeamSearch(BeamSearch):
                 f"`diversity_penalty` must be at least 0. Received: diversity_penalty={self.diversity_penalty}"
             )
 
+    def graph_numbers(self):
+        return {**super().graph_numbers(), "diversity_penalty": in_float32(self.diversity_penalty)}
+
     @property
     def _group_size(self):
         return self.num_beams // self.num_groups
@@ -76,21 +79,20 @@ class DiverseBeamSearch(BeamSearch):
 
     def _select(self, decoding, fixed, state, log_probabilities):
         size, vocabulary = self._group_size, ops.arange(log_probabilities.shape[-1], dtype="int32")
-        settings = {field.name: getattr(self, field.name) for field in dataclasses.fields(BeamSearch)}
         penalties = ops.zeros_like(log_probabilities[:, 0])
         groups = []
         for i in range(self.num_groups):
             beams = slice(i * size, (i + 1) * size)
             pools = {name: {key: x[:, beams] for key, x in state[name].items()} for name in ("running", "finished")}
             hopeful = state["hopeful"][:, i : i + 1]
-            group = _Group(**{**settings, "num_beams": size, "num_sequences": 1}, penalties=penalties)
+            group = self.unchecked(_Group, num_beams=size, num_sequences=1, penalties=penalties)
             pools, parents, tokens = group._select(
                 decoding, fixed, {**pools, "hopeful": hopeful, "step": state["step"]}, log_probabilities[:, beams]
             )
             groups.append((pools, parents + i * size, tokens))
             same = ops.cast(ops.equal(ops.expand_dims(tokens, -1), vocabulary), "float32")
             repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(hopeful, "float32"))
-            penalties = add(penalties, ops.multiply(repelled, self.diversity_penalty))
+            penalties = add(penalties, ops.multiply(repelled, self.number("diversity_penalty")))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
 
     def result(self, decoding, fixed, state):

@@ -1,7 +1,9 @@
 """Text or ids in, text or ids out."""
 
+import collections
 import contextlib
 import dataclasses
+import threading
 import weakref
 
 import keras
@@ -10,12 +12,18 @@ from keras import ops
 
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.scoring import check_alignments, score
+from keras_attn.generation.settings import power_of_two
 from keras_attn.generation.strategy import Decoding, run
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.compiled import compiled
 
-# Graphs of a model by their settings. Weak, so that a model can go; its graphs hold it only while it lives.
+# Graphs of a model by their settings, the last used at the end. Weak, so that a model can go; its graphs hold it only
+# while it lives.
 _graphs = weakref.WeakKeyDictionary()
+# How many of them a model keeps: a small one takes 20 MB, and seconds to make.
+MOST_GRAPHS = 8
+# Held while a graph is looked up or traced: Keras' layers are not made to be traced by several threads.
+_lock = threading.RLock()
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -24,9 +32,15 @@ def generate(
 ):
     """Generates with a key/value cache, in one graph.
 
-    A graph serves every batch size and prompt length, and all `max_length` up to the next power of two. Under
-    `jit_compile`, XLA compiles it once for each power of two that batch and prompt length are padded to, which takes
-    seconds to minutes; later calls are about twice as fast as without.
+    A graph serves every batch size and prompt length, and all `max_length` up to the next power of two. Numbers of the
+    settings, such as a seed, a temperature or a penalty, are inputs of it. What else differs (the strategy, the kinds
+    of processors, their tokens) takes a graph of its own, traced in seconds; a model keeps the 8 graphs that were used
+    last. Under `jit_compile`, XLA compiles a graph once for each power of two that batch and prompt length are padded
+    to, which takes seconds to minutes; later calls are about twice as fast as without.
+
+    Several threads may generate at once from one model, and get what each would alone; while one traces a graph, others
+    that need a new one wait. No thread may change the model meanwhile: build it, train it, assign its weights, load,
+    quantise it, or give it a tokenizer.
 
     Args:
         model: a model with `prefill`, `begin` and `decode`: a `Transformer`, `LanguageModel` or `Seq2SeqRNN`.
@@ -64,9 +78,9 @@ def generate(
     if return_alignments:
         check_alignments(model)
     padded = _padded(model, ids) if jit_compile else ids
-    graph = graph_of(model, config, jit_compile, len(padded) == 1)
     seed = getattr(config.chosen_strategy, "seed", 0)
-    outputs = graph(*(ops.convert_to_tensor(x, "int32") for x in (padded, seed, config.max_length)))
+    graph, numbers = graph_of(model, config, jit_compile, len(padded) == 1)
+    outputs = graph(*(ops.convert_to_tensor(x, "int32") for x in (padded, seed, config.max_length)), *numbers)
     outputs = {name: ops.convert_to_numpy(value)[: len(ids)] for name, value in outputs.items()}
     outputs |= {name: outputs[name][..., : config.max_length] for name in ("tokens", "scores")}
     if return_alignments:
@@ -79,53 +93,92 @@ def generate(
 
 
 def graph_of(model, config, jit_compile=False, is_alone=False):
-    """The graph of `run` for `model`: `(ids, seed, limit)` to a dict; made once for its settings.
+    """`(graph, numbers)`: that of `run` for `model`, `(ids, seed, limit, *numbers)` to a dict, and these of `config`.
 
     XLA has a graph of its own for a prompt that `is_alone`.
     """
-    config, owner = shared_settings(config), weakref.ref(model)
+    shared = SharedSettings(config)
+    owner = weakref.ref(model)
 
-    def call(ids, seed, limit):
+    def call(ids, seed, limit, *numbers):
         with owner().prepared() if jit_compile else contextlib.nullcontext():
-            return run(Decoding(owner(), config, seed, limit), ids)
+            return run(Decoding(owner(), shared.given(numbers), seed, limit), ids)
 
     batch, others = 1 if jit_compile and is_alone else None, config.chosen_strategy.models
     shapes = [(batch, None), (), ()]
-    return cached_graph(model, (config, jit_compile, batch), call, shapes, jit_compile, others)
+    specs = [keras.KerasTensor(shape, "int32") for shape in shapes] + shared.specs
+    return cached_graph(model, (shared.config, jit_compile, batch), call, specs, jit_compile, others), shared.numbers
 
 
-def shared_settings(config):
-    """`config` as it is for every seed and for near `max_length`: a graph is given these when it runs."""
-    strategy = config.chosen_strategy
-    if hasattr(strategy, "seed"):
-        strategy = dataclasses.replace(strategy, seed=0)
-    return dataclasses.replace(config, max_length=power_of_two(config.max_length), strategy=strategy)
+class SharedSettings:
+    """What many a `GenerationConfig` has in common, and one graph serves: all but seed, numbers and near `max_length`.
 
+    Args:
+        config: `GenerationConfig`.
 
-def cached_graph(model, key, call, shapes=(), jit_compile=False, others=()):
-    """`call` as a graph, kept by `key` until the variables of `model` or of `others` are others.
-
-    It takes an int32 tensor for each of `shapes`; without them, any nests of tensors.
+    Attributes:
+        config: equal for all that share a graph.
+        numbers: what the graph is given of the one given: a list of scalar tensors.
+        specs: a `KerasTensor` for each of them.
     """
-    graphs = _graphs.setdefault(model, {})
+
+    def __init__(self, config):
+        strategy = config.chosen_strategy
+        if hasattr(strategy, "seed"):
+            strategy = dataclasses.replace(strategy, seed=0)
+        (strategy, *processors), found = zip(*(part.shared() for part in (strategy, *config.processors)), strict=True)
+        settings = {"max_length": power_of_two(config.max_length), "strategy": strategy}
+        self.config = dataclasses.replace(config, **settings, processors=tuple(processors))
+        self.numbers = [ops.convert_to_tensor(x) for numbers in found for x in numbers.values()]
+        self.specs = [keras.KerasTensor((), x.dtype.name) for numbers in found for x in numbers.values()]
+        self._names = tuple(tuple(numbers) for numbers in found)
+
+    def given(self, numbers):
+        """The settings with `numbers`, tensors, as a graph has them."""
+        numbers, parts = iter(numbers), (self.config.strategy, *self.config.processors)
+        strategy, *processors = (
+            part.unchecked(_inputs={name: next(numbers) for name in names})
+            for part, names in zip(parts, self._names, strict=True)
+        )
+        return dataclasses.replace(self.config, strategy=strategy, processors=tuple(processors))
+
+
+def cached_graph(model, key, call, specs=(), jit_compile=False, others=()):
+    """`call` as a graph, kept by `key` until the variables of `model` or of `others` are others, or it is not used.
+
+    It takes a tensor for each of `specs`; without them, any nests of tensors.
+    """
     variables = [variable for asked in (model, *others) for variable in asked.variables]
-    known, graph = graphs.get(key, (None, None))
-    # `quantize` and `enable_lora` put other variables in place of those that a graph has captured.
-    if known is None or list(map(id, known)) != list(map(id, variables)):
+    with _lock:
+        graphs = _graphs.setdefault(model, collections.OrderedDict())
+        known, graph = graphs.pop(key, (None, None))
+        # `quantize` and `enable_lora` put other variables in place of those that a graph has captured.
+        if known is None or list(map(id, known)) != list(map(id, variables)):
 
-        def traced(*arguments):
-            with kv_cache.writing("slice" if jit_compile else "in_place"):
-                return call(*arguments)
+            def traced(*arguments):
+                with _lock, kv_cache.writing("slice" if jit_compile else "in_place"):
+                    return call(*arguments)
 
-        specs = [keras.KerasTensor(shape, "int32") for shape in shapes]
-        graph = compiled(traced, *specs, jit_compile=jit_compile)
+            graph = _alone_at_first(compiled(traced, *specs, jit_compile=jit_compile))
         graphs[key] = variables, graph
+        while len(graphs) > MOST_GRAPHS:
+            graphs.popitem(last=False)
     return graph
 
 
-def power_of_two(size, least=16):
-    """The next power of two, `least` at the least."""
-    return max(least, 1 << (size - 1).bit_length())
+def _alone_at_first(graph):
+    """`graph`, whose first call is one at a time: of several at once TensorFlow would optimise the graph for each."""
+    has_run = threading.Event()
+
+    def call(*arguments):
+        if has_run.is_set():
+            return graph(*arguments)
+        with _lock:
+            outputs = graph(*arguments)
+        has_run.set()
+        return outputs
+
+    return call
 
 
 def _padded(model, ids):

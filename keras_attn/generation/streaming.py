@@ -3,12 +3,13 @@
 import time
 import weakref
 
+import keras
 import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_positive_number
 from keras_attn.generation import strategy
-from keras_attn.generation.generate import cached_graph, shared_settings
+from keras_attn.generation.generate import SharedSettings, cached_graph
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import Decoding
@@ -16,6 +17,8 @@ from keras_attn.generation.strategy import Decoding
 
 def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=None):
     """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
+
+    They count among those that a model keeps, and threads may do what they may with `generate`.
 
     Args:
         model, inputs, max_length, config: see `generate`; with a strategy that keeps one sequence a row and takes
@@ -49,13 +52,13 @@ def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=Non
     if max_time is not None:
         check_positive_number(max_time=max_time)
     deadline = float("inf") if max_time is None else time.monotonic() + max_time
-    begin, go_on = _graphs(model, config)
+    begin, go_on, numbers = _graphs(model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
-    fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit)
+    fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit, *numbers)
     step, told, is_last = 0, [""] * len(prompts.ids), False
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
-        state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"))
+        state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
         until = int(state["step"])
         tokens, done = ops.convert_to_numpy(state["tokens"]), ops.convert_to_numpy(state["done"])
         is_last = until >= config.max_length or np.all(done)
@@ -74,16 +77,17 @@ def whole_characters(text):
 
 
 def _graphs(model, config):
-    config, owner = shared_settings(config), weakref.ref(model)
+    shared, owner = SharedSettings(config), weakref.ref(model)
 
-    def begin(ids, seed, limit):
-        return strategy.start(Decoding(owner(), config, seed, limit), ids)
+    def begin(ids, seed, limit, *numbers):
+        return strategy.start(Decoding(owner(), shared.given(numbers), seed, limit), ids)
 
-    def go_on(fixed, state, limit, until):
-        return strategy.go_on(Decoding(owner(), config, limit=limit), fixed, state, until)
+    def go_on(fixed, state, limit, until, *numbers):
+        return strategy.go_on(Decoding(owner(), shared.given(numbers), limit=limit), fixed, state, until)
 
-    ids, number = (None, None), ()
+    specs = [keras.KerasTensor(shape, "int32") for shape in ((None, None), (), ())] + shared.specs
     return (
-        cached_graph(model, (config, "begin"), begin, [ids, number, number]),
-        cached_graph(model, (config, "go_on"), go_on),
+        cached_graph(model, (shared.config, "begin"), begin, specs),
+        cached_graph(model, (shared.config, "go_on"), go_on),
+        shared.numbers,
     )

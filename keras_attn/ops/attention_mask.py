@@ -210,7 +210,7 @@ def block(x, *parts):
 
 def _extended(x, length):
     """`x` `(B, n)` with its last entry repeated up to `length`, unless it broadcasts; zeros where it has none."""
-    if x is None or x.shape[1] in (1, length):
+    if x is None or _reaches(x.shape[1], length):
         return x
     entries = ops.minimum(ops.arange(length, dtype="int32"), ops.maximum(ops.shape(x)[1] - 1, 0))
     return ops.take(_padded(x, 1, ops.shape(x)[1] + 1), entries, axis=1)
@@ -218,9 +218,14 @@ def _extended(x, length):
 
 def _padded(x, axis, length):
     """`x` with zeros up to `length`, unless it broadcasts along the axis."""
-    if x is None or x.shape[axis] in (1, length):
+    if x is None or _reaches(x.shape[axis], length):
         return x
     return ops.pad(x, [(0, length - ops.shape(x)[axis] if i == axis else 0) for i in range(len(x.shape))])
+
+
+def _reaches(size, length):
+    """Whether it is known that an axis of `size` broadcasts to `length`, int or scalar tensor, or is that long."""
+    return size == 1 or (isinstance(length, int) and size == length)
 
 
 # One axis at a time: indexing with several `None` becomes a Flex op in TFLite when shapes are dynamic.

@@ -56,7 +56,9 @@ def attend_in_loop(q, k, v, bias, sinks, *, mask, scale, logit_soft_cap, dropout
         output = run.forward()
         return output, lambda gradient: run.backward(output, gradient)
 
-    output = attend(queries.pad(q), keys.pad(k), keys.pad(v), *(x for x in (bias, sinks) if x is not None))
+    # Tensors, since the gradient of a function that is given variables has to take them for its own.
+    floats = (tf.convert_to_tensor(x) for x in (bias, sinks) if x is not None)
+    output = attend(queries.pad(q), keys.pad(k), keys.pad(v), *floats)
     output = output if queries.fit else output[:, :, : queries.length]
     output.set_shape((*q.shape[:3], v.shape[3]))
     return output
@@ -298,7 +300,8 @@ class _Step:
 
 def _is_triangular(mask, queries, keys):
     """Whether it is known that query `t` attends to the first `t + 1` keys: all blocks on the diagonal are alike."""
-    return mask is not None and mask.is_triangular and queries.size == keys.size
+    is_known = isinstance(queries.size, int) and isinstance(keys.size, int)
+    return is_known and mask is not None and mask.is_triangular and queries.size == keys.size
 
 
 def _heads_in_a_row(x):

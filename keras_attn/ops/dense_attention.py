@@ -64,7 +64,8 @@ def dense_attention(
     check_attention_mask(mask)
     dropping = bool(dropout and training)
     is_whole = dropping or return_scores or loops.banned()
-    if mask is not None and mask.is_triangular and q.shape[2] >= _LONG and not is_whole:
+    is_long = q.shape[2] is not None and q.shape[2] >= _LONG
+    if is_long and not is_whole and mask is not None and mask.is_triangular:
         # In training every product has gradients to sum, so fewer pay.
         size = 2 * _LONG if training else max(_LONG // 2, min(_LONG, q.shape[2] // 4))
         if q.shape[2] > size:

@@ -34,13 +34,15 @@ def linear_attention(
 
     Sums over the keys come first, so that no query meets a key: over all keys, or under a causal mask up to each chunk
     of queries, which then meets its own keys only. That takes queries and keys for one sequence of ascending
-    positions; a causal mask over other keys (a cache) is met pair by pair, with the same result.
+    positions; a causal mask over other keys (a cache) is met pair by pair, with the same result, and may then have an
+    explicit part, such as that of beams in one cache.
 
     Args:
         q: float `(B, N, T, H)`.
         k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
         v: float `(B, K, S, Hv)`.
-        mask: optional `keras_attn.ops.AttentionMask`, causal or not, with padding masks and nothing else.
+        mask: optional `keras_attn.ops.AttentionMask`, causal or not, with padding masks and nothing else, save an
+            explicit mask over the keys of a cache.
         scale: of no effect: any factor of the products cancels out.
         bias, dropout, seed, training, logit_soft_cap, sinks, return_scores: see `linear_refusals`.
 
@@ -76,7 +78,7 @@ def linear_attention(
     if mask is None or not mask.causal:
         output = _over_all_keys(q, k, v)
     else:
-        attend = _chunk_by_chunk if _is_self_attention(mask) else _pair_by_pair
+        attend = _pair_by_pair if _has_pairs(mask) else _chunk_by_chunk
         output = attend(q, repeat_heads(k, num_heads), repeat_heads(v, num_heads), mask)
     output = output[..., :-1] / ops.maximum(output[..., -1:], _SMALLEST_SUM)
     if mask is not None and mask.query_mask is not None:
@@ -96,7 +98,7 @@ def linear_refusals(request):
         request.return_scores,
     )
     mask = request.mask
-    if request.memory_efficient and mask is not None and mask.causal and not _is_self_attention(mask):
+    if request.memory_efficient and _has_pairs(mask):
         reasons.append("linear attention meets the keys of a cache pair by pair")
     return reasons
 
@@ -104,7 +106,7 @@ def linear_refusals(request):
 def _reasons(mask, bias, soft_cap, sinks, dropout, scores):
     asked = {
         "a window": mask is not None and mask.window is not None,
-        "an attention_mask": mask is not None and mask.explicit is not None,
+        "an attention_mask": mask is not None and mask.explicit is not None and not _has_pairs(mask),
         "segments": mask is not None and mask.query_segments is not None,
         "a bias": bias,
         "logit_soft_cap": soft_cap,
@@ -115,8 +117,9 @@ def _reasons(mask, bias, soft_cap, sinks, dropout, scores):
     return [f"linear attention has no pairs of queries and keys for {name}" for name, wanted in asked.items() if wanted]
 
 
-def _is_self_attention(mask):
-    return mask.query_positions is mask.key_positions
+def _has_pairs(mask):
+    """Whether queries meet keys one by one: where a causal mask is over other keys than their own."""
+    return mask is not None and mask.causal and mask.query_positions is not mask.key_positions
 
 
 def _features(x):

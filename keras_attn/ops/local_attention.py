@@ -117,7 +117,7 @@ def local_refusals(request):
         return ["local attention needs a window"]
     if request.has_bias:
         reasons.append("local attention takes no bias")
-    if mask.explicit is not None:
+    if mask.explicit is not None and _is_self_attention(mask):
         reasons.append("local attention takes no attention_mask")
     if mask.sink_tokens:
         reasons.append("local attention has no sink_tokens outside of its window")

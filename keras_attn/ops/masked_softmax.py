@@ -25,7 +25,8 @@ def mask_logits(logits, mask):
 def softmax(logits, axis=-1):
     """`keras.ops.softmax`, without its warning that an axis of one sums to one: a lone key is no mistake."""
     if logits.shape[axis] == 1:
-        return ops.ones_like(logits)
+        # Chosen, not made: so the logits have a gradient, which is zero, as that of `ops.softmax`.
+        return ops.where(False, logits, ops.ones_like(logits))
     return ops.softmax(logits, axis=axis)
 
 

@@ -1,5 +1,6 @@
 """Beam search against exhaustive search, and against one of its own written without a cache."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -25,6 +26,9 @@ NO_PADDING = (BannedTokens((0,)),)
 _made = {}
 
 
+MECHANISMS = {"linear": {"mechanism": "linear"}, "local": {"mechanism": "local", "attention_options": {"window": 3}}}
+
+
 @pytest.fixture(params=KINDS)
 def model(request):
     return made(request.param)
@@ -40,7 +44,7 @@ def whole(model, row, targets):
     """Log-probabilities `(n, T, V)` and attention `(n, T, S)` of equally long `targets`, without a cache."""
     row, length = row[row != 0], targets.shape[1]
     sources = np.tile(row, (len(targets), 1))
-    with recording() as records:
+    with recording() if model.alignment_layers() else contextlib.nullcontext() as records:
         if isinstance(model, LanguageModel):
             logits = model({"token_ids": np.concatenate([sources, targets], axis=1)})[:, len(row) - 1 : -1]
         else:
@@ -156,6 +160,14 @@ def test_as_by_hand(model, name):
         with pytest.raises(ValueError, match="`coverage_penalty` must be 0 for a model without attention"):
             model.generate(SOURCE, config=GenerationConfig(7, strategy=strategy))
         return
+    check(model, strategy, lambda row: by_hand(model, row, 7, strategy), 7)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_beams_share_a_cache_whatever_the_mechanism(name):
+    """Slots of other beams are hidden by a mask, which no caller has given."""
+    sizes = {**SIZES, "num_heads": 2, "intermediate_dim": 11, "tie_output": False}
+    model, strategy = scattered(LanguageModel(V, **sizes, **MECHANISMS[name]), 0.6), STRATEGIES["plain"]
     check(model, strategy, lambda row: by_hand(model, row, 7, strategy), 7)
 
 

@@ -8,13 +8,15 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from attention_cases import self_case, self_inputs
+from attention_cases import self_case, self_inputs, self_oracle
 from harness import LayerCase, build, pairs, run_check
 from harness_export import check_export
+from keras import ops
 from samples import DV, D, H, N, lengths, normal, square
 
 from keras_attn.layers import MultiHeadAttention, recording
 from keras_attn.ops import blockwise_attention
+from keras_attn.ops.compiled import compiled
 
 NO_SCORES = {"inference": "it refuses to return scores; what else the check asks is asked below"}
 
@@ -50,6 +52,10 @@ def segments_oracle(weights, query, query_mask, segments):
     return oracle.multi_head_attention(weights, query, query, mask=mask)[0]
 
 
+def sinks_oracle(weights, query, query_mask):
+    return self_oracle(weights[1:], query, query_mask, sinks=weights[0])
+
+
 def blockwise(name, oracle_kwargs=None, **config):
     return dataclasses.replace(self_case(name, oracle_kwargs, mechanism="blockwise", **config), exempt=NO_SCORES)
 
@@ -59,6 +65,7 @@ CASES = [
     blockwise("blockwise_causal", {"rules": {"causal": True}}, causal=True),
     blockwise("blockwise_window_grouped", {"rules": {"window": 2}}, num_heads=6, num_kv_heads=2, window=2),
     blockwise("blockwise_soft_cap", {"soft_cap": 0.7, "rules": {"causal": True}}, logit_soft_cap=0.7, causal=True),
+    dataclasses.replace(blockwise("blockwise_sinks", sinks=True), oracle=sinks_oracle),
     LayerCase(
         "blockwise_memory",
         partial(MultiHeadAttention, num_heads=N, key_dim=H, value_dim=5, mechanism="blockwise"),
@@ -104,3 +111,13 @@ def test_recording_and_a_rate_of_dropout_change_nothing(case):
     trained = np.asarray(dropping(**arguments, training=True))
     assert np.all(np.isfinite(trained))
     assert np.max(np.abs(trained - expected)) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "config"), [("blockwise", {"causal": True}), ("blockwise", {"window": 2}), ("local", {"window": 2})]
+)
+def test_positions_of_a_known_length_in_a_graph_of_an_unknown_one(mechanism, config):
+    layer, x = MultiHeadAttention(N, H, mechanism=mechanism, **config), np.ones((2, 7, D), "float32").cumsum(1)
+    positions = np.arange(7, dtype="int32")[None] * 2
+    graph = compiled(lambda x: layer(x, positions=positions), keras.KerasTensor((None, None, D)))
+    np.testing.assert_allclose(graph(ops.convert_to_tensor(x)), layer(x, positions=positions), atol=1e-5)

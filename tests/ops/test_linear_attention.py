@@ -60,6 +60,11 @@ def test_a_cache_hides_what_no_token_has_reached(positions):
     allowed = oracle.allowed(positions, np.arange(9)[None], causal=True)[:, None]
     expected = oracle.linear_attention(*(x.astype("float64") for x in arrays), allowed)
     np.testing.assert_allclose(linear_attention(*arrays, mask=mask), expected, atol=1e-5)
+    # As that of beams, which see their own slots only.
+    seen = (np.arange(9) + np.arange(5)[:, None]) % 3 > 0
+    expected = oracle.linear_attention(*(x.astype("float64") for x in arrays), allowed & seen)
+    found = linear_attention(*arrays, mask=dataclasses.replace(mask, explicit=seen[None, None]))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -89,3 +89,12 @@ def test_the_least_logits_are_above_masked_ones(dtype):
     logits = np.array([[least * 0.9, least * 0.99, -least, 0.0]], dtype)
     np.testing.assert_array_equal(masked_softmax(logits, np.array([[True, True, False, False]])), [[1, 0, 0, 0]])
     np.testing.assert_array_equal(masked_softmax(logits, np.zeros((1, 4), bool)), np.zeros((1, 4)))
+
+
+def test_a_lone_key_has_a_gradient_of_zero():
+    logits = tf.constant([[3.0], [np.inf]])
+    with tf.GradientTape() as tape:
+        tape.watch(logits)
+        weights = masked_softmax(logits)
+    np.testing.assert_array_equal(weights, [[1.0], [1.0]])
+    np.testing.assert_array_equal(tape.gradient(weights, logits, tf.constant([[2.0], [2.0]])), [[0.0], [0.0]])

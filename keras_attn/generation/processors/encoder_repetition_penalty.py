@@ -7,6 +7,7 @@ import keras
 from keras_attn.argument_checks import check_positive_number
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.repetition_penalty import penalised
+from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops.occurrences import occurrences
 
 
@@ -43,8 +44,11 @@ class EncoderRepetitionPenalty(LogitProcessor):
     def __post_init__(self):
         check_positive_number(penalty=self.penalty)
 
+    def graph_numbers(self):
+        return {"penalty": in_float32(1 / self.penalty)}
+
     def start(self, history):
         return (occurrences(history.source, history.source_mask, history.vocabulary_size),)
 
     def __call__(self, logits, state, step):
-        return penalised(logits, state[0], 1 / self.penalty)
+        return penalised(logits, state[0], self.number("penalty"))

@@ -42,8 +42,11 @@ class EpsilonCutoff(LogitProcessor):
         check_probability(epsilon=self.epsilon)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {"epsilon": math.log(self.epsilon)}
+
     def __call__(self, logits, state, step):
         logs = log_probabilities(logits)
-        threshold = math.log(self.epsilon)
+        threshold = self.number("epsilon")
         threshold = ops.minimum(threshold, ops.max(logs, axis=-1, keepdims=True))
         return keep_above(logs, threshold, logits, self.min_tokens_to_keep)

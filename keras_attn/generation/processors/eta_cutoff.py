@@ -44,10 +44,13 @@ class EtaCutoff(LogitProcessor):
         check_probability(epsilon=self.epsilon)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {"epsilon": math.log(self.epsilon)}
+
     def __call__(self, logits, state, step):
         logs = log_probabilities(logits)
         entropy = ops.negative(ops.sum(ops.exp(logs) * logs, axis=-1, keepdims=True))
-        limit = math.log(self.epsilon)
+        limit = self.number("epsilon")
         threshold = ops.minimum(limit, limit / 2 - entropy)
         threshold = ops.minimum(threshold, ops.max(logs, axis=-1, keepdims=True))
         return keep_above(logs, threshold, logits, self.min_tokens_to_keep)

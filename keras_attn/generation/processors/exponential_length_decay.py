@@ -48,11 +48,14 @@ class ExponentialLengthDecay(LogitProcessor):
         check_count(start_length=self.start_length)
         check_positive_number(factor=self.factor)
 
+    def graph_numbers(self):
+        return {"start_length": int(self.start_length), "factor": in_float32(self.factor)}
+
     def start(self, history):
         return (end_tokens(history),)
 
     def __call__(self, logits, state, step):
-        beyond = ops.cast(ops.maximum(ops.subtract(step, self.start_length), 0), "float32")
-        growth = ops.clip(ops.power(in_float32(self.factor), beyond) - 1.0, BANNED, -BANNED)
+        beyond = ops.cast(ops.maximum(ops.subtract(step, self.number("start_length")), 0), "float32")
+        growth = ops.clip(ops.power(self.number("factor"), beyond) - 1.0, BANNED, -BANNED)
         favoured = bounded(add(logits, bounded(ops.multiply(ops.abs(logits), growth))))
         return unless_banned(logits, ops.where(is_end(state[0], logits.shape[-1]), favoured, logits))

@@ -52,7 +52,8 @@ class LogitProcessor(Settings):
     """Base of the processors; a kind is a frozen dataclass that overrides what it needs of the four methods.
 
     All is written in `keras.ops` without loops, so that it runs in every exported artefact. What a processor remembers
-    is its state: a tuple of tensors with the rows on their first axis, which beam search reorders with its beams.
+    is its state: a tuple of tensors with the rows on their first axis, which beam search reorders with its beams. A
+    field is a constant of the graph, and another value takes another graph, unless `graph_numbers` lists it.
     """
 
     # Whether it makes no sense for rows that nothing ends.

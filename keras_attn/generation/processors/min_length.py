@@ -38,6 +38,9 @@ class MinLength(LogitProcessor):
     def __post_init__(self):
         check_positive(length=self.length)
 
+    def graph_numbers(self):
+        return {"length": int(self.length)}
+
     def validate(self, config, vocabulary_size):
         if self.length >= config.max_length:
             raise ValueError(
@@ -51,5 +54,5 @@ class MinLength(LogitProcessor):
     def __call__(self, logits, state, step):
         if not state:
             return logits
-        early = ops.logical_and(is_end(state[0], logits.shape[-1]), ops.less(step, self.length))
+        early = ops.logical_and(is_end(state[0], logits.shape[-1]), ops.less(step, self.number("length")))
         return ops.where(early, BANNED, logits)

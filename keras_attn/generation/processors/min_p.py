@@ -42,6 +42,9 @@ class MinP(LogitProcessor):
         check_probability(p=self.p)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {"p": math.log(self.p)}
+
     def __call__(self, logits, state, step):
-        threshold = ops.max(logits, axis=-1, keepdims=True) + math.log(self.p)
+        threshold = ops.max(logits, axis=-1, keepdims=True) + self.number("p")
         return keep_above(logits, threshold, logits, self.min_tokens_to_keep)

@@ -49,15 +49,20 @@ class OccurrencePenalty(LogitProcessor):
     def __post_init__(self):
         check_finite(presence=self.presence, frequency=self.frequency)
 
+    def graph_numbers(self):
+        numbers = {"presence": self.presence, "frequency": self.frequency}
+        # Of one that is 0, nothing is computed.
+        return {name: in_float32(number) for name, number in numbers.items() if number}
+
     def start(self, history):
         return (ops.zeros((ops.shape(history.ids)[0], history.vocabulary_size), dtype="float32"),)
 
     def __call__(self, logits, state, step):
         [counts] = state
         if self.frequency:
-            logits = unless_banned(logits, logits - in_float32(self.frequency) * counts)
+            logits = unless_banned(logits, logits - self.number("frequency") * counts)
         if self.presence:
-            logits = unless_banned(logits, logits - in_float32(self.presence) * ops.minimum(counts, 1.0))
+            logits = unless_banned(logits, logits - self.number("presence") * ops.minimum(counts, 1.0))
         return logits
 
     def update(self, state, tokens, step):

@@ -48,15 +48,21 @@ class RepetitionPenalty(LogitProcessor):
         if self.prompt_ignore_length is not None:
             check_count(prompt_ignore_length=self.prompt_ignore_length)
 
+    def graph_numbers(self):
+        numbers = {"penalty": in_float32(self.penalty)}
+        if self.prompt_ignore_length:
+            numbers["prompt_ignore_length"] = int(self.prompt_ignore_length)
+        return numbers
+
     def start(self, history):
         mask = history.mask
         if self.prompt_ignore_length:
             places = ops.expand_dims(ops.arange(ops.shape(history.ids)[1], dtype="int32"), 0)
-            mask = ops.logical_and(mask, ops.greater_equal(places, self.prompt_ignore_length))
+            mask = ops.logical_and(mask, ops.greater_equal(places, self.number("prompt_ignore_length")))
         return (occurrences(history.ids, mask, history.vocabulary_size),)
 
     def __call__(self, logits, state, step):
-        return penalised(logits, state[0], self.penalty)
+        return penalised(logits, state[0], self.number("penalty"))
 
     def update(self, state, tokens, step):
         [seen] = state
@@ -64,7 +70,6 @@ class RepetitionPenalty(LogitProcessor):
 
 
 def penalised(logits, seen, penalty):
-    """Logits `(R, V)`, those where `seen` is True made smaller by `penalty`, a positive number."""
-    penalty = in_float32(penalty)
+    """Logits `(R, V)`, those where `seen` is True made smaller by `penalty`, a positive number of float32."""
     less, more = bounded(ops.multiply(logits, penalty)), bounded(ops.divide(logits, penalty))
     return unless_banned(logits, ops.where(seen, ops.where(ops.less(logits, 0.0), less, more), logits))

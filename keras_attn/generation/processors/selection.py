@@ -71,7 +71,7 @@ def mass_threshold(scores, probabilities, mass):
     Args:
         scores: float32 `(R, V)`, falling.
         probabilities: float32 `(R, V)`, of the same tokens.
-        mass: a float.
+        mass: a float, or a float32 scalar.
 
     Returns:
         float32 `(R, 1)`.

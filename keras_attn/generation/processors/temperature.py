@@ -36,9 +36,13 @@ class Temperature(LogitProcessor):
     def __post_init__(self):
         check_positive_number(value=self.value)
 
+    def graph_numbers(self):
+        return {"value": in_float32(self.value)}
+
     def __call__(self, logits, state, step):
-        value = in_float32(self.value)
-        if value >= 1:
+        value = self.number("value")
+        is_input = ops.is_tensor(value)
+        if not is_input and value >= 1:
             return unless_banned(logits, ops.divide(logits, value))
         half, largest = BANNED / 2, ops.max(logits, axis=-1, keepdims=True)
         least = ops.min(ops.where(ops.greater(logits, BANNED), logits, largest), axis=-1, keepdims=True)
@@ -47,4 +51,7 @@ class Temperature(LogitProcessor):
         # What is out of half of float32's range keeps its order in the other half.
         reach = ops.maximum(ops.subtract(largest / 2, least / 2), in_float32(1e-45))
         order = bounded(ops.divide(ops.subtract(largest / 2, logits / 2), reach))
-        return unless_banned(logits, ops.where(ops.less(quotients, half), bounded(half + half * order), quotients))
+        quotients = ops.where(ops.less(quotients, half), bounded(half + half * order), quotients)
+        if is_input:
+            quotients = ops.where(ops.greater_equal(value, 1.0), ops.divide(logits, value), quotients)
+        return unless_banned(logits, quotients)

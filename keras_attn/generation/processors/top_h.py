@@ -44,12 +44,15 @@ class TopH(LogitProcessor):
         check_probability(h=self.h)
         check_positive(top_n=self.top_n)
 
+    def graph_numbers(self):
+        return {"h": float(self.h)}
+
     def __call__(self, logits, state, step):
         falling, _ = ops.top_k(logits, min(self.top_n, logits.shape[-1]))
         logs = log_probabilities(falling)
         probabilities = ops.exp(logs)
         terms = ops.negative(probabilities * logs)
-        kept = ops.less_equal(ops.cumsum(terms, axis=-1), float(self.h) * ops.sum(terms, axis=-1, keepdims=True))
+        kept = ops.less_equal(ops.cumsum(terms, axis=-1), self.number("h") * ops.sum(terms, axis=-1, keepdims=True))
         # If one token has all the probability, all terms are 0.
         kept = ops.logical_and(kept, ops.greater(probabilities, 0.0))
         return keep_above(logits, ops.min(ops.where(kept, falling, falling[:, :1]), axis=-1, keepdims=True), logits)

@@ -8,6 +8,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
+from keras_attn.generation.settings import power_of_two
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -39,6 +40,18 @@ class TopK(LogitProcessor):
     def __post_init__(self):
         check_positive(k=self.k, min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {"k": int(self.k)}
+
+    def shared(self):
+        settings, numbers = super().shared()
+        return settings.unchecked(k=power_of_two(self.k)) if numbers else settings, numbers
+
     def __call__(self, logits, state, step):
         values, _ = ops.top_k(logits, min(max(self.k, self.min_tokens_to_keep), logits.shape[-1]))
-        return keep_above(logits, values[:, -1:], logits)
+        least, k = values[:, -1:], self.number("k")
+        if ops.is_tensor(k):
+            # The graph is one for all up to a power of two, and finds so many.
+            count = ops.minimum(ops.maximum(k, self.min_tokens_to_keep), values.shape[-1])
+            least = ops.take(values, ops.reshape(count - 1, (1,)), axis=1)
+        return keep_above(logits, least, logits)

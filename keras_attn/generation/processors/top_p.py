@@ -43,9 +43,12 @@ class TopP(LogitProcessor):
         check_probability(p=self.p)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {} if self.p == 1 else {"p": float(self.p)}
+
     def __call__(self, logits, state, step):
         if self.p == 1:
             return logits
         falling, _ = ops.top_k(logits, logits.shape[-1])
-        threshold = mass_threshold(falling, ops.softmax(falling, axis=-1), float(self.p))
+        threshold = mass_threshold(falling, ops.softmax(falling, axis=-1), self.number("p"))
         return keep_above(logits, threshold, logits, self.min_tokens_to_keep)

@@ -44,6 +44,9 @@ class Typical(LogitProcessor):
         check_probability(p=self.p)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
+    def graph_numbers(self):
+        return {} if self.p == 1 else {"p": float(self.p)}
+
     def __call__(self, logits, state, step):
         if self.p == 1:
             return logits
@@ -55,5 +58,5 @@ class Typical(LogitProcessor):
         falling, order = ops.top_k(closeness, size)
         starts = ops.expand_dims(ops.multiply(ops.arange(ops.shape(logits)[0], dtype="int32"), size), 1)
         ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.cast(order, "int32") + starts)
-        threshold = mass_threshold(falling, ordered, float(self.p))
+        threshold = mass_threshold(falling, ordered, self.number("p"))
         return keep_above(closeness, threshold, logits, self.min_tokens_to_keep)

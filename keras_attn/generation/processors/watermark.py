@@ -60,12 +60,15 @@ class Watermark(LogitProcessor):
         if self.key >= 2**31:
             raise ValueError(f"`key` must be below 2**31. Received: key={self.key!r}")
 
+    def graph_numbers(self):
+        return {"green_share": float(self.green_share), "bias": in_float32(self.bias)}
+
     def start(self, history):
         return (last_tokens(history.ids, history.mask, self.context_width),)
 
     def __call__(self, logits, state, step):
         green = ops.cast(self._is_green(state[0], logits.shape[-1]), "float32")
-        return unless_banned(logits, logits + in_float32(self.bias) * green)
+        return unless_banned(logits, logits + self.number("bias") * green)
 
     def update(self, state, tokens, step):
         return (followed(state[0], tokens),)
@@ -73,7 +76,7 @@ class Watermark(LogitProcessor):
     def _is_green(self, last, vocabulary_size):
         """bool `(R, V)`, from the last tokens `(R, context_width)`."""
         keys = row_keys(last, ops.greater_equal(last, 0))
-        return ops.less(hashed_uniform(keys, 0, self.key, vocabulary_size), self.green_share)
+        return ops.less(hashed_uniform(keys, 0, self.key, vocabulary_size), self.number("green_share"))
 
     def z_scores(self, tokens, mask=None):
         """How many standard deviations the number of green tokens is above that of an unmarked text: float32 `(B,)`.

@@ -1,6 +1,7 @@
 """Tasks as TensorFlow signatures, for every format that starts from a TensorFlow graph."""
 
 import contextlib
+import keyword
 import logging
 import re
 
@@ -38,6 +39,7 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     # The variables, and not the model: tracking a Keras model would save its training functions too.
     narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
+    module.tables = _tables(tasks[0].model)
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
     # What a converter is still to read keeps to the operations that it knows.
@@ -55,6 +57,14 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _tables(model):
+    """What Keras' preprocessing layers look strings up in, which no variable holds."""
+    from tensorflow.python.trackable.resource import CapturableResource
+
+    values = [value for layer in model._flatten_layers() for value in vars(layer).values()]
+    return [value for value in values if isinstance(value, CapturableResource)]
 
 
 @contextlib.contextmanager
@@ -96,12 +106,41 @@ def _reading(half, call):
 
 
 def _concrete(call, specs, cache_policy):
-    # TensorFlow's names of arguments hold no dots.
-    names = {re.sub(r"\W", "_", name): name for name in specs}
+    names = {}
+    for i, name in enumerate(specs):
+        argument = re.sub(r"\W", "_", name)
+        names[argument if is_argument_name(argument) and argument not in names else f"argument_{i}"] = name
 
     def named_call(**inputs):
-        return call(**{names[argument]: value for argument, value in inputs.items()})
+        outputs = call(**{names[argument]: value for argument, value in inputs.items()})
+        return _different(outputs, inputs.values())
 
     arguments = {argument: specs[name] for argument, name in names.items()}
     with cache.writing(cache_policy), loops.without_loops():
         return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
+
+
+def is_argument_name(name):
+    """Whether TensorFlow takes a name for an argument as it is, which then names the input of a signature."""
+    is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) is not None
+    return is_plain and not keyword.iskeyword(name) and name != "self"
+
+
+def check_names(task, format):
+    """Raises a ValueError where an input has a name that no signature can show."""
+    for name in task.inputs:
+        if not is_argument_name(name):
+            raise ValueError(
+                "`model` must have inputs whose names are letters, digits and underscores, begin with a letter and are "
+                f"no word of Python, as {format} takes no others; `keras.Input(..., name=)` gives one. "
+                f"Received: {name!r}"
+            )
+
+
+def _different(outputs, inputs):
+    """Outputs that are tensors of their own: converters name one tensor once, be it input and output."""
+    known, found = {id(tensor) for tensor in inputs}, {}
+    for name, tensor in outputs.items():
+        found[name] = tf.identity(tensor) if id(tensor) in known else tensor
+        known.add(id(found[name]))
+    return found

@@ -63,7 +63,8 @@ def _tables(model):
     """What Keras' preprocessing layers look strings up in, which no variable holds."""
     from tensorflow.python.trackable.resource import CapturableResource
 
-    values = [value for layer in model._flatten_layers() for value in vars(layer).values()]
+    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
+    values = [value for layer in layers for value in vars(layer).values()]
     return [value for value in values if isinstance(value, CapturableResource)]
 
 

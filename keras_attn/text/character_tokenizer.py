@@ -109,8 +109,11 @@ class CharacterTokenizer(Tokenizer):
         return table, table
 
     def symbols_model(self) -> bytes:
+        return self.sentencepiece_model()
+
+    def operator_model(self) -> bytes:
         # To SentencePiece what is no UTF-8 is unknown, be U+FFFD a piece or not.
-        return byte_symbols.sentencepiece_model() if REPLACEMENT in self.characters else self.sentencepiece_model()
+        return byte_symbols.sentencepiece_model() if REPLACEMENT in self.characters else self.symbols_model()
 
     def symbol_ids(self, symbols):
         from keras_attn.text.graph.rows import packed

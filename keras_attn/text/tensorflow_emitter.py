@@ -44,7 +44,7 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
     import tensorflow as tf
 
     tf_text = require("tensorflow_text", "text")
-    model = tokenizer.symbols_model()
+    model = tokenizer.operator_model()
 
     class TextOps(tf.Module):
         def __init__(self):

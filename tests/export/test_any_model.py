@@ -76,6 +76,12 @@ def test_a_recurrent_layer_and_a_quantised_model_say_the_way_out(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_an_axis_of_size_zero_says_the_way_out(tmp_path):
+    model = dense(outputs=lambda x, y: {"dense": y, "nothing": x[:, :0]})
+    with pytest.raises(ExportError, match=r"tflite may not take the axes of size 0 of nothing: leave them out"):
+        export(model, tmp_path, "tflite", tasks="forward")
+
+
 @pytest.mark.parametrize(
     ("dtype", "rows", "message"),
     [

@@ -5,17 +5,17 @@ import itertools
 # What strides and patches ask sizes to be multiples of. Images come large first: of those that are smaller than a
 # kernel, Keras' convolutions make what no runtime does.
 STEPS, IMAGE_STEPS = (1, 2, 4, 8, 16, 32), (16, 32, 14, 28, 8, 4, 2, 1)
-UNEQUAL, SMALL = (3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41), tuple(range(2, 20))
+UNEQUAL = tuple(size for size in range(3, 200, 2) if all(size % divisor for divisor in range(3, size, 2)))
+SMALL = tuple(range(2, 2 + len(UNEQUAL)))
 # Of each case: the first of the sizes, and which power of two the batch is.
 CASES = ((0, 0), (1, 2), (2, 1))
-MOST_AXES, MOST_CALLS = 9, 60
+MOST_CALLS = 60
 
 
 class MadeUpSizes:
     """Which free axes must be equally long, and sizes with which the model runs.
 
-    An axis is a pair of an input's name and a number. No batch size, a power of two, is any other axis' size, a
-    multiple of an odd number.
+    An axis is a pair of an input's name and a number.
 
     Args:
         axes: list of axes.
@@ -33,7 +33,7 @@ class MadeUpSizes:
         steps = [(step, 1) for step in IMAGE_STEPS] if images else []
         candidates = itertools.product([*steps, *zip(STEPS, STEPS, strict=True)], (UNEQUAL, SMALL))
         guesses = _guesses(axes) if groups is None else [groups]
-        for guess, rule in itertools.product(guesses, candidates) if len(axes) <= MOST_AXES else []:
+        for guess, rule in itertools.product(guesses, candidates):
             if runs(self._assigned(guess, rule)):
                 self.groups = guess if groups is not None else self._split(guess, rule)
                 self.cases = self._cases(rule)
@@ -57,22 +57,22 @@ class MadeUpSizes:
         return found
 
     def _cases(self, rule):
-        cases = [self._assigned(self.groups, rule, *case) for case in CASES]
+        cases = [(self._assigned(self.groups, rule, *case), case) for case in CASES]
         # Larger sizes may be above what positions or pooling allow.
-        return [case if self._runs(case) else {**case, **self._lengths(cases[0])} for case in cases]
-
-    def _lengths(self, case):
-        return {axis: size for axis, size in case.items() if axis[1] > 0}
+        return [x if self._runs(x) else self._assigned(self.groups, rule, 0, case[1]) for x, case in cases]
 
     def _assigned(self, groups, rule, first=0, power=1):
         """Sizes of all axes: those of a group are equal, those of two are not; `first` changes which is longer."""
         (image_step, step), sizes = rule
         lengths = [group for group in groups if any(number for _, number in group)]
-        rows = [group for group in groups if group not in lengths]
-        assigned = {axis: 2 ** (power + i) for i, group in enumerate(rows) for axis in group}
+        assigned = {}
         for i, group in enumerate(lengths if first % 2 == 0 else lengths[::-1], first):
-            size = sizes[i] * (step if self._images.isdisjoint(group) else image_step)
+            size = sizes[i % len(sizes)] * (step if self._images.isdisjoint(group) else image_step)
             assigned.update(dict.fromkeys(group, size))
+        powers = (2**i for i in itertools.count(power) if 2**i not in assigned.values())
+        for group in groups:
+            if group not in lengths:
+                assigned.update(dict.fromkeys(group, next(powers)))
         return assigned
 
 

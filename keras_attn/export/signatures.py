@@ -109,8 +109,8 @@ def _reading(half, call):
 def _concrete(call, specs, cache_policy):
     names = {}
     for i, name in enumerate(specs):
-        argument = re.sub(r"\W", "_", name)
-        names[argument if is_argument_name(argument) and argument not in names else f"argument_{i}"] = name
+        argument = _argument(name)
+        names[argument if argument and argument not in names else f"argument_{i}"] = name
 
     def named_call(**inputs):
         outputs = call(**{names[argument]: value for argument, value in inputs.items()})
@@ -121,21 +121,23 @@ def _concrete(call, specs, cache_policy):
         return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
 
 
-def is_argument_name(name):
-    """Whether TensorFlow takes a name for an argument as it is, which then names the input of a signature."""
-    is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) is not None
-    return is_plain and not keyword.iskeyword(name) and name != "self"
-
-
 def check_names(task, format):
     """Raises a ValueError where an input has a name that no signature can show."""
-    for name in task.inputs:
-        if not is_argument_name(name):
+    arguments = [_argument(name) for name in task.inputs]
+    for name, argument in zip(task.inputs, arguments, strict=True):
+        if argument is None or arguments.count(argument) > 1:
             raise ValueError(
                 "`model` must have inputs whose names are letters, digits and underscores, begin with a letter and are "
-                f"no word of Python, as {format} takes no others; `keras.Input(..., name=)` gives one. "
-                f"Received: {name!r}"
+                f"no word of Python, as {format} takes no others and reads dots as underscores; "
+                f"`keras.Input(..., name=)` gives one. Received: {name!r} among {list(task.inputs)}"
             )
+
+
+def _argument(name):
+    """What TensorFlow calls an argument of this name, which then names the input of a signature; None if it cannot."""
+    argument = re.sub("[.-]", "_", name)
+    is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_]*", argument) is not None
+    return argument if is_plain and not keyword.iskeyword(argument) and argument != "self" else None
 
 
 def _different(outputs, inputs):

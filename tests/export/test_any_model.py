@@ -26,10 +26,18 @@ def test_tensors_that_come_out_twice_or_as_they_came(format, tmp_path):
         ]
 
 
-@pytest.mark.parametrize("name", ["1x", "_x", "my input", "self", "class", "a.b"])
+@pytest.mark.parametrize("name", ["1x", "_x", "my input", "self", "class", "é"])
 def test_names_that_a_signature_cannot_have(name, tmp_path):
     with pytest.raises(ValueError, match=rf"inputs whose names .* as saved_model .* Received: '{name}'"):
         export(dense(name), tmp_path / "out", "saved_model", tasks="forward")
+
+
+def test_dots_and_dashes_are_underscores_to_a_signature(tmp_path):
+    left, right = keras.Input((3,), name="a.b"), keras.Input((3,), name="c-d")
+    assert export(keras.Model([left, right], left - 2.0 * right), tmp_path, "saved_model", tasks="forward").ok
+    right = keras.Input((3,), name="a_b")
+    with pytest.raises(ValueError, match=r"Received: 'a.b' among \['a.b', 'a_b'\]"):
+        export(keras.Model([left, right], left - right), tmp_path / "out", "tflite", tasks="forward")
 
 
 def test_onnx_has_any_names(tmp_path):

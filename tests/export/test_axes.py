@@ -50,6 +50,15 @@ def test_axes_that_need_not_be_equal_have_names_of_their_own(outputs, names):
     assert {spec.axes for spec in task.inputs.values()} == {(2, 3, 4)}
 
 
+def test_an_axis_that_must_be_as_long_as_another_input_has_rows():
+    near, nodes = keras.Input(batch_shape=(None, None), name="near"), keras.Input((4,), name="nodes")
+    task = forward(keras.Model([near, nodes], ops.matmul(near, nodes)))
+    assert {name: spec.axes[0] for name, spec in task.inputs.items()} == {"near": "near_batch", "nodes": "nodes_batch"}
+    for case in task.cases():
+        (rows, columns), (count, _) = case["near"].shape, case["nodes"].shape
+        assert rows != columns == count
+
+
 def test_axes_that_must_be_equal_are_fixed_together():
     task = forward(two(lambda a, b: a + b, left="left", right="right"))
     assert task.axes == ["batch", "left_length", "right_length"]

@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_attn.export import random_inputs, reference
 from keras_attn.export.made_up_sizes import MadeUpSizes
+from keras_attn.export.report import reason
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
 
@@ -83,7 +84,7 @@ class Task(SizedTask):
         if not self._sizes.cases:
             raise ValueError(
                 "`samples` must be arrays that the model takes, or `shapes` must fix the axes that it takes one size "
-                f"of, as it ran with none of the inputs that were made up. Received: {self._refusal}"
+                f"of, as it ran with none of the inputs that were made up. Received: {reason(self._refusal)}"
             )
         rng = np.random.default_rng(0)
         return [self._made_up(rng, sizes) for sizes in self._sizes.cases]

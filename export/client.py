@@ -1,6 +1,7 @@
 """What the clients share: lines or stored cases in, answers out. Never imports keras_attn, Keras or a runtime."""
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -96,4 +97,5 @@ def main(load, description):
     if arguments.lines:
         artefact = load(arguments.artefact, tasks[0])
         for line in arguments.lines:
-            print(answer(artefact, line))
+            # What is no UTF-8 comes in surrogates.
+            print(answer(artefact, os.fsencode(line).decode("utf-8", "replace")))

@@ -17,11 +17,13 @@ from client import lines_of, main
 
 DTYPES = {
     "tensor(string)": np.str_,
-    "tensor(int32)": np.int32,
-    "tensor(int64)": np.int64,
+    "tensor(float16)": np.float16,
     "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
     "tensor(bool)": np.bool_,
 }
+INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
+DTYPES |= {f"tensor({kind.__name__})": kind for kind in INTEGERS}
 
 
 class ONNXArtefact:
@@ -52,6 +54,8 @@ def _session(path):
 
 
 def _to_object(value):
+    if value.dtype.kind == "S":
+        value = np.char.decode(value, "utf-8", "replace")
     return value.astype(object) if value.dtype.kind == "U" else value
 
 

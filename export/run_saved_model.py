@@ -51,7 +51,7 @@ def _load(path):
 
 
 def _to_str(value):
-    return np.char.decode(value.astype(np.bytes_), "utf-8") if value.dtype.kind in "OS" else value
+    return np.char.decode(value.astype(np.bytes_), "utf-8", "replace") if value.dtype.kind in "OS" else value
 
 
 if __name__ == "__main__":

@@ -24,6 +24,10 @@ def main(arguments=None):
         The exit status: 0, 1 where an artefact does not agree with its model, 2 where the input is at fault.
     """
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # A terminal may lack the letters of a name.
+            stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_attn.export import ExportError
 
@@ -181,10 +185,7 @@ def _data(path, class_ids):
     if path is None:
         return None, None
     if path.endswith(".npz"):
-        import numpy as np
-
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        arrays = _arrays(path)
         references = arrays.pop("references", None)
         return arrays, references
     lines = [line.split("\t") for line in read_lines(path)]
@@ -196,6 +197,28 @@ def _data(path, class_ids):
         return samples, None
     [answers] = references
     return samples, [_class(answer) for answer in answers] if class_ids else answers
+
+
+def _arrays(path):
+    """The arrays of an .npz file, by name."""
+    import zipfile
+    import zlib
+
+    import numpy as np
+
+    from keras_attn.export.report import reason
+
+    with open(path, "rb") as file:
+        try:
+            with zipfile.ZipFile(file):
+                pass
+            with np.load(file, allow_pickle=False) as stored:
+                return dict(stored)
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ValueError(
+                f"{path} must be a whole .npz file of numbers and strings, as `numpy.savez` writes. "
+                f"Received: {reason(error)}"
+            ) from error
 
 
 def _class(answer):
@@ -250,8 +273,15 @@ def _names(value):
 
 
 def _sizes(value):
-    pairs = [name.split("=") for name in _names(value)]
-    return {name: int(size) for name, size in pairs}
+    sizes = {}
+    for pair in _names(value):
+        name, _, size = (part.strip() for part in pair.partition("="))
+        if not name or not size.isdecimal() or name in sizes:
+            raise argparse.ArgumentTypeError(
+                f"each axis must be given one size, as batch=1,source_length=32. Received: {pair!r}"
+            )
+        sizes[name] = int(size)
+    return sizes
 
 
 def _complain(error, status):

@@ -103,6 +103,21 @@ def test_a_model_that_the_format_lacks(saved, capsys):
     assert not (saved / "out").exists()
 
 
+class Unregistered(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs * 2.0
+
+
+def save_damaged_arrays(folder):
+    np.savez(folder / "whole.npz", x=np.ones((2, 1, 3)))
+    content = (folder / "whole.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(content[:90])
+    (folder / "damaged.npz").write_bytes(content.replace(bytes(np.ones(3)), bytes(24)))
+    np.savez(folder / "objects.npz", x=np.array([{}, 1], dtype=object))
+    with open(folder / "array.npz", "wb") as file:
+        np.save(file, np.ones((2, 1, 3)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -114,6 +129,13 @@ def test_a_model_that_the_format_lacks(saved, capsys):
         (["export", "model.keras", "--shapes", "rows=2"], "`shapes` must give ['batch'"),
         (["export", "model.keras", "--data", "missing.txt"], "missing.txt"),
         (["export", "model.keras", "--data", "ragged.tsv"], "ragged.tsv must hold a string a line"),
+        (["export", "model.keras", "--data", "cut.npz"], "cut.npz must be a whole .npz file"),
+        (["export", "model.keras", "--data", "damaged.npz"], "damaged.npz must be a whole .npz file"),
+        (["export", "model.keras", "--data", "objects.npz"], "objects.npz must be a whole .npz file"),
+        (["export", "model.keras", "--data", "array.npz"], "array.npz must be a whole .npz file"),
+        (["export", "model.keras", "--labels", "latin.txt"], "latin.txt must be text in UTF-8"),
+        (["export", "custom.keras"], "it needs the class 'Unregistered', whose code is not imported here"),
+        (["inspect", "custom.keras"], "it needs the class 'Unregistered', whose code is not imported here"),
         (["quantize", "model.keras", "--max-accuracy-drop", "2"], "max_accuracy_drop"),
         (["inspect", "text.keras"], "`path` must be a .keras file"),
         (["inspect", "cut.keras"], "cut.keras"),
@@ -128,6 +150,10 @@ def test_bad_input(arguments, message, saved, capsys, monkeypatch):
     content = (saved / "model.keras").read_bytes()
     # The directory of the archive is whole, a file in it is not.
     (saved / "cut.keras").write_bytes(content[:40] + bytes(200) + content[240:])
+    (saved / "latin.txt").write_bytes("é\nü\n".encode("latin-1"))
+    save_damaged_arrays(saved)
+    x = keras.Input((3,), name="x")
+    keras.Model(x, Unregistered()(x)).save(saved / "custom.keras")
     if arguments[0] in ("export", "quantize"):
         arguments = [*arguments, *(() if "--format" in arguments else ("--format", "tflite"))]
         arguments = [*arguments, *(() if "--out" in arguments else ("--out", "out"))]
@@ -207,6 +233,14 @@ def test_usage(capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(["export"])
     assert stopped.value.code == 2
+
+
+@pytest.mark.parametrize("sizes", ["batch", "batch=x", "batch=1=2", "=3", "batch=1,batch=2"])
+def test_sizes_of_axes(sizes, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["export", "model.keras", "--format", "onnx", "--out", "out", "--shapes", sizes])
+    assert stopped.value.code == 2
+    assert f"as batch=1,source_length=32. Received: '{sizes.split(',')[-1]}'" in capsys.readouterr().err
 
 
 def test_as_a_command(saved):

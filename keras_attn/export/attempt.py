@@ -76,11 +76,16 @@ class Attempt:
         message = f"does not agree with the model: {row['message']}"
         if self.precision != "float32" and self.precision not in self.emitter.selective:
             message += f"; {self.emitter.name} in {self.precision} keeps no weight in float32"
+        cases = self.folder / self.entries[index]["cases"]
+        # A step's first cache is empty in every runtime.
+        if task.name == "forward" and (empty := verification.empty_tensors(cases)):
+            message += f"; {self.emitter.name} may not take the axes of size 0 of {', '.join(empty)}"
+            return f"{message}: leave them out of the model, or give `samples` without"
         if "case" not in row:
             return message
         LOGGER.info("%s, %s: looking for the first layer that differs", self.emitter.name, self.precision)
         try:
-            case = verification.stored_case(self.folder / self.entries[index]["cases"], row["case"])
+            case = verification.stored_case(cases, row["case"])
             row["first"] = diagnosis.first_difference(task, case, self._write_one, self.emitter.name, self.precision)
         except Exception as error:  # whatever the search meets, what it was started for is the news
             LOGGER.info("the search failed: %s", error)

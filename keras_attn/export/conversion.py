@@ -13,20 +13,39 @@ def tried(emitter, tasks, step, *arguments):
     """`step(*arguments)`, a conversion of tasks by an emitter.
 
     Raises:
-        ExportError: the conversion failed; the message says in one line why.
+        ExportError: the conversion failed; the message says in one line why, or what to do instead.
         OSError: there was no space.
     """
     try:
         return step(*arguments)
-    except (ExportError, ImportError):
+    except ImportError:
         raise
     except Exception as error:
+        advice = _advice(emitter, tasks[0].model, str(error))
+        if isinstance(error, ExportError) and advice is None:
+            raise
         if getattr(error, "errno", None) in FULL:
             raise
         if os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         names = ", ".join(task.name for task in tasks)
-        raise ExportError(f"{emitter.name}: {names} could not be converted: {reason(error)}") from error
+        raise ExportError(f"{emitter.name}: {names} could not be converted: {advice or reason(error)}") from error
+
+
+def _advice(emitter, model, message):
+    """What to do about a conversion that failed with a message, or None."""
+    layers = model._flatten_layers()
+    if any(getattr(layer, "quantization_mode", None) for layer in layers):
+        return (
+            f"{emitter.name} lacks the products of a model after `quantize`; export the model as it was before, with "
+            "`precision=` one of those that the format has"
+        )
+    if emitter.runtime == "tflite" and "TensorList" in message:
+        return (
+            "Keras' recurrent layers need a batch of a known size there: give `shapes={'batch': 1}`, or use "
+            "`keras_attn.layers.Recurrence`, which takes any"
+        )
+    return None
 
 
 @contextlib.contextmanager

@@ -44,6 +44,8 @@ class Recording:
     """
 
     tokenizer = None
+    # Of a layer's outputs nothing is known.
+    rows, output_axes = None, {}
 
     def __init__(self, task):
         self._task = task
@@ -52,7 +54,7 @@ class Recording:
     def __getattr__(self, name):
         return getattr(self._task, name)
 
-    def call(self, **inputs):
+    def call(self, /, **inputs):
         import tensorflow as tf
 
         from keras_attn.models.listening import listening

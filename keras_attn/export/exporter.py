@@ -23,6 +23,9 @@ from keras_attn.export.sensitivity import Sensitivity
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.extras import require
 
+DTYPES = ("float16", "float32", "float64", "bool", "string")
+DTYPES += tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
+
 
 def export(
     model,
@@ -105,6 +108,10 @@ def export(
     keep = precisions.kept(model, keep_float)
     tasks = [task_type(model, tokenizer) for task_type in task_types]
     _check_formats(emitters, tasks)
+    for emitter in emitters:
+        for task in tasks:
+            _check_dtypes(emitter, task)
+            emitter.check_names(task)
     if shapes:
         _fix(tasks, shapes)
     labels = attachments.class_names(model, labels)
@@ -166,6 +173,20 @@ def _check_formats(emitters, tasks):
             raise ValueError(f"`tasks` may hold {task.name!r} only for {list(formats)}. Received: format={refused}")
 
 
+def _check_dtypes(emitter, task):
+    for name, spec in task.inputs.items():
+        if spec.dtype == "string" and emitter.runtime != "saved_model":
+            raise ValueError(
+                f"`format` must be 'saved_model' for a model that reads strings, as {emitter.name} lacks the operators "
+                f"of Keras' preprocessing; or export the part of the model behind it. Received: input {name!r}"
+            )
+        if spec.dtype not in DTYPES:
+            raise ValueError(
+                f"`model` must have inputs of a dtype that artefacts know, {', '.join(DTYPES)}; cast inside of the "
+                f"model. Received: input {name!r} of {spec.dtype}"
+            )
+
+
 def _fix(tasks, shapes):
     for task in tasks:
         if task.tokenizer is not None:
@@ -173,7 +194,7 @@ def _fix(tasks, shapes):
         if not isinstance(task, SizedTask):
             raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
         for name, size in shapes.items():
-            if name not in task.axes or not is_integer(size) or size < 1:
+            if not task.axes_of(name) or not is_integer(size) or size < 1:
                 raise ValueError(
                     f"`shapes` must give {task.axes} of task {task.name!r} positive sizes. Received: {name!r}: {size!r}"
                 )

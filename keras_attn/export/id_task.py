@@ -44,23 +44,39 @@ class IdTask(SizedTask):
     def cases(self, samples=None):
         """The first sample alone, then all others; or random inputs of unequal lengths."""
         if self.tokenizer is None:
-            rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
-            spec = self.inputs["source_ids"]
-            shapes = [spec.sized({"batch": batch, "source_length": length}).axes for batch, length in SIZES]
-            pad_id = random_inputs.pad_id(self.model)
-            return [{"source_ids": random_inputs.padded(rng, shape, "int32", limit, pad_id)} for shape in shapes]
-        texts = random_inputs.texts(self.tokenizer) if samples is None else list(samples)
+            rng, spec = np.random.default_rng(0), self.inputs["source_ids"]
+            batches, wanted = zip(*SIZES, strict=True)
+            if isinstance(spec.axes[1], str):
+                wanted = random_inputs.lengths(wanted, lambda length: self.accepts(np.ones((2, length), "int32")))
+            shapes = [
+                spec.sized({"batch": batch, "source_length": length}).axes
+                for batch, length in zip(batches, wanted, strict=True)
+            ]
+            return [{"source_ids": random_inputs.of_spec(rng, self.model, spec, shape)} for shape in shapes]
+        texts = random_inputs.texts(self.tokenizer, self._accepts_texts) if samples is None else list(samples)
         if not texts or not all(isinstance(text, str) for text in texts):
             raise ValueError(f"`samples` must be one or more strings. Received: samples={samples!r}")
         return [{"source": np.array(batch, dtype=np.str_)} for batch in labelled_data.batches(texts)]
+
+    def accepts(self, ids):
+        """Whether the model takes ids, int32 `(batch, length)`, which may be too many for its positions."""
+        return reference.runs(self.call, {"source_ids": ids})
+
+    def _accepts_texts(self, texts):
+        return self.accepts(self._ids(texts))
+
+    def _ids(self, texts):
+        from keras_attn.generation.prompts import prompt_ids
+
+        return np.asarray(prompt_ids(self.model, self.tokenizer, texts), "int32")
 
     def reference(self, case):
         """What the Keras model returns."""
         if self.tokenizer is None:
             return reference.outputs(self.graph, case)
-        from keras_attn.generation.prompts import prompt_ids, texts_of
+        from keras_attn.generation.prompts import texts_of
 
-        source_ids = np.asarray(prompt_ids(self.model, self.tokenizer, case["source"].tolist()), "int32")
+        source_ids = self._ids(case["source"].tolist())
         outputs = reference.outputs(self.graph, {"source_ids": source_ids})
         if "tokens" in outputs:
             texts = np.array(texts_of(outputs["tokens"], self.model, self.tokenizer, source_ids), dtype=np.str_)

@@ -51,10 +51,17 @@ def _as_input(name, rows, dtype):
     from keras_attn.ops.boolean_mask import check_boolean
 
     values = np.asarray(rows)
+    if values.dtype.kind in ("SU" if dtype != "string" else "biufc"):
+        raise ValueError(f"`samples[{name!r}]` must be of dtype {dtype}. Received: {values.dtype.name}")
+    if dtype == "string":
+        return values.astype(np.str_) if values.dtype.kind != "S" else np.char.decode(values, "utf-8", "replace")
     if dtype == "bool":
         check_boolean(f"samples[{name!r}]", values)
-    elif dtype.startswith("int") and values.dtype.kind == "f" and (values % 1).any():
-        raise ValueError(f"`samples[{name!r}]` must hold integers. Received: {values[values % 1 != 0][:3].tolist()}")
+    elif "int" in dtype:
+        bounds = np.iinfo(dtype)
+        strays = values[(values < bounds.min) | (values > bounds.max) | (values % 1 != 0)]
+        if strays.size:
+            raise ValueError(f"`samples[{name!r}]` must hold integers of {dtype}. Received: {strays[:3].tolist()}")
     return values.astype(dtype)
 
 

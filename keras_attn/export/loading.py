@@ -1,5 +1,6 @@
 """Models from files."""
 
+import re
 import zipfile
 
 from keras_attn.export.report import reason
@@ -24,4 +25,15 @@ def load_model(path):
     try:
         return keras.saving.load_model(path, compile=False)
     except Exception as error:
-        raise ValueError(f"{path} is not a readable Keras model: {reason(error)}") from error
+        raise ValueError(f"{path} is not a readable Keras model: {_cause(error)}") from error
+
+
+def _cause(error):
+    """What is wrong, in one line: the class that is not known, rather than that of the model which holds it."""
+    if found := re.search(r"Could not locate (class|function) '([^']+)'", str(error)):
+        kind, name = found.groups()
+        return (
+            f"it needs the {kind} {name!r}, whose code is not imported here; load the model in Python where it is, and "
+            "call `keras_attn.export.export`"
+        )
+    return reason(error)

@@ -1,8 +1,11 @@
 """The table of what was exported and how well it agrees with the model."""
 
 import json
+import re
 from pathlib import Path
 
+# With which Keras emphasises what a layer's error says.
+_STYLE = re.compile(r"\x1b\[\d*m")
 COLUMNS = (
     "format",
     "precision",
@@ -90,7 +93,11 @@ class Report:
 
 def reason(error):
     """An exception in one line: the first of its message, or its name."""
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    lines = [line.strip() for line in _STYLE.sub("", str(error)).split("\n") if line.strip()]
+    # Of an error inside a layer, Keras first says in which.
+    if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
+        del lines[0]
+    return lines[0] if lines else type(error).__name__
 
 
 def aligned(columns, lines, left):

@@ -1,6 +1,7 @@
 """Tasks as TensorFlow signatures, for every format that starts from a TensorFlow graph."""
 
 import contextlib
+import keyword
 import logging
 import re
 
@@ -38,6 +39,7 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     # The variables, and not the model: tracking a Keras model would save its training functions too.
     narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
+    module.tables = _tables(tasks[0].model)
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
     # What a converter is still to read keeps to the operations that it knows.
@@ -55,6 +57,15 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
         tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+def _tables(model):
+    """What Keras' preprocessing layers look strings up in, which no variable holds."""
+    from tensorflow.python.trackable.resource import CapturableResource
+
+    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
+    values = [value for layer in layers for value in vars(layer).values()]
+    return [value for value in values if isinstance(value, CapturableResource)]
 
 
 @contextlib.contextmanager
@@ -96,12 +107,43 @@ def _reading(half, call):
 
 
 def _concrete(call, specs, cache_policy):
-    # TensorFlow's names of arguments hold no dots.
-    names = {re.sub(r"\W", "_", name): name for name in specs}
+    names = {}
+    for i, name in enumerate(specs):
+        argument = _argument(name)
+        names[argument if argument and argument not in names else f"argument_{i}"] = name
 
     def named_call(**inputs):
-        return call(**{names[argument]: value for argument, value in inputs.items()})
+        outputs = call(**{names[argument]: value for argument, value in inputs.items()})
+        return _different(outputs, inputs.values())
 
     arguments = {argument: specs[name] for argument, name in names.items()}
     with cache.writing(cache_policy), loops.without_loops():
         return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
+
+
+def check_names(task, format):
+    """Raises a ValueError where an input has a name that no signature can show."""
+    arguments = [_argument(name) for name in task.inputs]
+    for name, argument in zip(task.inputs, arguments, strict=True):
+        if argument is None or arguments.count(argument) > 1:
+            raise ValueError(
+                "`model` must have inputs whose names are letters, digits and underscores, begin with a letter and are "
+                f"no word of Python, as {format} takes no others and reads dots as underscores; "
+                f"`keras.Input(..., name=)` gives one. Received: {name!r} among {list(task.inputs)}"
+            )
+
+
+def _argument(name):
+    """What TensorFlow calls an argument of this name, which then names the input of a signature; None if it cannot."""
+    argument = re.sub("[.-]", "_", name)
+    is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_]*", argument) is not None
+    return argument if is_plain and not keyword.iskeyword(argument) and argument != "self" else None
+
+
+def _different(outputs, inputs):
+    """Outputs that are tensors of their own: converters name one tensor once, be it input and output."""
+    known, found = {id(tensor) for tensor in inputs}, {}
+    for name, tensor in outputs.items():
+        found[name] = tf.identity(tensor) if id(tensor) in known else tensor
+        known.add(id(found[name]))
+    return found

@@ -117,6 +117,18 @@ def stored_case(path, index):
         return _case({name: file[name] for name in file.files}, "inputs", str(index))
 
 
+def empty_tensors(path):
+    """The names of inputs and outputs that have an axis of size 0 in some stored case."""
+    with np.load(path, allow_pickle=False) as file:
+        return sorted(
+            {
+                name.split("/", 2)[2]
+                for name in file.files
+                if not name.startswith("references") and 0 in file[name].shape
+            }
+        )
+
+
 def _compare(folder, entry, row, answer):
     """Fills in `row` and returns the problems."""
     if isinstance(answer, str):

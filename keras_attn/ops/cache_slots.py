@@ -55,12 +55,14 @@ def of_window(mask, window, sinks):
         the sinks of a row whose prompt is shorter.
     """
     lengths = ops.sum(ops.cast(boolean("mask", mask), "int32"), axis=1, keepdims=True)
-    head = ops.expand_dims(ops.arange(sinks, dtype="int32"), 0)
     tail = add(lengths - window, ops.expand_dims(ops.arange(window, dtype="int32"), 0))
-    head = add(ops.zeros_like(lengths), head)
-    wanted = ops.concatenate([head, head, tail], axis=1)
-    held = [ops.less(head, lengths), ops.zeros_like(head, dtype="bool"), ops.greater_equal(tail, sinks)]
-    held = ops.concatenate(held, axis=1)
+    wanted, held = tail, ops.greater_equal(tail, sinks)
+    # Not as parts without columns, which are sums that onnxruntime 1.24 takes for columns.
+    if sinks:
+        head = add(ops.zeros_like(lengths), ops.expand_dims(ops.arange(sinks, dtype="int32"), 0))
+        wanted = ops.concatenate([head, head, tail], axis=1)
+        none = ops.zeros_like(head, dtype="bool")
+        held = ops.concatenate([ops.less(head, lengths), none, held], axis=1)
     source = ops.clip(wanted, 0, ops.shape(mask)[1] - 1)
     return (ops.where(held, wanted, FAR), *_scalars(sinks, 2 * sinks)), source
 

@@ -1,5 +1,6 @@
 """A tokenizer whose tokens are single characters."""
 
+import functools
 import itertools
 import os
 from collections import Counter
@@ -8,13 +9,17 @@ from pathlib import Path
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.text.graph import byte_symbols
 from keras_attn.text.tokenizer import Tokenizer, write_atomically
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 # A SentencePiece .vocab file has no way to write tabs and line ends; onnxruntime-extensions ends a text at NUL.
 RESERVED_CHARACTERS = "\t\n\r\0"
+
+REPLACEMENT = "\ufffd"
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -105,6 +110,21 @@ class CharacterTokenizer(Tokenizer):
 
     def symbols_model(self) -> bytes:
         return self.sentencepiece_model()
+
+    def operator_model(self) -> bytes:
+        # To SentencePiece what is no UTF-8 is unknown, be U+FFFD a piece or not.
+        return byte_symbols.sentencepiece_model() if REPLACEMENT in self.characters else self.symbols_model()
+
+    def symbol_ids(self, symbols):
+        from keras_attn.text.graph.rows import packed
+
+        if REPLACEMENT not in self.characters:
+            return super().symbol_ids(symbols)
+        points = byte_symbols.code_points(symbols)
+        ids = ops.where(points >= 0, ops.squeeze(self._table_of_ids(points), -1), -1)
+        ids = packed(ids, ids >= 0)
+        repeated = (ids == self.unknown_id) & (byte_symbols.shifted(ids, 1) == self.unknown_id)
+        return packed(ids, (ids >= 0) & ~repeated)
 
     def sentencepiece_model(self) -> bytes:
         """The vocabulary as a serialised SentencePiece `ModelProto`, the same bytes at every call.
@@ -198,6 +218,14 @@ class CharacterTokenizer(Tokenizer):
                 f"Received: {str(proto.normalizer_spec).split()} in path={path}"
             )
         return tokenizer
+
+    @functools.cached_property
+    def _table_of_ids(self):
+        from keras_attn.text.graph.tables import CodePointTable
+
+        ids = np.full(0x110000, self.unknown_id, np.int32)
+        ids[: len(self._ids)] = self._ids
+        return CodePointTable(ids[:, None])
 
     def get_config(self) -> dict:
         return {"characters": self.characters, "max_length": self.max_length}

@@ -49,7 +49,7 @@ def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
         [input_name, zero, alpha, no, no, no],
         outputs=2,
         domain=EXTENSIONS_DOMAIN,
-        model=tokenizer.symbols_model(),
+        model=tokenizer.operator_model(),
     )
     last = graph.constant("last", types.INT64, [1], [2**63 - 1])
     starts = graph.node("Unsqueeze", [graph.node("Slice", [offsets, zero, minus_one]), one])

@@ -44,7 +44,7 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
     import tensorflow as tf
 
     tf_text = require("tensorflow_text", "text")
-    model = tokenizer.symbols_model()
+    model = tokenizer.operator_model()
 
     class TextOps(tf.Module):
         def __init__(self):
@@ -57,6 +57,9 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
                 self._sentencepiece = tf_text.SentencepieceTokenizer(model, name=name)
 
         def symbols(self, texts):
+            if format != "tflite":
+                # There, `symbol_ids` sees to what is no UTF-8.
+                texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
             symbols = self._sentencepiece.tokenize(texts).to_tensor(-1)
             return tf.pad(symbols, [[0, 0], [0, 1]], constant_values=-1)
 

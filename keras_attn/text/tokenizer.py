@@ -93,11 +93,15 @@ class Tokenizer(PlainNumbers):
         """The SentencePiece `ModelProto` of an artefact's first operator, serialised."""
         raise NotImplementedError
 
+    def operator_model(self) -> bytes:
+        """The model that artefacts hold: `symbols_model`, unless it cannot tell what U+FFFD stands for."""
+        return self.symbols_model()
+
     def symbol_ids(self, symbols):
         """The ids of each text, without special tokens; here the symbols themselves.
 
         Args:
-            symbols: int32 `(B, S)`, what `symbols_model` makes of the texts, -1 behind.
+            symbols: int32 `(B, S)`, what `operator_model` makes of the texts, -1 behind.
 
         Returns:
             int32 `(B, L)`, -1 behind; `L` is that of the longest text, and one at least.

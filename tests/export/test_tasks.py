@@ -6,7 +6,9 @@ import sys
 
 import keras
 import numpy as np
+import onnx
 import pytest
+from onnx_checks import check_axes, empty_constants
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.export import export, reference, registry
@@ -47,6 +49,9 @@ def test_a_task_leaves_in_every_format(case, tmp_path):
     report = export(make(cls, **settings), tmp_path, FORMATS, tasks=tasks)
     assert [row["task"] for row in report.rows] == tasks * len(FORMATS)
     assert all(row["ok"] and row["identical"] == row["total"] > 0 for row in report.rows)
+    for task in tasks:
+        assert all(sizes["batch"] for sizes in check_axes(tmp_path, task))
+        assert empty_constants(onnx.load(tmp_path / f"{task}.onnx")) == []
 
 
 @pytest.mark.parametrize(

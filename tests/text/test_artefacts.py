@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_attn.export import clients, registry
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
+from keras_attn.text.graph import byte_symbols
 from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols
 from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
 
@@ -112,6 +113,18 @@ def make_batches(count):
 
 
 BATCHES = make_batches(60)
+# Parts of characters, long forms, surrogates and what no character has; and a whole one beside.
+BROKEN = [
+    b"ab\xff\xfec",
+    b"caf\xe9 au lait",
+    b"\xe6\x97",
+    b"\xf0\x9f\x99a",
+    b"\xc0\x80",
+    b"\xed\xa0\x80",
+    b"\x82b",
+    "日a".encode(),
+]
+REPLACED = [text.decode("utf-8", "replace") for text in BROKEN]
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +156,7 @@ def test_ids_and_texts(format, tokenizers, tmp_path):
     assert [emitter.name for name in HELD[format] if tokenizers[name].refusal(format)] == []
     emitter.write(emitter.convert(list(tasks.values()), tmp_path), tmp_path)
     cases = {f"inputs/{i}/source": np.array(batch, np.str_) for i, batch in enumerate(BATCHES)}
+    cases["inputs/broken/source"] = np.array(BROKEN)
     np.savez(tmp_path / "cases.npz", **cases)
     held = {}
     for task in tasks.values():
@@ -153,6 +167,9 @@ def test_ids_and_texts(format, tokenizers, tmp_path):
     for name, task in tasks.items():
         found, _, _ = answers[task.name]
         compared = 0
+        if (format, name) != ("tflite", "unigram"):
+            ids = task.tokenizer.encode(REPLACED, add_suffix=not task.model.continues_prompts)
+            assert found["outputs/broken/ids"].tolist() == ids.tolist(), name
         for i, texts in enumerate(BATCHES):
             if (format, name) == ("onnx", "unigram") and not all(has_one_best(task.tokenizer, text) for text in texts):
                 continue
@@ -206,6 +223,16 @@ def test_ids_and_texts_of_other_settings(name):
             rows = np.asarray(tokenizer.text_of_ids(ids.astype("int32"), after))
             found = [b"".join(tokenizer.text_of_ids.strings[i] for i in row).decode() for row in rows]
             assert found == [text.replace("\0", "") for text in tokenizer.decode(ids, after)], ids
+
+
+def test_what_is_no_utf8_is_replaced_as_python_does():
+    edges = [0x61, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xDF, 0xE0, 0xE6, 0xED, 0xF0, 0xF1, 0xF4, 0xF5]
+    rows = np.random.default_rng(0).choice(np.array(edges, "int32"), (20000, 9))
+    rows = np.where(np.arange(9) < np.arange(len(rows))[:, None] % 10, rows, -1)
+    expected = [bytes(row[row >= 0].tolist()).decode("utf-8", "replace") for row in rows]
+    points, found = np.asarray(byte_symbols.code_points(rows)), np.asarray(byte_symbols.valid_utf8(rows))
+    assert ["".join(map(chr, row[row >= 0])) for row in points] == expected
+    assert [bytes(row[row >= 0].tolist()).decode() for row in found] == expected
 
 
 def test_every_code_point_is_split_as_the_libraries_do(tokenizers):

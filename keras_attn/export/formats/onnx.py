@@ -45,6 +45,15 @@ class Emitter:
         name = f"{task_name}{self.variant}"
         return suffixed(name if is_folder else f"{name}.onnx", precision)
 
+    def check_names(self, task):
+        """Raises a ValueError where a graph would have one name twice."""
+        for name in getattr(task, "output_names", ()):
+            if name in task.inputs:
+                raise ValueError(
+                    f"`model` must have outputs of other names than its inputs, as {self.name} knows one tensor of a "
+                    f"name; the keys of a dict of outputs give them. Received: {name!r}"
+                )
+
     def convert(self, tasks, workplace):
         return [(task, _convert(task if task.tokenizer is None else SymbolTask(task))) for task in tasks]
 
@@ -126,7 +135,7 @@ def _convert(task):
     import tensorflow as tf
     from tf2onnx import optimizer, tf_loader, tfonnx
 
-    from keras_attn.export import onnx_fusion, signatures
+    from keras_attn.export import onnx_fusion, onnx_shapes, signatures
 
     concrete = signatures.trace(task, cache_policy="select")
     inputs = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource]
@@ -150,9 +159,9 @@ def _convert(task):
         optimized = optimizer.optimize_graph(converted, catch_errors=False, optimizers=_passes(converted))
         model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION
-    _note_shapes(model.graph, optimized)
+    onnx_shapes.note(model.graph, optimized)
     onnx_fusion.portable(model)
-    _name_axes(model.graph, task, concrete.structured_outputs)
+    _name_axes(model, task, concrete.structured_outputs)
     return model
 
 
@@ -199,38 +208,28 @@ def _join_strings(model, tokenizer, outputs):
     return model
 
 
-def _note_shapes(graph, converted):
-    """Adds what tf2onnx knows of the shapes inside, which the rules of `onnx_fusion` ask for."""
-    from onnx import helper
+def _name_axes(model, task, outputs):
+    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and gives others their size where it lost it.
 
-    outputs = {value.name for value in graph.output}
-    for node in graph.node:
-        for name in set(node.output) - outputs:
-            shape, dtype = converted.get_shape(name), converted.get_dtype(name)
-            if shape is not None and dtype:
-                axes = [None if size < 0 else size for size in shape]
-                graph.value_info.append(helper.make_tensor_value_info(name, dtype, axes))
-        bodies = converted.contained_graphs.get(node.name, {})
-        for attribute in node.attribute:
-            if attribute.name in bodies:
-                _note_shapes(attribute.g, bodies[attribute.name])
+    Runtimes take axes of one name to be equally long and reuse memory by that: an output has an input's name only where
+    the task knows that, or ONNX' own rules prove it.
+    """
+    from keras_attn.export import onnx_shapes
 
-
-def _name_axes(graph, task, outputs):
-    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and gives others their size where it lost it."""
-    has_target = any("target_length" in spec.axes for spec in task.inputs.values())
-    axes = {value.name: task.inputs[value.name].axes for value in graph.input}
-    for value in graph.output:
-        # Runtimes take axes of one name to be equally long, so an output's length may not borrow one by chance.
-        unknown = ("batch", "target_length" if has_target else f"{value.name}_length")
-        axes[value.name] = getattr(task, "output_axes", {}).get(value.name, unknown)
+    graph = model.graph
+    known = {value.name: task.inputs[value.name].axes for value in graph.input}
+    rows, declared = getattr(task, "rows", "batch"), getattr(task, "output_axes", {})
     for value in (*graph.input, *graph.output):
         for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
             if value.name in outputs and outputs[value.name].shape[axis] is not None:
                 dimension.dim_value = outputs[value.name].shape[axis]
             elif not dimension.HasField("dim_value"):
-                known = axes[value.name]
-                dimension.dim_param = known[axis] if axis < len(known) else f"{value.name}_axis_{axis}"
+                own = (rows or f"{value.name}_batch", f"{value.name}_length")
+                names = known.get(value.name) or declared.get(value.name, own)
+                dimension.dim_param = names[axis] if axis < len(names) else f"{value.name}_axis_{axis}"
+    if rows is None:
+        given = {axis for axes in known.values() for axis in axes if isinstance(axis, str)}
+        onnx_shapes.name_proven(model, given)
 
 
 @contextlib.contextmanager

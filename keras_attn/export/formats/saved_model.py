@@ -22,6 +22,11 @@ class Emitter:
     def path(self, task_name, precision="float32"):
         return suffixed("saved_model", precision)
 
+    def check_names(self, task):
+        from keras_attn.export import signatures
+
+        signatures.check_names(task, self.name)
+
     def convert(self, tasks, workplace):
         return tasks
 

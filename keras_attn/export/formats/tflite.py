@@ -21,6 +21,11 @@ class Emitter:
     def path(self, task_name, precision="float32"):
         return suffixed("model.tflite", precision)
 
+    def check_names(self, task):
+        from keras_attn.export import signatures
+
+        signatures.check_names(task, self.name)
+
     def convert(self, tasks, workplace):
         """The tasks, and a SavedModel of theirs: the converter starts from one."""
         from keras_attn.export import signatures

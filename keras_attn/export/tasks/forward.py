@@ -1,17 +1,20 @@
 """The model as it is called: named inputs in, logits out."""
 
+import functools
+
 import numpy as np
 
 from keras_attn.export import random_inputs, reference
+from keras_attn.export.made_up_sizes import MadeUpSizes
+from keras_attn.export.report import reason
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
-
-# (batch, source length, any other length): unequal primes; clients are timed on the first, a single row.
-SIZES = ((1, 5, 3), (3, 7, 5), (2, 3, 7))
 
 
 class Task(SizedTask):
     """Exports one call of any functional `keras.Model`; optional inputs are left out.
+
+    The axes of two inputs have one name only where the model takes no two sizes for them.
 
     Args:
         model: a functional `keras.Model`.
@@ -23,48 +26,68 @@ class Task(SizedTask):
     tokenizer = None
 
     def __init__(self, model, tokenizer=None):
-        import keras
+        from keras_attn.models.base import AttentionModel
 
         self.model = model
-        struct = model.input
-        pairs = struct.items() if isinstance(struct, dict) else ((t.name, t) for t in keras.tree.flatten(struct))
+        # Of a model of this package it is known which axes are equally long.
+        self._is_ours = isinstance(model, AttentionModel)
         self.inputs = {
             name: TensorSpec(_axes(name, tensor.shape), tensor.dtype)
-            for name, tensor in pairs
+            for name, tensor in _named(model.input, [tensor.name for tensor in model.inputs])
             if not tensor._keras_history.operation.optional
         }
+        self._shared = {} if self._is_ours else self._part()
 
-    def call(self, **inputs):
+    def call(self, /, **inputs):
         """Output name -> tensor; a single output is named `logits`."""
         import keras
 
         struct = self.model.input
-        if isinstance(struct, dict):
+        if _is_flat(struct):
             arguments = {name: inputs.get(name) for name in struct}
         else:
             arguments = keras.tree.map_structure(lambda tensor: inputs.get(tensor.name), struct)
-        outputs = self.model(arguments, training=False)
-        if isinstance(outputs, dict):
-            return outputs
-        if isinstance(outputs, (list, tuple)):
-            return dict(zip(self.model.output_names, outputs, strict=True))
-        return {"logits": outputs}
+        return dict(self._named_outputs(self.model(arguments, training=False)))
+
+    @property
+    def output_names(self):
+        """The names of what `call` returns."""
+        return [name for name, _ in self._named_outputs(self.model.output)]
+
+    @property
+    def rows(self):
+        """The name of the first axis of all outputs, where they are known to have one."""
+        return "batch" if self._is_ours else None
+
+    @property
+    def output_axes(self):
+        """Names of the dynamic axes of outputs, where they are known."""
+        if not self._is_ours or "target_ids" not in self.inputs:
+            return {}
+        return dict.fromkeys(self.output_names, ("batch", "target_length"))
+
+    def axes_of(self, name):
+        return self._shared.get(name) or super().axes_of(name)
+
+    def fix(self, shapes):
+        """Gives axes, by name, a size, and those that must be as long."""
+        given = {axis: size for name, size in shapes.items() for axis in self.axes_of(name)}
+        for group in self._sizes.groups if len(self.inputs) > 1 else ():
+            names = [self.inputs[name].axes[number] for name, number in group]
+            if known := [given[name] for name in names if name in given]:
+                given = {**dict.fromkeys(names, known[0]), **given}
+        self.inputs = {name: spec.sized(given) for name, spec in self.inputs.items()}
+        self.__dict__.pop("_sizes", None)
 
     def cases(self, samples=None):
-        """Random inputs of three sizes, padded after each row's own length."""
-        rng = np.random.default_rng(0)
-        limit, pad_id = random_inputs.vocabulary_size(self.model), random_inputs.pad_id(self.model)
-        cases = []
-        for batch, source, other in SIZES:
-            sizes = {"batch": batch, "source_length": source}
-            shapes = {name: [_size(axis, sizes, other) for axis in spec.axes] for name, spec in self.inputs.items()}
-            cases.append(
-                {
-                    name: random_inputs.padded(rng, shape, self.inputs[name].dtype, limit, pad_id)
-                    for name, shape in shapes.items()
-                }
+        """Random inputs of three sizes, padded after each row's own length; no two axes have one size by chance."""
+        if not self._sizes.cases:
+            raise ValueError(
+                "`samples` must be arrays that the model takes, or `shapes` must fix the axes that it takes one size "
+                f"of, as it ran with none of the inputs that were made up. Received: {reason(self._refusal)}"
             )
-        return cases
+        rng = np.random.default_rng(0)
+        return [self._made_up(rng, sizes) for sizes in self._sizes.cases]
 
     def reference(self, case):
         """The Keras model's own outputs."""
@@ -75,7 +98,12 @@ class Task(SizedTask):
         """Positions that are not padding and have the same largest logit, summed over the outputs."""
         identical = total = 0
         for name, value in expected.items():
-            same = np.argmax(value, axis=-1) == np.argmax(actual[name], axis=-1)
+            if value.dtype.kind == "U":
+                same = value == actual[name]
+            elif 0 in value.shape[-1:]:
+                same = np.ones(value.shape[:-1], "bool")
+            else:
+                same = np.argmax(value, axis=-1) == np.argmax(actual[name], axis=-1)
             real = np.ones(same.shape, "bool")
             for ids in inputs.values():
                 if ids.shape == same.shape and ids.dtype.kind == "i":
@@ -91,14 +119,91 @@ class Task(SizedTask):
         known = references >= 0
         return int(np.sum((np.argmax(logits, axis=-1) == references) & known)), int(np.sum(known))
 
+    @functools.cached_property
+    def _sizes(self):
+        places = {}
+        for name, spec in self.inputs.items():
+            for number, axis in enumerate(spec.axes):
+                if isinstance(axis, str):
+                    places.setdefault(axis, []).append((name, number))
+        axes = [place for group in places.values() for place in group]
+        images = [(name, number) for name, number in axes if number and len(self.inputs[name].axes) > 3]
+        return MadeUpSizes(axes, self._runs, list(places.values()) if self._is_ours else None, images)
+
+    def _runs(self, sizes):
+        symbolic = dict(self._named_outputs(self.model.output))
+        try:
+            outputs = reference.outputs(self.call, self._made_up(np.random.default_rng(0), sizes))
+            # Windows that are longer than their input leave nothing to compare.
+            if empty := [name for name, x in outputs.items() if not x.size and 0 not in symbolic[name].shape]:
+                raise ValueError(f"{empty[0]!r} of shape {outputs[empty[0]].shape}")
+        # Whatever its layers raise where sizes do not go together.
+        except Exception as error:
+            self._refusal = error
+            return False
+        return True
+
+    def _made_up(self, rng, sizes):
+        made = {}
+        for name, spec in self.inputs.items():
+            shape = [sizes.get((name, number), axis) for number, axis in enumerate(spec.axes)]
+            made[name] = random_inputs.of_spec(rng, self.model, spec, shape)
+        return made
+
+    def _part(self):
+        """Gives axes of one name that need not be equally long names of their own; shared name -> these."""
+        names = [axis for spec in self.inputs.values() for axis in spec.axes if isinstance(axis, str)]
+        parted = {}
+        if len(names) == len(set(names)):
+            return parted
+        renamed = {name: list(spec.axes) for name, spec in self.inputs.items()}
+        for shared in {name for name in names if names.count(name) > 1}:
+            groups = [
+                [(name, number) for name, number in group if self.inputs[name].axes[number] == shared]
+                for group in self._sizes.groups
+            ]
+            groups = [group for group in groups if group]
+            for group in groups if len(groups) > 1 else ():
+                own = f"{group[0][0]}_{shared.rpartition('_')[2]}"
+                parted.setdefault(shared, []).append(own)
+                for name, number in group:
+                    renamed[name][number] = own
+        self.inputs = {name: TensorSpec(tuple(renamed[name]), spec.dtype) for name, spec in self.inputs.items()}
+        return parted
+
+    def _named_outputs(self, outputs):
+        import keras
+
+        if not isinstance(outputs, dict | list | tuple):
+            return [("logits", outputs)]
+        if _is_flat(outputs):
+            return list(outputs.items())
+        leaves, names = keras.tree.flatten(outputs), list(self.model.output_names)
+        if len(names) != len(leaves):
+            names = [f"output_{i}" for i in range(len(leaves))]
+        # Of what Keras names itself, an input or a layer may be there twice.
+        taken = set(self.inputs)
+        for i, name in enumerate(names):
+            endings = (f"_output{j or ''}" for j in range(len(names) + 1))
+            names[i] = name if name not in taken else next(name + x for x in endings if name + x not in taken)
+            taken.add(names[i])
+        return list(zip(names, leaves, strict=True))
+
+
+def _is_flat(structure):
+    return isinstance(structure, dict) and not any(isinstance(x, dict | list | tuple) for x in structure.values())
+
+
+def _named(structure, names):
+    """`(name, leaf)` of a nest: the keys of a dict, else `names`."""
+    import keras
+
+    return structure.items() if _is_flat(structure) else zip(names, keras.tree.flatten(structure), strict=True)
+
 
 def _axes(name, shape):
-    """Runtimes take axes of one name to be equally long: only those of a source or a target are known to be."""
+    """Names for dynamic axes: of a source's or a target's inputs, the second is one axis."""
     side = name.split("_")[0]
     prefix = side if side in ("source", "target") else name
     names = ("batch", f"{prefix}_length", *(f"{name}_axis_{axis}" for axis in range(2, len(shape))))
     return tuple(names[axis] if size is None else size for axis, size in enumerate(shape))
-
-
-def _size(axis, sizes, other):
-    return axis if isinstance(axis, int) else sizes.get(axis, other)

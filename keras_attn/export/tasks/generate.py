@@ -19,8 +19,17 @@ class Task(IdTask):
 
     def check_length(self):
         """Raises a ValueError where the model has too few positions for `max_length` tokens after the least input."""
-        strategy, shortest = self.config.chosen_strategy, np.array([[0 if self.model.pad_id else 1]])
-        self.model.check_prompt(shortest, self.config.max_length + strategy.lookahead)
+        self._check_prompt(np.array([[0 if self.model.pad_id else 1]]))
+
+    def accepts(self, ids):
+        try:
+            self._check_prompt(ids)
+        except ValueError:
+            return False
+        return True
+
+    def _check_prompt(self, ids):
+        self.model.check_prompt(ids, self.config.max_length + self.config.chosen_strategy.lookahead)
 
     def padded_references(self, references):
         """References of tokens, int `(N, L)`, as wide as the outputs."""

@@ -30,6 +30,13 @@ class Task(IdTask):
         if getattr(self.model, "generation_config", None) is None:
             self.refuse("whose `generation_config` is set")
 
+    def accepts(self, ids):
+        try:
+            self.model.check_prompt(ids, self.model.generation_config.max_length)
+        except ValueError:
+            return False
+        return True
+
     def call(self, source_ids):
         """Tensors by name, see above."""
         import keras

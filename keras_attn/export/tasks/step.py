@@ -11,6 +11,8 @@ from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.
 SIZES = ((1, 5, 0), (3, 1, 7), (2, 3, 5))
+# Where there are fewer positions than eight.
+SHORT = ((1, 2, 0), (3, 1, 1))
 
 
 class Task(StepTask):
@@ -86,7 +88,7 @@ class Task(StepTask):
         """Prompts and steps; rows are padded behind, and their caches before."""
         rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
         cases = []
-        for batch, new, known in SIZES:
+        for batch, new, known in SIZES if self._context_length() >= 8 else SHORT:
             sizes = {"batch": batch, "sequence": new, "past_length": known, "total_length": known + new}
             mask = np.ones((batch, known + new), "int64")
             mask[1:, : known // 2] = 0

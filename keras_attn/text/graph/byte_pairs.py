@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.extras import require
-from keras_attn.text.graph.byte_symbols import code_points, shifted
+from keras_attn.text.graph.byte_symbols import code_points, shifted, valid_utf8
 from keras_attn.text.graph.rows import packed, words
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 
@@ -36,6 +36,7 @@ class BytePairs:
 
     def __call__(self, symbols):
         """int32 `(B, L)` of bytes `(B, S)`; -1 behind, both."""
+        symbols = valid_utf8(symbols)
         if self.add_prefix_space:
             lacks = (symbols[:, :1] >= 0) & (symbols[:, :1] != ord(" "))
             space = ops.where(lacks, ord(" "), -1)

@@ -6,6 +6,7 @@ import struct
 from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.text.graph.rows import packed
 
 # Bytes are written as characters from here on, far from those that a SentencePiece operator treats in its own way.
 FIRST = 0x100
@@ -43,21 +44,60 @@ def sentencepiece_model() -> bytes:
 
 
 def code_points(symbols):
-    """The code point that begins at each byte.
+    """The code point that begins at each byte; U+FFFD for what is no UTF-8, as Python replaces it.
 
     Args:
-        symbols: bytes of UTF-8, int32 `(B, S)`, -1 behind a text.
+        symbols: bytes, int32 `(B, S)`, -1 behind a text.
 
     Returns:
-        int32 `(B, S)`, -1 at continuation bytes and behind a text.
+        int32 `(B, S)`, -1 at further bytes of a code point or of what U+FFFD replaces, and behind a text.
     """
+    starts, is_valid, _ = _characters(symbols)
     second, third, fourth = (ops.maximum(shifted(symbols, -i), 128) - 128 for i in (1, 2, 3))
     one = symbols
     two = (symbols - 0xC0) * 64 + second
     three = ((symbols - 0xE0) * 64 + second) * 64 + third
     four = (((symbols - 0xF0) * 64 + second) * 64 + third) * 64 + fourth
     value = ops.where(symbols < 0xE0, two, ops.where(symbols < 0xF0, three, four))
-    return ops.where(symbols < 0x80, one, ops.where(symbols < 0xC0, -1, value))
+    value = ops.where(is_valid, ops.where(symbols < 0x80, one, value), 0xFFFD)
+    return ops.where(starts, value, -1)
+
+
+def valid_utf8(symbols):
+    """Bytes, int32 `(B, S)` and -1 behind, with those of U+FFFD for what is no UTF-8, as Python replaces it."""
+    starts, is_valid, is_kept = _characters(symbols)
+    is_replaced = starts & ~is_valid
+    first = ops.where(is_replaced, 0xEF, ops.where(is_kept, symbols, -1))
+    others = (ops.where(is_replaced, byte, -1) for byte in (0xBF, 0xBD))
+    found = ops.stack([first, *others], axis=-1)
+    found = ops.reshape(found, (ops.shape(symbols)[0], ops.shape(symbols)[1] * 3))
+    return packed(found, found >= 0)
+
+
+def _characters(symbols):
+    """Where a character begins, or a sequence of bytes that could become one, or a byte that could not; whether what
+    begins is whole; and which bytes belong to something whole. All bool `(B, S)`.
+    """
+    following = [shifted(symbols, -i) for i in (1, 2, 3)]
+    # What may come second excludes long forms, surrogates and what is beyond the last code point.
+    least = ops.where(symbols == 0xE0, 0xA0, ops.where(symbols == 0xF0, 0x90, 0x80))
+    most = ops.where(symbols == 0xED, 0x9F, ops.where(symbols == 0xF4, 0x8F, 0xBF))
+    reaches = [(symbols >= 0xC2) & (symbols <= 0xF4) & (following[0] >= least) & (following[0] <= most)]
+    for lead, byte in zip((0xE0, 0xF0), following[1:], strict=True):
+        reaches.append(reaches[-1] & (symbols >= lead) & (byte >= 0x80) & (byte <= 0xBF))
+    is_valid = (symbols >= 0) & (symbols < 0x80)
+    is_valid |= (symbols < 0xE0) & reaches[0]
+    is_valid |= (symbols < 0xF0) & reaches[1] | reaches[2]
+    covered, is_kept = _flags(is_valid), _flags(is_valid)
+    for i, reach in enumerate(reaches, 1):
+        covered += shifted(_flags(reach), i, 0)
+        is_kept += shifted(_flags(reach & is_valid), i, 0)
+    starts = (symbols >= 0) & (covered == _flags(is_valid))
+    return starts, is_valid, is_kept > 0
+
+
+def _flags(values):
+    return ops.cast(values, "int32")
 
 
 def shifted(values, by, fill=-1):

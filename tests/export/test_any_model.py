@@ -1,0 +1,106 @@
+"""What Keras models may hold is exported, or refused in words that say the way out."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_attn.export import ExportError, export, labelled_data, registry
+
+
+def dense(name="x", outputs=None):
+    x = keras.Input((3,), name=name)
+    y = layers.Dense(3, name="dense")(x)
+    return keras.Model(x, y if outputs is None else outputs(x, y))
+
+
+@pytest.mark.parametrize("format", ["onnx", "tflite"])
+def test_tensors_that_come_out_twice_or_as_they_came(format, tmp_path):
+    model = dense(outputs=lambda x, y: [y, x, y])
+    export(model, tmp_path, format, tasks="forward")
+    with np.load(tmp_path / "verification" / "forward.npz", allow_pickle=False) as stored:
+        assert [name for name in stored.files if "outputs/0" in name] == [
+            f"outputs/0/{name}" for name in ("dense", "x_output", "dense_output")
+        ]
+
+
+@pytest.mark.parametrize("name", ["1x", "_x", "my input", "self", "class", "é"])
+def test_names_that_a_signature_cannot_have(name, tmp_path):
+    with pytest.raises(ValueError, match=rf"inputs whose names .* as saved_model .* Received: '{name}'"):
+        export(dense(name), tmp_path / "out", "saved_model", tasks="forward")
+
+
+def test_dots_and_dashes_are_underscores_to_a_signature(tmp_path):
+    left, right = keras.Input((3,), name="a.b"), keras.Input((3,), name="c-d")
+    assert export(keras.Model([left, right], left - 2.0 * right), tmp_path, "saved_model", tasks="forward").ok
+    right = keras.Input((3,), name="a_b")
+    with pytest.raises(ValueError, match=r"Received: 'a.b' among \['a.b', 'a_b'\]"):
+        export(keras.Model([left, right], left - right), tmp_path / "out", "tflite", tasks="forward")
+
+
+def test_onnx_has_any_names(tmp_path):
+    names = ["self", "a.b", "a_b", "my input"]
+    inputs = [keras.Input((3,), name=name) for name in names]
+    model = keras.Model(inputs, ops.sum(ops.stack([i * x for i, x in enumerate(inputs, 1)]), axis=0))
+    [row] = export(model, tmp_path, "onnx", tasks="forward").rows
+    assert row["ok"]
+    with pytest.raises(ValueError, match=r"outputs of other names than its inputs, as onnx .* Received: 'x'"):
+        export(dense(outputs=lambda x, y: {"x": y}), tmp_path / "out", "onnx", tasks="forward")
+
+
+def test_small_numbers_reach_onnx(tmp_path):
+    dtypes = ["uint8", "int8", "int16", "float16", "bool"]
+    inputs = [keras.Input((3,), dtype=dtype, name=dtype) for dtype in dtypes]
+    x = ops.concatenate([ops.cast(x, "float32") / 99.0 for x in inputs])
+    model = keras.Model(inputs, {"sum": layers.Dense(2)(x), "half": ops.cast(x, "float16"), "mask": x > 0})
+    assert export(model, tmp_path, "onnx", tasks="forward").ok
+    with np.load(tmp_path / "verification" / "forward.npz", allow_pickle=False) as stored:
+        assert [stored[f"inputs/0/{dtype}"].dtype.name for dtype in dtypes] == dtypes
+        assert max(stored[f"inputs/{case}/uint8"].max() for case in range(3)) > 100
+
+
+def test_strings_go_into_a_saved_model(tmp_path):
+    text = keras.Input((1,), dtype="string", name="text")
+    ids = layers.TextVectorization(vocabulary=["a", "mat"], output_sequence_length=4)(text)
+    model = keras.Model(text, [layers.Dense(2)(layers.Embedding(4, 3)(ids)), text])
+    samples = {"text": np.array([["a mat"], ["日本"], ["b a"]])}
+    assert export(model, tmp_path, "saved_model", tasks="forward", samples=samples).ok
+    for format in ("onnx", "tflite"):
+        with pytest.raises(ValueError, match="`format` must be 'saved_model' for a model that reads strings"):
+            export(model, tmp_path / "out", format, tasks="forward")
+
+
+def test_a_recurrent_layer_and_a_quantised_model_say_the_way_out(tmp_path):
+    x = keras.Input((None, 3), name="x")
+    recurrent = keras.Model(x, layers.SimpleRNN(2)(x))
+    with pytest.raises(ExportError, match=r"tflite: .*`shapes=\{'batch': 1\}`, or use `keras_attn.layers.Recurrence`"):
+        export(recurrent, tmp_path, "tflite", tasks="forward")
+    quantized = dense()
+    quantized.quantize("int8")
+    with pytest.raises(ExportError, match=r"after `quantize`; export the model as it was before, with `precision=`"):
+        export(quantized, tmp_path, "tflite", tasks="forward")
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_axis_of_size_zero_says_the_way_out(tmp_path):
+    model = dense(outputs=lambda x, y: {"dense": y, "nothing": x[:, :0]})
+    with pytest.raises(ExportError, match=r"tflite may not take the axes of size 0 of nothing: leave them out"):
+        export(model, tmp_path, "tflite", tasks="forward")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "rows", "message"),
+    [
+        ("uint8", [[300]], r"must hold integers of uint8. Received: \[300\]"),
+        ("int32", [[0.5]], r"must hold integers of int32. Received: \[0.5\]"),
+        ("int32", [["a"]], r"must be of dtype int32. Received: str"),
+        ("string", [[1]], r"must be of dtype string. Received: int64"),
+    ],
+)
+def test_samples_that_an_input_cannot_hold(dtype, rows, message):
+    x = keras.Input((1,), dtype=dtype, name="x")
+    task = registry.load("tasks", "forward")(keras.Model(x, x))
+    with pytest.raises(ValueError, match=message):
+        labelled_data.cases(task, {"x": np.array(rows)})

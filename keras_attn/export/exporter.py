@@ -1,6 +1,5 @@
 """From a model in memory to verified artefacts in a folder."""
 
-import contextlib
 import importlib.util
 import os
 from pathlib import Path
@@ -115,6 +114,7 @@ def export(
         _check_installed(emitter, tasks)
     path = Path(os.fspath(path))
     with space_for(path), staging.workplace(path) as folder:
+        manifest.earlier(path)
         (folder / "verification").mkdir()
         for task in tasks:
             cases_path = folder / manifest.cases_name(task.name)
@@ -218,14 +218,14 @@ def _calibration(tasks, calibration, samples):
 def _install(folder, path, entries, report):
     """Moves everything into `path`, beside artefacts of other names that earlier exports left there."""
     artefacts = list(dict.fromkeys(entry["path"] for entry in entries))
-    earlier = []
-    with contextlib.suppress(ValueError):
-        earlier = [entry for entry in manifest.read(path) if entry["path"] not in artefacts]
-    manifest.write(folder, earlier + entries)
+    cases = {name: digest for entry in entries for name, digest in entry["files"].items() if name == entry["cases"]}
     report.save(folder / "report.json")
-    cases = [entry["cases"] for entry in entries]
-    moved = [name for artefact in artefacts for name in manifest.parts(folder, artefact)]
-    staging.install(folder, dict.fromkeys([*moved, *cases, manifest.NAME, "report.json"]), path)
-    for artefact in artefacts:
-        if (stale := artefact + manifest.DATA_SUFFIX) not in moved:
-            (path / stale).unlink(missing_ok=True)
+    # Of two exports to one folder, the second reads what the first has written.
+    with staging.locked(path):
+        earlier = [entry for entry in manifest.earlier(path) if entry["path"] not in artefacts]
+        for entry in earlier:
+            # A task has one file of cases for all formats.
+            entry["files"] |= {name: cases[name] for name in entry["files"] if name in cases}
+        manifest.write(folder, earlier + entries)
+        moved = [name for artefact in artefacts for name in manifest.parts_of(artefact)]
+        staging.install(folder, [*moved, *cases, manifest.NAME, "report.json"], path)

@@ -25,7 +25,10 @@ DTYPES = {
 
 
 class ONNXArtefact:
-    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing."""
+    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing.
+
+    Threads may share it, as they share onnxruntime's session.
+    """
 
     def __init__(self, path, task=None):
         # A folder holds a model and the settings of other runtimes.

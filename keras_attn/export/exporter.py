@@ -42,7 +42,8 @@ def export(
 
     Every artefact is written in a temporary folder inside `path`, run in a fresh process on its own runtime, and
     compared with the Keras model on the same inputs. Only when all agree are they moved into place, with the
-    cases (`verification/`), `manifest.json` and `report.json`.
+    cases (`verification/`), `manifest.json` and `report.json`: all of them, or none if anything ends the export before.
+    What a kill leaves is put in order by the next export.
 
     Args:
         model: a functional `keras.Model`.
@@ -80,7 +81,8 @@ def export(
         A `Report` with one row for each format and task.
 
     Raises:
-        ValueError: an argument is not as described, or the model was never built.
+        ValueError: an argument is not as described, or the model was never built, or `path` has a manifest that cannot
+            be read.
         ImportError: a format needs an extra that is not installed; the message names it.
         ExportError: an artefact could not be made or does not agree; nothing was written.
 

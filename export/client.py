@@ -75,6 +75,7 @@ def main(load, description):
     Args:
         load: called with the artefact's path and the task's name or None; returns a callable from arrays by name to
             arrays by name, with attributes `inputs`, name -> dtype, and `labels`, the names of classes, if it has any.
+            Threads may share it.
         description: what the client runs.
     """
     parser = argparse.ArgumentParser(description=description)

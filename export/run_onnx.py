@@ -27,7 +27,10 @@ DTYPES |= {f"tensor({kind.__name__})": kind for kind in INTEGERS}
 
 
 class ONNXArtefact:
-    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing."""
+    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing.
+
+    Threads may share it, as they share onnxruntime's session.
+    """
 
     def __init__(self, path, task=None):
         # A folder holds a model and the settings of other runtimes.

@@ -20,7 +20,10 @@ import tensorflow as tf
 
 
 class SavedModelArtefact:
-    """Calls one signature of a SavedModel folder with arrays by name."""
+    """Calls one signature of a SavedModel folder with arrays by name.
+
+    Threads may share it, as they share TensorFlow's signature.
+    """
 
     def __init__(self, path, task=None):
         self.model = _load(path)

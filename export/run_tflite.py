@@ -8,6 +8,7 @@ Every line given is answered by one line. A case file holds arrays named `inputs
 holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
 """
 
+import threading
 import zipfile
 from pathlib import Path
 
@@ -19,29 +20,29 @@ from client import lines_of, main
 class TFLiteArtefact:
     """Calls one signature of a `.tflite` file with arrays by name.
 
+    Threads may share it: each gets an interpreter of its own, as an interpreter holds the numbers of one call. That is
+    memory for the activations and for weights in the layout of the processor, until the thread ends, so let a server
+    have few threads that stay.
+
     Inputs of other shapes than those before get an interpreter of their own: after a resize, loops in one that XNNPACK
     runs may write to where they wrote before, and now and then that is where another tensor has come to lie.
     """
 
     def __init__(self, path, task=None):
-        self.path = path
-        self.interpreter = _interpreter(path)
-        names = sorted(self.interpreter.get_signature_list())
+        self.path, self.of_thread = path, threading.local()
+        interpreter = _interpreter(path)
+        names = sorted(interpreter.get_signature_list())
         self.task = task or ("generate" if "generate" in names else names[0])
         if self.task not in names:
             raise ValueError(f"{path} has no task {task!r}, only {names}")
-        self.runner, self.shapes = self.interpreter.get_signature_runner(self.task), None
-        self.inputs = {name: detail["dtype"] for name, detail in self.runner.get_input_details().items()}
+        details = interpreter.get_signature_runner(self.task).get_input_details()
+        self.inputs = {name: detail["dtype"] for name, detail in details.items()}
         self.labels = _labels(path)
 
     def __call__(self, inputs):
-        shapes = {name: value.shape for name, value in inputs.items()}
-        if self.shapes not in (None, shapes):
-            self.interpreter = _interpreter(self.path)
-            self.runner = self.interpreter.get_signature_runner(self.task)
-        self.shapes = shapes
+        runner = self._runner({name: value.shape for name, value in inputs.items()})
         try:
-            outputs = self.runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+            outputs = runner(**{name: _to_bytes(value) for name, value in inputs.items()})
         except RuntimeError as error:
             if "gather index out of bounds" not in str(error):
                 raise
@@ -50,6 +51,14 @@ class TFLiteArtefact:
                 "id that is not in its vocabulary"
             ) from error
         return {name: _to_str(value) for name, value in outputs.items()}
+
+    def _runner(self, shapes):
+        """That of the thread, for inputs of these shapes."""
+        held = self.of_thread
+        if getattr(held, "shapes", None) != shapes:
+            held.runner = _interpreter(self.path).get_signature_runner(self.task)
+            held.shapes = shapes
+        return held.runner
 
 
 def _interpreter(path):

@@ -20,6 +20,13 @@ def check_count(**values):
             raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
 
 
+def check_flag(**values):
+    """Raises a ValueError unless each value is True or False."""
+    for name, value in values.items():
+        if not isinstance(value, (int, np.bool_)) or value not in (False, True):
+            raise ValueError(f"`{name}` must be True or False. Received: {name}={reprlib.repr(value)}")
+
+
 def check_positive_number(**values):
     """Raises a ValueError unless each value is a finite number above 0."""
     for name, value in values.items():

@@ -1,6 +1,5 @@
 """From a model in memory to verified artefacts in a folder."""
 
-import contextlib
 import importlib.util
 import os
 from pathlib import Path
@@ -47,7 +46,8 @@ def export(
 
     Every artefact is written in a temporary folder inside `path`, run in a fresh process on its own runtime, and
     compared with the Keras model on the same inputs. Only when all agree are they moved into place, with the
-    cases (`verification/`), `manifest.json` and `report.json`.
+    cases (`verification/`), `manifest.json` and `report.json`: all of them, or none if anything ends the export before.
+    What a kill leaves is put in order by the next export.
 
     Args:
         model: a functional `keras.Model`.
@@ -85,7 +85,8 @@ def export(
         A `Report` with one row for each format and task.
 
     Raises:
-        ValueError: an argument is not as described, or the model was never built.
+        ValueError: an argument is not as described, or the model was never built, or `path` has a manifest that cannot
+            be read.
         ImportError: a format needs an extra that is not installed; the message names it.
         ExportError: an artefact could not be made or does not agree; nothing was written.
 
@@ -123,6 +124,7 @@ def export(
         _check_installed(emitter, tasks)
     path = Path(os.fspath(path))
     with space_for(path), staging.workplace(path) as folder:
+        manifest.earlier(path)
         (folder / "verification").mkdir()
         for task in tasks:
             cases_path = folder / manifest.cases_name(task.name)
@@ -240,14 +242,14 @@ def _calibration(tasks, calibration, samples):
 def _install(folder, path, entries, report):
     """Moves everything into `path`, beside artefacts of other names that earlier exports left there."""
     artefacts = list(dict.fromkeys(entry["path"] for entry in entries))
-    earlier = []
-    with contextlib.suppress(ValueError):
-        earlier = [entry for entry in manifest.read(path) if entry["path"] not in artefacts]
-    manifest.write(folder, earlier + entries)
+    cases = {name: digest for entry in entries for name, digest in entry["files"].items() if name == entry["cases"]}
     report.save(folder / "report.json")
-    cases = [entry["cases"] for entry in entries]
-    moved = [name for artefact in artefacts for name in manifest.parts(folder, artefact)]
-    staging.install(folder, dict.fromkeys([*moved, *cases, manifest.NAME, "report.json"]), path)
-    for artefact in artefacts:
-        if (stale := artefact + manifest.DATA_SUFFIX) not in moved:
-            (path / stale).unlink(missing_ok=True)
+    # Of two exports to one folder, the second reads what the first has written.
+    with staging.locked(path):
+        earlier = [entry for entry in manifest.earlier(path) if entry["path"] not in artefacts]
+        for entry in earlier:
+            # A task has one file of cases for all formats.
+            entry["files"] |= {name: cases[name] for name in entry["files"] if name in cases}
+        manifest.write(folder, earlier + entries)
+        moved = [name for artefact in artefacts for name in manifest.parts_of(artefact)]
+        staging.install(folder, [*moved, *cases, manifest.NAME, "report.json"], path)

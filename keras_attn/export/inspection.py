@@ -1,5 +1,6 @@
 """What is in a model file, an artefact or a folder of artefacts."""
 
+import contextlib
 import json
 import math
 import os
@@ -37,6 +38,8 @@ class Inspection:
 def inspect(path):
     """Reads what a `.keras` file, an artefact or an export folder holds. Nothing is run.
 
+    Of a folder with a manifest, only the files that it lists are read, as `verify` reads them.
+
     Args:
         path: a file or folder.
 
@@ -54,22 +57,29 @@ def inspect(path):
     ValueError: `path` must be a .keras file, an artefact or a folder of artefacts. Received: path='nowhere'
     """
     path = Path(os.fspath(path))
-    try:
-        if path.is_file() and path.suffix == ".keras" and zipfile.is_zipfile(path):
+    if path.is_file() and path.suffix == ".keras" and zipfile.is_zipfile(path):
+        with _readable(path):
             return Inspection([_model(path)])
-        if (path / manifest.NAME).is_file():
-            names = dict.fromkeys(entry["path"] for entry in manifest.read(path))
-            return Inspection(_artefact(path / name) for name in names)
-        if path.exists() and _emitter(path) is not None:
-            return Inspection([_artefact(path)])
+    if (path / manifest.NAME).is_file():
+        names = dict.fromkeys(entry["path"] for entry in manifest.read(path))
+        return Inspection(_artefact(path / name) for name in names)
+    if (path.is_file() or path.is_dir()) and _emitter(path) is not None:
+        return Inspection([_artefact(path)])
+    raise ValueError(
+        f"`path` must be a .keras file, an artefact or a folder of artefacts. Received: path={str(path)!r}"
+    )
+
+
+@contextlib.contextmanager
+def _readable(path):
+    """Within the scope any error is a ValueError: a file may hold anything."""
+    try:
+        yield
     except ImportError:
         raise
     except Exception as error:
         why = reason(error)
         raise ValueError(f"`path` must be a file that can be read ({why}). Received: path={str(path)!r}") from error
-    raise ValueError(
-        f"`path` must be a .keras file, an artefact or a folder of artefacts. Received: path={str(path)!r}"
-    )
 
 
 def _emitter(path):
@@ -83,21 +93,23 @@ def _artefact(path):
         entries = [entry for entry in manifest.read(path.parent) if entry["path"] == path.name]
     known = entries[0] if entries else {}
     emitter = registry.load("formats", known["format"])() if entries else _emitter(path)
+    where = path if entries else path.resolve()
     damage = list(dict.fromkeys(phrase for entry in entries for phrase in manifest.damage(path.parent, entry)))
     item = {
         "path": str(path),
         "format": emitter.name,
         "precision": known.get("precision"),
-        "bytes": manifest.size(path.parent, path.name),
+        "bytes": manifest.size(where.parent, where.name),
         "digest": ("; ".join(damage) or "as exported") if entries else None,
         "tokenizer": known.get("tokenizer"),
     }
     if damage:
         # What has changed may be anything.
         return {**item, "attached": {}, "signatures": {}, "operators": {}, "weights": []}
-    attached = {name: len(text.encode()) for name, text in emitter.attached(path).items()}
-    signatures, weights = emitter.contents(path)
-    operators = dict(emitter.operators(path).most_common())
+    with _readable(path):
+        attached = {name: len(text.encode()) for name, text in emitter.attached(path).items()}
+        signatures, weights = emitter.contents(path)
+        operators = dict(emitter.operators(path).most_common())
     return {**item, "attached": attached, "signatures": signatures, "operators": operators, "weights": weights}
 
 

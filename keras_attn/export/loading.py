@@ -1,9 +1,13 @@
 """Models from files."""
 
+import os
 import re
 import zipfile
 
 from keras_attn.export.report import reason
+
+# Vocabularies are a few megabytes; an archive of kilobytes may claim any size.
+LARGEST_CONFIG = 2**28
 
 
 def load_model(path):
@@ -12,8 +16,11 @@ def load_model(path):
     Raises:
         ValueError: it cannot be read.
     """
-    if not zipfile.is_zipfile(path):
+    if not os.path.isfile(path) or not zipfile.is_zipfile(path):
         raise ValueError(f"{path} is not there, or is not a .keras file")
+    with zipfile.ZipFile(path) as archive:
+        if any(file.file_size > LARGEST_CONFIG for file in archive.infolist() if file.filename.endswith(".json")):
+            raise ValueError(f"{path} is not a readable Keras model: its config is larger than {LARGEST_CONFIG} bytes")
     import keras
 
     # Registers the classes that the file may name.

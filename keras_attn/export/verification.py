@@ -6,13 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from keras_attn.export import clients, comparison, manifest, precisions, registry
-from keras_attn.export.report import Report
+from keras_attn.export.report import Report, reason
 
 
 def verify(path):
     """Checks an export folder: the digest of every file, then every artefact on its stored cases.
 
     The artefacts run in fresh processes on their own runtimes. Neither Keras nor the model is needed.
+
+    The manifest is not trusted: it must list every file of its artefacts, and no file outside of the folder is read, by
+    links neither. The artefacts are, as programs are: they run. Digests tell of damage, and not who wrote a folder.
 
     Args:
         path: a folder that `export` wrote.
@@ -22,7 +25,7 @@ def verify(path):
         ok, and its `message` says why.
 
     Raises:
-        ValueError: `path` holds no manifest.
+        ValueError: `path` holds no manifest, one that `export` would not write, a file that no entry lists, or a link.
 
     Example:
 
@@ -97,7 +100,10 @@ def _row(folder, entry, damage, answers):
     row |= {"bytes": manifest.size(folder, entry["path"]), "max_abs_diff": None, "identical": 0, "total": 0}
     row |= dict.fromkeys(("cosine", "token_agreement", "accuracy", "model_accuracy", "ms", "peak_bytes"))
     row |= {"keep_float": entry.get("keep_float", []), "nodes": 0, "flex_ops": 0, "ok": False}
-    problems = damage or _compare(folder, entry, row, answers[entry["path"], entry["task"]])
+    try:
+        problems = damage or _compare(folder, entry, row, answers[entry["path"], entry["task"]])
+    except Exception as error:  # stored cases may hold anything
+        problems = [f"cannot be compared with its cases: {reason(error)}"]
     if problems:
         what = f"{entry['path']} ({entry['format']}, {entry['task']})"
         return {**row, "message": f"{what}: {'; '.join(problems)}"}

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import keras
 
+from keras_attn.argument_checks import check_flag
 from keras_attn.extras import require
 from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
@@ -81,7 +82,8 @@ class BytePairTokenizer(Tokenizer):
         if lacking:
             raise ValueError(f"`vocabulary` must hold what `merges` join. Received: not all of {lacking[:5]}")
         self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
-        self.add_prefix_space = add_prefix_space
+        check_flag(add_prefix_space=add_prefix_space)
+        self.add_prefix_space = bool(add_prefix_space)
         self._add_ends(add_start, add_end)
         self._set_max_length(max_length)
 

@@ -4,15 +4,19 @@ import base64
 import functools
 import io
 import os
+import reprlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
 
+from keras_attn.argument_checks import is_count
 from keras_attn.extras import require
 from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_trainable, without_surrogates
 
 SPACE = "\u2581"
+# The characters that a model may have rules for, but the rarest.
+_TEXT = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x10000))))
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -55,13 +59,15 @@ class SentencePieceTokenizer(Tokenizer):
         max_length: int | None = None,
     ):
         try:
-            self.model = base64.b64decode(model, validate=True) if isinstance(model, str) else bytes(model)
+            self.model = _bytes(model)
             proto = _proto(self.model)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"`model` must be a SentencePiece model. Received: {type(model).__name__}") from error
+            # Names and bools: a message of protobuf cannot be pickled.
+            self._pieces = [(piece.piece, proto.SentencePiece.Type.Name(piece.type)) for piece in proto.pieces]
+            _try_out(self._processor)
+        except (TypeError, ValueError, RuntimeError) as error:
+            received = f"{type(model).__name__}, {reprlib.repr(str(error))}"
+            raise ValueError(f"`model` must be a SentencePiece model. Received: {received}") from error
         spec = proto.trainer_spec
-        # Names and bools: a message of protobuf cannot be pickled.
-        self._pieces = [(piece.piece, proto.SentencePiece.Type.Name(piece.type)) for piece in proto.pieces]
         self.kind = type(spec).ModelType.Name(spec.model_type).lower()
         self.byte_fallback, self._spaces_behind = spec.byte_fallback, spec.treat_whitespace_as_suffix
         normalizer = proto.normalizer_spec
@@ -72,7 +78,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
         known = (pad_id, spec.pad_id if spec.pad_id >= 0 else None, self.end_id, self.unknown_id)
         self.pad_id = next(i for i in known if i is not None)
-        if not 0 <= self.pad_id < len(self._pieces):
+        if not is_count(self.pad_id) or self.pad_id >= len(self._pieces):
             raise ValueError(f"`pad_id` must be in [0, {len(self._pieces)}). Received: pad_id={pad_id}")
         self._add_ends(add_start, add_end)
         self._set_max_length(max_length)
@@ -196,6 +202,19 @@ class SentencePieceTokenizer(Tokenizer):
     @functools.cached_property
     def _processor(self):
         return require("sentencepiece", "text").SentencePieceProcessor(model_proto=self.model)
+
+
+def _bytes(model):
+    if isinstance(model, str):
+        return base64.b64decode(model, validate=True)
+    if isinstance(model, bytes | bytearray | memoryview):
+        return bytes(model)
+    raise TypeError("neither bytes nor base64")
+
+
+def _try_out(processor):
+    """Raises an error for a model that parses and cannot be used: the library checks some parts at their first use."""
+    processor.encode(processor.normalize(_TEXT))
 
 
 def _proto(content):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_attn.argument_checks import check_positive, is_count
+from keras_attn.argument_checks import check_flag, check_positive, is_count
 from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.lines import read_text
@@ -213,7 +213,10 @@ class Tokenizer(PlainNumbers):
         found = getattr(text, name, None) if name in text.__all__ else None
         if not (isinstance(found, type) and issubclass(found, cls)):
             raise ValueError(f"The file at `path` must hold a {cls.__name__}. Received: {name!r} in path={path}")
-        return found.from_config(content["config"])
+        try:
+            return found.from_config(content["config"])
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"The file at `path` must hold the settings of a {name}. Received: path={path}") from error
 
     def get_config(self) -> dict:
         raise NotImplementedError
@@ -284,20 +287,22 @@ class Tokenizer(PlainNumbers):
     def _set_max_length(self, max_length):
         """Keeps the argument `max_length`, after `_add_ends`."""
         specials = len(self.prefix) + len(self.suffix)
-        if max_length is not None and (not is_count(max_length) or max_length <= specials):
+        if max_length is not None and (not is_count(max_length) or not specials < max_length < 2**31):
             raise ValueError(
-                f"`max_length` must be an integer above {specials}, the number of special tokens around a text, or "
-                f"None. Received: max_length={max_length!r}"
+                f"`max_length` must be an integer above {specials}, the number of special tokens around a text, and "
+                f"below 2**31, or None. Received: max_length={max_length!r}"
             )
         self.max_length = max_length
 
     def _add_ends(self, add_start, add_end):
         """Keeps two arguments that say which special ids are put around each text."""
         for name, wanted, token in (("add_start", add_start, self.start_id), ("add_end", add_end, self.end_id)):
+            check_flag(**{name: wanted})
             if wanted and token is None:
                 raise ValueError(f"`{name}` must be False where there is no such token. Received: {name}=True")
-        self.add_start, self.add_end = add_start, add_end
-        self.prefix, self.suffix = (self.start_id,) * add_start, (self.end_id,) * add_end
+        self.add_start, self.add_end = bool(add_start), bool(add_end)
+        self.prefix = (self.start_id,) if add_start else ()
+        self.suffix = (self.end_id,) if add_end else ()
 
     def _room(self, length, specials):
         """How many tokens fit beside `specials` into `length` and `max_length`; None if both are."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import keras
 
+from keras_attn.argument_checks import check_flag
 from keras_attn.extras import require
 from keras_attn.lines import read_lines
 from keras_attn.text import hugging_face
@@ -87,13 +88,17 @@ class WordPieceTokenizer(Tokenizer):
     ):
         self.pad_token, self.unknown_token = pad_token, unknown_token
         self.start_token, self.end_token, self.mask_token = start_token, end_token, mask_token
+        for name, value in (("suffix_indicator", suffix_indicator), ("mask_token", mask_token or "")):
+            if not isinstance(value, str):
+                raise ValueError(f"`{name}` must be a string. Received: {name}={value!r}")
         self.suffix_indicator = suffix_indicator
         self._set_unsplittable(unsplittable_tokens)
         self.vocabulary = checked_pieces(vocabulary, [*self._specials[:4], *self.unsplittable_tokens])
-        self.lowercase = lowercase
-        self.strip_accents = lowercase if strip_accents is None else strip_accents
-        self.split_cjk = split_cjk
-        self.add_special_tokens = add_special_tokens
+        strip_accents = lowercase if strip_accents is None else strip_accents
+        check_flag(lowercase=lowercase, strip_accents=strip_accents, split_cjk=split_cjk)
+        check_flag(add_special_tokens=add_special_tokens)
+        self.lowercase, self.strip_accents, self.split_cjk = bool(lowercase), bool(strip_accents), bool(split_cjk)
+        self.add_special_tokens = bool(add_special_tokens)
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
         self.pad_id, self.unknown_id, self.start_id, self.end_id = (ids[piece] for piece in self._specials[:4])
         self.mask_id = ids.get(mask_token)

@@ -51,7 +51,7 @@ class Emitter:
 
     def attached(self, path):
         files = (path / _EXTRA).glob("*") if (path / _EXTRA).is_dir() else ()
-        return {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix}
+        return {file.name: file.read_text(encoding="utf-8") for file in sorted(files) if file.suffix and file.is_file()}
 
     def operators(self, path):
         model = _protobuf(path)

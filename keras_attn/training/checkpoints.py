@@ -1,24 +1,30 @@
 """States of a training on disk, each proven whole before it is used."""
 
 import contextlib
-import hashlib
-import json
 import math
 import os
+import re
 import shutil
+import time
+import types
 import warnings
+import zipfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from keras_attn.argument_checks import is_integer
+from keras_attn.training.checkpoint_record import MODEL, STATE, damage, read_record, write_record
+from keras_attn.training.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.run_settings import differences, in_words, unnumbered
 
-_RECORD, _STATE, _MODEL = "checkpoint.json", "state.npz", "model.keras"
-_PREFIX = "step-"
 # What was there of the same step, until the new one has its name.
 _REPLACED = ".replaced."
+_NAME = re.compile(rf"(?:{re.escape(_REPLACED)})?(step-([0-9]{{8,}}))")
+_UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.[0-9]+")
+# Ten seconds: what saves to the same folder without a `fit` takes turns.
+_TRIES = 500
 
 
 class Checkpoints:
@@ -27,7 +33,10 @@ class Checkpoints:
     A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
     remember, `model.keras` the model, and `checkpoint.json` the step, the logs, the settings of the training run and
     the SHA-256 of all three. It is written under a temporary name, and renamed when it is complete. A damaged one is
-    named in a warning and passed over.
+    named in a warning and passed over. What a process that was killed left behind is removed by the next.
+
+    One training run at a time writes to a folder: while `Trainer.fit` runs, it holds a lock on the file `.lock` in it,
+    which another one is told of at its start, and which a process that was killed does not hold. Reading needs none.
 
     `Trainer.fit` goes on from the latest one, at the record of the data where that stopped. Settings that differ from
     those of the checkpoint are named: in a warning if they are used (`accumulation_steps`, learning rate, seed, loss,
@@ -40,7 +49,7 @@ class Checkpoints:
         keep: how many of the latest to keep.
         keep_best: how many to keep of those with the best finite `monitor`; a checkpoint has validation figures if
             `every` is a multiple of `validation_freq`.
-        monitor: name of a validation figure, as `"val_loss"`.
+        monitor: name of a validation figure, as `"val_loss"`. `Trainer.fit` refuses one that nothing will log.
         mode: `"min"` or `"max"`, which values of `monitor` are good.
 
     Raises:
@@ -63,12 +72,31 @@ class Checkpoints:
         self.folder, self.every = Path(os.fspath(folder)), every
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"`folder` must be a folder, or not be there yet. Received: {self.folder}, a file")
+        if not isinstance(monitor, str):
+            raise ValueError(f"`monitor` must be the name of a figure. Received: monitor={monitor!r}")
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
+        self._lock = FolderLock(self.folder)
 
     def steps(self):
         """The steps of which there are checkpoints, whole or damaged, in ascending order."""
-        names = [path.name.removeprefix(_PREFIX) for path in self.folder.glob(f"{_PREFIX}*")]
-        return sorted(int(name) for name in names if name.isdigit())
+        found = [_NAME.fullmatch(entry.name) for entry in self._entries() if entry.is_dir()]
+        return sorted({int(name[2]) for name in found if name and name[1] == _name(int(name[2]))})
+
+    @contextlib.contextmanager
+    def writing(self, tries=1):
+        """A scope in which nobody else may write to the folder, and which begins with its being tidied up.
+
+        Args:
+            tries: how often to try, a fiftieth of a second apart.
+
+        Raises:
+            FolderInUseError: a `ValueError` and an `OSError`: another training run writes to the folder.
+        """
+        with self._lock.held(tries) as is_alone:
+            self._end_replacements()
+            if is_alone:
+                self._remove_unfinished()
+            yield
 
     def save(self, step, state, model, logs=None, dataset=None, memory=None, settings=None):
         """Writes a checkpoint, and removes those that are no longer to be kept.
@@ -86,23 +114,27 @@ class Checkpoints:
             OSError: it could not be written; earlier ones are as they were.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        target = self._path(step)
+        record = {
+            "step": step,
+            "dataset": dataset,
+            "settings": settings,
+            "logs": {name: float(value) for name, value in (logs or {}).items()},
+            "shapes": {name: list(value.shape) for name, value in state.items()},
+        }
+        with self.writing(_TRIES):
+            self._write(step, state | (memory or {}), model, record)
+            self._prune(step)
+
+    def _write(self, step, arrays, model, record):
+        target = self.folder / _name(step)
         work = self.folder / f".{target.name}.{os.getpid()}"
         shutil.rmtree(work, ignore_errors=True)
         try:
             work.mkdir()
-            np.savez(work / _STATE, **{name: _storable(x) for name, x in (state | (memory or {})).items()})
-            model.save(work / _MODEL)
-            record = {
-                "step": step,
-                "dataset": dataset,
-                "settings": settings,
-                "logs": {name: float(value) for name, value in (logs or {}).items()},
-                "shapes": {name: list(value.shape) for name, value in state.items()},
-                "sha256": {name: _digest(work / name) for name in (_STATE, _MODEL)},
-            }
-            record["record_sha256"] = _record_digest(record)
-            (work / _RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            np.savez(work / STATE, **{name: _storable(x) for name, x in arrays.items()})
+            with _years_of_archives():
+                model.save(work / MODEL)
+            write_record(work, record)
             for path in work.iterdir():
                 _flush(path)
             if target.exists():
@@ -112,9 +144,8 @@ class Checkpoints:
         except OSError as error:
             raise OSError(error.errno, f"the checkpoint of step {step} could not be written: {error}") from error
         finally:
-            shutil.rmtree(work, ignore_errors=True)
+            _remove(work)
             self._end_replacements()
-        self._prune(step)
 
     def latest(self, shapes, dataset=None):
         """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
@@ -136,16 +167,21 @@ class Checkpoints:
             shapes, dataset: see `latest`.
             settings: the settings of the training run that goes on, of which those that differ are named in errors.
         """
-        self._end_replacements()
+        if self.folder.exists():
+            # Whoever writes there has tidied it up.
+            with contextlib.suppress(FolderInUseError), self.writing():
+                pass
         steps = self.steps()
         for step in reversed(steps):
             record, problem = self._read(step)
-            if problem:
-                warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
-                continue
-            self._check(record, shapes, dataset, settings)
-            with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
-                return record, {name: file[name] for name in file.files}
+            if not problem:
+                self._check(record, shapes, dataset, settings)
+                try:
+                    with np.load(self._path(step) / STATE, allow_pickle=False) as file:
+                        return record, {name: file[name] for name in file.files}
+                except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+                    problem = f"{STATE} cannot be read ({type(error).__name__})"
+            warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
         if steps:
             raise ValueError(
                 f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"
@@ -182,7 +218,7 @@ class Checkpoints:
         shapes = {name: list(v.shape) for name, v in variables.items()}
         sums = {}
         for step in steps:
-            with np.load(self._path(step) / _STATE, allow_pickle=False) as file:
+            with np.load(self._path(step) / STATE, allow_pickle=False) as file:
                 stored = {name: list(file[name].shape) for name in file.files if name.startswith("weights/")}
                 if stored != shapes:
                     raise ValueError(
@@ -195,23 +231,22 @@ class Checkpoints:
         return steps
 
     def _path(self, step):
-        return self.folder / f"{_PREFIX}{step:08d}"
+        path = self.folder / _name(step)
+        replaced = path.with_name(f"{_REPLACED}{path.name}")
+        return replaced if replaced.exists() and not path.exists() else path
 
     def _read(self, step):
         """`(record, what is wrong or None)`."""
         folder = self._path(step)
+        record, problem = read_record(folder, step)
+        problem = problem or damage(folder, record)
+        return (None, problem) if problem else (record, None)
+
+    def _entries(self):
         try:
-            record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
-            if record.pop("record_sha256") != _record_digest(record):
-                return None, f"{_RECORD} is not what was written"
-            if record["step"] != step:
-                return None, f"it is a copy of the checkpoint of step {record['step']}"
-            for name, digest in record["sha256"].items():
-                if _digest(folder / name) != digest:
-                    return None, f"{name} is not what was written"
-            return record, None
-        except (OSError, ValueError, KeyError, AttributeError) as error:
-            return None, f"{_RECORD} or a file that it names cannot be read ({type(error).__name__})"
+            return list(os.scandir(self.folder))
+        except FileNotFoundError:
+            return []
 
     def _check(self, record, shapes, dataset, settings):
         changes = in_words(differences(record.get("settings"), settings))
@@ -235,19 +270,26 @@ class Checkpoints:
 
     def _end_replacements(self):
         """Removes checkpoints that were replaced; one that was not, as the process ended before, has its name back."""
-        for path in self.folder.glob(f"{_REPLACED}*"):
-            target = path.with_name(path.name.removeprefix(_REPLACED))
-            if target.exists():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                # Another worker may be first.
-                with contextlib.suppress(FileNotFoundError):
-                    os.replace(path, target)
+        for entry in self._entries():
+            if entry.name.startswith(_REPLACED) and (name := _NAME.fullmatch(entry.name)):
+                path = Path(entry.path)
+                if (target := path.with_name(name[1])).exists():
+                    _remove(path)
+                else:
+                    # Another worker may be first.
+                    with contextlib.suppress(FileNotFoundError):
+                        os.replace(path, target)
+
+    def _remove_unfinished(self):
+        """Removes what processes that were killed had begun to write."""
+        for entry in self._entries():
+            if _UNFINISHED.fullmatch(entry.name):
+                _remove(Path(entry.path))
 
     def _prune(self, step):
-        # Later ones were passed over as damaged: they must not take the places of whole ones.
+        # Later ones were passed over as damaged: neither they nor copies must take the places of whole ones.
         steps = [known for known in self.steps() if known <= step]
-        kept = set(steps[-self.keep :])
+        kept = set([known for known in steps if not read_record(self._path(known), known)[1]][-self.keep :])
         if self.keep_best:
             whole = [(step, record) for step in steps for record in [self._read(step)[0]] if record]
             kept |= set(self._best(whole, self.keep_best))
@@ -260,6 +302,32 @@ class Checkpoints:
                 )
         for step in set(steps) - kept:
             shutil.rmtree(self._path(step), ignore_errors=True)
+
+
+def _name(step):
+    return f"step-{step:08d}"
+
+
+@contextlib.contextmanager
+def _years_of_archives():
+    """A scope in which archives are written though the clock, which nobody may have set, says a year before theirs."""
+    if 1980 <= time.localtime().tm_year <= 2107:
+        yield
+        return
+    zipfile.time = types.SimpleNamespace(time=lambda: 0.0, localtime=lambda *_: (1980, 1, 1, 0, 0, 0))
+    try:
+        yield
+    finally:
+        zipfile.time = time
+
+
+def _remove(path):
+    """Removes a folder, or a file."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def named(kind, variables):
@@ -280,15 +348,6 @@ def _mismatch(stored, wanted):
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
             return f"{name} has shape {stored.get(name, 'of nothing')} and not {wanted.get(name, 'of nothing')}"
-
-
-def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _record_digest(record):
-    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _flush(path):

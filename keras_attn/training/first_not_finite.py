@@ -14,20 +14,20 @@ def first_not_finite(model, inputs):
         What it is, in words.
     """
     for variable in model.weights:
-        if _holds_others_than_numbers(variable.value):
+        if not is_finite(variable.value):
             return f"the weights {variable.path!r} are not finite"
     with listening(model) as heard:
         model(inputs, training=False)
     for layer, _, tensor in heard:
-        if _holds_others_than_numbers(tensor):
+        if not is_finite(tensor):
             return f"the output of layer {layer.path!r} is the first that is not finite"
     return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
 
 
-def _holds_others_than_numbers(x):
-    """Whether a tensor, which is not part of a graph, holds infinities or what is no number."""
+def is_finite(x):
+    """Whether a tensor or a variable, which is not part of a graph, holds neither infinities nor what is no number."""
     import tensorflow as tf
 
     if not tf.is_tensor(x) or tf.is_symbolic_tensor(x) or not x.dtype.is_floating:
-        return False
-    return not bool(tf.reduce_all(tf.math.is_finite(tf.cast(x, "float32"))))
+        return True
+    return bool(tf.reduce_all(tf.math.is_finite(tf.cast(x, "float32"))))

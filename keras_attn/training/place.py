@@ -59,7 +59,7 @@ class Place:
                 warnings.warn(
                     "`dataset` begins with another batch than in the checkpoint: it is another one, or shuffled in "
                     f"another order. The training run goes on at its batch {self.batches}",
-                    stacklevel=4,
+                    stacklevel=6,
                 )
             return self
         batches = sources.batches_before(dataset, self.records)

@@ -6,6 +6,28 @@ import threading
 
 # The exit status of a process that it ended.
 TERMINATED = 128 + signal.SIGTERM
+_interruptible = None
+
+
+class TerminationError(Exception):
+    """Says that SIGTERM has arrived while something was done that can be done again."""
+
+
+@contextlib.contextmanager
+def interruptible(arrived):
+    """A scope in which `check_interrupted` raises once the event `arrived` is set; None for never."""
+    global _interruptible
+    _interruptible = arrived
+    try:
+        yield
+    finally:
+        _interruptible = None
+
+
+def check_interrupted():
+    """Raises `TerminationError` where somebody waits for the end of what is done, and it may be done again."""
+    if _interruptible is not None and _interruptible.is_set():
+        raise TerminationError
 
 
 @contextlib.contextmanager

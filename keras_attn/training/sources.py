@@ -136,6 +136,27 @@ def rows(batch, index, count):
     return keras.tree.map_structure(lambda x: None if x is None else part(x), batch)
 
 
+def spread(batch, strategy, worker):
+    """The batch of a worker, given its number, on its replicas."""
+    if strategy.num_replicas_in_sync == 1:
+        return batch
+    local = len(strategy.extended.worker_devices)
+    batch = with_even_rows(batch, local)
+    parts = [rows(batch, index, local) for index in range(local)]
+    flat = [keras.tree.flatten(part) for part in parts]
+    first = worker * local
+
+    def distributed(position):
+        values = [part[position] for part in flat]
+        if values[0] is None:
+            return None
+        return strategy.experimental_distribute_values_from_function(
+            lambda context: values[context.replica_id_in_sync_group - first]
+        )
+
+    return keras.tree.pack_sequence_as(parts[0], [distributed(i) for i in range(len(flat[0]))])
+
+
 def untuned(dataset):
     """The dataset without tf.data's tuner, unless it was asked for.
 

@@ -2,6 +2,7 @@
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.columns import check_no_table
+from keras_attn.training.sigterm import check_interrupted
 from keras_attn.training.step_callback import StepCallback
 
 
@@ -52,6 +53,7 @@ class TextEvaluation(StepCallback):
         order = sorted(range(len(self.inputs)), key=lambda i: len(self.inputs[i]))
         outputs = [None] * len(order)
         for start in range(0, len(order), self.batch_size):
+            check_interrupted()
             chosen = order[start : start + self.batch_size]
             texts = self.model.generate([self.inputs[i] for i in chosen], **self._options)
             for i, text in zip(chosen, texts, strict=True):

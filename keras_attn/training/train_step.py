@@ -6,9 +6,10 @@ import keras
 
 from keras_attn.training.compiled_loss import loss_total
 from keras_attn.training.entries import only
+from keras_attn.training.refused_step import EMPTY, GRADIENT, LOSS, RATE, SCALE, STATE
 
-EMPTY = "no token of the batch counts"
-NOT_FINITE = "the loss of the batch is not finite"
+# Of a loss in half precision: that of Keras is halved 39 times in a row before it is as small.
+_LEAST_SCALE = 2.0**-24
 
 
 class TrainStep:
@@ -17,6 +18,9 @@ class TrainStep:
     Each replica adds up the losses of its rows. Sums, gradients and weights are added over replicas and micro-batches,
     and divided once; only then are gradients clipped, by the optimizer, which sees the same ones everywhere. All
     that a call changes besides is given back and written once: the model is called in a `keras.StatelessScope`.
+
+    Whatever an update writes waits until its loss, gradients and new states are known to be finite: a step that is
+    refused changes no variable.
 
     Args:
         model: a built `keras.Model` of one output.
@@ -39,7 +43,7 @@ class TrainStep:
         self._variables = model.trainable_variables
         self.seeds = [v for v in model.variables if v.path.endswith("seed_generator_state")]
         self._states = model.non_trainable_weights
-        self._moved = []
+        self._moved = None
         self._sums = []
         self._accumulation_steps = accumulation_steps
         if accumulation_steps > 1:
@@ -55,11 +59,36 @@ class TrainStep:
         # A data set has a few shapes, and each is compiled once: TensorFlow would warn at the sixth.
         self.accumulate._omit_frequent_tracing_warning = self.update._omit_frequent_tracing_warning = jit_compile
         self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
+        self.vote = tf.function(self._vote, autograph=False)
 
     def reset(self):
         """Forgets what `accumulate` added."""
         for variable in self._sums:
             variable.assign(self._tf.zeros_like(variable))
+
+    @contextlib.contextmanager
+    def all_or_nothing(self, batches):
+        """A scope of several batches: an error takes back what those before it have written.
+
+        Args:
+            batches: "update" for those of one update, "evaluation" for those of an evaluation.
+        """
+        variables = []
+        if batches == "evaluation":
+            variables = [*self._states, *self.seeds]
+        elif self._accumulation_steps > 1:
+            # Before the first call nobody knows what moves.
+            variables = self._states if self._moved is None else self._moved
+        # A read copies nothing until somebody writes.
+        held = [(v, v.value.read_value()) for v in variables]
+        try:
+            yield
+        except BaseException:
+            with self._strategy.scope():
+                for variable, value in held:
+                    variable.assign(value)
+            self.reset()
+            raise
 
     def _update(self, batch, step, flags):
         """Trains on a batch and what `accumulate` added: `(loss sum, weight, metric sums, flags, rate, norm)`."""
@@ -74,6 +103,10 @@ class TrainStep:
     def _evaluate(self, batch, flags):
         """`(loss sum, weight, metric sums, flags)` of a batch."""
         return self._on_all_replicas(self._replica_evaluate, batch, flags)
+
+    def _vote(self, flag):
+        """The sum of a flag over all replicas."""
+        return self._on_all_replicas(lambda flag: self._reduced([flag])[0], flag)
 
     def _on_all_replicas(self, function, *args):
         results = self._strategy.run(function, args=args)
@@ -91,33 +124,68 @@ class TrainStep:
         reduced = self._reduced([*gradients, total, weight, known, flags, *changes, *mean])
         gradients, (total, weight, known, flags) = reduced[:count], reduced[count : count + 4]
         changes, mean = reduced[count + 4 :][: len(changes)], reduced[count + 4 + len(changes) :]
-        checks = [
-            tf.debugging.Assert(known > 0, [EMPTY]),
-            tf.debugging.Assert(tf.math.is_finite(total), [NOT_FINITE]),
-        ]
-        with tf.control_dependencies(checks):
-            gradients = [g / tf.cast(known, g.dtype) for g in gradients]
+        mean = [x / self._replicas for x in mean]
+        gradients = [g / tf.cast(known, g.dtype) for g in gradients]
+        squares = [tf.nn.l2_loss(tf.cast(g, "float32")) for g in gradients]
+        # Where the square of a gradient overflows, clipping and Adam make NaN and infinities of it.
+        faults = tf.stack([_fault(x) for x in squares])
         rate = tf.cast(tf.convert_to_tensor(self.updater.learning_rate), "float32")
-        norm = tf.linalg.global_norm([tf.cast(g, "float32") for g in gradients]) / self._scale()
-        self._optimizer.apply(gradients, self._variables)
-        self._write([x / self._replicas for x in mean], fixed)
-        if self._averages:
-            self._average(tf.math.is_finite(norm))
-        self.reset()
+        checks = [tf.debugging.Assert(tf.math.is_finite(rate), [RATE]), *self._checks(known, total, faults, mean)]
+        with tf.control_dependencies(checks):
+            norm = tf.sqrt(2.0 * tf.add_n(squares)) / self._scale()
+            self._optimizer.apply(gradients, self._variables)
+            self._write(mean, fixed)
+            if self._averages:
+                self._average(tf.math.is_finite(norm))
+            self.reset()
         return total, weight, changes, flags, rate, norm
 
     def _replica_accumulate(self, batch, step, flags):
-        tf = self._tf
         total, weight, changes, moves, gradients = self._gradients(batch, self._drawn(step), self._scale())
         mean, fixed = self._split(moves)
-        reduced = self._reduced([total, weight, flags, *changes, *mean])
-        with tf.control_dependencies([tf.debugging.Assert(tf.math.is_finite(reduced[0]), [NOT_FINITE])]):
-            gradients = [tf.identity(g) for g in gradients]
-        for variable, value in zip(self._sums, [*gradients, weight], strict=True):
-            variable.assign_add(value)
-        mean = reduced[3 + len(changes) :]
-        self._write([x / self._replicas for x in mean], fixed)
-        return reduced[0], reduced[1], reduced[3 : 3 + len(changes)], reduced[2]
+        faults = self._tf.stack([_fault(g) for g in gradients])
+        total, known, flags, faults, *reduced = self._reduced([total, weight, flags, faults, *changes, *mean])
+        changes, mean = reduced[: len(changes)], [x / self._replicas for x in reduced[len(changes) :]]
+        with self._tf.control_dependencies(self._checks(None, total, faults, mean)):
+            for variable, value in zip(self._sums, [*gradients, weight], strict=True):
+                variable.assign_add(value)
+            self._write(mean, fixed)
+        return total, known, changes, flags
+
+    def _checks(self, known, total, faults, mean):
+        """Operations that fail where a batch must leave no trace.
+
+        Args:
+            known: the weight of all that makes the update, or None where more is to come.
+            total: the sum of the losses.
+            faults: a vector, above 0 for each gradient that is not finite.
+            mean: what the model's states of floats are to become.
+        """
+        tf = self._tf
+        checks = [tf.debugging.Assert(tf.math.is_finite(total), [LOSS])]
+        if known is not None:
+            # NaN is no lack of tokens.
+            checks.append(tf.debugging.Assert(tf.logical_not(known <= 0), [EMPTY]))
+        named = []
+        if self._scaled:
+            # Keras skips gradients that overflow, and halves the scale.
+            checks.append(tf.debugging.Assert(self._scale() >= _LEAST_SCALE, [SCALE]))
+        else:
+            named.append((GRADIENT, faults, self._variables))
+        if mean:
+            moved = [v for v in self._moved if v.value.dtype.is_floating]
+            # A state may have been infinite from the start.
+            faults = [_fault(tf.where(x == v.value, 0.0, x)) for v, x in zip(moved, mean, strict=True)]
+            named.append((STATE, tf.stack(faults), moved))
+        with tf.control_dependencies(checks):
+            # The loss, where that is at fault, is named before what follows from it.
+            checks += [
+                tf.debugging.Assert(
+                    tf.reduce_all(flags <= 0), [kind, tf.gather([v.path for v in variables], tf.argmax(flags))]
+                )
+                for kind, flags, variables in named
+            ]
+        return checks
 
     def _replica_evaluate(self, batch, flags):
         with keras.StatelessScope(collect_losses=True) as scope:
@@ -242,6 +310,13 @@ class TrainStep:
 
         if pairs:
             self._tf.distribute.get_replica_context().merge_call(update, args=(pairs,))
+
+
+def _fault(x):
+    """1 where a tensor holds what is no finite number, 0 otherwise."""
+    import tensorflow as tf
+
+    return 1.0 - tf.cast(tf.reduce_all(tf.math.is_finite(x)), "float32")
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Training that gives the same weights on one device, on several, and on several machines."""
 
+import contextlib
 import itertools
 import math
 import time
@@ -15,17 +16,27 @@ from keras_attn.training.callback_memory import CallbackMemory
 from keras_attn.training.checkpoints import named
 from keras_attn.training.compiled_loss import as_loss, sums_up
 from keras_attn.training.entries import only
-from keras_attn.training.first_not_finite import first_not_finite
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.metric_set import MetricSet
 from keras_attn.training.place import Place
-from keras_attn.training.running_figures import RunningFigures, open_epoch, without_sums
-from keras_attn.training.sigterm import TERMINATED, sigterm
-from keras_attn.training.train_step import EMPTY, NOT_FINITE, TrainStep
-from keras_attn.training.trainer_checks import check_arguments, check_batch, check_callbacks, check_shown_labels
+from keras_attn.training.refused_step import check_updated, explained
+from keras_attn.training.resumption import resumed
+from keras_attn.training.running_figures import RunningFigures, open_epoch
+from keras_attn.training.sigterm import TERMINATED, TerminationError, interruptible, sigterm
+from keras_attn.training.train_step import TrainStep
+from keras_attn.training.trainer_checks import (
+    check_arguments,
+    check_batch,
+    check_callbacks,
+    check_monitor,
+    check_shown_labels,
+)
 
 # Their files are the same on every worker, and often in a folder that all of them see.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
+
+# A second: a process that only reads checkpoints holds the lock for a moment.
+_TRIES = 50
 
 # Each worker gives one, and all see the sum.
 _GOING, _STOP, _ENDED = 0, 1, 1 << 12
@@ -132,9 +143,12 @@ class Trainer:
         Raises:
             ValueError: the data are empty, end too early, hold no token that counts or ids that the model lacks; their
                 `labels` are others, or in another order, than those of the model or of `validation_data`; the
-                checkpoints are of another training; or `BackupAndRestore` is among the callbacks.
-            FloatingPointError: the loss is not finite; the message names the first layer whose output is not. The
-                weights are those of the step before.
+                checkpoints are of another training, or another one writes to their folder; their `monitor` is a figure
+                that nothing logs; or `BackupAndRestore` is among the callbacks.
+            FloatingPointError: a step is refused, as its loss, a gradient, the learning rate or a new state of the
+                model, such as a moving average, is not finite; the message names the first layer or variable at
+                fault. All variables are those of the step before, and so is the latest checkpoint. Or weights have
+                become infinite though all of these are finite: no checkpoint holds such.
             SystemExit: SIGTERM came to a worker; a checkpoint of the last step was written. The status is 143.
         """
         check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
@@ -146,12 +160,16 @@ class Trainer:
         if validation_data is not None:
             agree("validation_data", validation_data, self.model, self._rated)
         self._labels = labels_of(dataset)
-        freq = validation_freq or steps
         callbacks = keras.tree.flatten(callbacks)
         check_callbacks(callbacks)
+        check_monitor(self, callbacks, validation_data is not None)
+        writes = self.checkpoints is not None and self._is_chief
+        with self.checkpoints.writing(_TRIES) if writes else contextlib.nullcontext():
+            return self._fit(dataset, steps, callbacks, validation_data, validation_freq)
+
+    def _fit(self, dataset, steps, callbacks, validation_data, validation_freq):
+        freq = validation_freq or steps
         remembered = self._restore(dataset, validation_data, validation_freq)
-        if steps < self.step:
-            warnings.warn(f"`steps` is {steps}, of which {self.step} were made: nothing is left to train", stacklevel=2)
         epochs = math.ceil(steps / freq)
         callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
@@ -171,24 +189,38 @@ class Trainer:
                 warnings.warn(
                     f"An EarlyStopping ended this training run at step {self.step}: `steps`, which is {steps}, is "
                     "ignored. Leave the callback out to go on",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
             first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, steps, freq)
+            if self.step >= steps and first_epoch >= epochs:
+                made = f"of which {self.step} were made" if steps < self.step else "as many as were made"
+                warnings.warn(f"`steps` is {steps}, {made}: nothing is left to train", stacklevel=3)
             for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
                 running = RunningFigures(self.metrics, first)
                 running.restore(remembered)
                 logs = self._train(source, running, first, until, calls, stopping)
-                if validation_data is not None:
-                    figures = self._evaluate("validation_data", validation_data, calls)
-                    logs |= {f"val_{name}": value for name, value in figures.items()}
-                calls.on_epoch_end(epoch, logs)
+                memory = self._memory.state()
+                try:
+                    with self._step.all_or_nothing("evaluation"):
+                        if validation_data is not None:
+                            figures = self._evaluate("validation_data", validation_data, calls, stopping)
+                            logs |= {f"val_{name}": value for name, value in figures.items()}
+                        with interruptible(stopping if self.num_workers == 1 else None):
+                            calls.on_epoch_end(epoch, logs)
+                except TerminationError:
+                    # The next run validates anew, so nothing may remember that this one has begun to.
+                    self._save(running.logs(), running.state(), memory)
+                    raise SystemExit(TERMINATED) from None
                 self._memory.keep_finite()
-                if self.checkpoints and (self.step == steps or self.model.stop_training or self._is_due):
+                stopped = int(self._step.vote(self._flag(stopping))) > 0
+                if self.step == steps or self.model.stop_training or self._is_due or stopped:
                     self._save(logs, running.state(closed=True))
                 if self.model.stop_training:
                     break
+                if stopped and self.step < steps:
+                    raise SystemExit(TERMINATED)
             self._step.updater.finalize_variable_values(self.model.trainable_variables)
             calls.on_train_end(logs)
             if stopping.is_set():
@@ -212,15 +244,20 @@ class Trainer:
         sources.check_source("dataset", dataset, endless=False)
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
         agree("dataset", dataset, self.model, self._rated)
-        return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
+        with self._step.all_or_nothing("evaluation"):
+            return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
 
-    def _evaluate(self, name, dataset, callbacks):
+    def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()
         running = RunningFigures(self.metrics)
         for number, batch in enumerate(self._finite(name, dataset)):
             check_batch(self.model, self.loss, name, batch)
             callbacks.on_test_batch_begin(number)
-            total, weight, changes, _ = self._step.evaluate(self._spread(batch), np.float32(_GOING))
+            total, weight, changes, flags = self._step.evaluate(
+                sources.spread(batch, self.strategy, self._shard[0]), self._flag(stopping)
+            )
+            if int(flags):
+                raise TerminationError
             if not np.isfinite(total):
                 check_shown_labels(self.model, self.loss, name, batch)
             running.add(total, weight, changes)
@@ -231,13 +268,23 @@ class Trainer:
         callbacks.on_test_end(logs)
         return logs
 
+    @staticmethod
+    def _flag(stopping):
+        """What a worker tells the others: whether it is to stop, by an event or None."""
+        return np.float32(_STOP if stopping is not None and stopping.is_set() else _GOING)
+
     @property
     def _rated(self):
         return [self.loss, *self.metrics]
 
     @property
+    def num_workers(self):
+        """How many workers train together."""
+        return self._shard[1]
+
+    @property
     def _is_due(self):
-        return self.step % self.checkpoints.every == 0
+        return self.checkpoints is not None and self.step % self.checkpoints.every == 0
 
     @property
     def _is_chief(self):
@@ -248,34 +295,37 @@ class Trainer:
         while self.step < until and not self.model.stop_training:
             start, before, rows = time.perf_counter(), running.weight, source.rows
             calls.on_train_batch_begin(self.step - first)
-            for micro in range(self.accumulation_steps - 1):
-                self._call(source, micro, stopping, running)
-            flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
+            with self._step.all_or_nothing("update"):
+                for micro in range(self.accumulation_steps - 1):
+                    self._call(source, micro, stopping, running)
+                flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
             self.step += 1
             self._place = self._place.after(self.accumulation_steps, source.rows - rows, source.first)
             self._overwrite_with_average()
             running.update = {"learning_rate": rate, "grad_norm": norm}
-            speed = (running.weight - before) / (time.perf_counter() - start)
+            seconds = time.perf_counter() - start
+            # A clock may stand still, or be set back.
+            speed = (running.weight - before) / seconds if seconds > 0 else 0.0
             # The weight of a sum is 1, whatever it is a sum of.
             speed = {} if sums_up(self.loss) else {"tokens_per_second": speed}
             calls.on_train_batch_end(self.step - 1 - first, running.logs() | speed)
             self._memory.keep_finite()
             stopped = flags % _ENDED > 0
-            if self.checkpoints and (stopped or (self._is_due and self.step < until)):
+            if stopped or (self._is_due and self.step < until):
                 self._save(running.logs(), running.state())
             if stopped:
                 raise SystemExit(TERMINATED)
+        check_updated(self)
         return running.logs()
 
     def _call(self, source, micro, stopping, running):
         """One batch: `(flags, rate, norm)`, or the flags alone where gradients are only added."""
         import tensorflow as tf
 
-        flag = _STOP if stopping.is_set() else _GOING
-        batch = next(source, None)
+        batch, flag = next(source, None), self._flag(stopping)
         if batch is None:
             # A worker whose data ended tells the others, who would wait for it.
-            flag, batch = _ENDED, self._previous
+            flag, batch = np.float32(_ENDED), self._previous
             if batch is None:
                 raise ValueError("`dataset` must hold batches. Received: an empty one")
         else:
@@ -288,10 +338,13 @@ class Trainer:
             )
         number = np.int64(self._place.batches + micro)
         try:
-            total, weight, changes, flags, *rest = function(self._spread(batch), number, np.float32(flag))
+            total, weight, changes, flags, *rest = function(
+                sources.spread(batch, self.strategy, self._shard[0]), number, np.float32(flag)
+            )
         except tf.errors.InvalidArgumentError as error:
-            self._explain(error, batch)
-            raise
+            if (reason := explained(error, self, batch)) is error:
+                raise
+            raise reason from error
         flags = int(flags)
         if flags >= _ENDED:
             raise ValueError(
@@ -299,39 +352,6 @@ class Trainer:
             )
         running.add(total, weight, changes)
         return flags, *(float(x) for x in rest)
-
-    def _explain(self, error, batch):
-        if EMPTY in str(error):
-            raise ValueError(
-                "`dataset` must hold batches with tokens that count. "
-                f"Received: padding or weights of 0 alone at step {self.step}"
-            ) from error
-        if NOT_FINITE in str(error):
-            check_shown_labels(self.model, self.loss, "dataset", batch)
-            where = first_not_finite(self.model, batch[0])
-            if self._shard[1] > 1:
-                where = f"with the rows of this worker, one of {self._shard[1]}, {where}"
-            raise FloatingPointError(f"the loss of step {self.step} is not finite: {where}") from error
-
-    def _spread(self, batch):
-        """A worker's batch on its replicas."""
-        if self.strategy.num_replicas_in_sync == 1:
-            return batch
-        local = len(self.strategy.extended.worker_devices)
-        batch = sources.with_even_rows(batch, local)
-        parts = [sources.rows(batch, index, local) for index in range(local)]
-        flat = [keras.tree.flatten(part) for part in parts]
-        first = self._shard[0] * local
-
-        def distributed(position):
-            values = [part[position] for part in flat]
-            if values[0] is None:
-                return None
-            return self.strategy.experimental_distribute_values_from_function(
-                lambda context: values[context.replica_id_in_sync_group - first]
-            )
-
-        return keras.tree.pack_sequence_as(parts[0], [distributed(i) for i in range(len(flat[0]))])
 
     def _finite(self, name, dataset):
         batches = sources.Source(name, dataset, 0, *self._shard, endless=False)
@@ -366,29 +386,15 @@ class Trainer:
         found = self.checkpoints.latest_record(shapes, self._known_by, self._settings)
         if found is None:
             return {}
-        record, state = found
-        step, changes = record["step"], run_settings.differences(record.get("settings"), self._settings)
-        place = then = Place.restored(state, step * self.accumulation_steps)
-        if self._known_by is None:
-            place = then.found_in(dataset, not any(name.startswith("dataset.") for name in changes))
-            if place.rows != then.rows:
-                # A tf.data.Dataset does not say the size of its batches.
-                changes["dataset.batch_size"] = (then.rows, place.rows)
-        if changes:
-            warnings.warn(
-                f"`checkpoints` are of a training run with other settings, which goes on from step {step} with those "
-                f"that it is given now: {run_settings.in_words(changes)}",
-                stacklevel=3,
-            )
-        for name, variable in variables.items():
-            value = state.pop(name)
-            if not run_settings.is_given_anew(name, changes):
-                variable.assign(value)
-        self.step, self._place = step, place
-        return without_sums(state) if run_settings.are_measured_otherwise(changes) else state
+        state, self.step, self._place = resumed(self, dataset, variables, self._settings, *found)
+        return state
 
-    def _save(self, logs, running=None):
+    def _save(self, logs, running, memory=None):
+        """Writes a checkpoint, where there are any; `memory` is what callbacks remember, that of now if None."""
+        if self.checkpoints is None:
+            return
+        check_updated(self)
         if self._is_chief:
             state = {name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in self._state().items()}
-            memory = self._memory.state() | self._place.state() | (running or {})
+            memory = (memory or self._memory.state()) | self._place.state() | running
             self.checkpoints.save(self.step, state, self.model, logs, self._known_by, memory, self._settings)

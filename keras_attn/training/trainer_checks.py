@@ -8,6 +8,7 @@ from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.checkpoints import Checkpoints
 from keras_attn.training.compiled_loss import check_labels, decides_itself
 from keras_attn.training.entries import aligned, only
+from keras_attn.training.text_evaluation import TextEvaluation
 
 
 def check_arguments(trainer, optimizer):
@@ -35,6 +36,37 @@ def check_callbacks(callbacks):
         raise ValueError(
             "`callbacks` must leave it to `checkpoints` of the trainer to go on. Received: a BackupAndRestore"
         )
+
+
+def check_monitor(trainer, callbacks, has_validation):
+    """Raises a ValueError if the figure that `checkpoints` watch is one that nothing will log.
+
+    Args:
+        trainer: a `Trainer`.
+        callbacks: list of those of `fit`. Callbacks of a user may log anything.
+        has_validation: whether there are validation data.
+    """
+    watched = trainer.checkpoints
+    if watched is None or not (watched.keep_best or watched.monitor != "val_loss"):
+        return
+    if any(not _logs_nothing_unknown(callback) for callback in callbacks):
+        return
+    names = ["loss", *trainer.metrics.names]
+    known = {*names, "learning_rate", "grad_norm"} | {f"val_{name}" for name in names if has_validation}
+    for callback in callbacks:
+        if isinstance(callback, TextEvaluation):
+            known |= {callback.prefix + metric.name for metric in callback.metrics}
+    if watched.monitor not in known:
+        hint = "" if has_validation else ", as there are no `validation_data`"
+        raise ValueError(
+            f"`monitor` of `checkpoints` must be a figure that is logged, one of {sorted(known)}{hint}. "
+            f"Received: monitor={watched.monitor!r}"
+        )
+
+
+def _logs_nothing_unknown(callback):
+    module = type(callback).__module__.partition(".")[0]
+    return module in ("keras", "keras_attn") and not isinstance(callback, keras.callbacks.LambdaCallback)
 
 
 def check_batch(model, loss, name, batch):

@@ -25,7 +25,8 @@ def answer(artefact, line):
         raise ValueError(f"this task takes {sorted(artefact.inputs)}: use --cases")
     name, dtype = next(iter(artefact.inputs.items()))
     if np.dtype(dtype).kind in "OSU":
-        outputs = artefact({name: np.array([line])})
+        # A text is a row, and in some models the only column of one.
+        outputs = artefact({name: np.array([line]).reshape([1] * getattr(artefact, "ranks", {}).get(name, 1))})
     else:
         outputs = artefact({name: np.array([line.split()]).astype(dtype)})
     if "label" in outputs and artefact.labels:

@@ -33,6 +33,7 @@ class SavedModelArtefact:
         self.signature = self.model.signatures[task]
         specs = self.signature.structured_input_signature[1]
         self.inputs = {name: spec.dtype.as_numpy_dtype for name, spec in specs.items()}
+        self.ranks = {name: spec.shape.rank for name, spec in specs.items()}
         labels = Path(path, "assets.extra", "labels.txt")
         self.labels = lines_of(labels.read_text(encoding="utf-8")) if labels.is_file() else []
 

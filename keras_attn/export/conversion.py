@@ -34,6 +34,13 @@ def tried(emitter, tasks, step, *arguments):
 
 def _advice(emitter, model, message):
     """What to do about a conversion that failed with a message, or None."""
+    from keras_attn.export import signatures
+
+    if emitter.runtime != "saved_model" and signatures.tables(model):
+        return (
+            f"{emitter.name} lacks the tables of Keras' lookup layers; `format='saved_model'` has them, or export the "
+            "part of the model behind them"
+        )
     layers = model._flatten_layers()
     if any(getattr(layer, "quantization_mode", None) for layer in layers):
         return (

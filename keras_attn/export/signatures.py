@@ -39,7 +39,7 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     # The variables, and not the model: tracking a Keras model would save its training functions too.
     narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
-    module.tables = _tables(tasks[0].model)
+    module.tables = tables(tasks[0].model)
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
     # What a converter is still to read keeps to the operations that it knows.
@@ -59,7 +59,7 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
         tf.saved_model.save(module, str(folder), signatures=signatures)
 
 
-def _tables(model):
+def tables(model):
     """What Keras' preprocessing layers look strings up in, which no variable holds."""
     from tensorflow.python.trackable.resource import CapturableResource
 

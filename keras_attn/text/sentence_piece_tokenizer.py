@@ -50,6 +50,9 @@ class SentencePieceTokenizer(Tokenizer):
         ['not to be']
     """
 
+    # Normalisation passes over them.
+    replaces_bytes = False
+
     def __init__(
         self,
         model: bytes | str,

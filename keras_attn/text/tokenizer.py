@@ -44,6 +44,8 @@ class Tokenizer(PlainNumbers):
     unsplittable_tokens: tuple[str, ...] = ()
     # Whether the fast SentencePiece operator, which TFLite has alone, gives the same symbols.
     has_fast_symbols = True
+    # Whether the ids of bytes that are no UTF-8 are those of U+FFFD without a replacement before the operator.
+    replaces_bytes = True
 
     @property
     def vocabulary_size(self) -> int:

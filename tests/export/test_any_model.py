@@ -72,11 +72,15 @@ def test_strings_go_into_a_saved_model(tmp_path):
             export(model, tmp_path / "out", format, tasks="forward")
 
 
-def test_a_recurrent_layer_and_a_quantised_model_say_the_way_out(tmp_path):
+def test_what_a_format_lacks_says_the_way_out(tmp_path):
     x = keras.Input((None, 3), name="x")
     recurrent = keras.Model(x, layers.SimpleRNN(2)(x))
     with pytest.raises(ExportError, match=r"tflite: .*`shapes=\{'batch': 1\}`, or use `keras_attn.layers.Recurrence`"):
         export(recurrent, tmp_path, "tflite", tasks="forward")
+    ids = keras.Input((2,), dtype="int64", name="ids")
+    looked_up = keras.Model(ids, layers.IntegerLookup(vocabulary=[3, 5])(ids))
+    with pytest.raises(ExportError, match=r"onnx lacks the tables of Keras' lookup layers; `format='saved_model'` has"):
+        export(looked_up, tmp_path, "onnx", tasks="forward")
     quantized = dense()
     quantized.quantize("int8")
     with pytest.raises(ExportError, match=r"after `quantize`; export the model as it was before, with `precision=`"):

@@ -4,11 +4,13 @@ import contextlib
 import copy
 import logging
 import re
+import types
 
 from keras_attn.export import registry
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
 from keras_attn.export.symbol_task import SymbolTask
+from keras_attn.export.tensor_spec import TensorSpec
 
 OPSET = 18
 IR_VERSION = 8
@@ -180,7 +182,9 @@ def _join_tokenizer(model, tokenizer):
     from keras_attn.text.onnx_emitter import onnx_symbols
 
     name = model.graph.name
-    symbols = onnx_symbols(tokenizer, "source", "symbols")
+    symbols = onnx_symbols(tokenizer, "source" if tokenizer.replaces_bytes else "text", "symbols")
+    if not tokenizer.replaces_bytes:
+        symbols = compose.merge_models(_replacing_bytes(), symbols, io_map=[("valid", "text")])
     model = compose.merge_models(symbols, model, io_map=[("symbols", "source_symbols")])
     outputs = {value.name: value.type.tensor_type for value in model.graph.output}
     if "text_rows" in outputs:
@@ -189,6 +193,27 @@ def _join_tokenizer(model, tokenizer):
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return model
+
+
+def _replacing_bytes():
+    """A model from the strings `source` to `valid`, in which U+FFFD stands for what is no UTF-8."""
+    from onnx import compose
+
+    from keras_attn.text.graph import byte_symbols
+    from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols
+
+    task = types.SimpleNamespace(
+        name="utf8",
+        inputs={"bytes": TensorSpec(("batch", "length"), "int32")},
+        call=lambda bytes: {"rows": byte_symbols.valid_utf8(bytes) + 1},
+    )
+    table = types.SimpleNamespace(strings=[b"", *(bytes([byte]) for byte in range(256))])
+    reader = types.SimpleNamespace(operator_model=byte_symbols.sentencepiece_model)
+    read = onnx_symbols(reader, "source", "read")
+    written = onnx_strings(types.SimpleNamespace(text_of_ids=table), "written", "valid")
+    model = compose.add_prefix(_convert(task), "utf8/")
+    model = compose.merge_models(read, model, io_map=[("read", "utf8/bytes")])
+    return compose.merge_models(model, written, io_map=[("utf8/rows", "written")])
 
 
 def _join_strings(model, tokenizer, outputs):

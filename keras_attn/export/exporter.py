@@ -22,6 +22,7 @@ from keras_attn.export.report import ExportError, Report
 from keras_attn.export.sensitivity import Sensitivity
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.extras import require
+from keras_attn.plain_numbers import plain
 
 
 def export(
@@ -106,7 +107,7 @@ def export(
     tasks = [task_type(model, tokenizer) for task_type in task_types]
     _check_formats(emitters, tasks)
     if shapes:
-        _fix(tasks, shapes)
+        _fix(tasks, plain(shapes))
     labels = attachments.class_names(model, labels)
     labelled_data.check(tasks, samples, references)
     references = labelled_data.class_ids(tasks, references, labels)

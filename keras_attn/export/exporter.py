@@ -21,6 +21,7 @@ from keras_attn.export.report import ExportError, Report
 from keras_attn.export.sensitivity import Sensitivity
 from keras_attn.export.sized_task import SizedTask
 from keras_attn.extras import require
+from keras_attn.plain_numbers import plain
 
 DTYPES = ("float16", "float32", "float64", "bool", "string")
 DTYPES += tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
@@ -114,7 +115,7 @@ def export(
             _check_dtypes(emitter, task)
             emitter.check_names(task)
     if shapes:
-        _fix(tasks, shapes)
+        _fix(tasks, plain(shapes))
     labels = attachments.class_names(model, labels)
     labelled_data.check(tasks, samples, references)
     references = labelled_data.class_ids(tasks, references, labels)

@@ -268,6 +268,16 @@ def by_name(name):
     return build(case)
 
 
+@pytest.mark.parametrize("options", [{}, {"attention_dim": A}, {"attention_layer": keras.layers.Dense(A)}])
+def test_output_shape_of_a_cell(options):
+    cell = AttentionCell(lstm(), AdditiveAttention(3), **options)
+    x, memory = np.ones((2, D), "float32"), np.ones((2, 7, DV), "float32")
+    states = cell.initial_states(memory)
+    shapes = cell.compute_output_shape(x.shape, [tuple(state.shape) for state in states])
+    cell.build(x.shape)
+    assert shapes == keras.tree.map_structure(lambda y: tuple(y.shape), cell(x, states))
+
+
 @pytest.mark.parametrize("case", ATTENTIVE, ids=lambda case: case.name)
 def test_a_sequence_in_pieces_is_the_whole(case):
     layer, arguments = build(case)

@@ -220,12 +220,17 @@ class BeamSearch(Strategy):
 
     def _still_hopeful(self, decoding, hopeful, length, running, finished):
         best = running["values"][:, :1]
-        longest = length
-        if self.early_stopping == "never":
-            longest = ops.where(ops.greater(self.number("length_penalty"), 0), decoding.last_step, length)
+        longest = self._longest(decoding, length) if self.early_stopping == "never" else length
         best = unless_banned(best, ops.divide(best, self._penalty(longest)))
         worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), BANNED)
         return ops.logical_and(hopeful, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
+
+    def _longest(self, decoding, length):
+        """The length at which a beam that goes on, and now has `length`, is worth most for its probability."""
+        is_favoured = self.number("length_penalty") > 0
+        if ops.is_tensor(is_favoured):
+            return ops.where(is_favoured, decoding.last_step, length)
+        return decoding.last_step if is_favoured else length
 
     def _penalty(self, length):
         length = ops.cast(length, "float32")

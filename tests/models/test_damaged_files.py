@@ -1,4 +1,4 @@
-"""A `.keras` file that was damaged, or made to do harm, is refused in bounded time and memory, or a model that works."""
+"""A `.keras` file that was damaged, or made to do harm, is refused in bounded time and memory, or works."""
 
 import copy
 import json

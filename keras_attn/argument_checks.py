@@ -5,12 +5,22 @@ import reprlib
 
 import numpy as np
 
+# Deeper than any model that was published.
+MOST_LAYERS = 4096
+
 
 def check_positive(**values):
     """Raises a ValueError unless each value is an int above 0."""
     for name, value in values.items():
         if not is_integer(value) or value <= 0:
             raise ValueError(f"`{name}` must be a positive integer. Received: {name}={value!r}")
+
+
+def check_layers(num_layers):
+    """Raises a ValueError unless `num_layers` is an int above 0 and no slip: the file of a model may say anything."""
+    check_positive(num_layers=num_layers)
+    if num_layers > MOST_LAYERS:
+        raise ValueError(f"`num_layers` must be at most {MOST_LAYERS}. Received: num_layers={num_layers}")
 
 
 def check_count(**values):

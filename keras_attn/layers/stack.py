@@ -4,7 +4,7 @@ import inspect
 
 import keras
 
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_layers
 from keras_attn.layers.block import Block
 from keras_attn.layers.configurable import Configurable
 from keras_attn.layers.normalization import normalization
@@ -32,7 +32,7 @@ class Stack(Configurable, keras.layers.Layer):
         layer_options=None,
         **options,
     ):
-        check_positive(num_layers=num_layers)
+        check_layers(num_layers)
         layer_options = [with_templates(entry) for entry in layer_options or ()]
         if share_weights and layer_options:
             raise ValueError(f"`layer_options` go without `share_weights`. Received: layer_options={layer_options}")

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_layers, check_positive
 from keras_attn.layers import (
     AdditiveAttention,
     AttentionCell,
@@ -367,6 +367,7 @@ def _check_layer(name, layer, kind):
 
 
 def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):
+    check_layers(num_layers)
     attentions = attention if isinstance(attention, list) else [attention]
     if not attentions or (attention is not None and not all(isinstance(x, Alignment) for x in attentions)):
         raise ValueError(

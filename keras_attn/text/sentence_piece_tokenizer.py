@@ -66,16 +66,16 @@ class SentencePieceTokenizer(Tokenizer):
             proto = _proto(self.model)
             # Names and bools: a message of protobuf cannot be pickled.
             self._pieces = [(piece.piece, proto.SentencePiece.Type.Name(piece.type)) for piece in proto.pieces]
-            _try_out(self._processor)
+            normalizer = proto.normalizer_spec
+            self._adds_space, self._escapes_spaces = normalizer.add_dummy_prefix, normalizer.escape_whitespaces
+            self._removes_spaces = normalizer.remove_extra_whitespaces
+            self._try_out()
         except (TypeError, ValueError, RuntimeError) as error:
             received = f"{type(model).__name__}, {reprlib.repr(str(error))}"
             raise ValueError(f"`model` must be a SentencePiece model. Received: {received}") from error
         spec = proto.trainer_spec
         self.kind = type(spec).ModelType.Name(spec.model_type).lower()
         self.byte_fallback, self._spaces_behind = spec.byte_fallback, spec.treat_whitespace_as_suffix
-        normalizer = proto.normalizer_spec
-        self._adds_space, self._escapes_spaces = normalizer.add_dummy_prefix, normalizer.escape_whitespaces
-        self._removes_spaces = normalizer.remove_extra_whitespaces
         self.unknown_id, self.start_id, self.end_id = (
             i if 0 <= i < len(self._pieces) else None for i in (spec.unk_id, spec.bos_id, spec.eos_id)
         )
@@ -202,6 +202,13 @@ class SentencePieceTokenizer(Tokenizer):
             "max_length": self.max_length,
         }
 
+    def _try_out(self):
+        """Raises an error for a model that parses and cannot be used: some parts are looked at when they are used."""
+        self._processor.encode(self._processor.normalize(_TEXT))
+        if not all(isinstance(piece, str) for piece in self.vocabulary):
+            raise ValueError("pieces that are no UTF-8")
+        self.readings()
+
     @functools.cached_property
     def _processor(self):
         return require("sentencepiece", "text").SentencePieceProcessor(model_proto=self.model)
@@ -213,11 +220,6 @@ def _bytes(model):
     if isinstance(model, bytes | bytearray | memoryview):
         return bytes(model)
     raise TypeError("neither bytes nor base64")
-
-
-def _try_out(processor):
-    """Raises an error for a model that parses and cannot be used: the library checks some parts at their first use."""
-    processor.encode(processor.normalize(_TEXT))
 
 
 def _proto(content):

@@ -78,6 +78,16 @@ def test_a_damaged_sentence_piece_model_is_refused_or_works(name, place, new, fr
     use(tokenizer)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b"<0x41>", b"<0xZZ>"), ("\u2581".encode(), b"\xff\xff\xff"), (b"</s>", b"\xff\xff\xff>")]
+)
+def test_pieces_that_are_no_text(old, new):
+    model = TOKENIZERS["bytes" if b"0x" in old else "unigram"].model
+    assert old in model
+    with pytest.raises(ValueError, match="`model` must be a SentencePiece model"):
+        SentencePieceTokenizer(model.replace(old, new))
+
+
 def test_rules_of_characters_that_are_damaged():
     proto = SentencePieceTokenizer.train(TEXTS, 30).model
     rules = proto.index(b"nmt_nfkc")

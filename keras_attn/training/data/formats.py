@@ -118,6 +118,7 @@ def _csv_rows(path, lines):
         except csv.Error as error:
             # Where the record ends, its quotes say: what is inside them must not become records.
             if UNCLOSED in str(error) or not lines.skip_quoted():
+                lines.skip_all()
                 lost = f"lines {first} to {lines.number}, {lines.number + 1 - first:,} in all, may be lost"
                 raise damaged(path, f"line {first - 1}", f"a quote is never closed: {lost}") from error
             row = RecordError(f"no CSV: {error}")
@@ -162,14 +163,25 @@ class _QuotedLines:
             raise damaged(self._path, begun, f"a record of more than {LONGEST_LINE:,} characters: is a quote open?")
         return line
 
+    def skip_all(self):
+        """Goes on to the end of the file."""
+        for number, _ in self._lines:
+            self.number = number
+
     def skip_quoted(self):
-        """Goes on to the line at whose end no quote is open; returns whether there is one."""
-        is_open = False
-        for line in self._record.copy():
+        """Goes on to the line at whose end no quote is open; returns whether it is known where the next record begins.
+
+        Where a quote stays open to the end, one quote was too many in the lines so far, if none stands behind them.
+        """
+        is_open, count = False, len(self._record)
+        for line in self._record:
             is_open = _is_open_after(line, is_open)
         while is_open:
             if (line := next(self, None)) is None:
-                return False
+                rest = self._record[count:]
+                self.number -= len(rest)
+                self._lines = iter(list(enumerate(rest, self.number + 1)))
+                return not any('"' in line for line in rest)
             is_open = _is_open_after(line, is_open)
         return True
 

@@ -1,8 +1,16 @@
 """Texts and lines of files, read in one way by everything that reads files."""
 
+import codecs
 import gzip
+import io
 import zlib
 from pathlib import Path
+
+# A document has some million characters.
+LONGEST_LINE = 2**26
+# Text is compressed to a tenth, zeros to a thousandth.
+_MOST_EXPANSION, _MOST_EXPANDED, _LINES_A_CHECK = 200, 2**28, 4096
+_SAMPLE = 4096
 
 
 def numbered_lines(path, keep_ends=False):
@@ -13,16 +21,48 @@ def numbered_lines(path, keep_ends=False):
     first line, `.gz` is decompressed, and bytes that are no UTF-8 become surrogates.
 
     Raises:
-        ValueError: a compressed file is damaged.
+        ValueError: a compressed file is damaged, or grows out of all proportion; the file is in UTF-16 or UTF-32; or a
+            line is longer than any text.
     """
     path, number = Path(path), 0
     opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rt", encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+    with opened(path, "rb") as content:
         try:
-            for number, line in enumerate(file, 1):
+            check_encoding(path, content.peek(_SAMPLE)[:_SAMPLE])
+            file = io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE + 1), ""), 1):
+                if len(line) > LONGEST_LINE:
+                    raise ValueError(
+                        f"`files` must have lines of at most {LONGEST_LINE:,} characters. "
+                        f"Received: {path}, whose line {number} is longer"
+                    )
+                if opened is gzip.open and (not number % _LINES_A_CHECK or len(line) > _LINES_A_CHECK):
+                    check_expansion(path, content.tell())
                 yield number, line if keep_ends else line.removesuffix("\n").removesuffix("\r")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise damaged(path, f"line {number}", error) from error
+
+
+def check_encoding(path, start):
+    """Raises a ValueError where a file begins as one in UTF-16 or UTF-32 does, with a byte-order mark or without.
+
+    Args:
+        path: that of the file.
+        start: its first bytes.
+    """
+    marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
+    # In UTF-16 every second byte of Latin text is 0; UTF-8 has no byte 0 but for the character NUL.
+    if marked or (len(start) > 1 and 4 * start.count(0) >= len(start)):
+        raise ValueError(f"`files` must be text in UTF-8. Received: {path}, which is UTF-16, UTF-32 or no text")
+
+
+def check_expansion(path, size):
+    """Raises a ValueError where a compressed file gives so many bytes that it is no text that somebody has written."""
+    if size > _MOST_EXPANDED and size > _MOST_EXPANSION * path.stat().st_size:
+        raise ValueError(
+            f"`files` must not expand to more than {_MOST_EXPANSION} times their size: decompress it if that is meant. "
+            f"Received: {path}, which gives more than {size:,} bytes"
+        )
 
 
 def read_lines(path):

@@ -7,7 +7,7 @@ import socket
 import time
 from pathlib import Path
 
-_NAME, _PAUSE = ".lock", 0.02
+_NAME, _PAUSE, _WAITS = ".lock", 0.02, " somebody waits"
 
 
 class FolderInUseError(BlockingIOError, ValueError):
@@ -51,10 +51,14 @@ class FolderLock:
             if not self._depth and self._descriptor is not None and self._process == os.getpid():
                 _OPEN.discard(self._descriptor)
                 # Whoever waits for it looks whether the file that he has opened is still there.
+                somebody_waits = _is_marked(self._descriptor)
                 with contextlib.suppress(OSError):
                     self._path.unlink()
                 os.close(self._descriptor)
                 self._descriptor = None
+                if somebody_waits:
+                    # Who would take the lock again at once would keep others out for ever.
+                    time.sleep(2 * _PAUSE)
 
     def _acquired(self, tries):
         """The open file that is locked, or None where files cannot be."""
@@ -86,6 +90,7 @@ class FolderLock:
                         f"`checkpoints` must be in a folder of their own: another training run{owner} writes to it. "
                         f"Received: {self._path.parent}",
                     ) from None
+                _mark(descriptor)
                 time.sleep(_PAUSE)
             except OSError:
                 os.close(descriptor)
@@ -121,5 +126,19 @@ def _sign(descriptor):
 
 def _signature(descriptor):
     with contextlib.suppress(OSError):
-        return os.pread(descriptor, 300, 0).decode("utf-8", "replace")
+        return os.pread(descriptor, 300, 0).decode("utf-8", "replace").removesuffix(_WAITS)
     return ""
+
+
+def _mark(descriptor):
+    """Tells the owner of the lock that somebody waits for it."""
+    if not _is_marked(descriptor):
+        with contextlib.suppress(OSError):
+            os.lseek(descriptor, 0, os.SEEK_END)
+            os.write(descriptor, _WAITS.encode())
+
+
+def _is_marked(descriptor):
+    with contextlib.suppress(OSError):
+        return os.pread(descriptor, 300, 0).endswith(_WAITS.encode())
+    return False

@@ -128,6 +128,7 @@ class Dataset:
 
         Args:
             function: gets a whole batch and its number, counted over all epochs, by which it may seed what it draws.
+                The first batch that it makes is part of the `fingerprint`.
         """
         return _Mapped(self, function)
 
@@ -159,7 +160,12 @@ class _Mapped(Dataset):
 
     @property
     def fingerprint(self):
-        return self._dataset.fingerprint
+        plan = self.plan(0)
+        once, again = (keras.tree.flatten(self.batch(plan, 0)) for _ in range(2))
+        if checksum(*once) != checksum(*again):
+            # A function that draws without a seed gives other batches in every process.
+            once = [(array.dtype.str, array.shape) for array in once]
+        return f"{self._dataset.fingerprint}-{checksum(*once)}"
 
     def batch_settings(self):
         return self._dataset.batch_settings()

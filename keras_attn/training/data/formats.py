@@ -6,19 +6,24 @@ so that nobody knows how many records are lost, is a ValueError.
 """
 
 import csv
+import gzip
 import json
 import re
 import threading
+import zlib
 from collections import Counter
 from pathlib import Path
 
-from keras_attn.lines import damaged, numbered_lines
+from keras_attn.lines import LONGEST_LINE, check_expansion, damaged, numbered_lines
 from keras_attn.training.data.fields import field_of, text_of, unique_fields
 from keras_attn.training.data.problem_log import RecordError
 
 CHUNK = 1024
 UNCLOSED = "unexpected end of data"  # the words of the csv module
 LONGEST_VALUE = 2**31 - 1  # of a CSV file; the most that the csv module knows everywhere
+# Two files that were put together leave the mark of the second at the beginning of a line.
+_MARK = "\ufeff"
+_FRAME = 16  # bytes of a TFRecord beside its content: its length, and checksums of both
 _CSV_LIMIT = threading.Lock()
 # A quote opens only at the beginning of a value; in a value that begins with one, each opens or closes.
 _CSV_VALUE = r'(?:(?:"[^"]*"[^",]*)+|(?!")[^,]*)'
@@ -35,25 +40,29 @@ def read_txt(path, columns):
     """Plain text, one a line."""
     if columns is not None:
         raise ValueError(f"`columns` must be None for plain text. Received: columns={columns}, file {path}")
-    for number, line in numbered_lines(path):
+    for number, line in _lines(path):
         yield number, (line,)
 
 
 def read_tsv(path, columns):
     """Values between tabs, which are never quoted."""
-    rows = ((number, line.split("\t")) for number, line in numbered_lines(path))
+    rows = ((number, line.split("\t")) for number, line in _lines(path))
     return _table(path, rows, columns)
 
 
 def read_csv(path, columns):
     """Values between commas, quoted if they hold commas, quotes or line ends. Blank lines are no records."""
-    return _table(path, _csv_rows(path), columns)
+    lines = _QuotedLines(path)
+    for number, row in _table(path, _csv_rows(path, lines), columns):
+        if isinstance(row, RecordError):
+            row.lines = lines.number + 1 - number
+        yield number, row
 
 
 def read_jsonl(path, columns):
     """A JSON object a line. `a.b` is the field `b` of the field `a`, unless there is one of that name."""
     _need_names(path, columns)
-    for number, line in numbered_lines(path):
+    for number, line in _lines(path):
         try:
             record = json.loads(line, object_pairs_hook=unique_fields)
             if not isinstance(record, dict):
@@ -70,19 +79,36 @@ def read_tfrecord(path, columns):
     import tensorflow as tf
 
     _need_names(path, columns)
-    compression = "GZIP" if path.suffix.lower() == ".gz" else ""
-    number = 0
+    is_compressed = path.suffix.lower() == ".gz"
+    number = read = 0
     try:
-        for batch in tf.data.TFRecordDataset(str(path), compression).batch(CHUNK):
+        size = _expanded_size(path) if is_compressed else path.stat().st_size
+        for batch in tf.data.TFRecordDataset(str(path), "GZIP" if is_compressed else "").batch(CHUNK):
+            read += int(tf.reduce_sum(tf.cast(tf.strings.length(batch), tf.int64))) + _FRAME * len(batch)
             for record in _examples(batch, columns):
                 number += 1
                 yield number, record
-    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-        raise damaged(path, f"record {number}", error.message) from error
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise damaged(path, f"record {number}", getattr(error, "message", error)) from error
+    if read != size:
+        # TensorFlow takes a file that ends within the length of a record for one that ends before it.
+        raise damaged(path, f"record {number}", f"{size - read:,} bytes that are no record")
 
 
-def _csv_rows(path):
-    lines = _QuotedLines(path)
+def _expanded_size(path):
+    """How many bytes a compressed file holds."""
+    with gzip.open(path) as file:
+        while file.read(2**20):
+            check_expansion(path, file.tell())
+        return file.tell()
+
+
+def _lines(path):
+    """Numbers and lines, without the byte-order marks at their beginnings."""
+    return ((number, line.removeprefix(_MARK)) for number, line in numbered_lines(path))
+
+
+def _csv_rows(path, lines):
     reader = csv.reader(lines, strict=True)
     while True:
         lines.begin_record()
@@ -92,7 +118,9 @@ def _csv_rows(path):
         except csv.Error as error:
             # Where the record ends, its quotes say: what is inside them must not become records.
             if UNCLOSED in str(error) or not lines.skip_quoted():
-                raise damaged(path, f"line {first - 1}", "a quote is never closed") from error
+                lines.skip_all()
+                lost = f"lines {first} to {lines.number}, {lines.number + 1 - first:,} in all, may be lost"
+                raise damaged(path, f"line {first - 1}", f"a quote is never closed: {lost}") from error
             row = RecordError(f"no CSV: {error}")
         if row is None:
             return
@@ -115,27 +143,45 @@ class _QuotedLines:
     """The lines of a CSV file with their ends, for `csv.reader`; it keeps those of the record so far."""
 
     def __init__(self, path):
-        self._lines, self.number, self._record = numbered_lines(path, keep_ends=True), 0, []
+        self._path, self._lines, self.number = path, numbered_lines(path, keep_ends=True), 0
+        self.begin_record()
 
     def begin_record(self):
-        self._record = []
+        self._record, self._length = [], 0
 
     def __iter__(self):
         return self
 
     def __next__(self):
         self.number, line = next(self._lines)
+        if not self._record:
+            line = line.removeprefix(_MARK)
         self._record.append(line)
+        self._length += len(line)
+        if self._length > LONGEST_LINE:
+            begun = f"line {self.number - len(self._record)}"
+            raise damaged(self._path, begun, f"a record of more than {LONGEST_LINE:,} characters: is a quote open?")
         return line
 
+    def skip_all(self):
+        """Goes on to the end of the file."""
+        for number, _ in self._lines:
+            self.number = number
+
     def skip_quoted(self):
-        """Goes on to the line at whose end no quote is open; returns whether there is one."""
-        is_open = False
-        for line in self._record.copy():
+        """Goes on to the line at whose end no quote is open; returns whether it is known where the next record begins.
+
+        Where a quote stays open to the end, one quote was too many in the lines so far, if none stands behind them.
+        """
+        is_open, count = False, len(self._record)
+        for line in self._record:
             is_open = _is_open_after(line, is_open)
         while is_open:
             if (line := next(self, None)) is None:
-                return False
+                rest = self._record[count:]
+                self.number -= len(rest)
+                self._lines = iter(list(enumerate(rest, self.number + 1)))
+                return not any('"' in line for line in rest)
             is_open = _is_open_after(line, is_open)
         return True
 

@@ -1,11 +1,13 @@
 """An iterator that a thread runs ahead of."""
 
+import atexit
 import queue
 import threading
 import weakref
 
 DEPTH = 4
 END = object()
+_RUNNING = weakref.WeakKeyDictionary()
 
 
 class Prefetched:
@@ -33,6 +35,7 @@ class Prefetched:
             target=_fill, args=(iterator, self._items, self._stop), name="prefetch", daemon=True
         )
         self._close = weakref.finalize(self, _end, self._items, self._stop)
+        _RUNNING[self._thread] = self._items, self._stop
         self._thread.start()
 
     def __iter__(self):
@@ -75,3 +78,13 @@ def _end(items, stop):
             items.get_nowait()
         except queue.Empty:
             return
+
+
+def _end_all():
+    """Lets the threads end before the interpreter does: it would abort the process where one is in C++ code."""
+    for thread, (items, stop) in list(_RUNNING.items()):
+        _end(items, stop)
+        thread.join(timeout=10)
+
+
+atexit.register(_end_all)

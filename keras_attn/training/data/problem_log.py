@@ -7,7 +7,13 @@ CHOICES = ("raise", "skip")
 
 
 class RecordError(ValueError):
-    """Says in words what is wrong with a record."""
+    """Says in words what is wrong with a record.
+
+    Attributes:
+        lines: how many lines of its file the record takes.
+    """
+
+    lines = 1
 
 
 class ProblemLog:
@@ -19,6 +25,7 @@ class ProblemLog:
     Attributes:
         read: how many records were read, malformed ones included.
         malformed: how many of them were left out.
+        lines: how many lines of files that were.
         problems: what was wrong with the first of these, each with its place.
 
     Raises:
@@ -29,7 +36,7 @@ class ProblemLog:
         if on_error not in CHOICES:
             raise ValueError(f"`on_error` must be one of {CHOICES}. Received: on_error={on_error!r}")
         self.on_error = on_error
-        self.read = self.malformed = 0
+        self.read = self.malformed = self.lines = 0
         self.problems = []
 
     def refuse(self, place, reason):
@@ -38,14 +45,16 @@ class ProblemLog:
         if self.on_error == "raise":
             raise ValueError(f"Records must be well-formed, or be left out by on_error='skip'. Received: {problem}")
         self.malformed += 1
+        self.lines += getattr(reason, "lines", 1)
         if len(self.problems) < KEPT:
             self.problems.append(problem)
 
     def warn(self):
         """Warns once of all that was left out."""
         if self.malformed:
+            lines = "" if self.lines == self.malformed else f" ({self.lines:,} lines)"
             warnings.warn(
-                f"{self.malformed:,} of {self.read:,} records are malformed and were left out, the first at "
+                f"{self.malformed:,} of {self.read:,} records{lines} are malformed and were left out, the first at "
                 f"{'; '.join(self.problems[:5])}",
                 stacklevel=2,
             )

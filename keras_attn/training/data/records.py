@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -34,9 +35,13 @@ class Records:
     Classes of a `datasets.ClassLabel` are given by name. Blank lines of a `.csv` are skipped.
 
     Malformed are: another number of columns than the first row's, bytes that are no UTF-8, a line that is no JSON
-    object, a missing field, an empty text. A damaged file, such as a truncated `.gz`, and parallel files of unequal
-    length always raise: nobody knows what is lost, or which lines belong together. Columns that are asked for by name
-    must be there once.
+    object, a missing field, an empty text, NUL characters. A damaged file, such as a truncated `.gz`, a `.tfrecord`
+    that ends within a record or a `.csv` with a quote that is never closed, and parallel files of unequal length always
+    raise: nobody knows what is lost, or which lines belong together. So do files in UTF-16, lines of more than 67
+    million characters, and compressed files of more than 256 MiB of text that expand to 200 times their size. Files are
+    regular ones: a pipe could not be read anew. Columns that are asked for by name must be there once.
+
+    A byte-order mark at the beginning of a line, as files that were put together have it, is no part of the text.
 
     Args:
         *files: a path, or a list of paths whose records follow each other, or a table. Several of these stand side by
@@ -103,6 +108,9 @@ class Records:
 
     def _rows(self):
         """For each record its parts, one a side: pairs of place and texts, or what is wrong with them."""
+        for part in itertools.chain(*self.sides):
+            if not is_table(part):
+                _check_file(part)
         sides = [self._side(paths) for paths in self.sides]
         for count, parts in enumerate(itertools.zip_longest(*sides)):
             if any(part is None for part in parts):
@@ -189,12 +197,22 @@ def checked_columns(columns):
     return list(columns)
 
 
+def _check_file(path):
+    """Raises what says that there is no file, or none that can be read more than once."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
+        raise ValueError(f"`files` must be regular files, as each iteration reads them anew. Received: {path}, {kind}")
+
+
 def _problem(fields):
     for field in fields:
         if not field.strip():
             return "a text is empty"
         if not is_unicode(field):
             return "a text is no UTF-8"
+        if "\0" in field:
+            return "a text holds NUL characters, as one in UTF-16 does"
 
 
 def _names(parts):

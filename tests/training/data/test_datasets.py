@@ -23,7 +23,7 @@ from keras_attn.training import (
     mask_tokens,
 )
 from keras_attn.training.data.batch_shapes import BatchSizes, batch_shapes
-from keras_attn.training.data.prefetched import Prefetched
+from keras_attn.training.data.prefetched import Prefetched, _end_all
 
 TOKENIZER = CharacterTokenizer("0123456789,")
 RNG = np.random.default_rng(7)
@@ -464,3 +464,9 @@ def test_own_data_needs_a_length_and_a_batch():
     Squares.__len__ = lambda self: 0
     with pytest.raises(ValueError, match="`batches_of_an_epoch` must be a positive integer"):
         Squares().batches()
+
+
+def test_no_thread_outlives_the_interpreter():
+    running = [Prefetched(iter(int, 1)) for _ in range(2)]
+    _end_all()
+    assert not any(iterator._thread.is_alive() for iterator in running)

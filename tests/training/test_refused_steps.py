@@ -34,7 +34,7 @@ def test_under_other_settings(kind, settings):
     assert traces(kind, **settings) == []
 
 
-@pytest.mark.parametrize("kind", ["loss", "gradient", "state"])
+@pytest.mark.parametrize("kind", ["gradient", "state"])
 def test_all_batches_of_an_update_count_or_none(kind):
     """The row 0 is in the first of two batches, the row 8 in the second."""
     assert traces(kind, rows=(0, 8), accumulation_steps=2) == []

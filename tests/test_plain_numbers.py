@@ -79,7 +79,7 @@ def test_functions(tmp_path):
     assert generation.TokenAutomaton.from_phrases([[1, 2]], I(20)).vocabulary_size == 20
     scaling = {"rope_type": "linear", "factor": F(2)}
     np.testing.assert_allclose(*(ops.rotary_frequencies(n, scaling=scaling)[0] for n in (I(8), 8)))
-    checkpoints = training.Checkpoints(tmp_path, every=I(1), keep=I(2), keep_best=I(1))
+    checkpoints = training.Checkpoints(tmp_path, every=I(1), keep=I(2), keep_best=I(1), monitor="loss")
     dataset = TokenBlockDataset(np.arange(1, 20), I(3), I(2), seed=I(3), epochs=I(1))
     trainer = Trainer(
         model, keras.optimizers.SGD(0.1), MaskedCrossEntropy(), accumulation_steps=I(1), checkpoints=checkpoints

@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 
+import keras
 import numpy as np
 import pytest
 from model_checks import generated, scattered
@@ -43,6 +44,8 @@ PROMPTS = np.array([[5, 4, 1, 5, 2], [4, 1, 5, 0, 0], [1, 0, 0, 0, 0]])
 
 @pytest.fixture(scope="module")
 def model():
+    # The seed of each test is set after this.
+    keras.utils.set_random_seed(0)
     return scattered(LanguageModel(23, **SIZES))
 
 

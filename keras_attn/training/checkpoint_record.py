@@ -26,9 +26,7 @@ def read_record(folder, step):
         if len(content) > _LONGEST:
             return None, f"{RECORD} is longer than any that was written"
         record = json.loads(content.decode("utf-8"))
-        # Older ones have no digest of their own.
-        digest = record.pop("record_sha256", None) if isinstance(record, dict) else ""
-        if digest is not None and digest != _record_digest(record):
+        if not isinstance(record, dict) or record.pop("record_sha256", None) != _record_digest(record):
             return None, f"{RECORD} is not what was written"
     except (OSError, ValueError, RecursionError) as error:
         return None, f"{RECORD} cannot be read ({_words(error)})"

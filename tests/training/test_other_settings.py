@@ -18,7 +18,7 @@ from keras_attn.training import (
     Trainer,
     run_settings,
 )
-from keras_attn.training import checkpoints as files
+from keras_attn.training import checkpoint_record as files
 from keras_attn.training.callback_memory import CallbackMemory
 
 OPTIMIZERS = keras.optimizers

@@ -1,6 +1,7 @@
 """Folders of checkpoints with something wrong in them: damage, strays, leftovers, and others who write there."""
 
 import contextlib
+import functools
 import importlib.util
 import json
 import os
@@ -101,13 +102,16 @@ def test_whatever_stands_in_the_place_of_a_file_costs_one_checkpoint(file, folde
         assert found(folder) == 2
 
 
-@settings(
-    max_examples=100,
+repeatable = functools.partial(
+    settings,
     deadline=None,
     derandomize=True,
     database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
+
+
+@repeatable(max_examples=100)
 @given(data=st.data())
 def test_no_damage_gives_a_wrong_state(data, original):
     path = original / "step-00000002" / data.draw(st.sampled_from(["checkpoint.json", "state.npz", "model.keras"]))
@@ -125,13 +129,7 @@ def test_no_damage_gives_a_wrong_state(data, original):
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3), st.lists, max_leaves=3)
 
 
-@settings(
-    max_examples=50,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@repeatable(max_examples=50)
 @given(key=st.sampled_from(["step", "dataset", "logs", "shapes", "sha256", "settings", "other"]), value=JSON)
 def test_a_record_of_other_entries_is_damaged_or_of_another_run(key, value, original):
     path = original / "step-00000002" / "checkpoint.json"

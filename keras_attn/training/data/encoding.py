@@ -37,7 +37,7 @@ class Side(NamedTuple):
         rows = self.tokenizer.tokenize(texts)
         if len(rows) != len(texts) or not all(isinstance(i, Integral) for row in rows for i in row[:1]):
             raise ValueError(f"The tokenizer must return a row of ids for each text. Received: {rows[:3]!r}")
-        self._check_bare([list(row) for row in rows if len(row)])
+        self._check_bare([row for row in rows if len(row)])
         return [[*self.prefix, *row, *self.suffix] if len(row) else [] for row in rows]
 
     def _check_bare(self, rows):

@@ -2,14 +2,13 @@
 
 import os
 import subprocess
-import sys
 import sysconfig
 import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from keras_attn.export import registry
+from keras_attn.export import fresh_process, registry
 
 TIMEOUT_S = 600
 
@@ -52,20 +51,18 @@ def run(format_name, artefact, cases, repeat=20):
     """
     with tempfile.TemporaryDirectory() as folder:
         outs = {task: Path(folder) / f"{index}.npz" for index, task in enumerate(cases)}
-        command = [sys.executable, script(format_name), artefact, "--repeat", str(repeat)]
+        command = [script(format_name), artefact, "--repeat", repeat]
         for task, out in outs.items():
             command += ["--task", task, "--cases", cases[task], "--out", out]
+        imported = registry.load("formats", format_name)().slow_import(Path(artefact))
         # The parent may hold the whole memory of an accelerator, and parity is claimed on the CPU.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
-            process = subprocess.run(
-                [str(part) for part in command], env=environment, capture_output=True, timeout=TIMEOUT_S
-            )
+            status, written = fresh_process.run(command, environment, TIMEOUT_S, imported)
         except subprocess.TimeoutExpired as error:
             raise ClientError(f"did not answer within {TIMEOUT_S} s") from error
-        if process.returncode != 0:
-            reason = _reason(process.stderr.decode("utf-8", "replace"))
-            raise ClientError(f"exit status {process.returncode}: {reason}")
+        if status != 0:
+            raise ClientError(f"exit status {status}: {_reason(written.decode('utf-8', 'replace'))}")
         return {task: _answer(out) for task, out in outs.items()}
 
 
@@ -75,9 +72,9 @@ def _answer(path):
         return outputs, float(answer["ms"]), int(answer["peak_bytes"]) or None
 
 
-def _reason(stderr):
+def _reason(written):
     """The exception that ended a process, on one line; else the last line that it wrote."""
-    _, traceback, rest = stderr.rpartition("Traceback (most recent call last):\n")
+    _, traceback, rest = written.rpartition("Traceback (most recent call last):\n")
     lines = rest.strip("\n").splitlines()
     if traceback:
         return " ".join(line.strip() for line in lines if not line.startswith(" "))

@@ -19,13 +19,6 @@ MODEL = "model.onnx"
 # Bytes from which weights lie in a file of their own: a protobuf message holds less than 2 GiB.
 EXTERNAL_FROM = 2**31 - 2**24
 
-_ONLY_FOR = {
-    "remove_redundant_upsample": "Upsample",
-    "const_dequantize_optimizer": "DequantizeLinear",
-    "q_dq_optimizer": "QuantizeLinear",
-    "einsum_optimizer": "Einsum",
-}
-
 
 class Emitter:
     """Writes `<task>.onnx`."""
@@ -46,6 +39,9 @@ class Emitter:
         is_folder = hasattr(registry.load("tasks", task_name), "companions")
         name = f"{task_name}{self.variant}"
         return suffixed(name if is_folder else f"{name}.onnx", precision)
+
+    def slow_import(self, path):
+        return None
 
     def check_names(self, task):
         """Raises a ValueError where a graph would have one name twice."""
@@ -135,7 +131,7 @@ def _file(path):
 
 def _convert(task):
     import tensorflow as tf
-    from tf2onnx import optimizer, tf_loader, tfonnx
+    from tf2onnx import tf_loader, tfonnx
 
     from keras_attn.export import onnx_fusion, onnx_shapes, signatures
 
@@ -157,8 +153,7 @@ def _convert(task):
         if unsupported:
             lacking = ", ".join(sorted(unsupported))
             raise ExportError(f"onnx: {task.name} needs operators that ONNX lacks: {lacking}")
-        # Catching errors would copy the graph before each of some fifty passes, and hide what went wrong.
-        optimized = optimizer.optimize_graph(converted, catch_errors=False, optimizers=_passes(converted))
+        optimized = _optimized(converted)
         model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION
     onnx_shapes.note(model.graph, optimized)
@@ -167,13 +162,28 @@ def _convert(task):
     return model
 
 
-def _passes(graph):
-    """tf2onnx's optimisers without those that have nothing to do: each walks the whole graph several times."""
+def _optimized(graph):
+    """What tf2onnx's passes make of a graph.
+
+    tf2onnx's own loop copies or writes out the whole graph, with the bodies of its loops, before each of some fifty
+    passes, of which few change anything, and hides what goes wrong in them.
+    """
     from tf2onnx import optimizer
 
-    operators = graph.dump_node_statistics()
-    idle = {name for name, operator in _ONLY_FOR.items() if operator not in operators}
-    return {name: factory for name, factory in optimizer._get_optimizers().items() if name not in idle}
+    changed, iteration = True, 0
+    while changed:
+        changed = False
+        for factory in optimizer._get_optimizers().values():
+            optimization = factory()
+            optimization.opt_iteration = iteration
+            graph = optimization._optimize(graph)
+            if optimization.graph_been_opt:
+                graph.delete_unused_nodes(graph.outputs)
+                changed = True
+        iteration += 1
+    graph.delete_unused_nodes(graph.outputs)
+    graph.topological_sort(graph.get_nodes())
+    return graph
 
 
 def _join_tokenizer(model, tokenizer):

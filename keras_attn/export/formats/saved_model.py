@@ -22,6 +22,10 @@ class Emitter:
     def path(self, task_name, precision="float32"):
         return suffixed("saved_model", precision)
 
+    def slow_import(self, path):
+        """Name of a module that the client of the artefact at `path` imports, and that takes seconds, or `None`."""
+        return "tensorflow"
+
     def check_names(self, task):
         from keras_attn.export import signatures
 

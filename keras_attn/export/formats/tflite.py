@@ -21,6 +21,10 @@ class Emitter:
     def path(self, task_name, precision="float32"):
         return suffixed("model.tflite", precision)
 
+    def slow_import(self, path):
+        # As `run_tflite.py` decides.
+        return "tensorflow" if b"TFText>" in path.read_bytes() else None
+
     def check_names(self, task):
         from keras_attn.export import signatures
 

@@ -1,0 +1,59 @@
+"""The program of `fresh_process`: imports a module once, and runs each script in a fork of the process.
+
+    python fork_server.py tensorflow
+
+Reads one line of JSON per script, the arguments of `become`, and writes a line, its exit status. Ends with its input,
+or after a minute without a request.
+"""
+
+import importlib
+import json
+import os
+import runpy
+import select
+import sys
+
+IDLE_S = 60
+
+
+def serve(requests, answers):
+    """Runs scripts until there are none; in a fork, returns the request that the fork is for."""
+    while select.select([requests], [], [], IDLE_S)[0]:
+        line = requests.readline()
+        if not line:
+            break
+        fork = os.fork()
+        if not fork:
+            return json.loads(line)
+        _, status = os.waitpid(fork, 0)
+        answers.write(b"%d\n" % os.waitstatus_to_exitcode(status))
+    return None
+
+
+def become(command, directory, environment, output):
+    """Takes over the arguments, folder, environment and output of a process that runs `command`, and runs it."""
+    nothing, written = os.open(os.devnull, os.O_RDONLY), os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for descriptor, source in ((0, nothing), (1, written), (2, written)):
+        os.dup2(source, descriptor)
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = command
+    sys.path.insert(0, os.path.dirname(command[0]))
+    runpy.run_path(command[0], run_name="__main__")
+
+
+def _main():
+    # Unbuffered, as `select` does not see what a buffer holds. The module's own words are no answers.
+    requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    importlib.import_module(sys.argv[1])
+    request = serve(requests, answers)
+    if request is not None:
+        requests.close()
+        answers.close()
+        become(**request)
+
+
+if __name__ == "__main__":
+    _main()

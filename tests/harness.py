@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.layers import recording
-from keras_attn.layers.lora import Lora
+from keras_attn.layers.base.lora import Lora
 
 # Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
 SIZES = (2, 5, 7)

@@ -75,7 +75,7 @@ def _without_tensorflow():
     for name in ("keras_attn", "keras_attn.export"):
         sys.modules[name] = types.ModuleType(name)
         sys.modules[name].__path__ = [str(ROOT / name.replace(".", "/"))]
-    from keras_attn.export import staging
+    from keras_attn.export.folder import staging
 
     return staging
 

@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 
-from keras_attn.export import manifest, onnx_graphs
+from keras_attn.export.folder import manifest
+from keras_attn.export.formats.onnx import graphs
 
 
 def check_axes(folder, task, path=None):
@@ -25,4 +26,4 @@ def check_axes(folder, task, path=None):
 
 def empty_constants(model):
     """Names of the matrices without elements, whose sums with others onnxruntime 1.24 takes for columns."""
-    return [name for name, tensor in onnx_graphs.constants(model).items() if 0 in tensor.dims and len(tensor.dims) > 1]
+    return [name for name, tensor in graphs.constants(model).items() if 0 in tensor.dims and len(tensor.dims) > 1]

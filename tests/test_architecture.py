@@ -101,7 +101,7 @@ def test_the_deployment_kit_knows_neither_us_nor_keras(path):
     assert not roots & {"keras_attn", "keras", "tf_keras"}
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "layers").glob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((PACKAGE / "layers").rglob("*.py")), ids=name)
 def test_one_public_class_a_file_named_after_it(path):
     classes = [node.name for node in parse(path).body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
     assert [name.lower() for name in classes] in ([], [path.stem.replace("_", "")])

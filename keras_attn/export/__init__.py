@@ -2,9 +2,9 @@
 
 from keras_attn.export.exporter import export
 from keras_attn.export.inspection import Inspection, inspect
-from keras_attn.export.quantization_report import QuantizationReport, quantization_report
+from keras_attn.export.quantization.quantization_report import QuantizationReport, quantization_report
 from keras_attn.export.report import ExportError, Report
-from keras_attn.export.verification import verify
+from keras_attn.export.verification.verification import verify
 
 __all__ = [
     "ExportError",

@@ -3,8 +3,9 @@
 import logging
 import shutil
 
-from keras_attn.export import diagnosis, manifest, verification
 from keras_attn.export.conversion import tried
+from keras_attn.export.folder import manifest
+from keras_attn.export.verification import diagnosis, verification
 
 LOGGER = logging.getLogger("keras_attn.export")
 

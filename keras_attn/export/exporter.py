@@ -5,21 +5,15 @@ import os
 from pathlib import Path
 
 from keras_attn.argument_checks import is_integer, is_number
-from keras_attn.export import (
-    attachments,
-    float_search,
-    labelled_data,
-    manifest,
-    precisions,
-    registry,
-    staging,
-    verification,
-)
+from keras_attn.export import labelled_data, precisions, registry
 from keras_attn.export.attempt import LOGGER, Attempt
 from keras_attn.export.conversion import space_for, tried
+from keras_attn.export.folder import attachments, manifest, staging
+from keras_attn.export.quantization import float_search
+from keras_attn.export.quantization.sensitivity import Sensitivity
 from keras_attn.export.report import ExportError, Report
-from keras_attn.export.sensitivity import Sensitivity
-from keras_attn.export.sized_task import SizedTask
+from keras_attn.export.tasks.sized_task import SizedTask
+from keras_attn.export.verification import verification
 from keras_attn.extras import require
 from keras_attn.plain_numbers import plain
 

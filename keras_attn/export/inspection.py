@@ -7,7 +7,8 @@ import os
 import zipfile
 from pathlib import Path
 
-from keras_attn.export import manifest, registry
+from keras_attn.export import registry
+from keras_attn.export.folder import manifest
 from keras_attn.export.report import aligned, reason, size_text
 
 LARGEST = 10

@@ -1,19 +1,29 @@
-"""Formats and tasks are found by file: `formats/<name>.py` defines `Emitter`, `tasks/<name>.py` defines `Task`."""
+"""The known formats and tasks: the module of each defines `Emitter` or `Task`."""
 
 import importlib
-import pkgutil
 
-from keras_attn.export import formats, tasks
+_HOMES = {
+    "formats": {
+        "onnx": "formats.onnx.writer",
+        "onnx_fused": "formats.onnx.fused_writer",
+        "saved_model": "formats.saved_model.writer",
+        "tflite": "formats.tflite.writer",
+    },
+    "tasks": {
+        name: f"tasks.{name}"
+        for name in ("beam", "classify", "decode", "encode", "forward", "generate", "prefill", "step")
+    },
+}
 
 
 def names(kind):
     """The sorted names of the known "formats" or "tasks"."""
-    return sorted(module.name for module in pkgutil.iter_modules(_package(kind).__path__))
+    return sorted(_HOMES[kind])
 
 
 def load(kind, name):
-    """The class of one format (an `Emitter`) or task (a `Task`); its file is imported only now."""
-    module = importlib.import_module(f"{_package(kind).__name__}.{name}")
+    """The class of one format (an `Emitter`) or task (a `Task`); its module is imported only now."""
+    module = importlib.import_module(f"keras_attn.export.{_HOMES[kind][name]}")
     return module.Emitter if kind == "formats" else module.Task
 
 
@@ -28,7 +38,3 @@ def chosen(kind, argument, value):
     if not wanted or not all(name in known for name in wanted):
         raise ValueError(f"`{argument}` must name one or more of {known}. Received: {argument}={value!r}")
     return list(dict.fromkeys(wanted))
-
-
-def _package(kind):
-    return {"formats": formats, "tasks": tasks}[kind]

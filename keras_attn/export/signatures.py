@@ -8,7 +8,7 @@ import re
 import keras
 import tensorflow as tf
 
-from keras_attn.export.symbol_task import SymbolTask
+from keras_attn.export.tasks.symbol_task import SymbolTask
 from keras_attn.ops import cache, loops
 
 

@@ -10,10 +10,10 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
-from keras_attn.layers.composite import Composite
-from keras_attn.layers.projection import prepared_projections
-from keras_attn.layers.serialization import deserialized, serialized
-from keras_attn.layers.stack import with_templates
+from keras_attn.layers.base.composite import Composite
+from keras_attn.layers.base.projection import prepared_projections
+from keras_attn.layers.base.serialization import deserialized, serialized
+from keras_attn.layers.transformer.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
 from keras_attn.plain_numbers import PlainNumbers

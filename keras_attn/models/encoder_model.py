@@ -12,9 +12,9 @@ from keras_attn.layers import (
     TokenEmbedding,
     TokenTypeEmbedding,
 )
-from keras_attn.layers.normalization import normalization
-from keras_attn.layers.pooling import Pooling
-from keras_attn.layers.serialization import deserialized
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.token_gather import TokenGather
 

@@ -11,7 +11,7 @@ from keras_attn.layers import (
     RotaryPositionEncoding,
     TokenEmbedding,
 )
-from keras_attn.layers.head_projections import default_positions
+from keras_attn.layers.attention.head_projections import default_positions
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh

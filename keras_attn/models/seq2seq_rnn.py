@@ -14,8 +14,8 @@ from keras_attn.layers import (
     ScheduledSampling,
     TokenEmbedding,
 )
-from keras_attn.layers.alignment import Alignment
-from keras_attn.layers.serialization import deserialized, each_deserialized
+from keras_attn.layers.base.serialization import deserialized, each_deserialized
+from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 from keras_attn.ops import scan
 from keras_attn.ops.sums import add

@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from keras_attn.argument_checks import is_integer
-from keras_attn.layers.serialization import deserialized
+from keras_attn.layers.base.serialization import deserialized
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.special_ids import END_ID, padding_label
 

@@ -3,7 +3,7 @@
 import keras
 
 from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
-from keras_attn.layers.placement import deepnorm
+from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 
 

@@ -1,6 +1,6 @@
 """Which layer is the first to give what is no number."""
 
-from keras_attn.models.listening import listening
+from keras_attn.layers.base.listening import listening
 
 
 def first_not_finite(model, inputs):

@@ -4,7 +4,7 @@ import warnings
 
 from keras_attn.argument_checks import check_padding
 from keras_attn.special_ids import NO_TOKEN, START_ID
-from keras_attn.training.ignored_labels import AUTO
+from keras_attn.training.losses.ignored_labels import AUTO
 
 
 def check_ignored(model, losses):

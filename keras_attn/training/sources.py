@@ -5,7 +5,7 @@ import zlib
 import keras
 import numpy as np
 
-from keras_attn.training.entries import only
+from keras_attn.training.losses.entries import only
 
 
 class Source:

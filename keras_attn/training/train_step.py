@@ -4,8 +4,8 @@ import contextlib
 
 import keras
 
-from keras_attn.training.compiled_loss import loss_total
-from keras_attn.training.entries import only
+from keras_attn.training.losses.compiled_loss import loss_total
+from keras_attn.training.losses.entries import only
 from keras_attn.training.refused_step import EMPTY, GRADIENT, LOSS, RATE, SCALE, STATE
 
 # Of a loss in half precision: that of Keras is halved 39 times in a row before it is as small.

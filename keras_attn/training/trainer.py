@@ -11,18 +11,19 @@ import numpy as np
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
-from keras_attn.training import run_settings, sources
-from keras_attn.training.callback_memory import CallbackMemory
-from keras_attn.training.checkpoints import named
-from keras_attn.training.compiled_loss import as_loss, sums_up
-from keras_attn.training.entries import only
+from keras_attn.training import sources
+from keras_attn.training.callbacks.callback_memory import CallbackMemory
+from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, interruptible, sigterm
+from keras_attn.training.checkpoints import run_settings
+from keras_attn.training.checkpoints.checkpoints import named
+from keras_attn.training.checkpoints.place import Place
+from keras_attn.training.checkpoints.resumption import resumed
 from keras_attn.training.id_checks import agree, check_ignored
-from keras_attn.training.metric_set import MetricSet
-from keras_attn.training.place import Place
+from keras_attn.training.losses.compiled_loss import as_loss, sums_up
+from keras_attn.training.losses.entries import only
+from keras_attn.training.metrics.metric_set import MetricSet
+from keras_attn.training.metrics.running_figures import RunningFigures, open_epoch
 from keras_attn.training.refused_step import check_updated, explained
-from keras_attn.training.resumption import resumed
-from keras_attn.training.running_figures import RunningFigures, open_epoch
-from keras_attn.training.sigterm import TERMINATED, TerminationError, interruptible, sigterm
 from keras_attn.training.train_step import TrainStep
 from keras_attn.training.trainer_checks import (
     check_arguments,

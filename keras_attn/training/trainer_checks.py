@@ -5,10 +5,10 @@ import numpy as np
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.ops.keras_mask import keras_mask
-from keras_attn.training.checkpoints import Checkpoints
-from keras_attn.training.compiled_loss import check_labels, decides_itself
-from keras_attn.training.entries import aligned, only
-from keras_attn.training.text_evaluation import TextEvaluation
+from keras_attn.training.callbacks.text_evaluation import TextEvaluation
+from keras_attn.training.checkpoints.checkpoints import Checkpoints
+from keras_attn.training.losses.compiled_loss import check_labels, decides_itself
+from keras_attn.training.losses.entries import aligned, only
 
 
 def check_arguments(trainer, optimizer):

@@ -89,10 +89,10 @@ def test_a_model_of_unrelated_lengths(tmp_path):
 
 
 def test_windows_make_no_empty_constants():
-    from keras_attn.export.formats import onnx
+    from keras_attn.export.formats.onnx import writer
 
     model = LanguageModel(9, window=3, generation_config=GenerationConfig(4), **SIZES)
-    assert empty_constants(onnx._convert(registry.load("tasks", "prefill")(model))) == []
+    assert empty_constants(writer._convert(registry.load("tasks", "prefill")(model))) == []
 
 
 def image_model():

@@ -7,7 +7,8 @@ from pathlib import Path
 import keras
 import pytest
 
-from keras_attn.export import clients, export
+from keras_attn.export import export
+from keras_attn.export.verification import clients
 
 ARTEFACTS = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "forward.onnx"}
 # In a process of its own, which a runtime may crash.

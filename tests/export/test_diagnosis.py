@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from keras_attn import GenerationConfig, LanguageModel
-from keras_attn.export import ExportError, export, onnx_graphs
-from keras_attn.export.formats import onnx, tflite
+from keras_attn.export import ExportError, export
+from keras_attn.export.formats.onnx import graphs
+from keras_attn.export.formats.onnx import writer as onnx_writer
+from keras_attn.export.formats.tflite import writer as tflite_writer
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +25,7 @@ def chain():
 def spoil(monkeypatch, format, variable, factor=1.5):
     """From now on, a format's artefacts hold another matrix in place of a variable."""
     if format == "tflite":
-        write = tflite.Emitter.write
+        write = tflite_writer.Emitter.write
 
         def altered_write(self, converted, folder, *args):
             write(self, converted, folder, *args)
@@ -33,23 +35,23 @@ def spoil(monkeypatch, format, variable, factor=1.5):
             assert matrix.tobytes() in content
             path.write_bytes(content.replace(matrix.tobytes(), (matrix * np.float32(factor)).tobytes()))
 
-        monkeypatch.setattr(tflite.Emitter, "write", altered_write)
+        monkeypatch.setattr(tflite_writer.Emitter, "write", altered_write)
         return
-    convert = onnx.Emitter.convert
+    convert = onnx_writer.Emitter.convert
 
     def altered_convert(self, tasks, workplace):
         from onnx import numpy_helper
 
         converted = convert(self, tasks, workplace)
         for _, model in converted:
-            names = onnx_graphs.of_variables(model, [variable])
+            names = graphs.of_variables(model, [variable])
             assert names
             for name in names:
-                tensor = onnx_graphs.constants(model)[name]
+                tensor = graphs.constants(model)[name]
                 tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
         return converted
 
-    monkeypatch.setattr(onnx.Emitter, "convert", altered_convert)
+    monkeypatch.setattr(onnx_writer.Emitter, "convert", altered_convert)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])

@@ -10,18 +10,11 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn.export import (
-    ExportError,
-    Report,
-    clients,
-    export,
-    manifest,
-    reference,
-    registry,
-    staging,
-    tflite_graphs,
-    verification,
-)
+from keras_attn.export import ExportError, Report, export, registry
+from keras_attn.export.folder import manifest, staging
+from keras_attn.export.formats.tflite import graphs
+from keras_attn.export.tasks import reference
+from keras_attn.export.verification import clients, verification
 
 FORMATS = ["saved_model", "tflite", "onnx"]
 
@@ -69,7 +62,7 @@ def test_signatures_share_weights(exported, transformer):
     assert (path / "model.tflite").stat().st_size < (
         (path / "generate.onnx").stat().st_size + (path / "forward.onnx").stat().st_size
     )
-    assert tflite_graphs.operators((path / "model.tflite").read_bytes())["WHILE"] == 1
+    assert graphs.operators((path / "model.tflite").read_bytes())["WHILE"] == 1
 
 
 def test_cases_differ_in_batch_length_and_padding(exported):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from keras_attn.export import fresh_process
+from keras_attn.export.verification import fresh_process
 
 REPORT = """
 import decimal, os, sys

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_attn import cli
-from keras_attn.export import clients, export, inspect, manifest, verify
+from keras_attn.export import export, inspect, verify
+from keras_attn.export.folder import manifest
+from keras_attn.export.verification import clients
 
 
 class Opened:

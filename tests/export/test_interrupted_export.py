@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_attn.export import export, staging, verify
+from keras_attn.export import export, verify
+from keras_attn.export.folder import staging
 
 EXPORT_AND_DIE = """
 import os, signal, sys

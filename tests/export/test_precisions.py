@@ -10,9 +10,11 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN
-from keras_attn.export import ExportError, export, onnx_graphs, precisions, tflite_calibration, verify
-from keras_attn.export.formats import onnx as onnx_format
-from keras_attn.export.onnx_quantization import BLOCK, levels_of_blocks, levels_of_rows
+from keras_attn.export import ExportError, export, precisions, verify
+from keras_attn.export.formats.onnx import graphs
+from keras_attn.export.formats.onnx import writer as onnx_format
+from keras_attn.export.formats.onnx.quantization import BLOCK, levels_of_blocks, levels_of_rows
+from keras_attn.export.formats.tflite import static_quantization
 
 PAIRS = {
     "saved_model": ["float32", "float16"],
@@ -58,17 +60,13 @@ def test_a_loop_shares_its_weights_and_has_them_small(language_model, tmp_path):
     assert all(row["token_agreement"] >= 0.25 for row in report.rows[1:])
     models = [onnx.load(tmp_path / f"generate{part}.onnx") for part in ("", ".int8", ".int4")]
     whole, small = (
-        [
-            a
-            for a in map(onnx.numpy_helper.to_array, onnx_graphs.constants(model).values())
-            if a.ndim > 1 and a.size > 99
-        ]
+        [a for a in map(onnx.numpy_helper.to_array, graphs.constants(model).values()) if a.ndim > 1 and a.size > 99]
         for model in models[:2]
     )
     assert len({x.tobytes() for a in whole for x in (a, np.ascontiguousarray(a.T))}) == 2 * len(whole)
     assert not any(a.dtype == "float32" for a in small)
     for model, product in zip(models[1:], ("MatMulInteger", "MatMulNBits"), strict=True):
-        [body] = [inner for node in model.graph.node for inner in onnx_graphs.inner_graphs(node)]
+        [body] = [inner for node in model.graph.node for inner in graphs.inner_graphs(node)]
         operators = [node.op_type for node in body.node]
         # Six a block, and the output.
         assert operators.count(product) == 13
@@ -90,7 +88,7 @@ def test_ranges_of_all_shapes_are_measured(tmp_path):
     tf.saved_model.save(tf.Module(), tmp_path, signatures={"serving_default": function})
     converter = tf.lite.TFLiteConverter.from_saved_model(os.fspath(tmp_path))
     cases = [{"x": np.full((rows, 4), value, "float32")} for rows, value in ((2, -3.0), (5, 7.0), (1, 0.5))]
-    content = tflite_calibration.quantized(converter.convert(), {"serving_default": cases}, "FULLY_CONNECTED")
+    content = static_quantization.quantized(converter.convert(), {"serving_default": cases}, "FULLY_CONNECTED")
     runner = Interpreter(model_content=content).get_signature_runner()
     for case in cases:
         [actual] = runner(**case).values()
@@ -138,9 +136,9 @@ def test_nodes_are_put_behind_what_they_read():
         helper.make_node("Neg", ["x"], ["late"], "neg"),
     ]
     graph = helper.make_graph(nodes, "graph", [], [helper.make_tensor_value_info("out", flag, None)])
-    onnx_graphs.sort(graph)
+    graphs.sort(graph)
     assert [node.name for node in graph.node] == ["neg", "if"]
-    for inner in onnx_graphs.inner_graphs(graph.node[1]):
+    for inner in graphs.inner_graphs(graph.node[1]):
         assert [node.output[0] for node in inner.node] == ["twice", "sum"]
 
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_attn.export import ExportError, export, precisions, quantization_report, verify
-from keras_attn.export.fake_quantization import matrices
+from keras_attn.export.quantization.fake_quantization import matrices
 
 WIDTH, CLASSES, ROWS = 64, 17, 71
 

@@ -11,7 +11,8 @@ import pytest
 from onnx_checks import check_axes, empty_constants
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
-from keras_attn.export import export, reference, registry
+from keras_attn.export import export, registry
+from keras_attn.export.tasks import reference
 from keras_attn.generation import BeamSearch, generate
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 
@@ -140,7 +141,7 @@ print(np.concatenate(tokens, axis=1).tolist())
     ("cls", "format"), [(LanguageModel, "onnx"), (Transformer, "tflite"), (Seq2SeqRNN, "saved_model")]
 )
 def test_an_application_can_drive_the_steps(cls, format, tmp_path):
-    from keras_attn.export import clients
+    from keras_attn.export.verification import clients
 
     model = make(cls)
     ids = [[5, 6, 7, 4], [8, 9, 0, 0]]

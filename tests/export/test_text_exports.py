@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Transformer
-from keras_attn.export import clients, export
+from keras_attn.export import export
+from keras_attn.export.verification import clients
 from keras_attn.generation import BeamSearch
 from keras_attn.text import BytePairTokenizer, SentencePieceTokenizer, Tokenizer, WordPieceTokenizer
 

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from keras_attn.export import comparison, export, manifest, verification, verify
+from keras_attn.export import export, verify
+from keras_attn.export.folder import manifest
+from keras_attn.export.verification import comparison, verification
 
 
 def rewrite_digests(folder):

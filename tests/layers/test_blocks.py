@@ -28,7 +28,7 @@ from keras_attn.layers import (
     Residual,
     RotaryPositionEncoding,
 )
-from keras_attn.layers.placement import deepnorm
+from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.ops import cache as kv_cache
 
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))

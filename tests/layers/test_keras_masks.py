@@ -6,8 +6,8 @@ import pytest
 import tensorflow as tf
 
 from keras_attn import layers
-from keras_attn.layers.layer_normalization import LayerNormalization
-from keras_attn.layers.normalization import normalization
+from keras_attn.layers.transformer.layer_normalization import LayerNormalization
+from keras_attn.layers.transformer.normalization import normalization
 
 B, S, T, D = 2, 3, 5, 8
 RNG = np.random.default_rng(6)

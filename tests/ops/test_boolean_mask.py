@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_attn import layers, ops
-from keras_attn.layers.boolean_masks import BooleanMasks
+from keras_attn.layers.base.boolean_masks import BooleanMasks
 from keras_attn.ops import cache_slots
 from keras_attn.ops.boolean_mask import boolean
 

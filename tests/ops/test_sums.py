@@ -12,7 +12,7 @@ from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
 
 # Where `keras.ops.add` may be used: a bias, which TensorFlow fuses with the product before it.
-OF_BIASES = {"layers/projection.py", "layers/token_embedding.py"}
+OF_BIASES = {"layers/base/projection.py", "layers/embeddings/token_embedding.py"}
 SHAPES = [
     ((3, 3), (3, 1)),
     ((3, 4), (3, 1)),

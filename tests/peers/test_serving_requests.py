@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import keras_attn
 from keras_attn.export import export
-from keras_attn.export.warm_up import prediction_log
+from keras_attn.export.formats.saved_model.warm_up import prediction_log
 from keras_attn.text import CharacterTokenizer
 
 prediction_log_pb2 = pytest.importorskip(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn.export import clients, registry
+from keras_attn.export import registry
+from keras_attn.export.verification import clients
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.text.graph import byte_symbols
 from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols

@@ -12,8 +12,8 @@ from training_processes import run_script
 
 from keras_attn.layers import TokenEmbedding
 from keras_attn.training import MaskedCrossEntropy, Trainer
-from keras_attn.training.compiled_loss import loss_total
-from keras_attn.training.metric_set import MetricSet
+from keras_attn.training.losses.compiled_loss import loss_total
+from keras_attn.training.metrics.metric_set import MetricSet
 
 
 @pytest.fixture

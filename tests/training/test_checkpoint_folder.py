@@ -19,10 +19,10 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from keras_attn.training import Checkpoints, Trainer, checkpoint_record
+from keras_attn.training import Checkpoints, Trainer
 
 STATE = {"a": np.arange(3.0)}
-LOCK = importlib.util.find_spec("keras_attn.training.folder_lock").origin
+LOCK = importlib.util.find_spec("keras_attn.training.checkpoints.folder_lock").origin
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_a_record_of_other_entries_is_damaged_or_of_another_run(key, value, orig
     record = json.loads(content)
     record[key] = value
     del record["record_sha256"]
-    record["record_sha256"] = checkpoint_record._record_digest(record)
+    record["record_sha256"] = record._record_digest(record)
     path.write_text(json.dumps(record))
     # Its checksum is right, as that of another version may be: nothing but a refusal in words may come of it.
     try:

@@ -12,7 +12,7 @@ from training_processes import largest_difference, run, run_group, weights
 from training_run import Pairs, trainer
 
 from keras_attn.training import Checkpoints
-from keras_attn.training.checkpoints import named
+from keras_attn.training.checkpoints.checkpoints import named
 
 STEPS = 6
 SETTINGS = {"dropout": 0.2, "accumulation_steps": 2}

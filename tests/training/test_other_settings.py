@@ -9,17 +9,10 @@ import pytest
 import tensorflow as tf
 
 from keras_attn.text import CharacterTokenizer
-from keras_attn.training import (
-    Checkpoints,
-    Dataset,
-    LinearSchedule,
-    ParallelTextDataset,
-    TokenBlockDataset,
-    Trainer,
-    run_settings,
-)
-from keras_attn.training import checkpoint_record as files
-from keras_attn.training.callback_memory import CallbackMemory
+from keras_attn.training import Checkpoints, Dataset, LinearSchedule, ParallelTextDataset, TokenBlockDataset, Trainer
+from keras_attn.training.callbacks.callback_memory import CallbackMemory
+from keras_attn.training.checkpoints import record as files
+from keras_attn.training.checkpoints import run_settings
 
 OPTIMIZERS = keras.optimizers
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_attn.export.sized_task import SizedTask
-from keras_attn.export.step_task import StepTask
 from keras_attn.export.tasks import prefill
+from keras_attn.export.tasks.sized_task import SizedTask
+from keras_attn.export.tasks.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 
@@ -48,7 +48,7 @@ class Task(StepTask, SizedTask):
         """Tensors by name, see above."""
         from keras import ops
 
-        from keras_attn.export.step_state import named, nested
+        from keras_attn.export.tasks.step_state import named, nested
         from keras_attn.generation.strategy import vocabulary_size_of
 
         cache, memory = self.prefill.structure

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.export.id_task import IdTask
+from keras_attn.export.tasks.id_task import IdTask
 
 
 class Task(IdTask):

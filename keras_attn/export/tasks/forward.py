@@ -4,10 +4,10 @@ import functools
 
 import numpy as np
 
-from keras_attn.export import random_inputs, reference
-from keras_attn.export.made_up_sizes import MadeUpSizes
 from keras_attn.export.report import reason
-from keras_attn.export.sized_task import SizedTask
+from keras_attn.export.tasks import random_inputs, reference
+from keras_attn.export.tasks.made_up_sizes import MadeUpSizes
+from keras_attn.export.tasks.sized_task import SizedTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.export.id_task import IdTask
+from keras_attn.export.tasks.id_task import IdTask
 
 
 class Task(IdTask):
@@ -41,7 +41,7 @@ class Task(IdTask):
         """Tensors by name, see above."""
         import keras
 
-        from keras_attn.export.step_state import named
+        from keras_attn.export.tasks.step_state import named
         from keras_attn.generation.prompts import settings_of
 
         config = settings_of(self.model, tokenizer=self.known_tokenizer)

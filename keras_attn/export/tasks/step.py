@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from keras_attn.export import random_inputs
-from keras_attn.export.id_task import checked_tokenizer
-from keras_attn.export.step_task import StepTask
+from keras_attn.export.tasks import random_inputs
+from keras_attn.export.tasks.id_task import checked_tokenizer
+from keras_attn.export.tasks.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.

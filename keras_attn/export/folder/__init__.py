@@ -1,0 +1,1 @@
+"""An export folder: its manifest, its files, and how they are written."""

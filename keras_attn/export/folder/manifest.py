@@ -1,0 +1,203 @@
+"""`manifest.json`: what an export folder holds, with the digest of every file."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import reprlib
+
+from keras_attn.export import registry
+from keras_attn.export.folder.plain_files import files_of, is_inside, read_json
+
+NAME = "manifest.json"
+FIELDS = {"format", "task", "precision", "path", "cases", "files"}
+DATA_SUFFIX = ".data"
+TOOLS = ("keras_attn", "keras", "tensorflow", "numpy", "tensorflow-text", "tf2onnx", "onnx", "onnxruntime")
+TOOLS += ("onnxruntime_extensions", "ai-edge-litert", "sentencepiece")
+
+
+def cases_name(task_name):
+    """Where the cases of a task lie, relative to the export folder."""
+    return f"verification/{task_name}.npz"
+
+
+def entry(folder, emitter, task_name, precision):
+    """The manifest's record of one artefact and task.
+
+    Args:
+        folder: export folder.
+        emitter: the format's `Emitter`.
+        task_name: name of the task.
+        precision: name of the precision.
+
+    Returns:
+        A dict with `format`, `task`, `precision`, `path`, `cases`, `files` (relative name -> sha256) and `versions`.
+    """
+    path, cases = emitter.path(task_name, precision), cases_name(task_name)
+    return {
+        "format": emitter.name,
+        "task": task_name,
+        "precision": precision,
+        "path": path,
+        "cases": cases,
+        "files": {name: sha256(folder / name) for name in (*_files(folder, path), cases)},
+        "versions": versions(),
+    }
+
+
+def read(path):
+    """The entries of the export folder `path`, which name files in it and nothing else.
+
+    Raises:
+        ValueError: there is no readable manifest, or one that `export` would not write.
+    """
+    try:
+        entries = read_json(path, NAME)["artefacts"]
+        problem = _problem(entries)
+    except (OSError, ValueError, LookupError, TypeError):
+        problem = ""
+    if problem is None:
+        return entries
+    raise ValueError(
+        f"`path` must be a folder with a readable {NAME}, as `export` writes. Received: path={str(path)!r}"
+        + (f", {problem}" if problem else "")
+    )
+
+
+def earlier(path):
+    """The entries of a folder to export to, none where there is no manifest.
+
+    Raises:
+        ValueError: there is one that cannot be read, so that what it says of other artefacts would be lost.
+    """
+    if not os.path.lexists(path / NAME):
+        return []
+    try:
+        return read(path)
+    except ValueError as error:
+        raise ValueError(
+            f"`path` must be a folder whose {NAME} can be read, so that the artefacts in it stay known; export to "
+            f"another folder, or delete {NAME}. Received: {error}"
+        ) from error
+
+
+def write(path, entries):
+    """Writes the manifest into the folder `path`."""
+    text = json.dumps({"artefacts": entries}, indent=2, ensure_ascii=False)
+    (path / NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def damage(folder, entry):
+    """What has happened to the entry's files since they were written, one phrase a file; empty if nothing.
+
+    The names in the entry are compared with those of the files, and not opened.
+
+    Raises:
+        ValueError: the artefact has files that the entry does not list, or something that is no file.
+    """
+    present = {*_files(folder, entry["path"]), *files_of(folder, entry["cases"])}
+    if unlisted := sorted(present - entry["files"].keys()):
+        raise ValueError(
+            f"`path` must be a folder whose {NAME} lists every file. Received: path={str(folder)!r}, where "
+            f"{unlisted[0]!r} of {entry['path']} is not listed"
+        )
+    found = []
+    for name, digest in entry["files"].items():
+        if name not in present:
+            found.append(f"{name} is missing")
+        elif sha256(folder / name) != digest:
+            found.append(f"{name} has changed since it was exported")
+    return found
+
+
+def size(folder, path):
+    """The bytes of an artefact, a file or a folder."""
+    return sum((folder / name).stat().st_size for name in _files(folder, path))
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions():
+    """The installed versions of the tools that an artefact may come from."""
+    found = {"python": platform.python_version()}
+    for tool in TOOLS:
+        try:
+            found[tool] = importlib.metadata.version(tool)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def tokenizer(value):
+    """`{"class", "vocabulary_size"}` of a tokenizer, `None` of none."""
+    return value and {"class": type(value).__name__, "vocabulary_size": value.vocabulary_size}
+
+
+def parts(folder, path):
+    """The names that an artefact takes up in its folder: its own, and that of the weights beside a large one."""
+    return [name for name in parts_of(path) if (folder / name).exists()]
+
+
+def parts_of(path):
+    """The names that an artefact may take up."""
+    return path, path + DATA_SUFFIX
+
+
+def _files(folder, path):
+    return [name for part in parts_of(path) for name in files_of(folder, part)]
+
+
+def _problem(entries):
+    """What is wrong with the entries of a manifest, in words; `None` where nothing is."""
+    if not isinstance(entries, list) or not entries:
+        return "whose `artefacts` are no list of entries"
+    for index, entry in enumerate(entries):
+        if problem := _problem_of(entry):
+            return f"whose entry {index} {problem}"
+    return None
+
+
+def _problem_of(entry):
+    if not isinstance(entry, dict) or not entry.keys() >= FIELDS:
+        return f"lacks one of {sorted(FIELDS)}"
+    for kind, field in (("formats", "format"), ("tasks", "task")):
+        if entry[field] not in registry.names(kind):
+            return f"has an unknown {field}, {reprlib.repr(entry[field])}"
+    emitter = registry.load("formats", entry["format"])()
+    if entry["precision"] not in emitter.precisions:
+        return f"has another precision than {entry['format']} is written in, {reprlib.repr(entry['precision'])}"
+    expected = {"path": emitter.path(entry["task"], entry["precision"]), "cases": cases_name(entry["task"])}
+    for field, name in expected.items():
+        if entry[field] != name:
+            return f"has another `{field}` than {name!r}, {reprlib.repr(entry[field])}"
+    return _problem_of_files(entry) or _problem_of_notes(entry)
+
+
+def _problem_of_files(entry):
+    files, path, cases = (entry[field] for field in ("files", "path", "cases"))
+    if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
+        return "has `files` that are no names with digests"
+    names = parts_of(path)
+    own = [name for name in files if is_inside(name) and (name in names or name.startswith(f"{path}/"))]
+    if cases not in files or not own:
+        return f"does not list {cases if own else path} in its `files`"
+    if others := [name for name in files if name != cases and name not in own]:
+        return f"lists a file that is not of {path}, {reprlib.repr(others[0])}"
+    return None
+
+
+def _problem_of_notes(entry):
+    """What is wrong with the fields that need not be there."""
+    drop, kept, tokenizer = (entry.get(field) for field in ("max_accuracy_drop", "keep_float", "tokenizer"))
+    if drop is not None and (isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1):
+        return f"has a `max_accuracy_drop` that is no number in [0, 1), {reprlib.repr(drop)}"
+    if kept is not None and (not isinstance(kept, list) or not all(isinstance(path, str) for path in kept)):
+        return f"has a `keep_float` that is no list of names, {reprlib.repr(kept)}"
+    if tokenizer is not None and (not isinstance(tokenizer, dict) or {*tokenizer} != {"class", "vocabulary_size"}):
+        return f"has a `tokenizer` that is no class and size, {reprlib.repr(tokenizer)}"
+    return None

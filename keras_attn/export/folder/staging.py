@@ -1,0 +1,183 @@
+"""A workplace inside the target folder, and moves from there of which all happen or none, whatever ends the process."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from keras_attn.export.folder.plain_files import is_folder, is_inside, is_there, read_json
+
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None
+
+PREFIX = ".export-"
+# In a workplace: what is being moved, from before the first move until after the last; what was there before; what was
+# moved and is not wanted.
+_JOURNAL, _REPLACED, _DROPPED = "moves.json", "replaced", "dropped"
+_LOCK = ".export.lock"
+
+
+@contextlib.contextmanager
+def workplace(path):
+    """Yields a temporary folder in `path`. It is gone afterwards, and so is `path` if nothing came into it.
+
+    What an export that was killed has left in `path` is cleaned first: finished moves stay, others are undone.
+
+    Args:
+        path: `pathlib.Path` of a folder, made if need be.
+
+    Raises:
+        ValueError: nothing can be written there.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    with contextlib.ExitStack() as stack:
+        stack.callback(_remove_empty, missing)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            with locked(path):
+                _clean_after_kills(path)
+                folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=path))
+                stack.enter_context(locked(folder))
+                stack.callback(_clean, folder, path)
+        except OSError as error:
+            raise ValueError(
+                f"`path` must be a folder that can be written to ({error.strerror}). Received: path={str(path)!r}"
+            ) from error
+        yield folder
+
+
+def install(folder, names, path):
+    """Moves `names` from `folder` into `path`: all of them, or none if anything ends it before the last.
+
+    A file takes the place of an older one in one step, so that a reader finds either. A folder takes two renames.
+
+    Args:
+        folder: the workplace.
+        names: files and folders, relative to `folder`. What has a name that `folder` lacks is removed from `path`.
+        path: where they go.
+    """
+    names = [name for name in dict.fromkeys(names) if _exists(folder / name) or _exists(path / name)]
+    journal = {"names": names, "replaced": [name for name in names if _exists(path / name)]}
+    (folder / _JOURNAL).write_text(json.dumps(journal), encoding="utf-8")
+    try:
+        for name in names:
+            new, target, old = folder / name, path / name, folder / _REPLACED / name
+            for parent in (target.parent, old.parent):
+                parent.mkdir(parents=True, exist_ok=True)
+            if name in journal["replaced"]:
+                _set_aside(target, old, by=new)
+            if _exists(new):
+                os.replace(new, target)
+    except BaseException:
+        _undo(folder, path)
+        raise
+    (folder / _JOURNAL).unlink()
+
+
+@contextlib.contextmanager
+def locked(folder, wait=True):
+    """Holds the lock of a folder, which is released when its process ends in any way.
+
+    Args:
+        folder: an existing folder.
+        wait: whether to wait for another holder.
+
+    Yields:
+        Whether the lock is held. It never is where the system or the disk has no locks.
+    """
+    if fcntl is None:
+        yield False
+        return
+    path = folder / _LOCK
+    # A file object closes itself wherever an interrupt comes; a descriptor would hold the lock for good.
+    with contextlib.closing(_lock(path, wait)) as file:
+        try:
+            yield not file.closed
+        finally:
+            if not file.closed:
+                path.unlink(missing_ok=True)
+
+
+def _lock(path, wait):
+    """The file at `path`, locked; closed if it cannot be."""
+    while True:
+        file = open(path, "ab", opener=_open_no_link)  # noqa: SIM115
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError:
+            file.close()
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                return file
+        # The holder before has removed it.
+        file.close()
+
+
+def _open_no_link(path, flags):
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def _clean_after_kills(path):
+    for folder in filter(is_folder, path.glob(f"{PREFIX}*")):
+        with locked(folder, wait=False) as is_left:
+            if is_left:
+                _clean(folder, path)
+
+
+def _clean(folder, path):
+    _undo(folder, path)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _undo(folder, path):
+    """Puts back what was in `path` before moves that were not finished. It may itself be ended, and be called again."""
+    names, replaced = _unfinished(folder)
+    for index, name in reversed([*enumerate(names)]):
+        target, old = path / name, folder / _REPLACED / name
+        was_set_aside = is_there(folder, f"{_REPLACED}/{name}")
+        is_new = was_set_aside if name in replaced else not is_there(folder, name)
+        if is_new and _exists(target) and (not was_set_aside or is_folder(target) or is_folder(old)):
+            os.replace(target, folder / f"{_DROPPED}-{index}")
+        if was_set_aside:
+            os.replace(old, target)
+        _remove_empty(parent for parent in target.parents if path in parent.parents)
+    (folder / _JOURNAL).unlink(missing_ok=True)
+
+
+def _unfinished(folder):
+    """The names that the journal says are moved, and those that were there before.
+
+    One that cannot be read was being written, so that nothing had been moved.
+    """
+    try:
+        journal = read_json(folder, _JOURNAL)
+        names, replaced = journal["names"], {*journal["replaced"]}
+        if all(map(is_inside, names)):
+            return names, replaced
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    return [], set()
+
+
+def _set_aside(target, old, by):
+    """Keeps `target` as `old`. Unless a folder comes or goes, `target` stays until `by` replaces it."""
+    if by.is_file() and not is_folder(target):
+        with contextlib.suppress(OSError):  # a disk without links
+            os.link(target, old, follow_symlinks=False)
+            return
+    os.replace(target, old)
+
+
+def _exists(path):
+    return os.path.lexists(path)
+
+
+def _remove_empty(folders):
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,310 @@
+"""ONNX: one file a task, at the highest opset that tf2onnx writes."""
+
+import contextlib
+import copy
+import logging
+import re
+import types
+
+from keras_attn.export import registry
+from keras_attn.export.precisions import suffixed
+from keras_attn.export.report import ExportError
+from keras_attn.export.tasks.symbol_task import SymbolTask
+from keras_attn.export.tensor_spec import TensorSpec
+
+OPSET = 18
+IR_VERSION = 8
+# In the folder of a task that has companions.
+MODEL = "model.onnx"
+# Bytes from which weights lie in a file of their own: a protobuf message holds less than 2 GiB.
+EXTERNAL_FROM = 2**31 - 2**24
+
+
+class Emitter:
+    """Writes `<task>.onnx`."""
+
+    name = runtime = "onnx"
+    # What tells this format's files from those of another that the same runtime reads.
+    variant = ""
+    requires = (("onnx", "onnx"), ("onnxruntime", "onnx"), ("tf2onnx", "onnx"))
+    text_requires = (("onnxruntime_extensions", "onnx"), ("sentencepiece", "text"))
+
+    precisions = ("float32", "float16", "int8", "int4")
+    selective = ("float16", "int8", "int4")
+    # Half of the range, see `onnx_quantization.int8`.
+    int8_levels = 64
+
+    def path(self, task_name, precision="float32"):
+        # What comes with files of its own is a folder.
+        is_folder = hasattr(registry.load("tasks", task_name), "companions")
+        name = f"{task_name}{self.variant}"
+        return suffixed(name if is_folder else f"{name}.onnx", precision)
+
+    def slow_import(self, path):
+        return None
+
+    def check_names(self, task):
+        """Raises a ValueError where a graph would have one name twice."""
+        for name in getattr(task, "output_names", ()):
+            if name in task.inputs:
+                raise ValueError(
+                    f"`model` must have outputs of other names than its inputs, as {self.name} knows one tensor of a "
+                    f"name; the keys of a dict of outputs give them. Received: {name!r}"
+                )
+
+    def convert(self, tasks, workplace):
+        return [(task, _convert(task if task.tokenizer is None else SymbolTask(task))) for task in tasks]
+
+    def write(self, converted, folder, precision="float32", keep=(), calibration=None):
+        import onnx
+
+        from keras_attn.export.formats.onnx import graphs, layouts, quantization
+
+        for task, original in converted:
+            model = copy.deepcopy(original)
+            if precision in ("float32", "float16"):
+                # Integers have a scale a column.
+                layouts.share_transposed(model)
+            if precision != "float32":
+                quantize = quantization.QUANTIZERS[precision]
+                model = quantize(model, frozenset(graphs.of_variables(model, keep)))
+            if task.tokenizer is not None:
+                model = _join_tokenizer(model, task.tokenizer)
+            self.finish(model)
+            for graph in graphs.graphs(model.graph):
+                del graph.value_info[:]
+            # Only the standard operators can be checked for shapes; those of onnxruntime-extensions are unknown.
+            standard = task.tokenizer is None and precision in ("float32", "float16")
+            path = folder / self.path(task.name, precision)
+            if hasattr(task, "companions"):
+                path.mkdir()
+                for name, text in task.companions().items():
+                    (path / name).write_text(text, encoding="utf-8")
+                path /= MODEL
+            if model.ByteSize() < EXTERNAL_FROM:
+                onnx.checker.check_model(model, full_check=standard)
+                onnx.save(model, str(path))
+            else:
+                onnx.save(
+                    model, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
+                )
+                onnx.checker.check_model(str(path))
+
+    def finish(self, model):
+        """Makes what is written of a model of opset 18 that is complete, in place."""
+
+    def attach(self, path, files, requests):
+        import onnx
+
+        if files:
+            model = self._load(path)
+            onnx.helper.set_model_props(model, files)
+            onnx.save(model, str(_file(path)))
+
+    def attached(self, path):
+        return {entry.key: entry.value for entry in self._load(path).metadata_props}
+
+    def operators(self, path):
+        from keras_attn.export.formats.onnx import graphs
+
+        return graphs.operators(self._load(path))
+
+    def reads(self, path):
+        return path.suffix == ".onnx" or (path / MODEL).is_file()
+
+    def contents(self, path):
+        from keras_attn.export.formats.onnx import contents
+
+        model = self._load(path)
+        return {model.graph.name: contents.signature(model)}, contents.weights(model)
+
+    def _load(self, path):
+        """An artefact's model, less what lies in a file of weights."""
+        import onnx
+
+        return onnx.load(_file(path), load_external_data=False)
+
+
+def _file(path):
+    return path / MODEL if path.is_dir() else path
+
+
+def _convert(task):
+    import tensorflow as tf
+    from tf2onnx import tf_loader, tfonnx
+
+    from keras_attn.export import signatures
+    from keras_attn.export.formats.onnx import fusion, shapes
+
+    concrete = signatures.trace(task, cache_policy="select")
+    inputs = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource]
+    specs = tf.nest.flatten(concrete.structured_input_signature)
+    names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}
+    names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
+    ends = {
+        "input_names": [tensor.name for tensor in inputs],
+        "output_names": [tensor.name for tensor in concrete.outputs],
+    }
+    frozen = tf_loader.from_function(concrete, **ends)
+    with tf.Graph().as_default() as graph, _unsupported_ops() as unsupported:
+        tf.import_graph_def(frozen, name="")
+        converted = tfonnx.process_tf_graph(
+            graph, opset=OPSET, custom_op_handlers=_HANDLERS, tensors_to_rename=names, **ends
+        )
+        if unsupported:
+            lacking = ", ".join(sorted(unsupported))
+            raise ExportError(f"onnx: {task.name} needs operators that ONNX lacks: {lacking}")
+        optimized = _optimized(converted)
+        model = optimized.make_model(task.name, graph_name=task.name)
+    model.ir_version = IR_VERSION
+    shapes.note(model.graph, optimized)
+    fusion.portable(model)
+    _name_axes(model, task, concrete.structured_outputs)
+    return model
+
+
+def _optimized(graph):
+    """What tf2onnx's passes make of a graph.
+
+    tf2onnx's own loop copies or writes out the whole graph, with the bodies of its loops, before each of some fifty
+    passes, of which few change anything, and hides what goes wrong in them.
+    """
+    from tf2onnx import optimizer
+
+    changed, iteration = True, 0
+    while changed:
+        changed = False
+        for factory in optimizer._get_optimizers().values():
+            optimization = factory()
+            optimization.opt_iteration = iteration
+            graph = optimization._optimize(graph)
+            if optimization.graph_been_opt:
+                graph.delete_unused_nodes(graph.outputs)
+                changed = True
+        iteration += 1
+    graph.delete_unused_nodes(graph.outputs)
+    graph.topological_sort(graph.get_nodes())
+    return graph
+
+
+def _join_tokenizer(model, tokenizer):
+    from onnx import compose
+
+    from keras_attn.text.onnx_emitter import onnx_symbols
+
+    name = model.graph.name
+    symbols = onnx_symbols(tokenizer, "source" if tokenizer.replaces_bytes else "text", "symbols")
+    if not tokenizer.replaces_bytes:
+        symbols = compose.merge_models(_replacing_bytes(), symbols, io_map=[("valid", "text")])
+    model = compose.merge_models(symbols, model, io_map=[("symbols", "source_symbols")])
+    outputs = {value.name: value.type.tensor_type for value in model.graph.output}
+    if "text_rows" in outputs:
+        model = _join_strings(model, tokenizer, outputs)
+    model.graph.name = name
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return model
+
+
+def _replacing_bytes():
+    """A model from the strings `source` to `valid`, in which U+FFFD stands for what is no UTF-8."""
+    from onnx import compose
+
+    from keras_attn.text.graph import byte_symbols
+    from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols
+
+    task = types.SimpleNamespace(
+        name="utf8",
+        inputs={"bytes": TensorSpec(("batch", "length"), "int32")},
+        call=lambda bytes: {"rows": byte_symbols.valid_utf8(bytes) + 1},
+    )
+    table = types.SimpleNamespace(strings=[b"", *(bytes([byte]) for byte in range(256))])
+    reader = types.SimpleNamespace(operator_model=byte_symbols.sentencepiece_model)
+    read = onnx_symbols(reader, "source", "read")
+    written = onnx_strings(types.SimpleNamespace(text_of_ids=table), "written", "valid")
+    model = compose.add_prefix(_convert(task), "utf8/")
+    model = compose.merge_models(read, model, io_map=[("read", "utf8/bytes")])
+    return compose.merge_models(model, written, io_map=[("utf8/rows", "written")])
+
+
+def _join_strings(model, tokenizer, outputs):
+    """Makes the output `text`, of the shape of `tokens` less its last axis, of `text_rows`."""
+    from onnx import TensorProto, compose, helper
+
+    from keras_attn.text.onnx_emitter import onnx_strings
+
+    del outputs["text_rows"]
+    strings = onnx_strings(tokenizer, "rows", "row_texts")
+    model = compose.merge_models(model, strings, io_map=[("text_rows", "rows")], outputs=["row_texts", *outputs])
+    shape = helper.make_node("Shape", ["tokens"], ["text_shape"], end=-1)
+    model.graph.node.extend([shape, helper.make_node("Reshape", ["row_texts", "text_shape"], ["text"])])
+    axes = [axis.dim_value or f"tokens_axis_{i}" for i, axis in enumerate(outputs["tokens"].shape.dim)][:-1]
+    [output] = [value for value in model.graph.output if value.name == "row_texts"]
+    output.CopyFrom(helper.make_tensor_value_info("text", TensorProto.STRING, axes))
+    return model
+
+
+def _name_axes(model, task, outputs):
+    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and gives others their size where it lost it.
+
+    Runtimes take axes of one name to be equally long and reuse memory by that: an output has an input's name only where
+    the task knows that, or ONNX' own rules prove it.
+    """
+    from keras_attn.export.formats.onnx import shapes
+
+    graph = model.graph
+    known = {value.name: task.inputs[value.name].axes for value in graph.input}
+    rows, declared = getattr(task, "rows", "batch"), getattr(task, "output_axes", {})
+    for value in (*graph.input, *graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if value.name in outputs and outputs[value.name].shape[axis] is not None:
+                dimension.dim_value = outputs[value.name].shape[axis]
+            elif not dimension.HasField("dim_value"):
+                own = (rows or f"{value.name}_batch", f"{value.name}_length")
+                names = known.get(value.name) or declared.get(value.name, own)
+                dimension.dim_param = names[axis] if axis < len(names) else f"{value.name}_axis_{axis}"
+    if rows is None:
+        given = {axis for axes in known.values() for axis in axes if isinstance(axis, str)}
+        shapes.name_proven(model, given)
+
+
+@contextlib.contextmanager
+def _unsupported_ops():
+    """Yields a set that fills with the operators that tf2onnx cannot convert; its log is kept quiet."""
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Tensorflow op \[.*: (\S+)\] is not supported", record.getMessage())
+            if found:
+                operators.add(found.group(1))
+
+    operators = set()
+    logger = logging.getLogger("tf2onnx")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [Listener()], False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield operators
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+def _erfc(context, node, name, args):
+    """erfc(x) = 1 - erf(x), for the exact GELU."""
+    import numpy as np
+
+    dtype, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    [source], [output] = node.input, node.output
+    context.remove_node(node.name)
+    one = context.make_const(f"{name}/one", np.float32(1)).output[0]
+    erf = context.make_node("Erf", [source], name=f"{name}/erf", shapes=[shape], dtypes=[dtype]).output[0]
+    context.make_node("Sub", [one, erf], outputs=[output], name=name, shapes=[shape], dtypes=[dtype])
+
+
+def _where(context, node, name, args):
+    """A choice as such. tf2onnx makes five operators of it, a sum of products, in which infinity times zero is NaN."""
+    node.type = "Where"
+
+
+_HANDLERS = {"Erfc": (_erfc, []), "SelectV2": (_where, [])}

@@ -1,0 +1,134 @@
+"""What each weight of a model suffers from a precision, and the answers with it."""
+
+import json
+import math
+
+import numpy as np
+
+from keras_attn.export import labelled_data, precisions, registry
+from keras_attn.export.folder import attachments
+from keras_attn.export.quantization.fake_quantization import matrices
+from keras_attn.export.quantization.sensitivity import Sensitivity
+from keras_attn.export.report import aligned
+
+COLUMNS = ("weight", "shape", "relative error", "SNR", "cosine", "drop")
+
+
+class QuantizationReport:
+    """One row for each weight that a precision makes smaller.
+
+    Args:
+        precision: name of the precision.
+        rows: list of dicts: `weight` (its path), `shape`, `relative_error` (root mean square of the error over that of
+            the weight), `snr_db` (the same in decibels, `None` for no error), and what comes of it where this weight
+            alone is quantised: the least `cosine` of an output, and the `drop` of accuracy.
+        drop: the drop where all are.
+        cosine: the least cosine where all are.
+    """
+
+    def __init__(self, precision, rows, drop, cosine):
+        self.precision, self.rows, self.drop, self.cosine = precision, list(rows), drop, cosine
+
+    def to_dict(self):
+        """The report as a dict for JSON."""
+        return {"precision": self.precision, "drop": self.drop, "cosine": self.cosine, "weights": self.rows}
+
+    def to_json(self):
+        """The report as JSON text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def table(self):
+        """The report as aligned text, what hurts most first."""
+        ranked = sorted(self.rows, key=lambda row: (-row["drop"], row["cosine"]))
+        lines = [
+            (
+                row["weight"],
+                "x".join(map(str, row["shape"])),
+                f"{row['relative_error']:.2e}",
+                "-" if row["snr_db"] is None else f"{row['snr_db']:.1f} dB",
+                f"{row['cosine']:.6f}",
+                f"{row['drop']:.2%}",
+            )
+            for row in ranked
+        ]
+        total = ("all of them", "", "", "", f"{self.cosine:.6f}", f"{self.drop:.2%}")
+        return aligned(COLUMNS, [*lines, total], left=("weight",))
+
+    def __str__(self):
+        return self.table()
+
+
+def quantization_report(
+    model,
+    precision="int8",
+    *,
+    format="onnx",
+    tasks=("forward",),
+    tokenizer=None,
+    samples=None,
+    references=None,
+    labels=None,
+):
+    """Tries a precision on the weights of a Keras model, one by one and all together.
+
+    Nothing is exported: the weights are rounded and widened again, in the model itself, for the time of the call. What
+    an artefact loses by rounding the inputs of products is not in these figures.
+
+    Args:
+        model: a functional `keras.Model`.
+        precision: `"int8"`, `"int8_full"`, `"int4"` or `"float16"`.
+        format: the format that the weights are rounded for.
+        tasks: see `export`; `drop` is the largest of theirs.
+        tokenizer: see `export`.
+        samples: see `export`.
+        references: see `export`: where given, `drop` is that of the metric, else that of the agreement with the
+            unrounded model.
+        labels: see `export`.
+
+    Returns:
+        A `QuantizationReport`.
+
+    Raises:
+        ValueError: an argument is not as described.
+
+    Example:
+
+    >>> import keras
+    >>> from keras_attn.export import quantization_report
+    >>> keras.utils.set_random_seed(1)
+    >>> inputs = keras.Input((3,), name="features")
+    >>> model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    >>> report = quantization_report(model, "int8")
+    >>> [row["shape"] for row in report.rows], report.cosine > 0.999
+    ([[3, 2]], True)
+    """
+    [emitter] = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)][:1]
+    [precision] = precisions.chosen(precision, [emitter])
+    names = registry.chosen("tasks", "tasks", tasks)
+    tasks = [registry.load("tasks", name)(model, tokenizer) for name in names]
+    labelled_data.check(tasks, samples, references)
+    references = labelled_data.class_ids(tasks, references, attachments.class_names(model, labels))
+    return measured(Sensitivity(tasks, precision, emitter.int8_levels, samples, references), model)
+
+
+def measured(sensitivity, model):
+    """The `QuantizationReport` of a model."""
+    found = matrices(model, sensitivity.precision)
+    rows = []
+    for matrix in found:
+        value = np.asarray(matrix.variable)
+        size = np.linalg.norm(value)
+        error = np.linalg.norm(matrix.rounded(sensitivity.precision, sensitivity.levels) - value)
+        drop, cosine = sensitivity.effect([matrix])
+        rows.append(
+            {
+                "weight": matrix.variable.path,
+                "shape": list(value.shape),
+                "relative_error": float(error / size) if size else 0.0,
+                "snr_db": float(20 * math.log10(size / error)) if error else None,
+                "cosine": cosine,
+                "drop": drop,
+            }
+        )
+    drop, cosine = sensitivity.effect(found)
+    return QuantizationReport(sensitivity.precision, rows, drop, cosine)

@@ -1,0 +1,1 @@
+"""Whether artefacts answer as their Keras model does."""

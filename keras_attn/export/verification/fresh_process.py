@@ -1,0 +1,105 @@
+"""Python scripts in fresh processes, without an import of several seconds for each."""
+
+import atexit
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from keras_attn.export.verification import fork_server
+
+_servers, _lock = {}, threading.Lock()
+
+
+def run(command, environment, timeout, imported=None):
+    """Runs a script as `python <command>` does.
+
+    With `imported`, the process is a fork of one that has imported that module and done nothing else, and that is kept
+    for the next script. If processes cannot be forked safely, or the module cannot be imported, it is a plain process.
+
+    Args:
+        command: path of the script, and its arguments.
+        environment: dict of the environment variables.
+        timeout: seconds until it is killed.
+        imported: name of a module that the script imports, and that takes seconds to import; or `None`.
+
+    Returns:
+        The exit status, negative for a signal, and what it wrote to both of its outputs, as bytes.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end in time.
+    """
+    command = [str(part) for part in command]
+    # The libraries of other systems do not survive a fork.
+    if imported and sys.platform == "linux":
+        with _lock:
+            for _ in range(2):
+                server = _server(imported, environment)
+                try:
+                    return server.run(command, environment, timeout)
+                except BaseException as error:
+                    _servers.pop(imported).close()
+                    # After a minute without a script it ends, and without its module it never begins.
+                    if not isinstance(error, EOFError | BrokenPipeError):
+                        raise
+    process = subprocess.run(
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout
+    )
+    return process.returncode, process.stdout
+
+
+def _server(imported, environment):
+    server = _servers.get(imported)
+    # A fork of this process must not talk to the server of its parent.
+    if server is None or server.owner != os.getpid():
+        server = _servers[imported] = _Server(imported, environment)
+    return server
+
+
+class _Server:
+    """A process that runs `fork_server.py`, one script after the other."""
+
+    def __init__(self, imported, environment):
+        # `-P`: the modules beside the program are no modules of the scripts.
+        program = [sys.executable, "-P", fork_server.__file__, imported]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        # A session of its own: it can be ended with its fork, and Ctrl-C is for the process that asks.
+        self.process = subprocess.Popen(program, env=environment, bufsize=0, start_new_session=True, **pipes)
+        self.owner = os.getpid()
+
+    def run(self, command, environment, timeout):
+        with tempfile.TemporaryDirectory() as folder:
+            output = Path(folder, "output")
+            request = {"command": command, "directory": os.getcwd(), "environment": environment, "output": str(output)}
+            self.process.stdin.write(json.dumps(request).encode() + b"\n")
+            status = self._answer(command, timeout)
+            return status, output.read_bytes() if output.exists() else b""
+
+    def _answer(self, command, timeout):
+        ready = select.poll()
+        ready.register(self.process.stdout, select.POLLIN)
+        if not ready.poll(1000 * timeout):
+            raise subprocess.TimeoutExpired(command, timeout)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise EOFError("the server has ended")
+        return int(answer)
+
+    def close(self):
+        """Ends the process and its fork."""
+        if self.owner == os.getpid() and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
+
+@atexit.register
+def _close():
+    for server in _servers.values():
+        server.close()

@@ -1,0 +1,154 @@
+"""What an attention layer trains: the maps to and from its heads."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.projection import Projection
+
+
+class HeadProjections(keras.layers.Layer):
+    """Projections of the shapes and in the order of `keras.layers.MultiHeadAttention`, by whose arguments they go."""
+
+    def _build_projections(self, query_shape, value_shape, key_shape):
+        heads, kv_heads = (self.num_heads, self.key_dim), (self.num_kv_heads, self.key_dim)
+        self.query_dense = self._to_heads("query", query_shape, heads)
+        self.key_dense = self._to_heads("key", key_shape, kv_heads)
+        if self.use_gate:
+            shape = (self.num_heads, self.value_dim)
+            self.gate_dense = self._to_heads("gate", query_shape, shape, activation="sigmoid")
+        shape, special = (self.num_kv_heads, self.value_dim), {"initializer": self.value_initializer}
+        self.value_dense = self._to_heads("value", value_shape, shape, **special)
+        outputs = (query_shape[-1],) if self._output_shape is None else tuple(self._output_shape)
+        letters = "efghij"[: len(outputs)]
+        self.output_dense = self._projection(
+            f"abcd,cd{letters}->ab{letters}", (None, *outputs), letters, **special, name="attention_output"
+        )
+        self.output_dense.build((None, None, self.num_heads, self.value_dim))
+        if self.qk_norm:
+            norms = [keras.layers.RMSNormalization(dtype=self.dtype_policy, name=f"{n}_norm") for n in ("query", "key")]
+            self.query_norm, self.key_norm = norms
+            for norm in norms:
+                norm.build((None, None, None, self.key_dim))
+
+    @property
+    def _num_extra_keys(self):
+        return int(self.add_bias_kv) + int(self.add_zero_attn)
+
+    def _build_extra_keys(self, rank):
+        if self._num_extra_keys and rank != 3:
+            raise ValueError(
+                f"`add_bias_kv` and `add_zero_attn` go with inputs of rank 3. Received: inputs of rank {rank}"
+            )
+        if self.add_bias_kv:
+            for name, width in (("bias_key", self.key_dim), ("bias_value", self.value_dim)):
+                shape = (self.num_kv_heads, width)
+                setattr(self, name, self.add_weight(name=name, shape=shape, initializer="glorot_normal"))
+
+    def _with_extra_keys(self, k, v, mask):
+        """Keys, values and mask with those of `add_bias_kv` and `add_zero_attn` after the others, for every query."""
+        if not self._num_extra_keys:
+            return k, v, mask
+        pairs = mask.pairs
+        if pairs is not None:
+            pairs = ops.logical_and(pairs, ops.greater_equal(_as_row(slot_numbers(k)), 0))
+            seen = ops.ones_like(ops.any(pairs, axis=-1, keepdims=True))
+            pairs = ops.concatenate([pairs, *[seen] * self._num_extra_keys], axis=-1)
+        restrictions = dict.fromkeys(("window", "key_mask", "query_segments", "key_segments"))
+        mask = dataclasses.replace(mask, causal=False, sink_tokens=0, **restrictions, explicit=pairs)
+        k = self._with_extra(k, self.bias_key if self.add_bias_kv else None)
+        v = self._with_extra(v, self.bias_value if self.add_bias_kv else None)
+        return k, v, mask
+
+    def _with_extra(self, x, trained):
+        """`x` `(B, K, S, H)` and more along `S`."""
+        rows = [] if trained is None else [ops.cast(trained, x.dtype)]
+        if self.add_zero_attn:
+            rows.append(ops.zeros((x.shape[1], x.shape[3]), x.dtype))
+        shape = (ops.shape(x)[0], x.shape[1], 1, x.shape[3])
+        rows = [ops.broadcast_to(ops.expand_dims(ops.expand_dims(row, 1), 0), shape) for row in rows]
+        return ops.concatenate([x, *rows], axis=2)
+
+    def _bias_with_extra_keys(self, bias, k):
+        """A bias `(..., S)` with zeros for the extra ones of the keys `k`."""
+        count = self._num_extra_keys
+        if not count or bias is None:
+            return bias
+        if bias.shape[-1] == 1:
+            bias = bias + ops.cast(_as_row(slot_numbers(k)[:, count:]) * 0, bias.dtype)
+        return ops.pad(bias, [[0, 0]] * 3 + [[0, count]])
+
+    def project_memory(self, value, key=None):
+        """Keys and values of a memory, projected once for many calls with `memory_cache`.
+
+        Args:
+            value: float `(B, S, Dv)`.
+            key: float `(B, S, Dk)`; the value where None.
+
+        Returns:
+            `(key, value)`, `(B, K, S, H)` each.
+
+        Raises:
+            ValueError: the layer was never built or called.
+        """
+        if not self.built:
+            raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
+        return self._project_keys(value if key is None else key, None), heads_first(self.value_dense(value))
+
+    def _projection(self, equation, output_shape, bias_axes, initializer=None, **kwargs):
+        return Projection(
+            equation,
+            output_shape=output_shape,
+            bias_axes=bias_axes if self.use_bias else None,
+            # A shared initializer instance would start all projections from the same numbers.
+            kernel_initializer=cloned(initializer or self.kernel_initializer),
+            bias_initializer=cloned(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            activity_regularizer=self._activity_regularizer,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self.dtype_policy,
+            **kwargs,
+        )
+
+    def _to_heads(self, name, input_shape, heads, **kwargs):
+        projection = self._projection("abc,cde->abde", (None, *heads), "de", name=name, **kwargs)
+        projection.build((None, None, input_shape[-1]))
+        return projection
+
+    def _project_keys(self, key, positions):
+        k = heads_first(self.key_dense(key))
+        if self.qk_norm:
+            k = self.key_norm(k)
+        if self.position is None:
+            return k
+        return self.position.rotate(k, default_positions(key) if positions is None else positions)
+
+
+def default_positions(x):
+    """`0, 1, ..., T - 1` for `x` `(B, T, D)`: int32 `(1, T)`."""
+    if x.shape[1] is None:
+        return ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
+    # Not a tensor: kernels leave out what such positions hide.
+    return np.arange(x.shape[1], dtype="int32")[None]
+
+
+def slot_numbers(keys):
+    """`0, 1, ..., M - 1` for `keys` `(B, K, M, H)`: int32 `(1, M)`."""
+    return ops.expand_dims(ops.arange(ops.shape(keys)[2], dtype="int32"), 0)
+
+
+def _as_row(x):
+    return ops.expand_dims(ops.expand_dims(x, 1), 1)
+
+
+def heads_first(x):
+    """`(B, T, N, H)` to `(B, N, T, H)`."""
+    if x.shape[2] == 1:
+        # A transpose of an axis of one becomes a reshape in tf2onnx, which joins it wrongly with the one before it.
+        return ops.expand_dims(ops.squeeze(x, 2), 1)
+    return ops.transpose(x, (0, 2, 1, 3))

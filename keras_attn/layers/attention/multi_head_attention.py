@@ -1,0 +1,395 @@
+"""Multi-head attention."""
+
+import keras
+from keras import constraints, initializers, ops, regularizers
+
+from keras_attn.layers.attention.attention_checks import check_attention, check_settings
+from keras_attn.layers.attention.head_projections import HeadProjections, default_positions, heads_first, slot_numbers
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.attention_axes import AttentionAxes
+from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean, both
+from keras_attn.ops.mechanisms import check_mechanism
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class MultiHeadAttention(Configurable, HeadProjections):
+    """`concat(head_1, ..., head_N) W_o` with `head_n = softmax(q_n k_n^T / sqrt(key_dim)) v_n`.
+
+    A drop-in for `keras.layers.MultiHeadAttention`: the same arguments with the same meaning, and weights of the same
+    shapes in the same order, so that `set_weights` from that layer works. It differs where Keras gives no good answer:
+    a query that may attend to nothing gives exactly zero, and passes no gradient.
+
+    Args:
+        num_heads: number of query heads `N`.
+        key_dim: width `H` of a query and key head.
+        value_dim: width of a value head; `key_dim` where None.
+        dropout: rate at which attention weights are dropped in training.
+        use_bias: whether the projections have biases.
+        output_shape: int or tuple, channels of the output; those of the query where None.
+        attention_axes: int or tuple, the axes attended over; all between batch and channels where None.
+        sliding_window: Keras' name for `window`.
+        flash_attention: True asks for a mechanism that never holds all logits, and refuses where there is none.
+        kernel_initializer, bias_initializer: initializers of the projections.
+        kernel_regularizer, bias_regularizer, activity_regularizer: regularizers of the projections.
+        kernel_constraint, bias_constraint: constraints of the projections.
+        use_gate: whether a sigmoid projection of the query multiplies the heads' outputs.
+        seed: seed of the dropout.
+        num_kv_heads: number `K` of key/value heads, a divisor of `num_heads`; each serves `num_heads / num_kv_heads`
+            query heads. `num_heads` where None.
+        position: optional `PositionEncoding` whose `rotate` and `logit_bias` act here.
+        causal: whether keys at later positions are hidden, at every call.
+        window: optional int; keys this far away, or further, are hidden.
+        mechanism: name of the kernel, or "auto".
+        logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)`.
+        qk_norm: whether each query and key head is RMS-normalised, with a trained scale.
+        sinks: whether each head has a trained logit that takes part in the softmax and attends to nothing.
+        sink_tokens: how many first positions `window` never hides.
+        value_initializer: initializer of the two kernels that values pass; `kernel_initializer` where None.
+        add_bias_kv: whether a trained key and its trained value follow those of the inputs, as in
+            `torch.nn.MultiheadAttention`. Every query may attend to it, also one whose other keys are all masked.
+        add_zero_attn: whether a key and a value of zeros follow in the same way.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: float `(B, T, D)`, or of higher rank.
+        value: float `(B, S, Dv)`; the query where None (self-attention).
+        key: float `(B, S, Dk)`; the value where None.
+        query_mask, value_mask, key_mask: optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Filled from the
+            Keras masks of the inputs. With `cache`, `value_mask` and `key_mask` are over its slots, `(B, M)`.
+        attention_mask: optional bool that broadcasts to `(B, N, T, S)`; `(T, S)` and `(B, T, S)` will do.
+        return_attention_scores: whether to return the weights as well.
+        training: whether dropout is on.
+        use_causal_mask: as `causal`, for this call.
+        bias: optional float, added to the logits; shapes as for `attention_mask`.
+        positions: optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
+            `0, 1, ...` where None. Required with `cache`.
+        cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written to
+            `slots`, and attention is over all slots that hold the query's position or an earlier one. With `()` this
+            call is the first: attention is over its own keys, which `keras_attn.ops.cache.store` keeps.
+        slots: optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys
+            go, and int32 `(B, M)` or `(1, M)`, the position in each slot after that; see `keras_attn.ops.cache_slots`.
+        memory_cache: optional result of `project_memory`, which replaces `value` and `key`.
+        segments: optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
+            attend to keys of its own segment only.
+        value_segments: optional int32 `(B, S)`, the segments of the keys; those of the queries where None.
+
+    Returns:
+        `output` `(B, T, D)`; `(output, scores)` with `return_attention_scores`, scores `(B, N, T, S)`; and with `cache`
+        the same with the new cache behind it: `(output, cache)` or `(output, scores, cache)`.
+
+    Raises:
+        ValueError: an argument, a rank or a mask's shape does not fit; the message names it.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); grouped heads
+        [Ainslie et al., 2023](https://arxiv.org/abs/2305.13245); sink tokens
+        [Xiao et al., 2024](https://arxiv.org/abs/2309.17453)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MultiHeadAttention
+    >>> attention = MultiHeadAttention(num_heads=4, key_dim=8, causal=True)
+    >>> x = np.ones((2, 5, 32), "float32")
+    >>> output, scores = attention(x, return_attention_scores=True)
+    >>> tuple(output.shape), tuple(scores.shape)
+    ((2, 5, 32), (2, 4, 5, 5))
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        key_dim,
+        value_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        output_shape=None,
+        attention_axes=None,
+        sliding_window=None,
+        flash_attention=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        use_gate=False,
+        seed=None,
+        *,
+        num_kv_heads=None,
+        position=None,
+        causal=False,
+        window=None,
+        mechanism="auto",
+        logit_soft_cap=None,
+        qk_norm=False,
+        sinks=False,
+        sink_tokens=0,
+        value_initializer=None,
+        add_bias_kv=False,
+        add_zero_attn=False,
+        **kwargs,
+    ):
+        window = sliding_window if window is None else window
+        value_dim = key_dim if value_dim is None else value_dim
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        position = deserialized(position)
+        sizes = {"num_heads": num_heads, "key_dim": key_dim, "value_dim": value_dim, "num_kv_heads": num_kv_heads}
+        extra = add_bias_kv or add_zero_attn
+        check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_soft_cap, position, extra)
+        check_mechanism(mechanism)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
+        self.dropout, self.use_bias = dropout, use_bias
+        # `output_shape` is a property of every Keras layer.
+        self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
+        self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        self.flash_attention = flash_attention
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        # Under Keras' own name for it the layer would apply it once more to its output.
+        self._activity_regularizer = regularizers.get(activity_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.use_gate, self.seed = use_gate, seed
+        self.num_kv_heads, self.position, self.mechanism = num_kv_heads, position, mechanism
+        self.causal, self.sink_tokens = causal, sink_tokens
+        self.window = self.sliding_window = window
+        self.logit_soft_cap, self.qk_norm, self._sinks = logit_soft_cap, qk_norm, sinks
+        self.value_initializer = initializers.get(value_initializer)
+        self.add_bias_kv, self.add_zero_attn = add_bias_kv, add_zero_attn
+        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+
+    def build(self, query_shape, value_shape=None, key_shape=None):
+        value_shape = query_shape if value_shape is None else value_shape
+        key_shape = value_shape if key_shape is None else key_shape
+        rank = len(query_shape)
+        if rank < 3 or len(value_shape) != rank or len(key_shape) != rank:
+            raise ValueError(
+                "`query`, `value` and `key` must have one rank, 3 (batch, length, channels) or more. "
+                f"Received shapes: query={query_shape}, value={value_shape}, key={key_shape}"
+            )
+        if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
+            raise ValueError(
+                "`value` and `key` must agree in all axes but the last. "
+                f"Received shapes: value={value_shape}, key={key_shape}"
+            )
+        self._axes = AttentionAxes(rank, self.attention_axes)
+        self._build_projections(query_shape, value_shape, key_shape)
+        if self._sinks:
+            self.sinks = self.add_weight(name="sinks", shape=(self.num_heads,), initializer="zeros")
+        self._build_extra_keys(rank)
+        if self.position is not None and not self.position.built:
+            self.position.build((None, None, query_shape[-1]))
+
+    def __call__(self, query, value=None, key=None, *args, **kwargs):
+        # One tensor given twice shows only here: to convert the arguments' dtype makes two of it.
+        value = None if value is query else value
+        key = None if value is None and key is query else key
+        return super().__call__(query, value, key, *args, **kwargs)
+
+    def call(
+        self,
+        query,
+        value=None,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+        *,
+        bias=None,
+        positions=None,
+        cache=None,
+        slots=None,
+        memory_cache=None,
+        segments=None,
+        value_segments=None,
+    ):
+        is_self_attention = memory_cache is None and value is None
+        query_mask = implicit_mask(query, query_mask)
+        if value is None:
+            value = query
+            value_mask = query_mask if value_mask is None and cache is None and memory_cache is None else value_mask
+        key = value if key is None else key
+        is_cached = bool(cache)
+        if cache is not None and positions is None:
+            raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
+        if segments is not None and value_segments is None and is_self_attention and cache is None:
+            value_segments = segments
+        check_attention(
+            self._axes,
+            (query, value, key),
+            cache or memory_cache,
+            query_masks={"query_mask": query_mask, "segments": segments},
+            value_masks={"value_mask": value_mask, "key_mask": key_mask, "value_segments": value_segments},
+            pairs={"attention_mask": attention_mask, "bias": bias},
+        )
+
+        axes = self._axes
+        x, memory = axes.fold(query), axes.fold(value)
+        if positions is None:
+            positions = default_positions(x)
+        q = heads_first(self.query_dense(x))
+        if self.qk_norm:
+            q = self.query_norm(q)
+        if self.position is not None:
+            q = self.position.rotate(q, positions)
+        if memory_cache is not None:
+            k, v = memory_cache
+        else:
+            key_positions = positions if is_self_attention else default_positions(memory)
+            k = self._project_keys(axes.fold(key), key_positions)
+            v = heads_first(self.value_dense(memory))
+        if is_cached:
+            written, held = slots or (positions, None)
+            cache = tuple(kv_cache.write(*pair, written) for pair in zip(cache, (k, v), strict=True))
+            k, v = (kv_cache.load(x, self.compute_dtype) for x in cache)
+            key_positions = slot_numbers(k) if held is None else held
+        elif cache is not None:
+            cache = kv_cache.store(k), kv_cache.store(v)
+        elif memory_cache is not None:
+            key_positions = slot_numbers(k)
+
+        mask = AttentionMask(
+            query_positions=positions,
+            key_positions=key_positions,
+            # A slot that no token has reached yet lies behind every query, so causality hides it.
+            causal=self.causal or use_causal_mask or cache is not None,
+            window=self.window,
+            sink_tokens=self.sink_tokens,
+            query_mask=boolean("query_mask", axes.fold_padding(query_mask)),
+            key_mask=both(
+                boolean("value_mask", axes.fold_padding(value_mask)), boolean("key_mask", axes.fold_padding(key_mask))
+            ),
+            query_segments=axes.fold_padding(segments),
+            key_segments=axes.fold_padding(value_segments),
+            explicit=boolean("attention_mask", axes.fold_mask(attention_mask, query, key)),
+        )
+        k, v, mask = self._with_extra_keys(k, v, mask)
+        records = recorder()
+        recording = records is not None and not return_attention_scores
+        bias = axes.fold_mask(bias, query, key)
+        heads, scores = self._attend(q, k, v, mask, bias, is_cached, return_attention_scores, recording, bool(training))
+        if return_attention_scores or recording:
+            scores = axes.unfold_scores(scores, query, key)
+        if records is not None:
+            records[self.path] = scores
+        heads = ops.transpose(heads, (0, 2, 1, 3))
+        if self.use_gate:
+            heads = ops.multiply(heads, self.gate_dense(x))
+        # In self-attention a query has its own key, and with a cache too.
+        num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
+        output = self._zero_dead_queries(self.output_dense(heads), mask, num_keys)
+        output = axes.unfold(output, query)
+        results = (
+            output,
+            *([scores] if return_attention_scores else []),
+            *([cache] if cache is not None else []),
+        )
+        return results[0] if len(results) == 1 else results
+
+    def _attend(self, q, k, v, mask, bias, cached, wants_scores, recording, training):
+        """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None where nobody looks at them."""
+        position, scale = self.position, self.key_dim**-0.5
+        positions = mask.query_positions, mask.key_positions
+        if position is not None:
+            for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):
+                bias = hook if bias is None else bias if hook is None else add(bias, hook)
+        bias = self._bias_with_extra_keys(bias, k)
+        uses_scores = position is not None and position.uses_scores
+        request = AttentionRequest(
+            query_shape=tuple(q.shape),
+            key_shape=tuple(k.shape),
+            mask=mask,
+            has_bias=bias is not None,
+            has_soft_cap=self.logit_soft_cap is not None,
+            has_sinks=self._sinks,
+            dropout=self.dropout if training else 0.0,
+            cached=cached,
+            return_scores=wants_scores or uses_scores,
+            memory_efficient=bool(self.flash_attention),
+        )
+        recording = recording and not request.return_scores
+        wants_scores = request.return_scores or recording
+        heads = select_mechanism(self.mechanism, request, recording)(
+            q,
+            k,
+            v,
+            mask=mask,
+            bias=bias,
+            scale=scale,
+            dropout=self.dropout,
+            seed=self.seed_generator,
+            training=training,
+            logit_soft_cap=self.logit_soft_cap,
+            sinks=self.sinks if self._sinks else None,
+            return_scores=wants_scores,
+        )
+        heads, scores = heads if wants_scores else (heads, None)
+        if uses_scores:
+            heads = add(heads, position.content_value(scores, *positions))
+        return heads, scores
+
+    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+        if self._output_shape is None:
+            return tuple(query_shape)
+        return (*query_shape[:-1], *self._output_shape)
+
+    def compute_output_spec(
+        self,
+        query,
+        value=None,
+        key=None,
+        *args,
+        return_attention_scores=False,
+        cache=None,
+        memory_cache=None,
+        **kwargs,
+    ):
+        return_attention_scores = args[4] if len(args) > 4 else return_attention_scores
+        results = [keras.KerasTensor(self.compute_output_shape(query.shape), dtype=self.compute_dtype)]
+        if return_attention_scores:
+            axes = AttentionAxes(len(query.shape), self.attention_axes)
+            source = query if value is None else value
+            keys = [source.shape[axis] for axis in axes.axes]
+            if stored := cache or memory_cache:
+                keys = [kv_cache.length(stored)]
+            batch, queries = ([query.shape[axis] for axis in group] for group in (axes.batch_axes, axes.axes))
+            keys[-1] = None if keys[-1] is None else keys[-1] + self._num_extra_keys
+            shape = (*batch, self.num_heads, *queries, *keys)
+            results.append(keras.KerasTensor(shape, dtype=self.compute_dtype))
+        if cache is not None:
+            results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _zero_dead_queries(self, output, mask, num_keys):
+        """The output's bias must not fill in for a query that attended to nothing.
+
+        `num_keys` is None where there is a key for every query.
+        """
+        if not self.use_bias:
+            return output
+        live = mask.live_queries()
+        if live is not None:
+            live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
+            for _ in output.shape[3:]:
+                live = ops.expand_dims(live, -1)
+        elif num_keys is None or (isinstance(num_keys, int) and num_keys > 0):
+            return output
+        else:
+            live = ops.greater(num_keys, 0)
+        return ops.where(live, output, ops.zeros_like(output))

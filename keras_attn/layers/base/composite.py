@@ -1,0 +1,218 @@
+"""What a layer's config says of its sub-layers beyond the arguments that made them."""
+
+import keras
+from keras import dtype_policies
+from keras.dtype_policies import DTypePolicyMap
+
+from keras_attn.layers.base.serialization import blueprint, deserialized
+from keras_attn.lazy import register, register_again
+
+_QUANTIZATION = {
+    "int8": keras.quantizers.Int8QuantizationConfig,
+    "int4": keras.quantizers.Int4QuantizationConfig,
+    "float8": keras.quantizers.Float8QuantizationConfig,
+}
+
+
+class Composite:
+    """Keeps in the config which sub-layers were frozen, quantised or given LoRA.
+
+    Keras' own composite layers forget that: their configs hold the constructor's arguments alone. Here, the entry
+    `sublayers` maps the path of a sub-layer, made of attributes as in "blocks/0/self_attention", to what differs from
+    a new layer: `trainable`, `dtype`, `quantization_config`, `lora_rank` and `lora_alpha`. A config without such
+    differences has no such entry.
+
+    `trainable=False` in the constructor freezes sub-layers too, whenever they are made. Comes before the Keras class
+    among the bases.
+    """
+
+    # What `from_config` read, until the sub-layers are there.
+    _sublayer_states = None
+    # Whether somebody has set `trainable` since the constructor.
+    _trainable_was_set = False
+
+    @property
+    def trainable(self):
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value):
+        self._trainable_was_set = True
+        set_own_trainable(self, bool(value))
+        for layer in self._layers:
+            layer.trainable = value
+        if self._sublayer_states:
+            # What is said last counts.
+            states = self._sublayer_states.items()
+            self._keep({path: {k: v for k, v in state.items() if k != "trainable"} for path, state in states})
+
+    def get_config(self):
+        # `keras.layers.Bidirectional`, and others, read at once what they are given here.
+        register_again(type(self))
+        return self._with_sublayers(super().get_config())
+
+    def _with_sublayers(self, config):
+        states = sublayer_states(self) if self._sublayer_states is None else self._sublayer_states
+        return {**config, "sublayers": states} if states else config
+
+    @classmethod
+    def from_config(cls, config, *args, **kwargs):
+        config = dict(config)
+        # Keras itself makes what its wrappers hold.
+        register(config)
+        states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
+        layer = super().from_config(config, *args, **kwargs)
+        vars(layer)["_made_trainable"] = trainable
+        set_own_trainable(layer, trainable)
+        if layer.built:
+            restore(layer, states)
+        elif states:
+            layer._keep(states)
+        return layer
+
+    def _keep(self, states):
+        # Set as usual, Keras would wrap the dict, to track layers in it.
+        vars(self)["_sublayer_states"] = states
+
+    def _post_build(self):
+        super()._post_build()
+        states, self._sublayer_states = self._sublayer_states, None
+        restore(self, states or {})
+
+
+def sublayer_states(root):
+    """Path of each layer in `root` -> what differs from a new one, where anything does."""
+    policies = getattr(root, "_policy", root.dtype_policy)
+    states, trainable = {}, {id(root): root.trainable}
+    for path, parent, layer in _walk(root):
+        state = {}
+        inherited = trainable[id(parent)]
+        trainable[id(layer)] = layer.trainable if root.built else _inherited(layer, inherited)
+        if layer.built and not layer.weights:
+            continue
+        if trainable[id(layer)] != (inherited and _made_trainable(layer)):
+            state["trainable"] = trainable[id(layer)]
+        policy = _policy(layer)
+        given = policies[layer.path] if isinstance(policies, DTypePolicyMap) and layer.path else _policy(parent)
+        if policy.name != given.name:
+            state["dtype"] = policy.name
+        if policy.quantization_mode is not None and hasattr(layer, "quantization_config"):
+            config = blueprint(layer.quantization_config)
+            if config != blueprint(_default_config(policy.quantization_mode)):
+                state["quantization_config"] = config
+        if getattr(layer, "lora_enabled", False):
+            state |= {"lora_rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
+        if state:
+            states[path] = state
+    return states
+
+
+def restore(root, states):
+    """Gives the layers in `root`, built from a config, the states that `sublayer_states` found."""
+    walk = list(_walk(root))
+    for path, _, layer in walk:
+        if isinstance(layer.dtype_policy, DTypePolicyMap) and layer.path:
+            # Keras' own layers ask a map for its default only when they are quantised or saved.
+            layer._dtype_policy = _policy(layer)
+        _restore_weights(layer, states.get(path, {}))
+    unfrozen = set()
+    for path, parent, layer in walk:
+        trainable = _inherited(layer, parent.trainable)
+        if id(parent) in unfrozen:
+            # A constructor froze the layer around it, and what is restored does not.
+            trainable = _made_trainable(layer)
+        trainable = states.get(path, {}).get("trainable", trainable)
+        if trainable != layer.trainable:
+            set_own_trainable(layer, trainable)
+            if trainable:
+                unfrozen.add(id(layer))
+
+
+def set_own_trainable(layer, value):
+    """Sets `trainable` of a layer and its own weights, not of its sub-layers. Weights under LoRA stay frozen."""
+    vars(layer).setdefault("_made_trainable", layer._trainable)
+    layer._trainable = value
+    base = getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
+    frozen = base if getattr(layer, "lora_enabled", False) else None
+    for variable in layer._trainable_variables:
+        variable.trainable = value and variable is not frozen
+
+
+def _made_trainable(layer):
+    """`trainable` as the constructor left it. Only layers of this package are made frozen by one around them."""
+    return vars(layer).get("_made_trainable", layer._trainable if isinstance(layer, Composite) else True)
+
+
+def _inherited(layer, parent_trainable):
+    """`trainable` of a layer for which no config has another value: its own where it was set, else that around it."""
+    return layer.trainable and (parent_trainable or getattr(layer, "_trainable_was_set", False))
+
+
+def _policy(layer):
+    """The layer's own entry in a policy map, or its policy."""
+    policy = layer.dtype_policy
+    if not isinstance(policy, DTypePolicyMap):
+        return policy
+    return policy[layer.path] if layer.path else policy.default_policy
+
+
+def _default_config(mode):
+    return _QUANTIZATION[mode]() if mode in _QUANTIZATION else None
+
+
+def _restore_weights(layer, state):
+    policy = dtype_policies.get(state["dtype"]) if "dtype" in state else _policy(layer)
+    if policy.quantization_mode is not None and state.keys() & {"dtype", "quantization_config"}:
+        config = state.get("quantization_config", blueprint(_default_config(policy.quantization_mode)))
+        if policy.name != _policy(layer).name or config != blueprint(layer.quantization_config):
+            layer._dtype_policy, layer.quantization_config = policy, deserialized(config)
+            if layer.built:
+                _build_anew(layer)
+    elif "dtype" in state:
+        layer._dtype_policy = policy
+    if "lora_rank" in state and not layer.lora_enabled:
+        layer.enable_lora(state["lora_rank"], lora_alpha=state["lora_alpha"])
+
+
+def _build_anew(layer):
+    """Variables of the layer's new policy, without values: to quantise those that it has would take long."""
+    for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+        layer._untrack_variable(variable)
+    layer._tracker.unlock()
+    layer.built = layer.lora_enabled = False
+    layer.build(**layer._build_shapes_dict)
+
+
+def _walk(root):
+    """`(path, parent, layer)` of each layer in `root`, parents first, and each at one place, however many share it."""
+    seen = set()
+
+    def visit(parent, prefix):
+        children = [(name, x) for name, x in _children(parent) if id(x) not in seen]
+        # A layer's own sub-layers are its own, also where one of them shares another.
+        seen.update(id(x) for _, x in children)
+        for name, layer in children:
+            yield prefix + name, parent, layer
+            yield from visit(layer, f"{prefix}{name}/")
+
+    return visit(root, "")
+
+
+def _children(layer):
+    """`(name, sub-layer)`: the attribute that holds it, or its own name where none does, as in functional models."""
+    tracked = {id(x): x for x in layer._layers}
+    attributes = [name for name in vars(layer) if not (isinstance(layer, keras.Model) and name.startswith("_"))]
+    for attribute in sorted(set(attributes) - {"_layers"}, key=lambda name: (name.startswith("_"), name)):
+        for name, x in _held(attribute, vars(layer)[attribute]):
+            if tracked.pop(id(x), None) is not None:
+                yield name, x
+    for x in tracked.values():
+        yield x.name, x
+
+
+def _held(name, value):
+    if isinstance(value, keras.layers.Layer):
+        yield name, value
+    elif isinstance(value, (list, tuple, dict)):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _held(f"{name}/{key}", entry)

@@ -1,0 +1,45 @@
+"""Which tokens are real."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.ops.boolean_mask import boolean, check_boolean
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class PaddingMask(Configurable, keras.layers.Layer):
+    """`ids != pad_id`, or the mask that the caller gives.
+
+    Args:
+        pad_id: the id of padding.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        ids: int32 `(B, T)`.
+        given: optional bool `(B, T)`, returned where it is not None.
+
+    Returns:
+        Bool `(B, T)`, False at padding.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import PaddingMask
+    >>> np.asarray(PaddingMask()(np.array([[5, 7, 0]])))
+    array([[ True,  True, False]])
+    """
+
+    def __init__(self, pad_id=0, **kwargs):
+        super().__init__(**kwargs)
+        self.pad_id = pad_id
+
+    def call(self, ids, given=None):
+        return ops.not_equal(ids, self.pad_id) if given is None else boolean("given", given)
+
+    def compute_output_shape(self, input_shape, given_shape=None):
+        return tuple(input_shape)
+
+    def compute_output_spec(self, ids, given=None):
+        check_boolean("given", given)
+        return keras.KerasTensor(ids.shape, dtype="bool")

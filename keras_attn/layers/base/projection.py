@@ -1,0 +1,137 @@
+"""The linear map of attention and feed-forward layers, computed as one 2-D matrix product."""
+
+import contextlib
+import contextvars
+import math
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base.lora import Lora
+from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.sums import add
+from keras_attn.plain_numbers import PlainNumbers
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
+    """`keras.layers.EinsumDense` that multiplies a 2-D view of its inputs with a 2-D view of its kernel.
+
+    Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
+    that training graphs and exported graphs stay half as long. `enable_lora` and `quantize("int8")` work as they do
+    on the parent, but what LoRA has learnt is saved as it is. The equation must contract the last axes of the inputs
+    with the first axes of the kernel, as `"abc,cde->abde"` and `"abde,dec->abc"` do.
+
+    Args:
+        equation: einsum equation, see `keras.layers.EinsumDense`.
+        output_shape: see `keras.layers.EinsumDense`.
+        **kwargs: every other argument of `keras.layers.EinsumDense`.
+
+    Call arguments:
+        inputs: float `(B, T, ...)`.
+
+    Returns:
+        Float tensor, shape as the equation says.
+
+    Raises:
+        ValueError: the equation is not such a matrix product.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import Projection
+    >>> to_heads = Projection("abc,cde->abde", output_shape=(None, 4, 8), bias_axes="de")
+    >>> tuple(to_heads(np.ones((2, 5, 32), "float32")).shape)
+    (2, 5, 4, 8)
+    """
+
+    def __init__(self, equation, output_shape, **kwargs):
+        super().__init__(equation, output_shape, **kwargs)
+        self.supports_masking = True
+        operands, result = equation.split("->")
+        inputs, kernel = operands.split(",")
+        contracted = [axis for axis in inputs if axis not in result]
+        self._num_contracted = len(contracted)
+        batch, outputs = inputs[: -len(contracted)], kernel[len(contracted) :]
+        if (
+            not contracted
+            or inputs + kernel != f"{batch}{''.join(contracted) * 2}{outputs}"
+            or result != batch + outputs
+        ):
+            raise ValueError(
+                "`equation` must contract the last axes of the inputs with the first axes of the kernel, as in "
+                f"'abc,cde->abde'. Received: equation={equation!r}"
+            )
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        if self.quantization_mode == "float8":
+            # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
+            self._trainable_variables.sort(key=lambda variable: variable.name not in ("kernel", "bias"))
+
+    def call(self, inputs, training=None):
+        shape = ops.shape(inputs)
+        lead = shape[: -self._num_contracted]
+        prepared = (_prepared.get() or {}).get(id(self))
+        matrix, negative_bias = prepared or (self._matrix(), None)
+        rows = inputs if len(lead) == self._num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
+        flat = ops.matmul(rows, matrix)
+        if negative_bias is not None:
+            flat = ops.subtract(flat, negative_bias)
+        elif self.bias is not None and not self._bias_has_lead:
+            flat = ops.add(flat, self._flat_bias())
+        outputs = (*lead[1:], *self._outputs)
+        y = flat if len(outputs) == 1 else reshape_rows(flat, shape[0], *outputs)
+        if self._bias_has_lead:
+            y = add(y, self.bias)
+        return y if self.activation is None else self.activation(y)
+
+    @property
+    def _outputs(self):
+        return tuple(self._kernel.shape)[self._num_contracted :]
+
+    @property
+    def _bias_has_lead(self):
+        """Whether the bias has axes of the inputs, so that not every row is given the same."""
+        return self.bias is not None and len(self.bias.shape) > len(self._outputs)
+
+    def _matrix(self):
+        kernel = self.kernel
+        return ops.reshape(kernel, (math.prod(kernel.shape[: self._num_contracted]), -1))
+
+    def _flat_bias(self):
+        bias = self.bias if tuple(self.bias.shape) == self._outputs else ops.broadcast_to(self.bias, self._outputs)
+        return ops.reshape(bias, (-1,))
+
+    def _prepare(self):
+        has_none = self.bias is None or self._bias_has_lead
+        bias = None if has_none else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
+        return ops.cast(self._matrix(), self.compute_dtype), bias
+
+    def compute_output_shape(self, input_shape):
+        lead = tuple(input_shape[: -self._num_contracted])
+        return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""
+        return super().quantize(mode, type_check=False, config=config)
+
+
+@contextlib.contextmanager
+def prepared_projections(model):
+    """Within the scope, the projections in `model` take what they multiply by, and add, as it is made at its start.
+
+    For a loop of a row at a time. XLA would lay out a kernel that is reshaped inside anew at every step. Biases are
+    kept negated: XLA fuses the product of one row and a sum behind it into a loop that takes half as long again as the
+    product on all cores, TensorFlow into an operation of oneDNN's that does so too, and both leave a difference alone.
+    """
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
+    found = [layer for layer in found if layer.built and layer.quantization_mode is None]
+    token = _prepared.set({id(layer): layer._prepare() for layer in found})
+    try:
+        yield
+    finally:
+        _prepared.reset(token)
+
+
+_prepared = contextvars.ContextVar("keras_attn_prepared_projections", default=None)

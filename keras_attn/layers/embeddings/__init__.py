@@ -1,0 +1,1 @@
+"""From token ids, images and sound to vectors."""

@@ -1,0 +1,130 @@
+"""Spectrograms or samples as shorter sequences of vectors."""
+
+import math
+
+import keras
+from keras import activations, initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.argument_checks import check_mask, check_sequence
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.projection import Projection
+from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.windows import sequence_windows
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class AudioFrontEnd(Configurable, keras.layers.Layer):
+    """Convolutions along time, one after another: `x_j = activation(windows(x_(j-1)) W_j + b_j)`.
+
+    A convolution of stride `s` makes `ceil(T / s)` frames of `T`, each centred at every `s`-th; beyond the ends there
+    are zeros. Each is one matrix product; its kernel, of shape `(kernel_size * channels, hidden_dim)`, is that of
+    `keras.layers.Conv1D` flattened. Padded frames are zeros before every convolution and in the output, so that rows
+    come out as they would alone.
+
+    Args:
+        hidden_dim: width `D` of every convolution.
+        kernel_size: frames that each convolution looks at.
+        strides: stride of each convolution, and thereby how many there are; those of Whisper where not given.
+        activation: activation behind each convolution.
+        use_bias: whether the convolutions have biases.
+        kernel_initializer, bias_initializer: initializers of the convolutions.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, C)`: mel bands, or samples with `C = 1`.
+        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+
+    Returns:
+        Float `(B, ceil(T / s), D)`, `s` the product of the strides. Its Keras mask is every `s`-th entry of the
+        inputs', also `compute_mask(inputs, inputs_mask)`.
+
+    Raises:
+        ValueError: a size or a stride is not a positive integer, there is no stride, or the inputs are no sequence of
+            frames; the message names the argument.
+
+    Reference:
+        [Radford et al., 2022](https://arxiv.org/abs/2212.04356), section 2.2
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import AudioFrontEnd
+    >>> tuple(AudioFrontEnd(16)(np.ones((2, 30, 80), "float32")).shape)
+    (2, 15, 16)
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        kernel_size=3,
+        strides=(1, 2),
+        activation="gelu",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        strides = tuple(strides) if isinstance(strides, (tuple, list)) else (strides,)
+        check_positive(hidden_dim=hidden_dim, kernel_size=kernel_size)
+        for stride in strides:
+            check_positive(strides=stride)
+        if not strides:
+            raise ValueError("`strides` must hold one stride or more. Received: strides=()")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.hidden_dim, self.kernel_size, self.strides = hidden_dim, kernel_size, strides
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+
+    def build(self, inputs_shape):
+        check_sequence("inputs", inputs_shape)
+        self.convolutions = []
+        width = inputs_shape[-1]
+        for i in range(len(self.strides)):
+            convolution = Projection(
+                "abc,cd->abd",
+                (None, self.hidden_dim),
+                activation=self.activation,
+                bias_axes="d" if self.use_bias else None,
+                kernel_initializer=cloned(self.kernel_initializer),
+                bias_initializer=cloned(self.bias_initializer),
+                dtype=self.dtype_policy,
+                name=f"convolution_{i}",
+            )
+            convolution.build((None, None, self.kernel_size * width))
+            self.convolutions.append(convolution)
+            width = self.hidden_dim
+
+    def call(self, inputs, inputs_mask=None, mask=None):
+        check_sequence("inputs", inputs.shape)
+        mask = implicit_mask(inputs, inputs_mask, mask)
+        check_mask("inputs_mask", mask, inputs.shape[:-1])
+        x = _without_padding(inputs, mask)
+        for convolution, stride in zip(self.convolutions, self.strides, strict=True):
+            x = convolution(sequence_windows(x, self.kernel_size, stride))
+            mask = None if mask is None else mask[:, ::stride]
+            x = _without_padding(x, mask)
+        return x
+
+    def compute_mask(self, inputs, mask=None):
+        return None if mask is None else mask[:, :: self._stride]
+
+    @property
+    def _stride(self):
+        return math.prod(self.strides)
+
+    def compute_output_shape(self, inputs_shape):
+        length = inputs_shape[1]
+        return (inputs_shape[0], length and -(-length // self._stride), self.hidden_dim)
+
+
+def _without_padding(x, mask):
+    if mask is None:
+        return x
+    return ops.where(ops.expand_dims(boolean("inputs_mask", mask), -1), x, ops.zeros_like(x))

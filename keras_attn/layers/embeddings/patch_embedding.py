@@ -1,0 +1,127 @@
+"""Images as sequences of vectors."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.projection import Projection
+from keras_attn.ops.windows import image_patches
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class PatchEmbedding(Configurable, keras.layers.Layer):
+    """`patch W + b` for every patch of an image, row by row, behind an optional class token.
+
+    The same map as a convolution whose stride is its kernel's size, computed as one matrix product; the kernel, of
+    shape `(rows * columns * C, hidden_dim)`, is the convolution's kernel flattened. Positions are not added here.
+
+    Args:
+        patch_size: int, or `(rows, columns)` of a patch.
+        hidden_dim: width `D` of the vectors.
+        class_token: whether a trained vector comes before those of the patches.
+        padding: "valid": the size must be a multiple of the patch's; "same": zeros are added round the image where it
+            is not, as `keras.layers.Conv2D` does. Where "valid" does not know the size until it runs, it leaves out
+            what is over at the bottom and to the right.
+        use_bias: whether the map has a bias.
+        kernel_initializer, bias_initializer: initializers of the map.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        images: float `(B, height, width, C)`.
+
+    Returns:
+        Float `(B, L, D)`, `L` the number of patches, and one more with a class token.
+
+    Raises:
+        ValueError: an argument or the images' shape does not fit; the message names it.
+
+    Reference:
+        [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import PatchEmbedding
+    >>> embedding = PatchEmbedding(patch_size=4, hidden_dim=16, class_token=True)
+    >>> tuple(embedding(np.ones((2, 8, 12, 3), "float32")).shape)
+    (2, 7, 16)
+    """
+
+    def __init__(
+        self,
+        patch_size,
+        hidden_dim,
+        class_token=False,
+        padding="valid",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        **kwargs,
+    ):
+        patch_size = tuple(patch_size) if isinstance(patch_size, (tuple, list)) else (patch_size, patch_size)
+        if len(patch_size) != 2:
+            raise ValueError(f"`patch_size` must be an integer or a pair. Received: patch_size={patch_size}")
+        for size in patch_size:
+            check_positive(patch_size=size, hidden_dim=hidden_dim)
+        if padding not in ("valid", "same"):
+            raise ValueError(f"`padding` must be 'valid' or 'same'. Received: padding={padding!r}")
+        super().__init__(**kwargs)
+        self.patch_size = patch_size
+        self.hidden_dim = hidden_dim
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.class_token = class_token
+        self.padding = padding
+        self.use_bias = use_bias
+
+    def build(self, images_shape):
+        self._check_shape(images_shape)
+        self.token = None
+        if self.class_token:
+            self.token = self.add_weight(name="class_token", shape=(1, 1, self.hidden_dim), initializer="zeros")
+        rows, columns = self.patch_size
+        self.projection = Projection(
+            "abc,cd->abd",
+            (None, self.hidden_dim),
+            bias_axes="d" if self.use_bias else None,
+            kernel_initializer=self.kernel_initializer,
+            bias_initializer=self.bias_initializer,
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+        self.projection.build((None, None, rows * columns * images_shape[-1]))
+
+    def call(self, images):
+        self._check_shape(images.shape)
+        x = self.projection(image_patches(self._whole_patches(images), self.patch_size))
+        if self.token is None:
+            return x
+        token = ops.broadcast_to(ops.cast(self.token, x.dtype), (ops.shape(x)[0], 1, self.hidden_dim))
+        return ops.concatenate([token, x], axis=1)
+
+    def _whole_patches(self, images):
+        sizes = list(zip(images.shape[1:3], ops.shape(images)[1:3], self.patch_size, strict=True))
+        if all(known is not None and known % patch == 0 for known, _, patch in sizes):
+            return images
+        if self.padding == "valid":
+            height, width = (size // patch * patch for _, size, patch in sizes)
+            return images[:, :height, :width]
+        # In ONNX, the remainder of a negative number is negative.
+        missing = [(patch - size % patch) % patch for _, size, patch in sizes]
+        return ops.pad(images, ((0, 0), *((m // 2, m - m // 2) for m in missing), (0, 0)))
+
+    def _check_shape(self, shape):
+        if len(shape) != 4:
+            raise ValueError(f"`images` must have rank 4 (batch, height, width, channels). Received: shape {shape}")
+        if self.padding == "valid" and any(s and s % p for s, p in zip(shape[1:3], self.patch_size, strict=True)):
+            raise ValueError(
+                f"`images` must have a height and width that are multiples of patch_size={self.patch_size}, "
+                f"or `padding` must be 'same'. Received: shape {tuple(shape)}"
+            )
+
+    def compute_output_shape(self, images_shape):
+        self._check_shape(images_shape)
+        counts = [s and -(-s // p) for s, p in zip(images_shape[1:3], self.patch_size, strict=True)]
+        length = None if None in counts else counts[0] * counts[1] + int(self.class_token)
+        return (images_shape[0], length, self.hidden_dim)

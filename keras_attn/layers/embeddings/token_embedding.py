@@ -1,0 +1,177 @@
+"""Token ids to vectors, and back to logits with the same table."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.lora import Lora
+from keras_attn.ops.quantized_product import quantized_product
+from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.rows import rows
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
+    """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
+
+    `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
+    from the same table (`tie_weights=True`) or from one of its own. LoRA acts on the table in both directions, also
+    when quantised.
+
+    Args:
+        input_dim: size of the vocabulary `V`.
+        output_dim: width `D` of the vectors.
+        scale: whether to multiply the vectors by `sqrt(output_dim)`.
+        embeddings_initializer: initializer of the table; normal with deviation `output_dim ** -0.5` where None.
+        use_bias: whether the logits have a bias; not with `logit_soft_cap`.
+        **kwargs: every other argument of `keras.layers.ReversibleEmbedding`.
+
+    Call arguments:
+        inputs: int32 ids `(B, T)`; with `reverse=True` float `(B, T, D)`.
+        reverse: whether to project back to the vocabulary.
+
+    Returns:
+        Float `(B, T, D)`; with `reverse=True` `(B, T, V)`.
+
+    Raises:
+        ValueError: a size is not a positive integer, or `use_bias` meets a `logit_soft_cap`.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.4;
+        [Press and Wolf, 2017](https://arxiv.org/abs/1608.05859)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import TokenEmbedding
+    >>> embedding = TokenEmbedding(100, 16)
+    >>> vectors = embedding(np.array([[1, 2, 3]]))
+    >>> tuple(vectors.shape), tuple(embedding(vectors, reverse=True).shape)
+    ((1, 3, 16), (1, 3, 100))
+    """
+
+    _adapted = "embeddings"
+
+    def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, use_bias=False, **kwargs):
+        check_positive(input_dim=input_dim, output_dim=output_dim)
+        if use_bias and kwargs.get("logit_soft_cap") is not None:
+            raise ValueError(f"`use_bias` goes without `logit_soft_cap`. Received: use_bias={use_bias}")
+        if embeddings_initializer is None:
+            embeddings_initializer = keras.initializers.RandomNormal(stddev=output_dim**-0.5)
+        super().__init__(input_dim, output_dim, embeddings_initializer=embeddings_initializer, **kwargs)
+        self.supports_masking = True
+        self.scale = scale
+        self.use_bias = use_bias
+
+    def build(self, input_shape=None):
+        # Keras would enable LoRA before the other weights are there, and without its alpha.
+        rank, self.lora_rank = self.lora_rank, None
+        super().build(input_shape)
+        if self.use_bias:
+            self.bias = self.add_weight(name="bias", shape=(self.input_dim,), initializer="zeros")
+        if rank:
+            self.enable_lora(rank, lora_alpha=self.lora_alpha)
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            dtype = keras.backend.standardize_dtype(inputs.dtype)
+            ids = inputs if dtype in ("int32", "int64") else ops.cast(inputs, "int32")
+            vectors = self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
+            return self._with_mask(vectors, inputs)
+        # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
+        inputs = ops.cast(inputs, self._reverse_dtype)
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        # One 2-D product: a batched one would copy the table for every row of the batch.
+        flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
+        return reshape_rows(self._logits(flat), *ops.shape(inputs)[:-1], self.input_dim)
+
+    def _logits(self, products):
+        """Logits from the products of vectors and table."""
+        if self.use_bias:
+            products = ops.add(products, ops.cast(self.bias, products.dtype))
+        if self.logit_soft_cap is not None:
+            products = self.logit_soft_cap * ops.tanh(products / self.logit_soft_cap)
+        return products
+
+    def output_projection(self):
+        """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
+
+        Returns:
+            Dict of `kernel`, `bias` and `transpose_kernel`; None where the logits are more than a product and a bias:
+            with `logit_soft_cap`, or quantised.
+        """
+        if self.logit_soft_cap is not None or self.quantization_mode is not None:
+            return None
+        return {
+            "kernel": self.embeddings if self.tie_weights else self.reverse_embeddings,
+            "bias": self.bias if self.use_bias else None,
+            "transpose_kernel": self.tie_weights,
+        }
+
+    def quantized_call(self, inputs, reverse=False):
+        if not reverse:
+            return self._with_mask(self._scaled(super().quantized_call(inputs)), inputs)
+        inputs = ops.cast(inputs, self._reverse_dtype)
+        products = quantized_product(inputs, *self._quantized_table(), self.inputs_quantizer)
+        if self.lora_enabled and self.tie_weights:
+            a, b = (ops.transpose(ops.cast(matrix, inputs.dtype)) for matrix in self._lora_matrices())
+            change = ops.matmul(ops.matmul(inputs, b), a)
+            products = ops.add(products, ops.multiply(change, self.lora_alpha / self.lora_rank))
+        return self._logits(products)
+
+    def _quantized_table(self):
+        """`(table, scale)` of a reverse call, `(D, V)` and `(V,)`, whose quotient is the table that was quantised."""
+        table, kind = (self._embeddings, "") if self.tie_weights else (self.reverse_embeddings, "reverse_")
+        scale = getattr(self, f"{kind}embeddings_scale")
+        if self.quantization_mode == "int4":
+            table = keras.quantizers.unpack_int4(table, self.output_dim, axis=-1 if self.tie_weights else 0)
+        table = ops.transpose(table) if self.tie_weights else table
+        if len(scale.shape) == 1:
+            return table, ops.convert_to_tensor(scale)
+        # One scale and zero a group of channels.
+        groups = ops.cast(self.g_idx, "int32")
+        scale, zero = (
+            ops.take(ops.transpose(x) if self.tie_weights else x, groups, axis=0)
+            for x in (scale, getattr(self, f"{kind}embeddings_zero"))
+        )
+        table = ops.multiply(ops.subtract(ops.cast(table, scale.dtype), ops.cast(zero, scale.dtype)), scale)
+        return table, ops.ones((self.input_dim,), scale.dtype)
+
+    def _scaled(self, vectors):
+        return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors
+
+    @property
+    def variable_serialization_spec(self):
+        own = ["bias"] if self.use_bias else []
+        return {mode: [*names, *own] for mode, names in super().variable_serialization_spec.items()}
+
+    @property
+    def _reverse_dtype(self):
+        return self.reverse_dtype or self.compute_dtype
+
+    def compute_mask(self, inputs, mask=None):
+        # Ids have a mask to give; the vectors of a reverse call do not.
+        is_ids = "int" in keras.backend.standardize_dtype(inputs.dtype)
+        return keras.layers.Embedding.compute_mask(self, inputs, mask) if is_ids else None
+
+    def _with_mask(self, vectors, ids):
+        """Vectors with their Keras mask also where ids are floats, which only the call tells from a reverse call's."""
+        if self.mask_zero and self.compute_mask(ids) is None:
+            # Tracers of JAX take no attributes.
+            with contextlib.suppress(AttributeError):
+                vectors._keras_mask = ops.not_equal(ids, 0)
+        return vectors
+
+    def compute_output_shape(self, input_shape, reverse=False):
+        return tuple(super().compute_output_shape(input_shape, reverse))
+
+    def compute_output_spec(self, inputs, reverse=False):
+        spec = super().compute_output_spec(inputs, reverse=reverse)
+        return keras.KerasTensor(spec.shape, dtype=self._reverse_dtype) if reverse else spec
+
+    def quantize(self, mode=None, type_check=True, config=None):
+        """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""
+        return super().quantize(mode, type_check=False, config=config)

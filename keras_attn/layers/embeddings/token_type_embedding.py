@@ -1,0 +1,67 @@
+"""A trained vector for each type of token."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.argument_checks import check_mask, check_sequence
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class TokenTypeEmbedding(Configurable, keras.layers.Layer):
+    """Adds row `k` of a trained `(num_types, D)` table to the embedding of a token of type `k`.
+
+    BERT tells its two sentences apart by it.
+
+    Args:
+        num_types: number of types.
+        embeddings_initializer: initializer of the table.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        types: optional int32 `(B, T)`, below `num_types`; all tokens are of type 0 where None.
+
+    Returns:
+        Float `(B, T, D)`.
+
+    Raises:
+        ValueError: `num_types` is not a positive int, or a shape does not fit.
+
+    Reference:
+        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import TokenTypeEmbedding
+    >>> x = np.ones((2, 3, 8), "float32")
+    >>> tuple(TokenTypeEmbedding(2)(x, np.array([[0, 0, 1], [0, 1, 1]])).shape)
+    (2, 3, 8)
+    """
+
+    def __init__(self, num_types, embeddings_initializer="glorot_uniform", **kwargs):
+        check_positive(num_types=num_types)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_types = num_types
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+
+    def build(self, inputs_shape):
+        check_sequence("inputs", inputs_shape)
+        self.type_embeddings = self.add_weight(
+            name="type_embeddings", shape=(self.num_types, inputs_shape[-1]), initializer=self.embeddings_initializer
+        )
+
+    def call(self, inputs, types=None):
+        check_mask("types", types, inputs.shape[:2])
+        vectors = self.type_embeddings[0] if types is None else ops.take(self.type_embeddings, types, axis=0)
+        return add(inputs, ops.cast(vectors, inputs.dtype))
+
+    def compute_output_shape(self, inputs_shape, types_shape=None):
+        return tuple(inputs_shape)
+
+    def compute_output_spec(self, inputs, types=None):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

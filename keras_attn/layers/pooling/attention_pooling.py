@@ -1,0 +1,82 @@
+"""A sequence's vectors, weighted by what a trained query finds in them."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
+from keras_attn.layers.pooling.pooling import Pooling
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class AttentionPooling(Pooling):
+    """`MultiHeadAttention(query, x)`, the query being a trained vector that is the same for all inputs.
+
+    `attention_maps` shows where it looks.
+
+    Args:
+        num_heads: number of attention heads.
+        key_dim: width of a head; the inputs' channels over `num_heads` where None.
+        dropout: rate at which attention weights are dropped in training.
+        query_initializer: initializer of the trained query.
+        seed: seed of the dropout.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        training: whether dropout is on.
+
+    Returns:
+        Float `(B, D)`; zeros for a row that is all padding.
+
+    Raises:
+        ValueError: an argument, the inputs' rank or the mask's shape does not fit.
+
+    Reference:
+        [Lin et al., 2017](https://arxiv.org/abs/1703.03130); with several heads
+        [Zhai et al., 2022](https://arxiv.org/abs/2106.04560)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import AttentionPooling
+    >>> tuple(AttentionPooling(num_heads=4)(np.ones((2, 5, 16), "float32")).shape)
+    (2, 16)
+    """
+
+    def __init__(self, num_heads=1, key_dim=None, dropout=0.0, query_initializer="glorot_uniform", seed=None, **kwargs):
+        check_positive(num_heads=num_heads, key_dim=1 if key_dim is None else key_dim)
+        super().__init__(**kwargs)
+        self.query_initializer = initializers.get(query_initializer)
+        self.num_heads = num_heads
+        self.key_dim = key_dim
+        self.dropout = dropout
+        self.seed = seed
+
+    def build(self, inputs_shape):
+        super().build(inputs_shape)
+        width = inputs_shape[-1]
+        if self.key_dim is None and width % self.num_heads:
+            raise ValueError(
+                f"`num_heads` must divide the {width} channels of the inputs, or `key_dim` must be given. "
+                f"Received: num_heads={self.num_heads}"
+            )
+        self.query = self.add_weight(name="query", shape=(1, 1, width), initializer=self.query_initializer)
+        self.attention = MultiHeadAttention(
+            self.num_heads,
+            self.key_dim or width // self.num_heads,
+            dropout=self.dropout,
+            seed=self.seed,
+            dtype=self.dtype_policy,
+            name="attention",
+        )
+        self.attention.build((inputs_shape[0], 1, width), inputs_shape)
+
+    def call(self, inputs, inputs_mask=None, mask=None, training=None):
+        return super().call(inputs, inputs_mask, mask, training=training)
+
+    def pool(self, inputs, mask, training=None):
+        query = ops.broadcast_to(ops.cast(self.query, inputs.dtype), (ops.shape(inputs)[0], 1, inputs.shape[-1]))
+        return ops.squeeze(self.attention(query, inputs, value_mask=mask, training=training), 1)

@@ -1,0 +1,41 @@
+"""The mean of a sequence's vectors."""
+
+import keras
+
+from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.ops.pooling import masked_mean
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class MeanPooling(Pooling):
+    """`sum_t m_t x_t / sum_t m_t`, the mean over the positions that are not padding, summed in float32.
+
+    Args:
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+
+    Returns:
+        Float `(B, D)`; zeros for a row that is all padding.
+
+    Raises:
+        ValueError: the inputs' rank or the mask's shape does not fit.
+
+    Reference:
+        [Reimers and Gurevych, 2019](https://arxiv.org/abs/1908.10084), section 3
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MeanPooling
+    >>> x = np.array([[[1.0], [3.0], [100.0]]], "float32")
+    >>> mask = np.array([[True, True, False]])
+    >>> np.asarray(MeanPooling()(x, inputs_mask=mask))
+    array([[2.]], dtype=float32)
+    """
+
+    def pool(self, inputs, mask):
+        return masked_mean(inputs, mask)

@@ -1,0 +1,53 @@
+"""A penalty on distance, with no weights."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.argument_checks import check_positive, check_positive_number
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class ALiBiPositionBias(PositionEncoding):
+    """Adds `-slope[n] * |query position - key position|` to the logits of head `n`.
+
+    Slopes fall geometrically over the heads: `2^(-m n / N)` with `m = alibi_bias_max` for `n = 1 .. N` where `N` is a
+    power of two, else those of the power below, followed by every other slope of the power above.
+
+    Args:
+        num_heads: number of query heads `N`.
+        alibi_bias_max: `m`, as MPT and KerasHub call it: the last head's slope is `2^-m`.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `num_heads` is not a positive integer, or `alibi_bias_max` not a positive number.
+
+    Reference:
+        [Press et al., 2022](https://arxiv.org/abs/2108.12409)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import ALiBiPositionBias
+    >>> positions = np.arange(3)[None]
+    >>> np.asarray(ALiBiPositionBias(num_heads=8).logit_bias(positions, positions))[0, 0, 2]
+    array([-1. , -0.5, -0. ], dtype=float32)
+    """
+
+    def __init__(self, num_heads, alibi_bias_max=8.0, **kwargs):
+        check_positive(num_heads=num_heads)
+        check_positive_number(alibi_bias_max=alibi_bias_max)
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.alibi_bias_max = alibi_bias_max
+        power = 2 ** math.floor(math.log2(num_heads))
+        slopes = 2.0 ** (-alibi_bias_max * np.arange(1, power + 1) / power)
+        between = 2.0 ** (-alibi_bias_max / 2 * np.arange(1, 2 * (num_heads - power), 2) / power)
+        self._slopes = np.concatenate([slopes, between]).astype("float32").reshape(1, num_heads, 1, 1)
+
+    def logit_bias(self, query_positions, key_positions):
+        distance = ops.subtract(ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1))
+        return -ops.expand_dims(ops.cast(ops.abs(distance), "float32"), 1) * self._slopes

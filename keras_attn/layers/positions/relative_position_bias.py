@@ -1,0 +1,76 @@
+"""A trained bias for each distance and head."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.ops import distance_buckets
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class RelativePositionBias(PositionEncoding):
+    """Adds `table[bucket(key position - query position), n]` to the logits of head `n`, as T5 does.
+
+    Give one instance to all blocks of a stack, which then share its table, also in a model loaded from a `.keras` file.
+
+    Args:
+        num_heads: number of query heads.
+        num_buckets: number of distance buckets, even where `bidirectional`, see `keras_attn.ops.distance_buckets`.
+        max_distance: distance from which on all share the last bucket.
+        bidirectional: whether keys behind and ahead of the query are told apart; False for causal attention.
+        embeddings_initializer: initializer of the table.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: an argument is not a positive integer, or `num_buckets` is too small or odd.
+
+    Reference:
+        [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), section 2.1
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MultiHeadAttention, RelativePositionBias
+    >>> attention = MultiHeadAttention(num_heads=2, key_dim=8, position=RelativePositionBias(num_heads=2))
+    >>> tuple(attention(np.ones((3, 5, 16), "float32")).shape)
+    (3, 5, 16)
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        num_buckets=32,
+        max_distance=128,
+        bidirectional=True,
+        embeddings_initializer="glorot_uniform",
+        **kwargs,
+    ):
+        check_positive(num_heads=num_heads, num_buckets=num_buckets, max_distance=max_distance)
+        one_side = num_buckets // 2 if bidirectional else num_buckets
+        if one_side < 2 or (bidirectional and num_buckets % 2) or max_distance <= one_side // 2:
+            raise ValueError(
+                "`num_buckets` must be 2 or more on each side, even where `bidirectional`, and fewer than twice "
+                f"`max_distance`. Received: num_buckets={num_buckets}, max_distance={max_distance}"
+            )
+        super().__init__(**kwargs)
+        self.num_heads, self.num_buckets = num_heads, num_buckets
+        self.max_distance, self.bidirectional = max_distance, bidirectional
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+
+    def build(self, inputs_shape=None):
+        self.relative_embeddings = self.add_weight(
+            name="relative_embeddings",
+            shape=(self.num_buckets, self.num_heads),
+            initializer=self.embeddings_initializer,
+        )
+
+    def logit_bias(self, query_positions, key_positions):
+        buckets = distance_buckets(
+            query_positions,
+            key_positions,
+            num_buckets=self.num_buckets,
+            max_distance=self.max_distance,
+            bidirectional=self.bidirectional,
+        )
+        return ops.transpose(ops.take(self.relative_embeddings, buckets, axis=0), (0, 3, 1, 2))

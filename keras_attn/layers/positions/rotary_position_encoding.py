@@ -1,0 +1,69 @@
+"""Positions as rotations of queries and keys."""
+
+import keras
+
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.ops import rotary
+from keras_attn.ops.rotary_scaling import check_scaling
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class RotaryPositionEncoding(PositionEncoding):
+    """Rotates channel pair `i` of queries and keys at position `p` by `p * base^(-2i / rotary_dim)`.
+
+    Their dot product then depends on the distance of the two positions only. Give it to an attention layer or a block
+    as `position=`; embeddings pass through it unchanged.
+
+    Args:
+        base: the slowest rotation's scale.
+        rotary_dim: how many leading channels of a head take part, even; all where None.
+        interleaved: whether a pair is channels `(2i, 2i + 1)` (RoFormer, GPT-J) rather than `(i, i + rotary_dim / 2)`
+            (Llama, GPT-NeoX).
+        scaling: optional dict in the form of Hugging Face's configs, which stretches the rotations to contexts longer
+            than those of training, such as `{"rope_type": "linear", "factor": 2.0}`; see
+            `keras_attn.ops.rotary_frequencies` for the types. With "dynamic", rotations depend on the length of the
+            row, padding included, once it is over the original one; keys that a cache holds keep the rotation of their
+            own time.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: `rotary_dim` is odd, not positive, or wider than a head; `scaling` is of an unknown type, lacks a
+            setting, or has one that its type does not know.
+
+    Reference:
+        [Su et al., 2021](https://arxiv.org/abs/2104.09864)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MultiHeadAttention, RotaryPositionEncoding
+    >>> attention = MultiHeadAttention(num_heads=2, key_dim=8, position=RotaryPositionEncoding())
+    >>> tuple(attention(np.ones((3, 5, 16), "float32")).shape)
+    (3, 5, 16)
+    """
+
+    def __init__(self, base=10000.0, rotary_dim=None, interleaved=False, scaling=None, **kwargs):
+        if rotary_dim is not None and (not isinstance(rotary_dim, int) or rotary_dim <= 0 or rotary_dim % 2):
+            raise ValueError(
+                f"`rotary_dim` must be None or a positive even integer. Received: rotary_dim={rotary_dim!r}"
+            )
+        check_scaling(scaling)
+        super().__init__(**kwargs)
+        self.base, self.rotary_dim = base, rotary_dim
+        self.interleaved, self.scaling = interleaved, scaling
+
+    def rotate(self, heads, positions):
+        width = heads.shape[-1]
+        if (self.rotary_dim or 0) > width or (self.rotary_dim is None and width % 2):
+            raise ValueError(
+                "`rotary_dim` must be even and at most the head width. "
+                f"Received: rotary_dim={self.rotary_dim} with heads of width {width}"
+            )
+        return rotary(
+            heads,
+            positions,
+            base=self.base,
+            rotary_dim=self.rotary_dim,
+            interleaved=self.interleaved,
+            scaling=self.scaling,
+        )

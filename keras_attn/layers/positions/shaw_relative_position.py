@@ -1,0 +1,75 @@
+"""Trained vectors for each distance, added to keys and values."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.ops import relative_logits, relative_values
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class ShawRelativePosition(PositionEncoding):
+    """Adds row `clip(s - t)` of a trained table to key `s` as query `t` sees it, and of another one to its value.
+
+    Logits gain `scale * q_t . key_table[c]`, outputs gain `sum over s of weights[t, s] * value_table[c]`, with
+    `c = clip(key position - query position, -max_distance, max_distance) + max_distance`. All heads share the tables.
+    No array of `T x S x H` is made: queries meet the rows before the rows are spread over the keys, weights are summed
+    by distance before they meet the rows.
+
+    Args:
+        max_distance: distance from which on all share a row, on either side.
+        key_dim: width of a query and key head.
+        value_dim: width of a value head; None leaves the values as they are. Otherwise the attention's kernel must be
+            one that can return its scores.
+        embeddings_initializer: initializer of the tables.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: an argument is not a positive integer, or the heads are of another width than the tables.
+
+    Reference:
+        [Shaw et al., 2018](https://arxiv.org/abs/1803.02155)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import MultiHeadAttention, ShawRelativePosition
+    >>> position = ShawRelativePosition(max_distance=4, key_dim=8, value_dim=8)
+    >>> attention = MultiHeadAttention(num_heads=2, key_dim=8, position=position)
+    >>> tuple(attention(np.ones((3, 5, 16), "float32")).shape)
+    (3, 5, 16)
+    """
+
+    def __init__(self, max_distance, key_dim, value_dim=None, embeddings_initializer="glorot_uniform", **kwargs):
+        check_positive(max_distance=max_distance, key_dim=key_dim)
+        if value_dim is not None:
+            check_positive(value_dim=value_dim)
+        super().__init__(**kwargs)
+        self.max_distance, self.key_dim, self.value_dim = max_distance, key_dim, value_dim
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.uses_scores = value_dim is not None
+
+    def build(self, inputs_shape=None):
+        self.key_embeddings = self._table("key_embeddings", self.key_dim)
+        if self.uses_scores:
+            self.value_embeddings = self._table("value_embeddings", self.value_dim)
+
+    def content_bias(self, queries, query_positions, key_positions):
+        if queries.shape[-1] != self.key_dim:
+            raise ValueError(
+                f"`key_dim` must be the width of a head, {queries.shape[-1]}. Received: key_dim={self.key_dim}"
+            )
+        return relative_logits(queries, ops.cast(self.key_embeddings, queries.dtype), query_positions, key_positions)
+
+    def content_value(self, scores, query_positions, key_positions):
+        return relative_values(scores, ops.cast(self.value_embeddings, scores.dtype), query_positions, key_positions)
+
+    def _table(self, name, width):
+        return self.add_weight(
+            name=name,
+            shape=(2 * self.max_distance + 1, width),
+            # A shared initializer instance would start both tables from the same numbers.
+            initializer=cloned(self.embeddings_initializer),
+        )

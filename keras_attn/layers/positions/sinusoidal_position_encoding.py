@@ -1,0 +1,60 @@
+"""The fixed position code of the Transformer, as a layer."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_count
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.ops import sinusoid
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class SinusoidalPositionEncoding(PositionEncoding):
+    """Adds `sin(p / base^(2i / D))` to even and `cos(p / base^(2i / D))` to odd channels. No weights, any length.
+
+    Marian and Pegasus have `interleaved=False`; M2M100, NLLB and fairseq `endpoint=True` and `offset=2` as well.
+
+    Args:
+        base: the slowest wave has about `base` times the fastest one's length.
+        interleaved: whether sines and cosines alternate, as above; otherwise the first half of the channels are sines.
+        offset: number that is added to every position `p`.
+        endpoint: whether the exponents `2i / D` are `i / (D / 2 - 1)` instead, so that the slowest wave has exactly
+            `base` times the fastest one's length.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
+        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
+
+    Returns:
+        Float `(B, T, D)`.
+
+    Raises:
+        ValueError: `offset` is not a non-negative integer.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import SinusoidalPositionEncoding
+    >>> np.asarray(SinusoidalPositionEncoding()(np.zeros((1, 2, 4), "float32"))).round(2)
+    array([[[0.  , 1.  , 0.  , 1.  ],
+            [0.84, 0.54, 0.01, 1.  ]]], dtype=float32)
+    """
+
+    def __init__(self, base=10000.0, interleaved=True, offset=0, endpoint=False, **kwargs):
+        check_count(offset=offset)
+        super().__init__(**kwargs)
+        self.base = base
+        self.interleaved = interleaved
+        self.offset = offset
+        self.endpoint = endpoint
+
+    def add_to_embeddings(self, x, positions):
+        if self.offset:
+            positions = add(positions, self.offset)
+        code = sinusoid(positions, x.shape[-1], self.base, self.interleaved, self.endpoint)
+        return add(x, ops.cast(code, x.dtype))

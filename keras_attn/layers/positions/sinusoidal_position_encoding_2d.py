@@ -1,0 +1,68 @@
+"""The fixed position code of image patches."""
+
+import keras
+from keras import ops
+
+from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.ops import grid_cells, sinusoid
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class SinusoidalPositionEncoding2D(PositionEncoding):
+    """Adds the sinusoidal code of a patch's column to the first half of its channels, that of its row to the second.
+
+    Each half holds its sines first, then its cosines, with frequencies `base^(-4i / D)`: the code of MAE. Position
+    `num_prefix + row * width + column` is the patch in `row` and `column`; a prefix, such as a class token, gets
+    nothing added. No weights, any number of rows.
+
+    Args:
+        width: number of patches in a row of the image.
+        num_prefix: how many tokens precede the patches.
+        base: the slowest wave has about `base` times the fastest one's length.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`, the prefix and then the patches row by row; `D` is a multiple of 4.
+        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
+
+    Returns:
+        Float `(B, T, D)`.
+
+    Raises:
+        ValueError: `width` or `num_prefix` is not such a number, or `D` is not a multiple of 4.
+
+    Reference:
+        [He et al., 2022](https://arxiv.org/abs/2111.06377); [Chen et al., 2021](https://arxiv.org/abs/2104.02057),
+        who first used it in a ViT
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import SinusoidalPositionEncoding2D
+    >>> patches = np.zeros((1, 1 + 2 * 2, 4), "float32")
+    >>> np.asarray(SinusoidalPositionEncoding2D(width=2, num_prefix=1)(patches)).round(2)
+    array([[[0.  , 0.  , 0.  , 0.  ],
+            [0.  , 1.  , 0.  , 1.  ],
+            [0.84, 0.54, 0.  , 1.  ],
+            [0.  , 1.  , 0.84, 0.54],
+            [0.84, 0.54, 0.84, 0.54]]], dtype=float32)
+    """
+
+    def __init__(self, width, num_prefix=0, base=10000.0, **kwargs):
+        check_positive(width=width)
+        check_count(num_prefix=num_prefix)
+        super().__init__(**kwargs)
+        self.width, self.num_prefix, self.base = width, num_prefix, base
+
+    def add_to_embeddings(self, x, positions):
+        dim = x.shape[-1]
+        if dim % 4:
+            raise ValueError(f"`inputs` must have a multiple of 4 channels. Received: inputs of shape {x.shape}")
+        rows, columns, inside = grid_cells(positions, self.width, self.num_prefix)
+        halves = [sinusoid(axis, dim // 2, self.base, interleaved=False) for axis in (columns, rows)]
+        code = ops.concatenate(halves, axis=-1)
+        if self.num_prefix:
+            code = code * ops.cast(ops.expand_dims(inside, -1), code.dtype)
+        return add(x, ops.cast(code, x.dtype))

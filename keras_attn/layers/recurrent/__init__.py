@@ -1,0 +1,1 @@
+"""Recurrent attention: alignments, cells and loops over time."""

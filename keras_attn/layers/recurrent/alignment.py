@@ -1,0 +1,241 @@
+"""What all attentions have in common that score one query against a memory: one head, and any energy."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base.argument_checks import check_mask, check_pairs, fits
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.base.projection import Projection
+from keras_attn.ops import AttentionMask, masked_softmax, scan
+from keras_attn.ops.attention_axes import AttentionAxes
+from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.products import matmul_transposed
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Alignment(Configurable, keras.layers.Layer):
+    """Base of the alignment layers, and the simplest of them: `softmax(query key^T) value`.
+
+    A layer of its own for whole sequences of queries, and the mechanism of an `AttentionCell`, which has one query at a
+    time: the two agree. A kind overrides `energies`, and whichever other hook it needs:
+
+    * `project_memory(value, key)` -> keys and `project_query(query)` -> queries: what can be computed beforehand;
+    * `energies(queries, keys, state)` -> float `(B, T, S)`;
+    * `weigh(energies, mask, state, training)` -> weights `(B, T, S)`, a masked softmax here;
+    * `initial_state(batch, length)` and `next_state(weights, state)`, tuples of `(B, S)` tensors, where `recurrent`:
+      where the weights of a query depend on those of the queries before it. `T` is then 1 in the hooks.
+
+    A query that may attend to nothing gives exactly zero, and leaves the state as it is.
+
+    Args:
+        dropout: rate at which attention weights are dropped in training.
+        seed: seed of the dropout.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        query: float `(B, T, Dq)`. It may have more axes, as `(B, ..., T, Dq)`: so has everything else then, and each
+            sequence of queries attends to the keys at its place.
+        value: float `(B, S, Dv)`.
+        key: float `(B, S, Dk)`; the value where None.
+        query_mask, value_mask: optional bool `(B, T)` and `(B, S)`, False at padding. Filled from the Keras masks of
+            the inputs.
+        attention_mask: optional bool `(B, T, S)`, or `(T, S)`.
+        return_attention_scores: whether to return the weights as well.
+        training: whether dropout is on.
+
+    Returns:
+        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+
+    Raises:
+        ValueError: an argument, a rank or a mask's shape does not fit; the message names it.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import AdditiveAttention
+    >>> attention = AdditiveAttention(units=8)
+    >>> tuple(attention(np.ones((2, 3, 16), "float32"), np.ones((2, 5, 32), "float32")).shape)
+    (2, 3, 32)
+    """
+
+    recurrent = False
+
+    def __init__(self, dropout=0.0, seed=None, **kwargs):
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.dropout = dropout
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        key_shape = value_shape if key_shape is None else key_shape
+        _check_ranks(query=query_shape, value=value_shape, key=key_shape)
+        self.build_weights(query_shape[-1], key_shape[-1])
+
+    def build_weights(self, query_dim, key_dim):
+        """Makes the weights of this kind."""
+        if query_dim != key_dim:
+            raise ValueError(
+                f"`query` must have the {key_dim} channels of the keys, for their product. Received: {query_dim}"
+            )
+
+    def project_memory(self, value, key=None):
+        """The keys of a memory `(B, S, Dv)`, float `(B, S, U)`, computed once for many queries."""
+        return value if key is None else key
+
+    def project_query(self, query):
+        """What `energies` takes of queries `(B, T, Dq)`, float `(B, T, U)`."""
+        return query
+
+    def initial_state(self, batch_size, length):
+        """What the first query finds, for a memory `(batch_size, length, Dv)`: a tuple of `(B, S)` tensors."""
+        return ()
+
+    def energies(self, queries, keys, state=()):
+        """How well each key fits each query, float `(B, T, S)`."""
+        return matmul_transposed(queries, keys)
+
+    def weigh(self, energies, mask, state=(), training=False):
+        """Energies to weights `(B, T, S)`, zero where `mask`, which broadcasts to them, is False."""
+        return masked_softmax(energies, mask)
+
+    def next_state(self, weights, state):
+        """What the next query finds, from this one's weights `(B, S)` and what it found itself."""
+        return ()
+
+    def step(self, query, keys, value, mask=None, state=(), training=False):
+        """Attends with one query a row.
+
+        Args:
+            query: float `(B, Dq)`.
+            keys: `project_memory(value)`.
+            value: float `(B, S, Dv)`.
+            mask: optional bool `(B, S)`, False at padding.
+            state: `initial_state(B, S)`, or that of the last step.
+            training: whether dropout is on.
+
+        Returns:
+            `(context, weights, state)`: float `(B, Dv)`, float `(B, S)`, and the state of the next step.
+        """
+        queries = self.project_query(ops.expand_dims(query, 1))
+        mask = None if mask is None else ops.expand_dims(mask, 1)
+        context, weights, state = self._attend(queries, keys, value, mask, tuple(state), training)
+        return ops.squeeze(context, 1), ops.squeeze(weights, 1), state
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        *,
+        query_mask=None,
+        value_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        _check_ranks(query=query.shape, value=value.shape, key=value.shape if key is None else key.shape)
+        axes = AttentionAxes(len(query.shape), (-2,))
+        if not axes.plain and not fits(value.shape[:-2], query.shape[:-2]):
+            raise ValueError(
+                "`value` must have the axes of the query in front of its length. "
+                f"Received: {value.shape} and {query.shape}"
+            )
+        if key is not None and not fits(key.shape[:-1], value.shape[:-1]):
+            raise ValueError(f"`key` must have the length of the value. Received: {key.shape} and {value.shape}")
+        query_mask = implicit_mask(query, query_mask)
+        value_mask = implicit_mask(value, value_mask)
+        check_mask("query_mask", query_mask, query.shape[:-1])
+        check_mask("value_mask", value_mask, value.shape[:-1])
+        check_pairs("attention_mask", attention_mask, query.shape[-2], value.shape[-2])
+        folded = _folded(axes, query_mask, query), _folded(axes, value_mask, value)
+        mask = _pairs(*folded, axes.fold_mask(attention_mask, query, value))
+        values = axes.fold(value)
+        queries = self.project_query(axes.fold(query))
+        keys = self.project_memory(values, None if key is None else axes.fold(key))
+        if self.recurrent:
+            context, weights = self._attend_in_turn(queries, keys, values, mask, training)
+        else:
+            context, weights, _ = self._attend(queries, keys, values, mask, (), training)
+        context, scores = axes.unfold(context, query), axes.unfold_scores(ops.expand_dims(weights, 1), query, value)
+        records = recorder()
+        if records is not None:
+            records[self.path] = scores
+        return (context, ops.squeeze(scores, -3)) if return_attention_scores else context
+
+    def _attend_in_turn(self, queries, keys, value, mask, training):
+        batch, length = ops.shape(value)[0], ops.shape(value)[1]
+        inputs = [ops.transpose(queries, (1, 0, 2))]
+        if mask is not None:
+            mask = ops.broadcast_to(mask, (batch, ops.shape(queries)[1], length))
+            inputs.append(ops.transpose(mask, (1, 0, 2)))
+
+        def step(slices, state):
+            query, *mask = (ops.expand_dims(x, 1) for x in slices)
+            context, weights, state = self._attend(query, keys, value, mask[0] if mask else None, state, training)
+            return (ops.squeeze(context, 1), ops.squeeze(weights, 1)), state
+
+        outputs, _ = scan(step, inputs, self.initial_state(batch, length))
+        return tuple(ops.transpose(x, (1, 0, 2)) for x in outputs)
+
+    def _attend(self, queries, keys, value, mask, state, training):
+        energies = self.energies(queries, keys, state)
+        if ops.dtype(energies) != "float64":
+            energies = ops.cast(energies, "float32")
+        weights = ops.cast(self.weigh(energies, mask, state, training), value.dtype)
+        if self.recurrent:
+            new = self.next_state(ops.squeeze(weights, 1), state)
+            if mask is not None:
+                live = ops.any(ops.squeeze(mask, 1), axis=-1, keepdims=True)
+                new = tuple(ops.where(live, a, b) for a, b in zip(new, state, strict=True))
+            state = new
+        dropped = weights
+        if self.dropout and training:
+            dropped = keras.random.dropout(weights, self.dropout, seed=self.seed_generator)
+        return ops.matmul(dropped, value), weights, state
+
+    def _projection(self, name, input_dim, units, use_bias=False):
+        projection = Projection(
+            "abc,cd->abd", (None, units), bias_axes="d" if use_bias else None, dtype=self.dtype_policy, name=name
+        )
+        projection.build((None, None, input_dim))
+        return projection
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return (*query_shape[:-1], value_shape[-1])
+
+    def compute_output_spec(self, query, value, key=None, *, return_attention_scores=False, **kwargs):
+        lead = query.shape[:-1]
+        output = keras.KerasTensor((*lead, value.shape[-1]), dtype=self.compute_dtype)
+        if not return_attention_scores:
+            return output
+        return output, keras.KerasTensor((*lead, value.shape[-2]), dtype=self.compute_dtype)
+
+
+def _check_ranks(**shapes):
+    for name, shape in shapes.items():
+        if len(shape) < 3 or len(shape) != len(shapes["query"]):
+            raise ValueError(
+                f"`{name}` must have rank 3 (batch, length, channels), or more where all have. Received: shape {shape}"
+            )
+
+
+def _folded(axes, mask, like):
+    """A padding mask of `like`, to `(B', T)`."""
+    if mask is None or axes.plain:
+        return mask
+    return axes.fold_padding(ops.broadcast_to(boolean("mask", mask), ops.shape(like)[:-1]))
+
+
+def _pairs(query_mask, value_mask, attention_mask):
+    """All masks in one, bool, rank 3, that broadcasts to `(B, T, S)`; `attention_mask` has an axis of heads."""
+    mask = AttentionMask(
+        query_mask=boolean("query_mask", query_mask),
+        key_mask=boolean("value_mask", value_mask),
+        explicit=boolean("attention_mask", attention_mask),
+    ).materialize()
+    return None if mask is None else ops.squeeze(mask, 1)

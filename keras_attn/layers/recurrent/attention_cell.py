@@ -1,0 +1,370 @@
+"""A recurrent cell that attends."""
+
+import keras
+from keras import activations, ops, tree
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.projection import Projection
+from keras_attn.layers.base.serialization import deserialized, each_deserialized
+from keras_attn.layers.recurrent.alignment import Alignment
+from keras_attn.ops.boolean_mask import boolean
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class AttentionCell(Configurable, keras.layers.Layer):
+    """Any RNN cell, joined with any alignment: at each step it attends to a memory `(B, S, Dm)`.
+
+    As Luong et al. have it, the new output of the cell is the query, and the last step's attention vector joins the
+    cell's inputs:
+
+        h_t = cell([x_t; a_t-1]);  c_t = attention(h_t, memory);  a_t = tanh(W [h_t; c_t])
+
+    With `attend_first`, as Bahdanau et al. and GNMT have it, the last output is, and the context joins the inputs:
+
+        c_t = attention(h_t-1, memory);  h_t = cell([x_t; c_t])
+
+    The output is `a_t`; without `attention_dim` there is no `W`, and it is `[h_t; c_t]`, while `c_t` stands for `a_t`
+    in the inputs. `AttentionRNN` runs the cell over a sequence. In `keras.layers.RNN` the memory travels in the state:
+    `keras.layers.RNN(cell)(x, initial_state=cell.initial_states(memory))`.
+
+    Several attentions share the query. Each attends to the same memory, or to one of its own where `memory` is a tuple;
+    their contexts `c_t` are concatenated. A list of widths or of layers makes an attention vector of `[h_t; c_t]` for
+    each attention with its own context, and `a_t` is their concatenation, as in TensorFlow Addons.
+
+    Args:
+        cell: a Keras RNN cell.
+        attention: an `Alignment` layer, or a list of them.
+        attention_dim: width of the attention vector `a_t`; or a list, one width for each attention.
+        input_feeding: whether the attention joins the cell's inputs at all.
+        attend_first: whether the query is the last output of the cell, and not the new one.
+        attention_activation: activation of `a_t`, as of `keras.layers.Dense`; None for none.
+        attention_layer: optional Keras layer that makes `a_t` from `[h_t; c_t]`, `(B, U + Dm)`, in the place of
+            `attention_dim`; or a list, one for each attention.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, D)`.
+        states: list of tensors, from `initial_states` or the last call.
+        training: whether dropout is on.
+
+    Returns:
+        `(output, states)`: float `(B, A)` with `A` the width of `a_t`, or `(B, U + Dm)`, and the states of the next
+        step.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+
+    Reference:
+        [Luong et al., 2015](https://arxiv.org/abs/1508.04025), section 3.3;
+        [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473); several memories
+        [Zoph and Knight, 2016](https://arxiv.org/abs/1601.00710)
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_attn.layers import AttentionCell, LuongAttention
+    >>> cell = AttentionCell(keras.layers.LSTMCell(8), LuongAttention("general"), attention_dim=6)
+    >>> states = cell.initial_states(np.ones((2, 7, 4), "float32"))
+    >>> tuple(keras.layers.RNN(cell, return_sequences=True)(np.ones((2, 5, 3), "float32"), states).shape)
+    (2, 5, 6)
+    """
+
+    def __init__(
+        self,
+        cell,
+        attention,
+        attention_dim=None,
+        input_feeding=True,
+        attend_first=False,
+        attention_activation="tanh",
+        attention_layer=None,
+        **kwargs,
+    ):
+        cell, attention = deserialized(cell), each_deserialized(attention)
+        attention_layer = each_deserialized(attention_layer)
+        _check_arguments(cell, attention, attention_dim, attention_layer)
+        super().__init__(**kwargs)
+        self.cell, self.attention, self.attention_dim = cell, attention, attention_dim
+        self.input_feeding, self.attend_first = input_feeding, attend_first
+        self.attention_activation, self.attention_layer = activations.get(attention_activation), attention_layer
+        self._memory_dims = None
+        # Width of the attention vector, None where there is none; that of a layer follows from the memory's.
+        self._vector_dim = None if attention_dim is None else sum(_listed(attention_dim))
+
+    def build(self, inputs_shape, memory_shape=None):
+        if memory_shape is not None:
+            several = isinstance(memory_shape[0], list | tuple)
+            self._build_attention(self.for_each(memory_shape) if several else [memory_shape] * len(self.attentions))
+        elif self._memory_dims is None:
+            raise ValueError("`initial_state` must come from `initial_states(memory)` of the cell. Received: no memory")
+        # What joins the inputs is not what the next step is fed where the query is the last output.
+        fed = sum(self._memory_dims) if self.attend_first else self.fed_dim
+        width = inputs_shape[-1] + (fed if self.input_feeding else 0)
+        if isinstance(self.cell, keras.layers.Layer) and not self.cell.built:
+            self.cell.build((None, width))
+        if self.attention_dim is not None:
+            vectors = [
+                Projection(
+                    "ab,bc->ac",
+                    (dim,),
+                    activation=self.attention_activation,
+                    dtype=self.dtype_policy,
+                    name="attention_vector" if number == 0 else f"attention_vector_{number}",
+                )
+                for number, dim in enumerate(_listed(self.attention_dim))
+            ]
+            self.attention_dense = vectors if isinstance(self.attention_dim, list | tuple) else vectors[0]
+        for layer, width in zip(self._vectors(), self._vector_inputs(self._memory_dims), strict=True):
+            if not layer.built:
+                layer.build((None, width))
+
+    def _build_attention(self, memory_shapes):
+        self._memory_dims = [shape[-1] for shape in memory_shapes]
+        if self.attention_layer is not None:
+            self._vector_dim = self.output_dim(memory_shapes)
+        for attention, dim in zip(self.attentions, self._memory_dims, strict=True):
+            if not attention.built:
+                attention.build((None, None, self._cell_dim), (None, None, dim))
+
+    @property
+    def attentions(self):
+        """The `Alignment` layers, as a list."""
+        return _listed(self.attention)
+
+    @property
+    def has_several(self):
+        """Whether `attention` is a list. Keys, weights and, where there is one for each, memories are then tuples."""
+        return isinstance(self.attention, list)
+
+    def for_each(self, value):
+        """A list, one for each attention: the entries of a tuple, or `value` itself for all of them."""
+        if not self.has_several or not isinstance(value, list | tuple):
+            return [value] * len(self.attentions)
+        if len(value) != len(self.attentions):
+            raise ValueError(
+                "`memory` and what goes with it must be one for all, or one for each of the "
+                f"{len(self.attentions)} attentions. Received: {len(value)}"
+            )
+        return list(value)
+
+    def _vectors(self):
+        """The layers that make the attention vector, none where it is `[h_t; c_t]`."""
+        if self.attention_layer is not None:
+            return _listed(self.attention_layer)
+        return [] if self.attention_dim is None else _listed(self.attention_dense)
+
+    def _vector_inputs(self, memory_dims):
+        """How wide the inputs of these layers are."""
+        given = self.attention_dim if self.attention_layer is None else self.attention_layer
+        if given is None:
+            return []
+        dims = memory_dims if isinstance(given, list | tuple) else [sum(memory_dims)]
+        return [self._cell_dim + dim for dim in dims]
+
+    @property
+    def _cell_dim(self):
+        return getattr(self.cell, "output_size", None) or tree.flatten(self.cell.state_size)[0]
+
+    @property
+    def output_size(self):
+        return self._vector_dim or self._cell_dim + sum(self._memory_dims)
+
+    @property
+    def fed_dim(self):
+        """Width of what a step hands to the next one: the last output where `attend_first`, else the attention."""
+        return self._cell_dim if self.attend_first else self._vector_dim or sum(self._memory_dims)
+
+    @property
+    def state_size(self):
+        """One number a state tensor, as `keras.layers.RNN` wants; those that depend on the memory are not known."""
+        count = 1 + self.num_alignment_states + 3 * len(self.attentions)
+        return [*tree.flatten(self.cell.state_size), *[self._cell_dim] * count]
+
+    @property
+    def num_alignment_states(self):
+        """How many `(B, S)` tensors the attentions hand from step to step."""
+        return sum(self.alignment_states())
+
+    def alignment_states(self):
+        """How many of these each attention has."""
+        return [len(attention.initial_state(1, 1)) for attention in self.attentions]
+
+    def project_memory(self, memory):
+        """`(keys, memory)`, what `start` and `step` take: computed once for a whole sequence."""
+        if self._memory_dims is None:
+            self._build_attention([x.shape for x in self.for_each(memory)])
+        pairs = zip(self.attentions, self.for_each(memory), strict=True)
+        keys = tuple(attention.project_memory(x) for attention, x in pairs)
+        return (keys if self.has_several else keys[0]), memory
+
+    def start(self, keys, memory, cell_state=None):
+        """The states before the first step, without the memory.
+
+        Args:
+            keys, memory: from `project_memory`.
+            cell_state: the states of the wrapped cell; its own initial ones where None.
+
+        Returns:
+            List: the states of the cell; what the next step is fed; the states of the attentions.
+        """
+        self.reset_dropout_mask()
+        memories = self.for_each(memory)
+        batch = ops.shape(memories[0])[0]
+        if cell_state is None and hasattr(self.cell, "get_initial_state"):
+            cell_state = self.cell.get_initial_state(batch_size=batch)
+        elif cell_state is None:
+            sizes = tree.flatten(self.cell.state_size)
+            cell_state = [ops.zeros((batch, size), dtype=self.cell.compute_dtype) for size in sizes]
+        states = tree.flatten(cell_state)
+        if self.attend_first:
+            fed = ops.cast(self._hidden(states), self.compute_dtype)
+        else:
+            fed = ops.zeros((batch, self.fed_dim), dtype=self.compute_dtype)
+        pairs = zip(self.attentions, memories, strict=True)
+        return [*states, fed, *(state for layer, x in pairs for state in layer.initial_state(batch, ops.shape(x)[1]))]
+
+    def initial_states(self, memory, memory_mask=None, cell_state=None):
+        """All states before the first step, for `keras.layers.RNN`.
+
+        Args:
+            memory: float `(B, S, Dm)`, or a tuple of them.
+            memory_mask: optional bool `(B, S)`, False at padding, or a tuple of them.
+            cell_state: the states of the wrapped cell; its own initial ones where None.
+
+        Returns:
+            List of tensors: those of `start`, then keys, memory and mask of each attention.
+        """
+        memory = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=self.compute_dtype), memory)
+        keys, memory = self.project_memory(memory)
+        memories, masks = self.for_each(memory), self.for_each(memory_mask)
+        # States have the dtype of the cell, so the mask is a float on its way.
+        masks = [
+            ops.ones(ops.shape(x)[:2]) if y is None else boolean("memory_mask", y)
+            for x, y in zip(memories, masks, strict=True)
+        ]
+        masks = [ops.cast(mask, self.compute_dtype) for mask in masks]
+        return [*self.start(keys, memory, cell_state), *self.for_each(keys), *memories, *masks]
+
+    def call(self, inputs, states, training=False):
+        count = len(self.attentions)
+        states, fixed = list(states[: -3 * count]), list(states[-3 * count :])
+        keys, memory, mask = (tuple(fixed[i * count : (i + 1) * count]) for i in range(3))
+        mask = tuple(ops.greater(x, 0.5) for x in mask)
+        if not self.has_several:
+            (keys,), (memory,), (mask,) = keys, memory, mask
+        output, _, states = self.step(inputs, states, keys, memory, mask, training)
+        return output, [*states, *fixed]
+
+    def step(self, inputs, states, keys, memory, mask=None, training=False):
+        """One step, with the memory beside the states.
+
+        Args:
+            inputs: float `(B, D)`.
+            states: from `start`, or from the last step.
+            keys, memory: from `project_memory`.
+            mask: optional bool `(B, S)`, or a tuple of them.
+            training: whether dropout is on.
+
+        Returns:
+            `(output, weights, states)`; weights are the attention's, `(B, S)`, or a tuple of those of each attention.
+        """
+        num_states = len(tree.flatten(self.cell.state_size))
+        cell_states, fed, alignment = states[:num_states], states[num_states], states[num_states + 1 :]
+        if self.attend_first:
+            contexts, weights, alignment = self._attend(fed, keys, memory, mask, alignment, training)
+            output, cell_states = self._run(inputs, contexts, cell_states, training)
+            fed = output
+        else:
+            output, cell_states = self._run(inputs, [fed], cell_states, training)
+            contexts, weights, alignment = self._attend(output, keys, memory, mask, alignment, training)
+            fed = contexts[0] if len(contexts) == 1 else ops.concatenate(contexts, axis=-1)
+        vectors = self._vectors()
+        if not vectors:
+            output = ops.concatenate([output, *contexts], axis=-1)
+        else:
+            # One layer sees all contexts, several see one each.
+            groups = [contexts] if len(vectors) == 1 else [[context] for context in contexts]
+            output = [
+                layer(ops.concatenate([output, *group], axis=-1)) for layer, group in zip(vectors, groups, strict=True)
+            ]
+            output = output[0] if len(output) == 1 else ops.concatenate(output, axis=-1)
+            fed = fed if self.attend_first else output
+        return output, (weights if self.has_several else weights[0]), [*cell_states, fed, *alignment]
+
+    def _attend(self, query, keys, memory, mask, states, training):
+        """`(contexts, weights, states)` of all attentions with one query."""
+        counts = self.alignment_states() if self.has_several else [len(states)]
+        given = zip(self.attentions, *map(self.for_each, (keys, memory, mask)), counts, strict=True)
+        contexts, weights, after = [], [], []
+        for attention, own_keys, value, own_mask, count in given:
+            own, states = states[:count], states[count:]
+            context, alignment, own = attention.step(query, own_keys, value, own_mask, own, training)
+            contexts.append(context)
+            weights.append(alignment)
+            after += own
+        return contexts, tuple(weights), after
+
+    def _run(self, inputs, fed, states, training):
+        x = ops.concatenate([inputs, *fed], axis=-1) if self.input_feeding else inputs
+        sizes = self.cell.state_size
+        packed = tree.pack_sequence_as(sizes, list(states)) if tree.is_nested(sizes) else list(states)
+        takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
+        output, states = self.cell(x, packed, **({"training": training} if takes_training else {}))
+        return ops.cast(output, self.compute_dtype), tree.flatten(states)
+
+    def _hidden(self, states):
+        """The output that the states of the cell hold: the first state, of the topmost cell in a stack."""
+        sizes = self.cell.state_size
+        top = sizes[-1] if isinstance(self.cell, keras.layers.StackedRNNCells) else sizes
+        return states[-len(tree.flatten(top))]
+
+    def output_dim(self, memory_shapes):
+        """Width of the output for memories of the given shapes, one for each attention."""
+        dims = [shape[-1] for shape in memory_shapes]
+        if self.attention_layer is None:
+            return self._vector_dim or self._cell_dim + sum(dims)
+        layers = zip(self._vectors(), self._vector_inputs(dims), strict=True)
+        return sum(layer.compute_output_shape((None, width))[-1] for layer, width in layers)
+
+    def compute_output_shape(self, inputs_shape, states_shape):
+        count = len(self.attentions)
+        width = self.output_dim(states_shape[-2 * count : -count])
+        return (inputs_shape[0], width), [tuple(shape) for shape in states_shape]
+
+    def reset_dropout_mask(self):
+        """Makes the wrapped cells, which keep one dropout mask for a sequence, draw a new one."""
+        for cell in getattr(self.cell, "cells", [self.cell]):
+            for reset in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):
+                getattr(cell, reset, lambda: None)()
+
+
+def _listed(value):
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _check_arguments(cell, attention, attention_dim, attention_layer):
+    if not hasattr(cell, "state_size") or not callable(cell):
+        raise ValueError(f"`cell` must be a Keras RNN cell, with a `state_size`. Received: cell={cell!r}")
+    attentions = _listed(attention)
+    if not attentions or not all(isinstance(x, Alignment) for x in attentions):
+        raise ValueError(
+            f"`attention` must be an Alignment layer, or a list of them. Received: attention={attention!r}"
+        )
+    if attention_dim is not None and attention_layer is not None:
+        raise ValueError(
+            "`attention_layer` takes the place of `attention_dim`: one of them must be None. "
+            f"Received: attention_dim={attention_dim!r} and attention_layer={attention_layer!r}"
+        )
+    for dim in [] if attention_dim is None else _listed(attention_dim):
+        check_positive(attention_dim=dim)
+    for layer in [] if attention_layer is None else _listed(attention_layer):
+        if not isinstance(layer, keras.layers.Layer):
+            raise ValueError(f"`attention_layer` must be a Keras layer. Received: attention_layer={layer!r}")
+    expected = len(attention) if isinstance(attention, list) else None
+    for name, given in (("attention_dim", attention_dim), ("attention_layer", attention_layer)):
+        if isinstance(given, list | tuple) and len(given) != expected:
+            raise ValueError(
+                f"`{name}` may be a list where `attention` is one, of the same length. Received: {name}={given!r}"
+            )

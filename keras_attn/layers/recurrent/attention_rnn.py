@@ -1,0 +1,163 @@
+"""An attention cell over a sequence."""
+
+import keras
+from keras import ops, tree
+
+from keras_attn.layers.base.argument_checks import check_mask
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.no_rows import on_no_rows
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.recurrent.attention_cell import AttentionCell
+from keras_attn.ops import scan
+from keras_attn.ops.attention_recording import recorder
+from keras_attn.ops.boolean_mask import boolean
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class AttentionRNN(Configurable, keras.layers.Layer):
+    """Runs an `AttentionCell` over a sequence: a recurrent decoder that attends to a memory.
+
+    What `keras.layers.RNN` does with the cell, but the memory is an argument, its keys are computed once for the
+    sequence, the weights of all steps can be had, and it leaves in every format.
+
+    Args:
+        cell: an `AttentionCell`.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        memory: float `(B, S, Dm)`; not needed with `memory_cache`. Where the cell has several attentions, a tuple gives
+            each a memory of its own.
+        inputs_mask: optional bool `(B, T)`, False at padding, which leaves the states as they are.
+        memory_mask: optional bool `(B, S)`, False at padding; a tuple of them, or None, with a tuple of memories.
+        cell_state: optional states of the wrapped cell before the first step; zeros where None.
+        states: optional states that an earlier call returned, to go on from there.
+        memory_cache: optional result of `project_memory`.
+        return_attention_scores: whether to return the weights of all steps.
+        return_state: whether to return the states behind the last step.
+        training: whether dropout is on.
+
+    Returns:
+        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)`, a tuple of them where there are
+        several attentions, and a tuple of states.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_attn.layers import AdditiveAttention, AttentionCell, AttentionRNN
+    >>> layer = AttentionRNN(AttentionCell(keras.layers.GRUCell(8), AdditiveAttention(6), attention_dim=4))
+    >>> x, memory = np.ones((2, 5, 3), "float32"), np.ones((2, 7, 9), "float32")
+    >>> output, scores = layer(x, memory, return_attention_scores=True)
+    >>> tuple(output.shape), tuple(scores.shape)
+    ((2, 5, 4), (2, 5, 7))
+    """
+
+    def __init__(self, cell, **kwargs):
+        cell = deserialized(cell)
+        if not isinstance(cell, AttentionCell):
+            raise ValueError(f"`cell` must be an AttentionCell. Received: cell={cell!r}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.cell = cell
+
+    def build(self, inputs_shape, memory_shape=None):
+        shapes = [memory_shape]
+        if memory_shape and self.cell.has_several and isinstance(memory_shape[0], list | tuple):
+            shapes = memory_shape
+        if memory_shape is None or any(len(shape) != 3 for shape in (inputs_shape, *shapes)):
+            raise ValueError(
+                "`inputs` and `memory` must have rank 3 (batch, length, channels), and a first call needs both. "
+                f"Received shapes: {inputs_shape} and {memory_shape}"
+            )
+        if not self.cell.built:
+            self.cell.build((None, inputs_shape[-1]), memory_shape)
+
+    def project_memory(self, memory):
+        """`(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
+        return self.cell.project_memory(memory)
+
+    def start(self, keys, memory, cell_state=None):
+        """The states before the first step, see `AttentionCell.start`, for a call with `memory_cache`."""
+        return tuple(self.cell.start(keys, memory, cell_state))
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        *,
+        cell_state=None,
+        inputs_mask=None,
+        memory_mask=None,
+        states=None,
+        memory_cache=None,
+        return_attention_scores=False,
+        return_state=False,
+        training=None,
+    ):
+        if (memory is None) == (memory_cache is None):
+            raise ValueError(f"Either `memory` or `memory_cache` must be given. Received: {memory} and {memory_cache}")
+        if states is not None and cell_state is not None:
+            raise ValueError("`states` hold those of the cell: `cell_state` must be None. Received: both")
+        if inputs.shape[0] == 0:
+            options = {"return_attention_scores": return_attention_scores, "return_state": return_state}
+            options["training"] = training
+            given = {"cell_state": cell_state, "inputs_mask": inputs_mask, "memory_mask": memory_mask}
+            given |= {"states": states, "memory_cache": memory_cache}
+            return on_no_rows(lambda x, memory, given: self.call(x, memory, **given, **options), inputs, memory, given)
+        keys, memory = self.project_memory(memory) if memory_cache is None else memory_cache
+        check_mask("inputs_mask", inputs_mask, inputs.shape[:2])
+        masks = self.cell.for_each(memory_mask)
+        for mask, x in zip(masks, self.cell.for_each(memory), strict=True):
+            check_mask("memory_mask", mask, x.shape[:2])
+        if states is None:
+            states = self.start(keys, memory, cell_state)
+        masks = tuple(boolean("memory_mask", mask) for mask in masks)
+        memory_mask = masks if self.cell.has_several else masks[0]
+        inputs_mask = None if inputs_mask is None else ops.transpose(boolean("inputs_mask", inputs_mask), (1, 0))
+        records = recorder()
+        wants_weights = return_attention_scores or records is not None
+
+        def step(x, states):
+            output, weights, states = self.cell.step(x, states, keys, memory, memory_mask, bool(training))
+            return [output, *tree.flatten(weights)] if wants_weights else [output], states
+
+        outputs, states = scan(step, ops.transpose(inputs, (1, 0, 2)), list(states), inputs_mask)
+        self.cell.reset_dropout_mask()
+        output, *scores = (ops.transpose(x, (1, 0, 2)) for x in outputs)
+        if records is not None:
+            for attention, weights in zip(self.cell.attentions, scores, strict=True):
+                records[attention.path] = ops.expand_dims(weights, 1)
+        scores = (tuple(scores) if self.cell.has_several else scores[0],) if return_attention_scores else ()
+        results = (output, *scores, *((tuple(states),) if return_state else ()))
+        return results[0] if len(results) == 1 else results
+
+    def compute_output_shape(self, inputs_shape, memory_shape):
+        several = isinstance(memory_shape[0], list | tuple)
+        memory_shapes = self.cell.for_each(memory_shape) if several else [memory_shape] * len(self.cell.attentions)
+        return (*inputs_shape[:2], self.cell.output_dim(memory_shapes))
+
+    def compute_output_spec(
+        self, inputs, memory=None, *, memory_cache=None, return_attention_scores=False, return_state=False, **kwargs
+    ):
+        memory = memory_cache[1] if memory is None else memory
+        (batch, length, _), sources = inputs.shape, [x.shape[1] for x in self.cell.for_each(memory)]
+
+        def spec(*shape, dtype=self.compute_dtype):
+            return keras.KerasTensor((batch, *shape), dtype=dtype)
+
+        results = [spec(length, self.cell.output_size)]
+        if return_attention_scores:
+            scores = tuple(spec(length, source) for source in sources)
+            results.append(scores if self.cell.has_several else scores[0])
+        if return_state:
+            states = [
+                spec(size, dtype=self.cell.cell.compute_dtype) for size in tree.flatten(self.cell.cell.state_size)
+            ]
+            counts = zip(self.cell.alignment_states(), sources, strict=True)
+            alignment = [spec(source) for count, source in counts for _ in range(count)]
+            results.append((*states, spec(self.cell.fed_dim), *alignment))
+        return results[0] if len(results) == 1 else tuple(results)

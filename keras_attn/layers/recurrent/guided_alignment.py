@@ -1,0 +1,90 @@
+"""Attention that is taught where to look."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base.argument_checks import check_mask, fits
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.implicit_mask import implicit_mask
+
+COSTS = ("cross_entropy", "squared_error")
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class GuidedAlignment(Configurable, keras.layers.Layer):
+    """Adds a loss to the model: how far attention scores are from given alignments. Inputs pass through unchanged.
+
+    With scores `a` and alignments `g`, a token's cost is `-sum_s g_s log a_s` ("cross_entropy") or
+    `sum_s (g_s - a_s)^2` ("squared_error"), and the loss is `weight` times its mean over the tokens that are not
+    padding. `model.fit` and `Trainer` add it to their loss, as they do with any `add_loss` of a layer. Without
+    alignments, as in generation, nothing is added.
+
+    Args:
+        weight: factor of the loss.
+        cost: "cross_entropy" or "squared_error".
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`, what the layer returns.
+        scores: float `(B, T, S)`, as an attention returns them with `return_attention_scores`; one head of
+            `MultiHeadAttention`'s.
+        alignments: optional float `(B, T, S)`, which rows of `scores` should be; of zeros for a token that is aligned
+            with nothing.
+        inputs_mask: optional bool `(B, T)`, False at padding; else the Keras mask of the inputs.
+
+    Returns:
+        `inputs`.
+
+    Raises:
+        ValueError: an argument or a shape does not fit; the message names it.
+
+    Reference:
+        [Chen et al., 2016](https://arxiv.org/abs/1607.01628); [Garg et al., 2019](https://arxiv.org/abs/1909.02074)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import AdditiveAttention, GuidedAlignment
+    >>> query, value = np.ones((2, 3, 16), "float32"), np.ones((2, 4, 16), "float32")
+    >>> x, scores = AdditiveAttention(8)(query, value, return_attention_scores=True)
+    >>> guided = GuidedAlignment(weight=0.5)
+    >>> x = guided(x, scores, np.full((2, 3, 4), 0.25, "float32"))
+    >>> round(float(guided.losses[0]), 3)
+    0.693
+    """
+
+    def __init__(self, weight=1.0, cost="cross_entropy", **kwargs):
+        if not weight >= 0:
+            raise ValueError(f"`weight` must not be negative. Received: weight={weight}")
+        if cost not in COSTS:
+            raise ValueError(f"`cost` must be one of {list(COSTS)}. Received: cost={cost!r}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.weight, self.cost = weight, cost
+
+    def call(self, inputs, scores, alignments=None, *, inputs_mask=None):
+        if alignments is None:
+            return inputs
+        if len(scores.shape) != 3 or not fits(alignments.shape, scores.shape):
+            raise ValueError(
+                "`alignments` must have the shape of `scores`, (batch, length, source length). "
+                f"Received: {alignments.shape} and {scores.shape}"
+            )
+        inputs_mask = implicit_mask(inputs, inputs_mask)
+        check_mask("inputs_mask", inputs_mask, scores.shape[:2])
+        scores, alignments = ops.cast(scores, "float32"), ops.cast(alignments, "float32")
+        if self.cost == "cross_entropy":
+            costs = -ops.sum(alignments * ops.log(ops.maximum(scores, keras.config.epsilon())), axis=-1)
+        else:
+            costs = ops.sum(ops.square(alignments - scores), axis=-1)
+        counts = ops.ones_like(costs) if inputs_mask is None else ops.cast(inputs_mask, "float32")
+        counts = ops.broadcast_to(counts, ops.shape(costs))
+        mean = ops.divide_no_nan(ops.sum(costs * counts), ops.sum(counts))
+        self.add_loss(self.weight * mean)
+        return inputs
+
+    def compute_output_shape(self, input_shape, scores_shape=None, alignments_shape=None):
+        return tuple(input_shape)
+
+    def compute_output_spec(self, inputs, scores, alignments=None, *, inputs_mask=None):
+        return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)

@@ -1,0 +1,86 @@
+"""Luong's attentions."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers.recurrent.additive_attention import AdditiveAttention
+from keras_attn.layers.recurrent.alignment import Alignment
+
+SCORES = ("dot", "scaled", "general", "scaled_general", "concat")
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class LuongAttention(Alignment):
+    """`softmax(score(query, key)) value` with one of five scores.
+
+    `"dot"`: `query^T key`; `"scaled"`: `g query^T key` with a trained number `g`, as `keras.layers.Attention` has it
+    with `use_scale`; `"general"`: `query^T W key`; `"scaled_general"`: `g query^T W key`, as TensorFlow Addons has it
+    with `scale=True`; `"concat"`: `v^T tanh(W [query; key])`.
+
+    Args:
+        score: "dot", "scaled", "general", "scaled_general" or "concat".
+        units: width of the hidden layer of "concat", which alone has one.
+        dropout, seed, **kwargs: see `Alignment`.
+
+    Call arguments:
+        query: float `(B, T, Dq)`; `Dq` is the keys' width for "dot" and "scaled".
+        value: float `(B, S, Dv)`.
+        key: float `(B, S, Dk)`; the value where None.
+        query_mask, value_mask, attention_mask, return_attention_scores, training: see `Alignment`.
+
+    Returns:
+        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+
+    Raises:
+        ValueError: there is no such `score`, `units` go with another one, or a rank, a width or a mask does not fit.
+
+    Reference:
+        [Luong et al., 2015](https://arxiv.org/abs/1508.04025), section 3.1
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import LuongAttention
+    >>> attention = LuongAttention("general")
+    >>> tuple(attention(np.ones((2, 3, 16), "float32"), np.ones((2, 5, 32), "float32")).shape)
+    (2, 3, 32)
+    """
+
+    def __init__(self, score="dot", units=None, **kwargs):
+        if score not in SCORES:
+            raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
+        if (units is not None) != (score == "concat"):
+            raise ValueError(f"`units` goes with score='concat', and only there. Received: {score!r}, units={units}")
+        super().__init__(**kwargs)
+        self.score = score
+        self.units = units
+        # W [query; key] is the sum of two products: Bahdanau's energy without its bias.
+        self.concat = None
+        if score == "concat":
+            self.concat = AdditiveAttention(units, use_bias=False, dtype=self.dtype_policy, name="concat")
+
+    def build_weights(self, query_dim, key_dim):
+        if self.score == "concat":
+            self.concat.build((None, None, query_dim), (None, None, key_dim))
+        elif self.score.endswith("general"):
+            self.key_dense = self._projection("key", key_dim, query_dim)
+        else:
+            super().build_weights(query_dim, key_dim)
+        if self.score.startswith("scaled"):
+            self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def project_memory(self, value, key=None):
+        key = value if key is None else key
+        if self.score == "concat":
+            return self.concat.project_memory(key)
+        return self.key_dense(key) if self.score.endswith("general") else key
+
+    def project_query(self, query):
+        return self.concat.project_query(query) if self.score == "concat" else query
+
+    def energies(self, queries, keys, state=()):
+        if self.score == "concat":
+            return self.concat.energies(queries, keys)
+        if self.score.startswith("scaled"):
+            queries = ops.multiply(queries, ops.cast(self.scale, queries.dtype))
+        return super().energies(queries, keys)

@@ -1,0 +1,101 @@
+"""Attention that only moves forward."""
+
+import keras
+from keras import initializers, ops
+
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.recurrent.alignment import Alignment
+from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class MonotonicAttention(Alignment):
+    """Each query walks on from the key where the last one stopped, and stops at key `j` with `p_j = sigmoid(e_j + r)`.
+
+    In training the weights are the expectation over all walks, `a_j = p_j sum_k<=j a'_k prod_k<=l<j (1 - p_l)` with
+    the last query's weights `a'`; in decoding the walk itself: one at the first key with `p_j > 0.5` that is not before
+    the last one, zero elsewhere, and zero throughout where there is none. The energies `e` are those of another layer.
+
+    Args:
+        energy: an `Alignment` layer.
+        hard: whether to walk (True), to expect (False), or to expect in training only (None).
+        noise: standard deviation of the noise on the energies in training, which teaches them to be decisive.
+        bias_initializer: initializer of the trained number `r`. A long memory needs a negative one.
+        exact: whether the expectation is exact, in `log2(S)` steps over the keys, or by two cumulative sums, which lose
+            weight where energies are decisive; see `keras_attn.ops.soft_monotonic`.
+        dropout, seed, **kwargs: see `Alignment`.
+
+    Call arguments:
+        query: float `(B, T, Dq)`.
+        value: float `(B, S, Dv)`.
+        key: float `(B, S, Dk)`; the value where None.
+        query_mask, value_mask, attention_mask, return_attention_scores: see `Alignment`.
+        training: whether dropout and noise are on, and whether to expect or to walk.
+
+    Returns:
+        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`, whose rows sum to at
+        most one: what is missing walked past the end.
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+
+    Reference:
+        [Raffel et al., 2017](https://arxiv.org/abs/1704.00784)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import AdditiveAttention, MonotonicAttention
+    >>> attention = MonotonicAttention(AdditiveAttention(8, normalize=True), noise=1.0, bias_initializer="zeros")
+    >>> tuple(attention(np.ones((2, 3, 16), "float32"), np.ones((2, 5, 32), "float32")).shape)
+    (2, 3, 32)
+    """
+
+    recurrent = True
+
+    def __init__(self, energy, hard=None, noise=0.0, bias_initializer="zeros", seed=None, *, exact=True, **kwargs):
+        energy = deserialized(energy)
+        if not isinstance(energy, Alignment) or isinstance(energy, MonotonicAttention):
+            raise ValueError(f"`energy` must be an Alignment layer that is not monotonic. Received: energy={energy!r}")
+        if not noise >= 0:
+            raise ValueError(f"`noise` must not be negative. Received: noise={noise}")
+        super().__init__(seed=seed, **kwargs)
+        self.energy = energy
+        self.hard = hard
+        self.noise = noise
+        self.exact = exact
+        self.bias_initializer = initializers.get(bias_initializer)
+        if noise and self.seed_generator is None:
+            self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def build_weights(self, query_dim, key_dim):
+        if not self.energy.built:
+            self.energy.build((None, None, query_dim), (None, None, key_dim))
+        self.bias = self.add_weight(name="bias", shape=(), initializer=self.bias_initializer)
+
+    def project_memory(self, value, key=None):
+        return self.energy.project_memory(value, key)
+
+    def project_query(self, query):
+        return self.energy.project_query(query)
+
+    def initial_state(self, batch_size, length):
+        first = ops.cast(ops.equal(ops.expand_dims(ops.arange(length, dtype="int32"), 0), 0), self.compute_dtype)
+        return (*self.energy.initial_state(batch_size, length), ops.broadcast_to(first, (batch_size, length)))
+
+    def next_state(self, weights, state):
+        return (*self.energy.next_state(weights, state[:-1]), weights)
+
+    def energies(self, queries, keys, state=()):
+        energies = self.energy.energies(queries, keys, state[:-1])
+        return add(energies, ops.cast(self.bias, energies.dtype))
+
+    def weigh(self, energies, mask, state=(), training=False):
+        previous = ops.cast(ops.expand_dims(state[-1], 1), energies.dtype)
+        if self.hard or (self.hard is None and not training):
+            return hard_monotonic(energies, previous, mask)
+        if training and self.noise:
+            shape = ops.shape(energies)
+            energies += self.noise * keras.random.normal(shape, dtype=energies.dtype, seed=self.seed_generator)
+        return soft_monotonic(energies, previous, mask, self.exact)

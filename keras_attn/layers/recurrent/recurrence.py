@@ -1,0 +1,78 @@
+"""Recurrent layers whose loop leaves in every format."""
+
+import functools
+
+import keras
+from keras import ops, tree
+
+from keras_attn.layers.base.boolean_masks import BooleanMasks
+from keras_attn.layers.base.composite import Composite
+from keras_attn.layers.base.no_rows import on_no_rows
+from keras_attn.ops import scan
+from keras_attn.ops.boolean_mask import boolean
+from keras_attn.plain_numbers import PlainNumbers
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
+    """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
+
+    Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats
+    the last real one. It always loops, whatever `unroll` says.
+
+    Args:
+        cell: a Keras RNN cell, as `keras.layers.LSTMCell`.
+        **kwargs: arguments of `keras.layers.RNN`.
+
+    Call arguments:
+        sequences: float `(B, T, D)`.
+        initial_state: optional list of float `(B, U)`; zeros where None.
+        mask: optional bool `(B, T)`, False at padding, which leaves the state as it is.
+        training: whether the cell's dropout is on.
+
+    Returns:
+        Float `(B, U)`, the last real output; `(B, T, U)` with `return_sequences`; with `return_state` the final states
+        behind it.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras_attn.layers import Recurrence
+    >>> layer = Recurrence(keras.layers.LSTMCell(8), return_sequences=True)
+    >>> tuple(layer(np.ones((2, 5, 3), "float32")).shape)
+    (2, 5, 8)
+    """
+
+    def call(self, sequences, initial_state=None, mask=None, training=False):
+        if sequences.shape[0] == 0:
+            run = functools.partial(self.call, training=training)
+            return on_no_rows(run, sequences, initial_state, mask)
+        if sequences.shape[1] != 0:
+            return super().call(sequences, initial_state, mask, training)
+        # Keras looks at the first step, so there is one, which counts for nothing.
+        sequences = ops.pad(sequences, ((0, 0), (0, 1), (0, 0)))
+        mask = ops.zeros(ops.shape(sequences)[:2], dtype="bool")
+        output, *states = tree.flatten(super().call(sequences, initial_state, mask, training))
+        output = output[:, :0] if self.return_sequences else output
+        return [output, *states] if states else output
+
+    def inner_loop(self, sequences, initial_state, mask, training=False):
+        takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
+        kwargs = {"training": training} if takes_training else {}
+
+        def step(x, state):
+            outputs, states = self.cell(x, state[1:], **kwargs)
+            states = states if isinstance(states, (list, tuple)) else [states]
+            return outputs, [outputs, *states]
+
+        inputs = ops.transpose(sequences, (1, 0, 2))
+        mask = None if mask is None else ops.transpose(boolean("mask", mask), (1, 0))
+        if self.go_backwards:
+            inputs = ops.flip(inputs, axis=0)
+            mask = None if mask is None else ops.flip(mask, axis=0)
+        width = getattr(self.cell, "output_size", None) or self.state_size[0]
+        # The last output is a state too: padding then leaves it as it is.
+        last = ops.zeros((ops.shape(sequences)[0], width), dtype=self.cell.compute_dtype)
+        outputs, (last, *states) = scan(step, inputs, [last, *initial_state], mask)
+        return last, ops.transpose(outputs, (1, 0, 2)), states

@@ -1,0 +1,192 @@
+"""What encoder and decoder blocks share: their arguments, and how these become sub-layers."""
+
+import inspect
+
+import keras
+from keras import activations
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.transformer.feed_forward import FeedForward
+from keras_attn.layers.transformer.parallel import Parallel
+from keras_attn.layers.transformer.residual import Residual
+from keras_attn.layers.transformer.scaled_initializer import scaled
+from keras_attn.layers.transformer.scaled_kernels import check_scaled, scale_kernels
+from keras_attn.layers.transformer.template import Template
+from keras_attn.ops.rematerialization import rematerialized
+
+
+class Block(Configurable, keras.layers.Layer):
+    """Attention and feed-forward sub-layers in residual wrappers; see `EncoderBlock` for the arguments."""
+
+    def __init__(
+        self,
+        num_heads,
+        intermediate_dim=None,
+        *,
+        key_dim=None,
+        num_kv_heads=None,
+        use_attention_bias=True,
+        attention_dropout=0.0,
+        mechanism="auto",
+        position=None,
+        window=None,
+        attention_options=None,
+        feed_forward=None,
+        activation="relu",
+        activation_dropout=0.0,
+        norm="pre",
+        norm_layer="layer",
+        norm_epsilon=1e-6,
+        dropout=0.0,
+        stochastic_depth=0.0,
+        residual_options=None,
+        parallel=False,
+        init_gain=1.0,
+        remat=False,
+        seed=None,
+        **kwargs,
+    ):
+        feed_forward = deserialized(feed_forward)
+        check_positive(num_heads=num_heads)
+        if feed_forward is None:
+            check_positive(intermediate_dim=intermediate_dim)
+        elif not isinstance(feed_forward, keras.layers.Layer | Template) or intermediate_dim is not None:
+            raise ValueError(
+                "`feed_forward` must be a Keras layer, which takes the place of `intermediate_dim`. "
+                f"Received: feed_forward={feed_forward!r}, intermediate_dim={intermediate_dim!r}"
+            )
+        if parallel not in (False, True, "two_norms"):
+            raise ValueError(f"`parallel` must be False, True or 'two_norms'. Received: parallel={parallel!r}")
+        if parallel == "two_norms" and norm != "pre":
+            raise ValueError(f"`parallel='two_norms'` goes with norm='pre' only. Received: norm={norm!r}")
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.num_heads, self.key_dim, self.num_kv_heads = num_heads, key_dim, num_kv_heads
+        self.position, self.window, self.mechanism = deserialized(position), window, mechanism
+        self.use_attention_bias, self.attention_dropout = use_attention_bias, attention_dropout
+        self.attention_options = deserialized(attention_options)
+        self.intermediate_dim, self.activation_dropout = intermediate_dim, activation_dropout
+        self.activation = activations.get(activation)
+        self._feed_forward = Template.of(feed_forward)
+        self.norm, self.norm_layer, self.norm_epsilon = norm, norm_layer, norm_epsilon
+        self.dropout, self.stochastic_depth, self.residual_options = dropout, stochastic_depth, residual_options
+        self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
+        self._num_seeds = 0
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
+
+    def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
+        """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
+        if len(inputs_shape) != 3:
+            raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
+        rules = {"position": self.position, "window": self.window, "causal": causal}
+        attention = self._attention(inputs_shape[-1], {**rules, **(self.attention_options or {})})
+        network = self._network()
+        scaled_layers = None if self.init_gain == 1 else scale_kernels(network, self.init_gain)
+        self._build_around(attention, network, inputs_shape, memory_shape, memory_options)
+        if scaled_layers is not None:
+            check_scaled(network, scaled_layers)
+
+    def _build_around(self, attention, network, inputs_shape, memory_shape, memory_options):
+        self._network_takes_mask = "inputs_mask" in inspect.signature(network.call).parameters
+        if self.parallel:
+            self.side_by_side = self._side_by_side(attention, network)
+            self.side_by_side.build(inputs_shape)
+            return
+        self.self_attention = self._residual("self_attention", attention)
+        self.self_attention.build(inputs_shape)
+        if memory_shape is not None:
+            several = isinstance(memory_shape[0], list | tuple)
+            layers = []
+            for number, shape in enumerate(memory_shape if several else [memory_shape]):
+                attention = self._attention(inputs_shape[-1], memory_options or {})
+                name = f"cross_attention_{number}" if number else "cross_attention"
+                layers.append(self._residual(name, attention))
+                layers[-1].build(inputs_shape, shape)
+            self.cross_attention = layers if several else layers[0]
+        self.feed_forward = self._residual("feed_forward", network)
+        self.feed_forward.build(inputs_shape)
+
+    def _run(self, inputs, own, memory=(), other=(), training=None):
+        """The sub-layers one after another.
+
+        `own` is what self-attention is called with, `other` what each attention to a memory is, and `memory` a list as
+        long.
+        """
+        bias = own.pop("bias")
+        if not self.remat or not training or own.get("cache") is not None:
+            return self._sublayers(inputs, bias, memory, own, other, training)
+        return rematerialized(
+            lambda inputs, bias, *memory: self._sublayers(inputs, bias, memory, own, other, training),
+            (inputs, bias, *memory),
+            self,
+        )
+
+    def _sublayers(self, inputs, bias, memory, own, other, training):
+        network = {"inputs_mask": own["query_mask"]} if self._network_takes_mask else {}
+        if self.parallel:
+            return self.side_by_side(inputs, bias=bias, second_arguments=network, training=training, **own)
+        x = self.self_attention(inputs, bias=bias, training=training, **own)
+        x, *cache = x if isinstance(x, tuple) else (x,)
+        for layer, source, arguments in zip(self._cross_attentions() if other else (), memory, other, strict=True):
+            x = layer(x, source, training=training, **arguments)
+        x = self.feed_forward(x, training=training, **network)
+        return (x, *cache) if cache else x
+
+    def _cross_attentions(self):
+        """The sub-layers that attend to a memory, one each."""
+        return self.cross_attention if isinstance(self.cross_attention, list) else [self.cross_attention]
+
+    def _attention(self, width, options):
+        """An attention layer for inputs of so many channels."""
+        if self.key_dim is None and width % self.num_heads:
+            raise ValueError(
+                f"`num_heads` must divide the {width} channels of the inputs, or `key_dim` must be given. "
+                f"Received: num_heads={self.num_heads}"
+            )
+        key_dim = self.key_dim or width // self.num_heads
+        own = {"num_kv_heads": self.num_kv_heads, "use_bias": self.use_attention_bias, "mechanism": self.mechanism}
+        own |= {"dropout": self.attention_dropout, "seed": self._next_seed(), **options}
+        if self.init_gain != 1:
+            kernels = own.get("value_initializer") or own.get("kernel_initializer", "glorot_uniform")
+            own["value_initializer"] = scaled(kernels, self.init_gain)
+        return MultiHeadAttention(self.num_heads, key_dim, **own, dtype=self.dtype_policy, name="attention")
+
+    def _network(self):
+        """The feed-forward network: a layer like the template, or one of the block's own."""
+        template = self._feed_forward or Template(
+            FeedForward(
+                self.intermediate_dim,
+                activation=self.activation,
+                dropout=self.activation_dropout,
+                seed=self._next_seed(),
+            )
+        )
+        return template.new(name="network", dtype=self.dtype_policy)
+
+    def _residual(self, name, layer, **options):
+        own = {"norm": self.norm, "dropout": self.dropout, "stochastic_depth": self.stochastic_depth}
+        own |= {"norm_layer": self.norm_layer, "norm_epsilon": self.norm_epsilon, **(self.residual_options or {})}
+        return Residual(layer, **{**own, **options}, seed=self._next_seed(), dtype=self.dtype_policy, name=name)
+
+    def _side_by_side(self, attention, network):
+        """Attention and network on one input, and on one norm or each on its own."""
+        whole = {}
+        if self.parallel == "two_norms":
+            # Without a shortcut a residual wrapper is its branch, norm included.
+            branch = {"shortcut_scale": 0, "stochastic_depth": 0.0}
+            attention = self._residual("self_attention", attention, **branch)
+            network = self._residual("feed_forward", network, **branch)
+            whole = {"norm": None, "dropout": 0.0}
+        return self._residual(
+            "side_by_side", Parallel(attention, network, dtype=self.dtype_policy, name="parallel"), **whole
+        )
+
+    def _next_seed(self):
+        """A seed for each sub-layer, so that they do not drop the same numbers."""
+        self._num_seeds += 2
+        return None if self.seed is None else self.seed + self._num_seeds

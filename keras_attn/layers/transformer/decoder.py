@@ -1,0 +1,181 @@
+"""The decoder of a Transformer, or the whole of a decoder-only one."""
+
+import keras
+
+from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.transformer.decoder_block import DecoderBlock
+from keras_attn.layers.transformer.placement import deepnorm
+from keras_attn.layers.transformer.stack import Stack
+from keras_attn.ops import cache as kv_cache
+from keras_attn.ops import cache_slots
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Decoder(Stack):
+    """`DecoderBlock`s one behind another, and a last norm where the blocks end without one.
+
+    Args:
+        num_layers, share_weights, final_norm, layer_options: as for `Encoder`.
+        num_heads, intermediate_dim, **options: every argument of `DecoderBlock`, as for `Encoder`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        memory: float `(B, S, Dm)`, or a tuple of them; not with `cross_attention=False`, and not needed where
+            `memory_caches` are given.
+        caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
+        slots: optional tuple of one `slots` of `DecoderBlock` a layer, which `decode` makes.
+        memory_caches: optional result of `project_memory`.
+        **kwargs: every other call argument of `DecoderBlock` but `cache` and `memory_cache`, given to each block.
+
+    Returns:
+        Float `(B, T, D)`; with `caches`, `(output, caches)`.
+
+    Raises:
+        ValueError: an argument or a shape does not fit; the message names it.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import Decoder
+    >>> decoder = Decoder(2, num_heads=2, intermediate_dim=64, cross_attention=False)
+    >>> x = np.random.default_rng(0).normal(size=(1, 2, 16)).astype("float32")
+    >>> whole = np.asarray(decoder(x))
+    >>> caches = decoder.empty_caches(batch=1, length=2)
+    >>> for t in range(2):
+    ...     step, caches = decoder(x[:, t : t + 1], positions=np.array([[t]]), caches=caches)
+    >>> bool(np.allclose(step[:, 0], whole[:, 1], atol=1e-5))
+    True
+    """
+
+    block_class = DecoderBlock
+
+    def build(self, inputs_shape, memory_shape=None):
+        self._build(inputs_shape, memory_shape)
+
+    def project_memory(self, memory):
+        """Keys and values of `memory` `(B, S, Dm)` for `memory_caches`: a tuple of `(key, value)`, one a layer."""
+        projected = [block.project_memory(memory) for block in self.blocks]
+        return tuple(projected * self.num_layers if self.share_weights else projected)
+
+    def empty_caches(self, batch, length):
+        """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
+        return tuple(block.empty_cache(batch, length) for block in self.layers)
+
+    def fill(self, presents, mask, length, bounded=True):
+        """Caches of a prompt, with room behind it.
+
+        Args:
+            presents: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
+            mask: bool `(B, P)`, which tokens of the prompt later ones may attend to; the prompt is padded behind.
+            length: how many further tokens there is room for.
+            bounded: whether a layer with a window keeps only what that reaches; one token a call from then on.
+
+        Returns:
+            `(caches, slots)`, `slots` with an entry for each number of slots that layers have.
+        """
+        caches, slots = [None] * self.num_layers, []
+        for reach, layers in self._reaches(bounded):
+            if reach is None:
+                held, moved, where = cache_slots.of_prompt(mask, length), kv_cache.extended, length
+            else:
+                (held, where), moved = cache_slots.of_window(mask, *reach), kv_cache.gathered
+            slots.append(held)
+            for i in layers:
+                caches[i] = tuple(moved(x, where) for x in presents[i])
+        return tuple(caches), tuple(slots)
+
+    def start(self, batch, length, bounded=True):
+        """`(caches, slots)` as `fill` returns them, with no prompt and all rows at the same positions."""
+        caches, slots = [None] * self.num_layers, []
+        for reach, layers in self._reaches(bounded):
+            size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
+            slots.append(cache_slots.empty(size, sinks))
+            for i in layers:
+                caches[i] = self.layers[i].empty_cache(batch, size)
+        return tuple(caches), tuple(slots)
+
+    def decode(self, inputs, positions, cache, **kwargs):
+        """A call with the next tokens.
+
+        Args:
+            inputs, positions: as in a call.
+            cache: `(caches, slots)` of `fill` or `start`, or of the last call.
+            **kwargs: further arguments of the call.
+
+        Returns:
+            `(output, cache)`.
+        """
+        caches, slots = cache
+        slots, written = self._advance(slots, positions)
+        x, caches = self(inputs, positions=positions, caches=caches, slots=written, **kwargs)
+        return x, (caches, slots)
+
+    def _advance(self, slots, positions):
+        """`(slots, written)`: `slots` with tokens at `positions` in them, and the argument `slots` of their call."""
+        reaches = self._reaches(bounded=len(slots) > 1)
+        moved = [cache_slots.advance(held, positions) for held in slots]
+        written = [None] * self.num_layers
+        for (held, where), (_, layers) in zip(moved, reaches, strict=True):
+            for i in layers:
+                written[i] = where, held[0]
+        return tuple(held for held, _ in moved), tuple(written)
+
+    def _reaches(self, bounded):
+        """`(reach, indices)`: which layers look back how far."""
+        groups = {}
+        for i, block in enumerate(self.layers):
+            groups.setdefault(block.reach() if bounded else None, []).append(i)
+        return list(groups.items())
+
+    def call(
+        self,
+        inputs,
+        memory=None,
+        *,
+        caches=None,
+        slots=None,
+        memory_caches=None,
+        inputs_mask=None,
+        mask=None,
+        memory_mask=None,
+        positions=None,
+        attention_mask=None,
+        memory_attention_mask=None,
+        segments=None,
+        memory_segments=None,
+        bias=None,
+        training=None,
+    ):
+        arguments = {"inputs_mask": implicit_mask(inputs, inputs_mask, mask), "memory_mask": memory_mask, "bias": bias}
+        arguments |= {"attention_mask": attention_mask, "memory_attention_mask": memory_attention_mask}
+        arguments |= {"positions": positions, "segments": segments, "memory_segments": memory_segments}
+        for name, given in (("caches", caches), ("memory_caches", memory_caches)):
+            if given is not None and len(given) != self.num_layers:
+                raise ValueError(f"`{name}` must hold a pair a layer, {self.num_layers}. Received: {len(given)}")
+        x, new_caches = inputs, []
+        for i, block in enumerate(self.layers):
+            if memory_caches is not None:
+                arguments["memory_cache"] = memory_caches[i]
+            if slots is not None:
+                arguments["slots"] = slots[i]
+            if caches is None:
+                x = block(x, memory, training=training, **arguments)
+            else:
+                x, cache = block(x, memory, cache=caches[i], training=training, **arguments)
+                new_caches.append(cache)
+        x = self._finish(x)
+        return x if caches is None else (x, tuple(new_caches))
+
+    def compute_output_spec(self, inputs, memory=None, *, caches=None, **kwargs):
+        output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        if caches is None:
+            return output
+        return output, keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), caches)
+
+    def _deepnorm(self):
+        # Behind an encoder its depth does not matter, so long as there is one.
+        encoder_layers = 1 if self.block_options.get("cross_attention", True) else 0
+        return deepnorm(encoder_layers, self.num_layers)[1]

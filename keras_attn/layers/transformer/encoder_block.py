@@ -1,0 +1,92 @@
+"""One layer of a Transformer encoder."""
+
+import keras
+
+from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.transformer.block import Block
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class EncoderBlock(Block):
+    """Self-attention, then a feed-forward network, each inside a `Residual`; or both side by side inside one.
+
+    Args:
+        num_heads: number of attention heads.
+        intermediate_dim: inner width of the feed-forward network; None where `feed_forward` is given.
+        key_dim: width of a head; the inputs' channels over `num_heads` where None.
+        num_kv_heads: number of key/value heads; `num_heads` where None.
+        position: optional `PositionEncoding` that acts on queries, keys and logits.
+        window: optional int, see `MultiHeadAttention`.
+        mechanism: attention kernel, see `MultiHeadAttention`.
+        use_attention_bias: whether the projections of attention have biases.
+        attention_dropout: rate of the dropout on attention weights.
+        attention_options: optional dict of any further arguments of `MultiHeadAttention`, for self-attention.
+        activation: activation of the feed-forward network.
+        activation_dropout: rate of the dropout inside the feed-forward network.
+        feed_forward: optional Keras layer, a template of the feed-forward network: the block builds its own from the
+            template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`. It may be
+            of a class of one's own, or hold such functions; only files need them registered with Keras. With
+            `init_gain`, its layers must have a `kernel_initializer`.
+        norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`.
+        norm_layer: "layer" or "rms", see `Residual`.
+        norm_epsilon: added to the variance, or to the mean square.
+        dropout: rate of the dropout on each sub-layer's output.
+        stochastic_depth: rate at which a sample skips a sub-layer in training.
+        residual_options: optional dict of further arguments of `Residual`: `shortcut_scale`, `gain`.
+        parallel: True puts attention and feed-forward network side by side on one norm, as GPT-J and PaLM do:
+            `x + dropout(attention(norm(x)) + network(norm(x)))`; "two_norms" gives each its own, as GPT-NeoX does.
+        init_gain: factor on the initial values of the kernels of value, attention output and feed-forward network:
+            the beta of DeepNorm.
+        remat: whether, in training, activations inside the block are not kept but computed again for the gradient.
+        seed: seed of all dropouts.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        attention_mask: optional bool that broadcasts to `(B, N, T, T)`, True = may attend.
+        bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits.
+        positions: optional int32 `(B, T)` or `(1, T)`.
+        segments: optional int32 `(B, T)`: which of several sequences packed into one row each token belongs to.
+        training: whether dropout is on.
+
+    Returns:
+        Float `(B, T, D)`.
+
+    Raises:
+        ValueError: an argument or a shape does not fit; the message names it.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import EncoderBlock
+    >>> block = EncoderBlock(num_heads=4, intermediate_dim=64, norm="post", dropout=0.1)
+    >>> mask = np.array([[True, True, False], [True, True, True]])
+    >>> tuple(block(np.ones((2, 3, 16), "float32"), inputs_mask=mask).shape)
+    (2, 3, 16)
+    """
+
+    def build(self, inputs_shape):
+        self._build(inputs_shape)
+
+    def call(
+        self,
+        inputs,
+        *,
+        inputs_mask=None,
+        mask=None,
+        attention_mask=None,
+        bias=None,
+        positions=None,
+        segments=None,
+        training=None,
+    ):
+        own = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
+        return self._run(inputs, {"query_mask": implicit_mask(inputs, inputs_mask, mask), **own}, training=training)
+
+    def compute_output_spec(self, inputs, **kwargs):
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

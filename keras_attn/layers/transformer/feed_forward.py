@@ -1,0 +1,116 @@
+"""The position-wise feed-forward network of a Transformer block."""
+
+import keras
+from keras import activations, initializers, ops
+
+from keras_attn.argument_checks import check_positive
+from keras_attn.layers.base.argument_checks import check_sequence
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.projection import Projection
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class FeedForward(Configurable, keras.layers.Layer):
+    """`activation(x W_1 + b_1) W_2 + b_2`, the same at every position.
+
+    Args:
+        intermediate_dim: width between the two maps.
+        output_dim: width of the output; that of the input where None.
+        activation: activation between the two maps.
+        dropout: rate at which activations are dropped in training.
+        use_bias: whether the maps have biases.
+        kernel_initializer, bias_initializer: initializers of both maps.
+        seed: seed of the dropout.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        training: whether dropout is on.
+
+    Returns:
+        Float `(B, T, output_dim)`.
+
+    Raises:
+        ValueError: a width is not a positive integer.
+
+    Reference:
+        [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.3
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import FeedForward
+    >>> tuple(FeedForward(64, activation="gelu")(np.ones((2, 5, 16), "float32")).shape)
+    (2, 5, 16)
+    """
+
+    # Whether a second map, through the activation, multiplies the first.
+    gated = False
+
+    def __init__(
+        self,
+        intermediate_dim,
+        output_dim=None,
+        activation="relu",
+        dropout=0.0,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        seed=None,
+        **kwargs,
+    ):
+        check_positive(intermediate_dim=intermediate_dim, output_dim=1 if output_dim is None else output_dim)
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.intermediate_dim = intermediate_dim
+        self.output_dim = output_dim
+        self.activation = activations.get(activation)
+        self.dropout = dropout
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.seed = seed
+        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
+
+    def build(self, inputs_shape):
+        check_sequence("inputs", inputs_shape)
+        width = inputs_shape[-1]
+        if self.gated:
+            self.gate_dense = self._expansion("gate", width)
+        self.intermediate_dense = self._expansion("intermediate", width)
+        self.output_dense = self._contraction("output", self.output_dim or width)
+
+    def _expansion(self, name, input_width):
+        projection = self._projection(name, "abc,cd->abd", (None, self.intermediate_dim), "d")
+        projection.build((None, None, input_width))
+        return projection
+
+    def _contraction(self, name, output_width):
+        projection = self._projection(name, "abc,cd->abd", (None, output_width), "d")
+        projection.build((None, None, self.intermediate_dim))
+        return projection
+
+    def _projection(self, name, equation, output_shape, bias_axes, kernel_initializer=None):
+        return Projection(
+            equation,
+            output_shape=output_shape,
+            bias_axes=bias_axes if self.use_bias else None,
+            kernel_initializer=kernel_initializer or cloned(self.kernel_initializer),
+            bias_initializer=cloned(self.bias_initializer),
+            dtype=self.dtype_policy,
+            name=name,
+        )
+
+    def _hidden(self, inputs):
+        x = self.intermediate_dense(inputs)
+        return ops.multiply(self.activation(self.gate_dense(inputs)), x) if self.gated else self.activation(x)
+
+    def call(self, inputs, training=None):
+        x = self._hidden(inputs)
+        if self.dropout_layer is not None:
+            x = self.dropout_layer(x, training=training)
+        return self.output_dense(x)
+
+    def compute_output_shape(self, inputs_shape):
+        return (*inputs_shape[:-1], self.output_dim or inputs_shape[-1])

@@ -1,0 +1,47 @@
+"""The gated feed-forward network: GLU and its kin."""
+
+import keras
+
+from keras_attn.layers.transformer.feed_forward import FeedForward
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class GatedFeedForward(FeedForward):
+    """`(activation(x W_g + b_g) * (x W_u + b_u)) W_o + b_o`, the same at every position.
+
+    | `activation` | name |
+    | --- | --- |
+    | `"sigmoid"` | GLU |
+    | `"relu"` | ReGLU |
+    | `"gelu"` | GeGLU |
+    | `"silu"` | SwiGLU |
+
+    Args:
+        intermediate_dim: width between the maps.
+        output_dim: width of the output; that of the input where None.
+        activation: activation of the gate.
+        **kwargs: every other argument of `FeedForward`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        training: whether dropout is on.
+
+    Returns, raises:
+        As `FeedForward`: float `(B, T, output_dim)`.
+
+    Reference:
+        [Shazeer, 2020](https://arxiv.org/abs/2002.05202)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import GatedFeedForward
+    >>> swiglu = GatedFeedForward(64, activation="silu", use_bias=False)
+    >>> tuple(swiglu(np.ones((2, 5, 16), "float32")).shape)
+    (2, 5, 16)
+    """
+
+    gated = True
+
+    def __init__(self, intermediate_dim, output_dim=None, activation="silu", **kwargs):
+        super().__init__(intermediate_dim, output_dim, activation, **kwargs)

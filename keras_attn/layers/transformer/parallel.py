@@ -1,0 +1,61 @@
+"""Several layers on one input, side by side."""
+
+import keras
+
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Parallel(Configurable, keras.layers.Layer):
+    """`first(x) + second(x)`: inside one `Residual`, attention and feed-forward network of GPT-J and PaLM.
+
+    Args:
+        first: a layer, called with all arguments; where it returns a tuple, the rest of it is passed on.
+        second: a layer, called with the inputs and `second_arguments`.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        second_arguments: optional dict of call arguments for `second`.
+        **kwargs: passed on to `first`.
+
+    Returns:
+        Float `(B, T, D)`, or a tuple that begins with it.
+
+    Reference:
+        [Wang and Komatsuzaki, 2021](https://github.com/kingoflolz/mesh-transformer-jax),
+        [Chowdhery et al., 2022](https://arxiv.org/abs/2204.02311), section 2
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import FeedForward, MultiHeadAttention, Parallel
+    >>> both = Parallel(MultiHeadAttention(num_heads=2, key_dim=8), FeedForward(64))
+    >>> tuple(both(np.ones((2, 5, 16), "float32")).shape)
+    (2, 5, 16)
+    """
+
+    def __init__(self, first, second, **kwargs):
+        super().__init__(**kwargs)
+        self.supports_masking = True
+        self.first, self.second = deserialized(first), deserialized(second)
+
+    def build(self, inputs_shape):
+        for layer in (self.first, self.second):
+            if not layer.built:
+                layer.build(inputs_shape)
+
+    def call(self, inputs, *, second_arguments=None, training=None, **kwargs):
+        x = self.first(inputs, training=training, **kwargs)
+        x, *rest = x if isinstance(x, tuple) else (x,)
+        x = add(x, self.second(inputs, training=training, **(second_arguments or {})))
+        return (x, *rest) if rest else x
+
+    def compute_output_shape(self, inputs_shape):
+        try:
+            return tuple(self.first.compute_output_shape(inputs_shape))
+        except NotImplementedError:
+            # Of a layer that does not say. Inside a residual wrapper there is no other.
+            return tuple(inputs_shape)

@@ -1,0 +1,149 @@
+"""Where a sub-layer's norm, dropout, scale and shortcut go."""
+
+import keras
+from keras import ops
+
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.transformer.normalization import normalization
+from keras_attn.layers.transformer.placement import placement
+from keras_attn.ops.sums import add
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Residual(Configurable, keras.layers.Wrapper):
+    """Wraps a layer in a shortcut, with normalisation, dropout and scales round it.
+
+    With `s` the `shortcut_scale`, `a` a trained number and `g` a trained vector of one number a channel:
+
+    | `norm` | output |
+    | --- | --- |
+    | `"pre"` | `s x + dropout(layer(norm(x)))` |
+    | `"post"` | `norm(s x + dropout(layer(x)))` |
+    | `"sandwich"` | `s x + norm_2(dropout(layer(norm(x))))` |
+    | `"deepnorm"` | as "post", and `s` must be given; `placement.deepnorm` has its value |
+    | `"rezero"` | `s x + a dropout(layer(x))`, `a` initially 0 |
+    | `"layerscale"` | `s x + g dropout(layer(norm(x)))`, `g` initially 1e-5 |
+    | `None` | `s x + dropout(layer(x))` |
+
+    Args:
+        layer: the layer to wrap; its output must have the shape of its first input. Where it returns a tuple, the
+            shortcut is round the first entry and the rest is passed on.
+        norm: placement of the norm, see the table.
+        dropout: rate at which the layer's output is dropped in training.
+        norm_epsilon: added to the variance, or to the mean square.
+        seed: seed of the dropout.
+        norm_layer: "layer" for layer normalisation, "rms" for normalisation by the root mean square.
+        stochastic_depth: rate at which, in training, a sample goes without the layer altogether; the layer's output is
+            divided by `1 - rate` for the others.
+        shortcut_scale: factor `s` of the shortcut, 1 where None. 0 leaves the shortcut out.
+        gain: initial value of the trained factor of "rezero" and "layerscale", that of the table where None.
+        **kwargs: arguments of `keras.layers.Layer`.
+
+    Call arguments:
+        inputs: float `(B, T, D)`.
+        memory: optional second tensor for the layer, `(B, S, Dm)`.
+        **kwargs: passed on to the layer.
+
+    Returns:
+        Float `(B, T, D)`, or a tuple that begins with it.
+
+    Raises:
+        ValueError: `norm` is none of the placements or lacks what it needs, or a rate is not in [0, 1).
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385); placements:
+        [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), [Ding et al., 2021](https://arxiv.org/abs/2105.13290),
+        DeepNorm [Wang et al., 2022](https://arxiv.org/abs/2203.00555), ReZero
+        [Bachlechner et al., 2020](https://arxiv.org/abs/2003.04887), LayerScale
+        [Touvron et al., 2021](https://arxiv.org/abs/2103.17239); stochastic depth
+        [Huang et al., 2016](https://arxiv.org/abs/1603.09382)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.layers import FeedForward, Residual
+    >>> tuple(Residual(FeedForward(64), norm="pre", dropout=0.1)(np.ones((2, 5, 16), "float32")).shape)
+    (2, 5, 16)
+    """
+
+    def __init__(
+        self,
+        layer,
+        norm="pre",
+        dropout=0.0,
+        norm_epsilon=1e-6,
+        seed=None,
+        *,
+        norm_layer="layer",
+        stochastic_depth=0.0,
+        shortcut_scale=None,
+        gain=None,
+        **kwargs,
+    ):
+        place = placement(norm)
+        if place.needs_shortcut_scale and shortcut_scale is None:
+            raise ValueError(f"`shortcut_scale` must be given with norm={norm!r}. Received: shortcut_scale=None")
+        if gain is not None and place.gain is None:
+            raise ValueError(f"`gain` has no place in norm={norm!r}. Received: gain={gain}")
+        for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
+            if not 0 <= rate < 1:
+                raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={rate}")
+        super().__init__(layer, **kwargs)
+        self.supports_masking = True
+        self.norm, self.norm_layer, self.norm_epsilon = norm, norm_layer, norm_epsilon
+        self.dropout, self.stochastic_depth, self.seed = dropout, stochastic_depth, seed
+        self.shortcut_scale, self._gain = shortcut_scale, gain
+        self._placement = place
+        self.norm_before = self._norm("norm_before") if place.before else None
+        self.norm_branch = self._norm("norm_branch") if place.branch else None
+        self.norm_after = self._norm("norm_after") if place.after else None
+        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
+        self.depth_layer = None
+
+    def _norm(self, name):
+        return normalization(self.norm_layer, self.norm_epsilon, self.dtype_policy, name)
+
+    def build(self, inputs_shape, memory_shape=None):
+        for norm in (self.norm_before, self.norm_branch, self.norm_after):
+            if norm is not None:
+                norm.build(inputs_shape)
+        if not self.layer.built:
+            self.layer.build(inputs_shape, *([] if memory_shape is None else [memory_shape]))
+        if self._placement.gain is not None:
+            self.gain = self.add_weight(
+                name="gain",
+                shape=inputs_shape[-1:] if self._placement.gain_per_channel else (),
+                initializer=keras.initializers.Constant(self._placement.gain if self._gain is None else self._gain),
+            )
+        if self.stochastic_depth:
+            # One draw a sample: the noise has no other axis.
+            self.depth_layer = keras.layers.Dropout(
+                self.stochastic_depth,
+                noise_shape=(None, *(1 for _ in inputs_shape[1:])),
+                seed=None if self.seed is None else self.seed + 1,
+                dtype=self.dtype_policy,
+                name="stochastic_depth",
+            )
+        self.built = True
+
+    def call(self, inputs, memory=None, *, training=None, **kwargs):
+        x = inputs if self.norm_before is None else self.norm_before(inputs)
+        x = self.layer(x, *([] if memory is None else [memory]), training=training, **kwargs)
+        x, *rest = x if isinstance(x, tuple) else (x,)
+        if self.dropout_layer is not None:
+            x = self.dropout_layer(x, training=training)
+        if self.norm_branch is not None:
+            x = self.norm_branch(x)
+        if self._placement.gain is not None:
+            x = ops.multiply(x, self.gain)
+        if self.depth_layer is not None:
+            x = self.depth_layer(x, training=training)
+        if self.shortcut_scale != 0:
+            scaled = self.shortcut_scale not in (None, 1)
+            x = add(ops.multiply(inputs, self.shortcut_scale) if scaled else inputs, x)
+        if self.norm_after is not None:
+            x = self.norm_after(x)
+        return (x, *rest) if rest else x
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)

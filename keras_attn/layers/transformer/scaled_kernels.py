@@ -1,0 +1,43 @@
+"""Initial values of kernels in any layer, times a number."""
+
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.transformer.scaled_initializer import scaled
+
+
+def scale_kernels(layer, gain):
+    """Multiplies the initial values of all kernels in a layer that is not built yet; see `check_scaled`.
+
+    Returns:
+        The layers whose `kernel_initializer` was scaled.
+
+    Raises:
+        ValueError: no layer in it has one, or the kernels are there already.
+    """
+    owners = _owners(layer)
+    if not owners or any(owner.built for owner in owners):
+        _refuse(layer)
+    for owner in owners:
+        # Cloned, a given seed of everything leads to the numbers that it always led to.
+        owner.kernel_initializer = cloned(scaled(owner.kernel_initializer, gain))
+    return owners
+
+
+def check_scaled(layer, owners):
+    """Raises a ValueError where a layer, now built, has kernels that `scale_kernels` did not find."""
+    if {id(owner) for owner in _owners(layer)} != {id(owner) for owner in owners}:
+        _refuse(layer)
+
+
+def _owners(layer):
+    """The outermost layers with a `kernel_initializer`: their sub-layers have theirs from them."""
+    if hasattr(layer, "kernel_initializer"):
+        return [layer]
+    return [owner for part in layer._layers for owner in _owners(part)]
+
+
+def _refuse(layer):
+    raise ValueError(
+        "`feed_forward` must hold layers with a `kernel_initializer`, made in its constructor and not built, since "
+        "`init_gain`, which norm='deepnorm' sets, scales their initial values. Give `init_gain=1`, and scale them "
+        f"yourself, for any other layer. Received: feed_forward={layer!r}"
+    )

@@ -1,0 +1,100 @@
+"""What `Encoder` and `Decoder` share: blocks one behind another, and a last norm."""
+
+import inspect
+
+import keras
+
+from keras_attn.argument_checks import check_layers
+from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.serialization import deserialized, serialized
+from keras_attn.layers.transformer.block import Block
+from keras_attn.layers.transformer.normalization import normalization
+from keras_attn.layers.transformer.placement import deepnorm, placement
+from keras_attn.layers.transformer.template import Template
+
+_LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast", "activity_regularizer")
+_DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Block).parameters.items()}
+
+
+class Stack(Configurable, keras.layers.Layer):
+    """`num_layers` blocks of one kind; see `Encoder` for the arguments."""
+
+    block_class = None
+
+    def __init__(
+        self,
+        num_layers,
+        num_heads,
+        intermediate_dim=None,
+        *,
+        share_weights=False,
+        final_norm=None,
+        layer_options=None,
+        **options,
+    ):
+        check_layers(num_layers)
+        layer_options = [with_templates(entry) for entry in layer_options or ()]
+        if share_weights and layer_options:
+            raise ValueError(f"`layer_options` go without `share_weights`. Received: layer_options={layer_options}")
+        super().__init__(**{name: options.pop(name) for name in _LAYER_ARGUMENTS if name in options})
+        self.supports_masking = True
+        self.num_layers, self.share_weights = num_layers, share_weights
+        options = {**with_templates(options), "num_heads": num_heads, "intermediate_dim": intermediate_dim}
+        self.block_options, self.layer_options = options, layer_options or None
+        self._final_norm = final_norm
+        self.blocks = [
+            self.block_class(
+                **self._options(i, options, layer_options),
+                dtype=self.dtype_policy,
+                name=f"{type(self).__name__.lower()}_{i}",
+            )
+            for i in range(1 if share_weights else num_layers)
+        ]
+        self.final_norm = None
+        own = {**_DEFAULTS, **options}
+        if placement(own["norm"]).final_norm if final_norm is None else final_norm:
+            self.final_norm = normalization(own["norm_layer"], own["norm_epsilon"], self.dtype_policy, "final_norm")
+
+    def _options(self, index, options, layer_options):
+        """The arguments of one block."""
+        own = dict(options)
+        if own.get("norm") == "deepnorm":
+            constants = self._deepnorm()
+            own = constants | own
+            own["residual_options"] = constants["residual_options"] | (own["residual_options"] or {})
+        if not self.share_weights:
+            own["stochastic_depth"] = own.get("stochastic_depth", 0.0) * (index + 1) / self.num_layers
+        if own.get("seed") is not None:
+            own["seed"] += 100 * index
+        return own | (layer_options[index % len(layer_options)] if layer_options else {})
+
+    def _deepnorm(self):
+        return deepnorm(encoder_layers=self.num_layers)[0]
+
+    @property
+    def layers(self):
+        """The block of each layer: `num_layers` of them, all one where they share their weights."""
+        return self.blocks * self.num_layers if self.share_weights else self.blocks
+
+    def compute_output_shape(self, inputs_shape, memory_shape=None):
+        return tuple(inputs_shape)
+
+    def _build(self, inputs_shape, *memory_shape):
+        for block in self.blocks:
+            block.build(inputs_shape, *memory_shape)
+        if self.final_norm is not None:
+            self.final_norm.build(inputs_shape)
+
+    def _finish(self, x):
+        return x if self.final_norm is None else self.final_norm(x)
+
+    def get_config(self):
+        own = {"num_layers": self.num_layers, "share_weights": self.share_weights, "final_norm": self._final_norm}
+        own["layer_options"] = self.layer_options
+        return {**super().get_config(), **serialized(own | self.block_options)}
+
+
+def with_templates(options):
+    """Arguments of blocks by name, deserialised, and feed-forward networks as templates, which Keras does not track."""
+    options = {name: deserialized(value) for name, value in options.items()}
+    return options | {name: Template.of(options[name]) for name in ("feed_forward",) if name in options}

@@ -1,0 +1,121 @@
+"""Layers like a given one."""
+
+import inspect
+import types
+import warnings
+
+import keras
+
+from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.serialization import blueprint, deserialized, live_objects, unmarked
+
+_LAYER_ARGUMENTS = ("name", "trainable", "dtype")
+
+
+class Template:
+    """Makes new layers like the one that it was given, any number of times; that one is never built.
+
+    The new layers have the user's own functions and classes themselves, which need not be registered with Keras. Only
+    the config of a template, for a file, has their names. Keras does not track the layers in a template.
+
+    Args:
+        layer: a Keras layer with a `get_config`.
+        argument: what the layer was given as, for error messages.
+
+    Raises:
+        ValueError: there is no other layer like this one, or the config does not say which functions it has.
+    """
+
+    def __init__(self, layer, argument="feed_forward"):
+        self.argument = argument
+        # What becomes of the user's own layer afterwards does not matter.
+        self._layer = self._copy(layer)
+
+    @classmethod
+    def of(cls, value):
+        """A template of a layer, of a layer's config, or like another template; None for None."""
+        value = value.new() if isinstance(value, cls) else deserialized(value)
+        return value if value is None else cls(value)
+
+    def new(self, **changes):
+        """A new layer, not built, with `changes` of its name and dtype."""
+        return self._copy(self._layer, cloned, **changes)
+
+    def blueprint(self):
+        """The layer's config as `keras.saving` has it."""
+        return blueprint(self._layer)
+
+    def __repr__(self):
+        return repr(self._layer)
+
+    def _copy(self, layer, made=lambda value: value, **changes):
+        functions, classes = _own_objects(layer)
+        with live_objects(made), warnings.catch_warnings():
+            # That a lambda cannot be saved matters once somebody saves it.
+            warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+            try:
+                config = {**unmarked(layer.get_config()), **changes}
+            except NotImplementedError as error:
+                raise ValueError(
+                    f"`{self.argument}` must be a layer with a `get_config`, as layers like it are made from its "
+                    f"config. Received: {self.argument}={layer!r}"
+                ) from error
+            scope = {keras.saving.get_registered_name(cls): cls for cls in classes}
+            config = self._with_names(config, functions, scope)
+        parameters = inspect.signature(type(layer).__init__).parameters.values()
+        if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
+            taken = {parameter.name for parameter in parameters}
+            config = {name: x for name, x in config.items() if name in taken or name not in _LAYER_ARGUMENTS}
+        with keras.saving.custom_object_scope(scope):
+            return type(layer).from_config(config)
+
+    def _with_names(self, config, functions, scope):
+        """`config` in which each of the user's `functions` has a name of its own, under which `scope` holds it."""
+        if isinstance(config, list | tuple):
+            return type(config)(self._with_names(entry, functions, scope) for entry in config)
+        if not isinstance(config, dict):
+            return config
+        if config.get("class_name") not in ("function", "__lambda__") and config.keys() != {"value"}:
+            return {name: self._with_names(entry, functions, scope) for name, entry in config.items()}
+        found = [function for function in functions if _describes(config, function)]
+        if len(found) > 1:
+            raise ValueError(
+                f"`{self.argument}` must not have several functions of one name. Register them with "
+                f"`keras.saving.register_keras_serializable`, each under its own. Received: {found}"
+            )
+        if not found:
+            return config
+        name = f"function_{len(scope)} of {self.argument}"
+        scope[name] = found[0]
+        return {"module": None, "class_name": "function", "config": name, "registered_name": name}
+
+
+def _own_objects(root):
+    """`(functions, classes)`: what an object that Keras can save holds and is, at any depth, besides Keras' own."""
+    functions, classes, seen, left = [], set(), set(), [root]
+    while left:
+        value = left.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, types.FunctionType):
+            functions.append(value)
+        elif isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+        elif hasattr(value, "get_config") and not isinstance(value, type):
+            classes.add(type(value))
+            left += getattr(value, "__dict__", {}).values()
+    return functions, {cls for cls in classes if cls.__module__.partition(".")[0] != "keras"}
+
+
+def _describes(config, function):
+    """Whether a config of a function may be that of `function`."""
+    if config.get("class_name") == "function":
+        return config["config"] in (function.__name__, keras.saving.get_registered_name(function))
+    # `keras.activations.serialize` leaves only the inner part of a lambda's config.
+    code = config.get("config", config)["value"]
+    if function.__name__ != "<lambda>" or not isinstance(code, list | tuple):
+        return False
+    return keras.saving.serialize_keras_object(function)["config"]["value"][0] == code[0]

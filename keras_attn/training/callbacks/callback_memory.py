@@ -1,0 +1,125 @@
+"""What callbacks remember of a training, as arrays that a checkpoint holds."""
+
+import math
+import warnings
+
+import keras
+import numpy as np
+
+from keras_attn.training.callbacks.text_evaluation import TextEvaluation
+
+_EPOCHS, _HISTORY, _DIRECTION = "epochs", "history/", "direction"
+# Attributes that change while a callback works: numbers, lists of weights, and dicts of figures.
+_REMEMBERED = {
+    keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "wait", "stopped_epoch"),
+    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+    keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    TextEvaluation: ("figures",),
+}
+
+
+class CallbackMemory:
+    """The history, and what those callbacks know that put figures into it, watch one, or move weights.
+
+    Args:
+        callbacks: `keras.callbacks.Callback`s, after their `on_train_begin`.
+        history: `keras.callbacks.History`.
+    """
+
+    def __init__(self, callbacks, history):
+        self._history, self._callbacks, self._bests = history, {}, {}
+        for callback in callbacks:
+            attributes = next((names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)), None)
+            if attributes:
+                name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
+                # Not by their order: of several workers, one has those that write files.
+                same = sum(known.startswith(f"{name}/") for known in self._callbacks)
+                self._callbacks[f"{name}/{same}"] = callback, attributes
+
+    def state(self):
+        """Dict of arrays by name."""
+        state = {f"{_HISTORY}{name}": np.asarray(values) for name, values in self._history.history.items()}
+        state[_EPOCHS] = np.asarray(self._history.epoch, "int64")
+        for name, (callback, attributes) in self._callbacks.items():
+            for attribute in attributes:
+                value, key = getattr(callback, attribute, None), f"{name}/{attribute}"
+                if isinstance(value, dict):
+                    state |= {f"{key}/{part}": np.asarray(x) for part, x in value.items()}
+                elif isinstance(value, list):
+                    state |= {f"{key}/{i:04d}": x for i, x in enumerate(value)}
+                elif value is not None:
+                    state[key] = np.asarray(value)
+            if getattr(callback, "monitor_op", None) is not None:
+                state[f"{name}/{_DIRECTION}"] = np.asarray(callback.monitor_op.__name__)
+        return state
+
+    def keep_finite(self):
+        """Takes a `best` that is NaN or infinite back, with its epoch and weights: no later value could better it.
+
+        If there was no finite one before, `best` becomes the worst value: a finite value betters it, and NaN does not.
+        """
+        for name, (callback, attributes) in self._callbacks.items():
+            best = _best(callback)
+            if best is None:
+                continue
+            if math.isfinite(best):
+                bests = [x for x in attributes if x.startswith("best") and hasattr(callback, x)]
+                self._bests[name] = {attribute: getattr(callback, attribute) for attribute in bests}
+                continue
+            _set_direction(callback)
+            worst = math.inf if callback.monitor_op.__name__ == "less" else -math.inf
+            for attribute, value in self._bests.get(name, {"best": worst}).items():
+                setattr(callback, attribute, value)
+
+    def restore(self, state):
+        """Gives the callbacks back what `state` returned; what is of other callbacks is left alone."""
+        for name, (callback, attributes) in self._callbacks.items():
+            if self._is_reversed(name, callback, state):
+                continue
+            for attribute in attributes:
+                key = f"{name}/{attribute}"
+                parts = {k.removeprefix(f"{key}/"): x for k, x in state.items() if k.startswith(f"{key}/")}
+                if key in state:
+                    setattr(callback, attribute, state[key].item())
+                elif isinstance(getattr(callback, attribute, None), dict):
+                    setattr(callback, attribute, {part: x.item() for part, x in parts.items()})
+                elif parts:
+                    setattr(callback, attribute, list(parts.values()))
+            if _best(callback) is not None:
+                _set_direction(callback)
+        self.keep_finite()
+        if _EPOCHS in state:
+            self._history.epoch = state[_EPOCHS].tolist()
+            logs = {name: values.tolist() for name, values in state.items() if name.startswith(_HISTORY)}
+            self._history.history = {name.removeprefix(_HISTORY): values for name, values in logs.items()}
+
+    @staticmethod
+    def _is_reversed(name, callback, state):
+        """Whether a callback wants less of what it wanted more of, or the other way round; it then starts anew."""
+        if (key := f"{name}/{_DIRECTION}") not in state:
+            return False
+        _set_direction(callback)
+        then, now = state[key].item(), callback.monitor_op.__name__
+        if then != now:
+            warnings.warn(
+                f"{type(callback).__name__} starts anew: its best {callback.monitor!r} was the one that is {then} than "
+                f"others, and is the one that is {now}",
+                stacklevel=4,
+            )
+        return then != now
+
+    @property
+    def has_stopped(self):
+        """Whether an `EarlyStopping` remembers that it ended the training."""
+        return any(getattr(callback, "stopped_epoch", 0) for callback, _ in self._callbacks.values())
+
+
+def _best(callback):
+    return getattr(callback, "best", None)
+
+
+def _set_direction(callback):
+    if callback.monitor_op is None:
+        # Keras does so at the end of an epoch, and may compare with the best before.
+        callback._set_monitor_op()

@@ -1,0 +1,60 @@
+"""A progress bar for `fit`."""
+
+from keras_attn.extras import require
+from keras_attn.training.callbacks.step_callback import StepCallback
+
+
+class ProgressBar(StepCallback):
+    """Shows steps, the running loss and metrics, speed and time left in one line; use it with `fit(verbose=0)`.
+
+    Other text printed through `rich` appears above the bar. Where the output is no terminal, only the last state is
+    printed.
+
+    Args:
+        description: word before the bar.
+
+    Raises:
+        ImportError: rich is missing.
+
+    Example:
+
+    >>> from keras_attn.training import ProgressBar
+    >>> callbacks = [ProgressBar("dates")]  # for model.fit(..., verbose=0, callbacks=callbacks)
+    """
+
+    def __init__(self, description="training"):
+        super().__init__()
+        self.description = description
+        self._progress = require("rich.progress", "train")
+
+    def on_train_begin(self, logs=None):
+        columns = self._progress
+        self._bar = columns.Progress(
+            columns.TextColumn("{task.description}"),
+            columns.BarColumn(),
+            columns.MofNCompleteColumn(),
+            columns.TextColumn("{task.fields[logs]}"),
+            columns.TimeElapsedColumn(),
+            columns.TextColumn("left"),
+            columns.TimeRemainingColumn(),
+            console=require("rich", "train").get_console(),
+            refresh_per_second=4,
+        )
+        steps, epochs = self.params.get("steps"), self.params.get("epochs", 1)
+        self._task = self._bar.add_task(self.description, total=steps and steps * epochs, logs="")
+        self._bar.start()
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        text = "  ".join(f"{name} {_shown(float(value))}" for name, value in (logs or {}).items())
+        self._bar.update(self._task, completed=self.step, logs=text)
+
+    def on_train_end(self, logs=None):
+        self._bar.stop()
+
+
+def _shown(value):
+    """Losses to four places, rates and speeds to three digits."""
+    if value and not 1e-3 <= abs(value) < 1e3:
+        return f"{value:.3g}" if abs(value) < 1 else f"{value:,.0f}"
+    return f"{value:.4f}"

@@ -1,0 +1,50 @@
+"""What the model makes of a few inputs, while it trains."""
+
+from keras_attn.columns import check_no_table
+from keras_attn.extras import require
+from keras_attn.training.callbacks.step_callback import StepCallback
+
+
+class SampleOutputs(StepCallback):
+    """Every so many steps, generates from the next few of some inputs and prints them beside the expected outputs.
+
+    Args:
+        inputs: list of strings.
+        references: list of strings, what the model should make of them.
+        every: steps between two prints.
+        count: inputs a print.
+
+    Raises:
+        ImportError: rich is missing.
+        ValueError: there are not as many references as inputs.
+
+    Example:
+
+    >>> from keras_attn.training import SampleOutputs
+    >>> callback = SampleOutputs(["en 3/5/19"], ["2019-03-05"], every=500)
+    """
+
+    def __init__(self, inputs, references, every, count=4):
+        check_no_table(inputs=inputs, references=references)
+        if len(inputs) != len(references) or not len(inputs):
+            raise ValueError(
+                "`inputs` and `references` must be as many, and not empty. "
+                f"Received: {len(inputs)} inputs and {len(references)} references"
+            )
+        super().__init__()
+        self.inputs, self.references = list(inputs), list(references)
+        self.every, self.count = every, min(count, len(inputs))
+        self._console = require("rich", "train").get_console()
+
+    def on_train_batch_end(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+        if self.step % self.every:
+            return
+        first = (self.step // self.every - 1) * self.count
+        chosen = [(first + i) % len(self.inputs) for i in range(self.count)]
+        outputs = self.model.generate([self.inputs[i] for i in chosen])
+        for i, output in zip(chosen, outputs, strict=True):
+            mark = "=" if output == self.references[i] else f"not {self.references[i]}"
+            self._console.print(
+                f"{self.step:6d}  {self.inputs[i]}  ->  {output}  {mark}", markup=False, highlight=False
+            )

@@ -1,0 +1,1 @@
+"""Checkpoints, and how a training run resumes from them."""

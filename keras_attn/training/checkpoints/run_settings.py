@@ -1,0 +1,142 @@
+"""The settings of a training run, as a checkpoint keeps them to name those that its next run has otherwise."""
+
+import json
+import re
+import warnings
+
+import keras
+
+from keras_attn.training import sources
+from keras_attn.training.losses.compiled_loss import FunctionLoss
+
+# How layers are connected and where classes live: no settings, or told by the names of the variables.
+_LEFT_OUT = {
+    *("build_config", "compile_config", "module", "registered_name", "shared_object_id"),
+    *("inbound_nodes", "input_layers", "output_layers"),
+}
+_MOST_VALUES, _MOST_NAMED = 40, 8
+
+
+def run_settings(trainer):
+    """What a `Trainer` was given, as nested dicts and lists of JSON's values."""
+    described = {
+        "accumulation_steps": trainer.accumulation_steps,
+        "optimizer": _serialized(trainer.optimizer),
+        "loss": _serialized(trainer.loss.function if isinstance(trainer.loss, FunctionLoss) else trainer.loss),
+        "metrics": [_serialized(metric) for metric in trainer.metrics.plain],
+        "weighted_metrics": [_serialized(metric) for metric in trainer.metrics.weighted],
+        "jit_compile": trainer.jit_compile,
+        "replicas": trainer.strategy.num_replicas_in_sync,
+        "random_seed": _random_seed(),
+        "model": _serialized(trainer.model),
+    }
+    return json.loads(json.dumps(_plain(described)))
+
+
+def data_settings(dataset, validation_data, validation_freq):
+    """What `Trainer.fit` was given, in the same form."""
+    described = {"dataset": sources.batch_settings(dataset), "validation_freq": validation_freq}
+    if validation_data is not None:
+        known = {"fingerprint": sources.fingerprint(validation_data)}
+        described["validation_data"] = known | sources.batch_settings(validation_data)
+    return json.loads(json.dumps(_plain(described)))
+
+
+def differences(then, now):
+    """`{name: (then, now)}` of settings that differ; those that only one side knows are none of this version's."""
+    return dict(_differences("", then or {}, now or {}))
+
+
+def in_words(changes):
+    """Differences as "`name` was x and is y; ..."."""
+    named = [f"`{name}` was {_shown(then)} and is {_shown(now)}" for name, (then, now) in changes.items()]
+    more = len(named) - _MOST_NAMED
+    return "; ".join(named[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
+
+
+def is_given_anew(variable, changes):
+    """Whether a variable of a trainer's state is what it was given now, rather than what its checkpoint holds."""
+    if variable.startswith("seeds/"):
+        return any(name == "random_seed" or re.fullmatch(r"model\..*\.seed", name) for name in changes)
+    return _is_learning_rate(variable) and any(map(_is_learning_rate, changes))
+
+
+def are_measured_otherwise(changes):
+    """Whether sums over the batches of an epoch are of another loss, or of other metrics."""
+    return any(name.split(".")[0] in ("loss", "metrics", "weighted_metrics") for name in changes)
+
+
+def _is_learning_rate(name):
+    """Of a setting or of a variable."""
+    return name.startswith("optimizer") and name.endswith("learning_rate")
+
+
+def unnumbered(name):
+    """A name that is the same in every process, whatever Keras numbered before."""
+    return re.sub(r"_\d+(?=[_/]|$)", "", name)
+
+
+def _differences(name, then, now):
+    if isinstance(then, dict) and isinstance(now, dict) and then.get("class_name") == now.get("class_name"):
+        pairs = [(f"{name}.{key}", then[key], now[key]) for key in now if key in then]
+    elif isinstance(then, list) and isinstance(now, list) and len(then) == len(now):
+        pairs = [(f"{name}.{i}", a, b) for i, (a, b) in enumerate(zip(then, now, strict=True))]
+    else:
+        if then != now:
+            yield name.removeprefix("."), (then, now)
+        return
+    for pair in pairs:
+        yield from _differences(*pair)
+
+
+def _serialized(thing):
+    """Class and config; of a function, and of what has no config, the name."""
+    if not hasattr(thing, "get_config"):
+        return thing
+    try:
+        with warnings.catch_warnings():
+            # Of functions that could not be loaded again: nobody will.
+            warnings.simplefilter("ignore")
+            described = keras.saving.serialize_keras_object(thing)
+        # Losses and metrics of Keras leave some of their arguments, such as Huber's `delta`, out of their config.
+        if arguments := getattr(thing, "_fn_kwargs", None):
+            described["config"] = {**arguments, **described["config"]}
+        return described
+    except Exception:  # a user's own class may raise anything, and only settings are left unnamed
+        return type(thing).__name__
+
+
+def _plain(value):
+    """Class and config of a Keras object are one dict; what is long is a checksum; numbers of Keras' names are gone."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        if isinstance(config := value.get("config"), dict) and "class_name" in value:
+            value = {"class_name": value["class_name"], **config}
+        plain = {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT}
+        return plain if len(plain) <= _MOST_VALUES or _is_nested(plain.values()) else sources.checksum(sorted(plain))
+    if isinstance(value, (list, tuple)):
+        plain = [_plain(x) for x in value]
+        return plain if len(plain) <= _MOST_VALUES or _is_nested(plain) else sources.checksum(plain)
+    if isinstance(value, str):
+        return unnumbered(value) if len(value) <= 200 else sources.checksum(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    return getattr(value, "__name__", type(value).__name__)
+
+
+def _is_nested(values):
+    return any(isinstance(value, (dict, list)) for value in values)
+
+
+def _shown(value):
+    if isinstance(value, dict) and "class_name" in value:
+        return f"{value['class_name']}({', '.join(f'{k}={v!r}' for k, v in value.items() if k != 'class_name')})"
+    return repr(value)
+
+
+def _random_seed():
+    """That of `keras.utils.set_random_seed`, or None. Keras tells it nowhere in public."""
+    from keras.src.utils.rng_utils import get_random_seed
+
+    return get_random_seed()

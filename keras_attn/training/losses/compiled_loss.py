@@ -1,0 +1,131 @@
+"""The losses that `keras.Model.compile` takes, with the meaning that they have there, as sums that can be added up."""
+
+import math
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.ops.boolean_mask import both
+from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.training.losses.entries import aligned, check_fits, label_kind, same_rank
+
+
+class FunctionLoss(keras.losses.Loss):
+    """A loss function `(y_true, y_pred)`, called with labels and outputs of one rank as `keras.Model.compile` does."""
+
+    def __init__(self, function):
+        super().__init__(name=getattr(function, "__name__", None))
+        self.function = function
+
+    def call(self, y_true, y_pred):
+        return self.function(*same_rank(y_true, y_pred))
+
+
+def as_loss(loss):
+    """The `keras.losses.Loss` that `keras.Model.compile` would make of an object, a function, a name or a config.
+
+    A list or a dict of one, as for a model whose outputs are such, stands for that one.
+    """
+    if isinstance(loss, dict) and "class_name" not in loss:
+        loss = list(loss.values())
+    if isinstance(loss, list | tuple) and len(loss) == 1:
+        (loss,) = loss
+    if isinstance(loss, str) and loss.lower() in ("crossentropy", "ce"):
+        loss = _cross_entropy
+    loss = keras.losses.get(loss)
+    if loss is None or isinstance(loss, keras.losses.Loss) or hasattr(loss, "total"):
+        return loss
+    return FunctionLoss(loss)
+
+
+def sums_up(loss):
+    """Whether the loss of a batch is the sum of its entries', and not their mean."""
+    return getattr(loss, "reduction", None) == "sum"
+
+
+def decides_itself(loss):
+    """Whether a loss replaces Keras' own way from losses of entries to a number, so that it has no parts to add up."""
+    return not hasattr(loss, "total") and type(loss).__call__ is not keras.losses.Loss.__call__
+
+
+def check_labels(loss, name, labels, num_classes, weights=None):
+    """Raises a ValueError where labels, an array, do not fit a loss and outputs of `num_classes`."""
+    if hasattr(loss, "check_labels"):
+        loss.check_labels(name, labels, num_classes, weights)
+    elif _is_of_keras(loss) and np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any():
+        raise ValueError(f"`{name}` must be numbers. Received: NaN at {np.argwhere(np.isnan(labels))[0].tolist()}")
+
+
+def loss_total(loss, batch, outputs, part):
+    """`(sum, weight)` of a loss for a part of a batch, whose quotient of sums over all parts is the loss of the whole.
+
+    For a batch in one part the quotient is what the loss itself would give. Sample weights `(B,)` count for rows,
+    however many axes losses have.
+
+    Args:
+        loss: from `as_loss`.
+        batch: `(inputs, labels, weights, present)`, `present` a float32 `(B,)`, 0 at rows that were only added to make
+            parts even, or None.
+        outputs: the model's, with their Keras mask.
+        part: what this is of all that makes one loss, such as a half: the weight of a loss that is a sum.
+    """
+    _, labels, weights, present = batch
+    if hasattr(loss, "total"):
+        total, weight = loss.total(labels, outputs, present if weights is None else weights)
+    elif decides_itself(loss):
+        weight = ops.cast(ops.shape(outputs)[0], "float32")
+        total = ops.mean(ops.cast(loss(labels, outputs, weights), "float32")) * weight
+    else:
+        total, weight = _sums(loss, labels, outputs, weights, present, part)
+    return total, ops.cast(part, "float32") if sums_up(loss) else weight
+
+
+def _sums(loss, labels, outputs, weights, present, part):
+    outputs_mask = keras_mask(outputs)
+    losses = loss.call(ops.cast(labels, loss.dtype), ops.cast(outputs, loss.dtype))
+    mask = both(outputs_mask, keras_mask(losses))
+    dtype = "float64" if keras.backend.standardize_dtype(losses.dtype) == "float64" else "float32"
+    losses = ops.cast(losses, dtype)
+    given = {"sample_weight": weights, "mask": mask, "present": present}
+    given = {name: ops.cast(x, dtype) for name, x in given.items() if x is not None}
+    # One number, taken for a mean over rows: how weights and masks would have changed it in each part nobody knows.
+    is_scalar = len(losses.shape) == 0
+    if is_scalar and given and part < 1:
+        raise ValueError(
+            "`loss` must give a number for each row if a batch that has weights, a mask or rows that cannot be split "
+            "evenly is computed in parts. Received: a loss that gives one number"
+        )
+    rank = max((len(x.shape) for x in given.values()), default=1) if is_scalar else len(losses.shape)
+    counts_rows = weights is not None and len(weights.shape) == 1
+    given = {name: aligned(x, rank) for name, x in given.items()}
+    if is_scalar:
+        losses = losses * (math.prod(map(ops.ones_like, given.values())) if given else ops.ones(ops.shape(labels)[:1]))
+    for name, x in given.items():
+        check_fits(name, x, losses.shape, "losses")
+    if counts_rows:
+        given["sample_weight"] = ops.broadcast_to(given["sample_weight"], ops.shape(losses))
+    factor = math.prod(given.values()) if given else 1
+    total = ops.sum(losses * factor)
+    if loss.reduction == "mean_with_sample_weight" and (weights is not None or mask is not None):
+        weight = ops.sum(factor)
+    else:
+        # Entries of weight 0 are counted, those that are hidden are not; each may be several numbers.
+        shown = math.prod(x for name, x in given.items() if name != "sample_weight")
+        weight = _size(losses)
+        if mask is not None or present is not None:
+            weight = weight * ops.cast(ops.sum(shown), "float32") / _size(shown)
+    return ops.cast(total, "float32"), ops.cast(weight, "float32")
+
+
+def _size(x):
+    return ops.cast(ops.size(x), "float32")
+
+
+def _cross_entropy(y_true, y_pred):
+    return getattr(keras.losses, f"{label_kind(y_true, y_pred)}_crossentropy")(y_true, y_pred)
+
+
+def _is_of_keras(loss):
+    """Whether nothing in a loss is the caller's own, who may have a meaning for labels that are no numbers."""
+    return (loss.function if isinstance(loss, FunctionLoss) else type(loss)).__module__.split(".")[0] == "keras"

@@ -1,0 +1,123 @@
+"""Label-smoothed cross entropy over the real tokens of a batch."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.argument_checks import check_vocabulary
+from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
+from keras_attn.training.losses.entries import aligned, entry_weights, real_tokens, token_labels
+from keras_attn.training.losses.ignored_labels import IgnoredLabels
+from keras_attn.training.losses.summed_loss import SummedLoss
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
+    """Mean over real tokens of `-(1 - e) log p[label] - e / V * sum_v log p[v]`.
+
+    Tokens whose label is `ignore_id` count neither above nor below the fraction line, so the loss is that of the
+    sequences without padding. Log-probabilities are computed in float32, and no one-hot is made.
+
+    `total` gives both sides of the fraction, so that the mean is over the tokens of the whole batch however it is
+    spread. `linear_total` gives the same of a model's hidden states, without its logits.
+
+    Args:
+        label_smoothing: the share `e` of each label that is spread over the vocabulary.
+        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
+            and `compile` of this package's models know it, 0 without them, and -100 too.
+        name: name of the loss.
+        **kwargs: arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean over real tokens,
+            "sum" their sum, None the loss of each token.
+
+    Call arguments:
+        y_true: int `(B, T)` or `(B, T, 1)`; or `(B,)` or `(B, 1)`, one class per row.
+        y_pred: float logits `(B, T, V)`; or `(B, V)`. What their Keras mask hides does not count.
+        sample_weight: optional float `(B,)`, `(B, T)` or `(B, T, 1)`, or one that broadcasts to `(B, T)`; the mean is
+            the weighted one.
+
+    Returns:
+        Float32 scalar; with `reduction=None`, `(B, T)`.
+
+    Raises:
+        ValueError: `label_smoothing` is not in [0, 1), or a shape does not fit.
+
+    Reference:
+        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import MaskedCrossEntropy
+    >>> labels, logits = np.array([[1, 0]]), np.zeros((1, 2, 4), "float32")
+    >>> round(float(MaskedCrossEntropy(label_smoothing=0.1)(labels, logits)), 4)
+    1.3863
+    >>> total, weight = MaskedCrossEntropy().total(labels, logits)
+    >>> round(float(total), 4), float(weight)
+    (1.3863, 1.0)
+    """
+
+    def __init__(self, label_smoothing=0.0, ignore_id="auto", name="masked_cross_entropy", **kwargs):
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}")
+        super().__init__(name=name, **kwargs)
+        self.label_smoothing = label_smoothing
+        self.set_ignore_id(ignore_id)
+
+    def labels(self, y_true, y_pred):
+        return token_labels(y_true, y_pred)
+
+    def real(self, y_true):
+        """Float32, 1 at tokens that count."""
+        return real_tokens(y_true, self.ignored_labels)
+
+    def check_labels(self, name, labels, num_classes, weights=None):
+        """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
+        counts = ~np.isin(labels, self.ignored_labels)
+        if weights is not None:
+            try:
+                counts = counts & np.broadcast_to(aligned(weights, labels.ndim) != 0, labels.shape)
+            except ValueError:
+                raise ValueError(
+                    f"`{name}` must have weights that broadcast to them. "
+                    f"Received: labels of shape {labels.shape} and weights of {weights.shape}"
+                ) from None
+        check_vocabulary(num_classes, **{name: labels[counts]})
+
+    def call(self, y_true, y_pred):
+        """The loss of each token, float32 `(B, T)`: zero where it does not count, NaN where its label is no class."""
+        real, is_class, labels = self._classes(y_true, y_pred.shape[-1])
+        losses = smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
+        return real * ops.where(is_class, losses, float("nan"))
+
+    def linear_total(self, y_true, hidden, projection, sample_weight=None):
+        """`total` of the logits that `projection` makes of hidden states, which are never held together.
+
+        Args:
+            y_true: int `(B, T)` or `(B, T, 1)`.
+            hidden: float `(B, T, D)`, a model's `hidden_states`. What their Keras mask hides does not count.
+            projection: dict of arguments of `keras_attn.ops.linear_cross_entropy`, a model's `output_projection()`.
+            sample_weight: as in a call.
+
+        Returns:
+            `(sum, weight)`, float32 scalars.
+        """
+        num_classes = projection["kernel"].shape[0 if projection.get("transpose_kernel") else 1]
+        real, is_class, labels = self._classes(token_labels(y_true, hidden), num_classes)
+        weights = entry_weights(real, sample_weight, keras_mask(hidden))
+        total = linear_cross_entropy(
+            hidden, labels=labels, weights=weights, label_smoothing=self.label_smoothing, **projection
+        )
+        all_known = ops.all(ops.logical_or(is_class, ops.equal(weights, 0)))
+        return ops.where(all_known, total, float("nan")), ops.sum(weights)
+
+    def _classes(self, labels, num_classes):
+        """`(real, is_class, classes)` of labels: the int32 classes are 0 where a label is none that a model knows."""
+        real = self.real(labels)
+        in_range = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, num_classes))
+        classes = ops.cast(ops.where(in_range, labels, ops.zeros_like(labels)), "int32")
+        # `ignore_id` may lie outside of the vocabulary, as -100 does.
+        return real, ops.logical_or(in_range, ops.equal(real, 0)), classes
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}

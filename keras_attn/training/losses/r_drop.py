@@ -1,0 +1,93 @@
+"""Two dropout passes that have to agree."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_attn.training.losses.ignored_labels import IgnoredLabels
+from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
+from keras_attn.training.losses.summed_loss import SummedLoss
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class RDrop(IgnoredLabels, SummedLoss):
+    """`(CE_1 + CE_2) / 2 + alpha * (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2`, a mean over real tokens.
+
+    `p_1` and `p_2` are what two passes with other dropout masks give for the same inputs, as neighbours in one batch:
+    rows `2i` and `2i + 1` of it are the same. `RDrop.repeat` makes such a batch. A replica needs an even number of
+    rows.
+
+    Args:
+        alpha: weight of the divergence.
+        label_smoothing, ignore_id: see `MaskedCrossEntropy`.
+        name: name of the loss.
+        **kwargs: arguments of `keras.losses.Loss`.
+
+    Call arguments:
+        y_true: int `(2B, T)` or `(2B,)`; an axis of one more at the end does not matter.
+        y_pred: float logits `(2B, T, V)`, or `(2B, V)`. What their Keras mask hides does not count.
+        sample_weight: optional float `(2B,)`, or one that broadcasts to `(2B, T)`.
+
+    Returns:
+        Float32 scalar; with `reduction=None`, `(2B, T)` or `(2B,)`.
+
+    Raises:
+        ValueError: an argument is not as described, or the number of rows is odd.
+
+    Reference:
+        [Wu et al., 2021](https://arxiv.org/abs/2106.14448)
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import RDrop
+    >>> labels, logits = RDrop.repeat(np.array([[1, 2]]), np.zeros((1, 2, 4), "float32"))
+    >>> labels.shape, round(float(RDrop(alpha=5.0)(labels, logits)), 4)
+    ((2, 2), 1.3863)
+    """
+
+    def __init__(self, alpha=1.0, label_smoothing=0.0, ignore_id="auto", name="r_drop", **kwargs):
+        if not alpha >= 0:
+            raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
+        super().__init__(name=name, **kwargs)
+        self.alpha = alpha
+        self.set_ignore_id(ignore_id)
+        self._cross_entropy = MaskedCrossEntropy(label_smoothing, ignore_id)
+        self._followers = (self._cross_entropy,)
+
+    @staticmethod
+    def repeat(*batch):
+        """A batch with each row twice, one behind the other: any nests of arrays or tensors."""
+
+        def twice(x):
+            return x if x is None else (np if isinstance(x, np.ndarray) else ops).repeat(x, 2, axis=0)
+
+        repeated = keras.tree.map_structure(twice, batch)
+        return repeated[0] if len(batch) == 1 else repeated
+
+    def labels(self, y_true, y_pred):
+        return self._cross_entropy.labels(y_true, y_pred)
+
+    def real(self, y_true):
+        """Float32, 1 at tokens that count."""
+        return self._cross_entropy.real(y_true)
+
+    def check_labels(self, name, labels, num_classes, weights=None):
+        """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
+        self._cross_entropy.check_labels(name, labels, num_classes, weights)
+
+    def call(self, y_true, y_pred):
+        """The loss of each token, the divergence in equal parts in both passes."""
+        rows = y_pred.shape[0]
+        if rows is not None and rows % 2:
+            raise ValueError(f"`y_pred` must have an even number of rows, each input twice. Received: {rows} rows")
+        log_p = ops.log_softmax(ops.cast(y_pred, "float32"), axis=-1)
+        first, second = log_p[0::2], log_p[1::2]
+        # (KL(p || q) + KL(q || p)) / 2
+        divergence = ops.sum((ops.exp(first) - ops.exp(second)) * (first - second), axis=-1) / 2
+        return self._cross_entropy.call(y_true, y_pred) + self.alpha * self.real(y_true) * ops.repeat(
+            divergence, 2, axis=0
+        )
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha, "label_smoothing": self._cross_entropy.label_smoothing}

@@ -1,0 +1,1 @@
+"""Metrics, and how they are summed."""

@@ -1,0 +1,44 @@
+"""How many tokens the model hesitates between."""
+
+import keras
+from keras import ops
+
+from keras_attn.training.losses.ignored_labels import IgnoredLabels
+from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
+
+
+@keras.saving.register_keras_serializable(package="keras_attn")
+class Perplexity(IgnoredLabels, keras.metrics.Mean):
+    """`exp` of the mean cross entropy of real tokens, the mean being exact over any number of batches.
+
+    Args:
+        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
+            and `compile` of this package's models know it, 0 without them, and -100 too.
+        name: name of the metric.
+        **kwargs: arguments of `keras.metrics.Metric`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import Perplexity
+    >>> round(float(Perplexity()(np.array([[1, 2, 0]]), np.zeros((1, 3, 5), "float32"))), 4)
+    5.0
+    """
+
+    def __init__(self, ignore_id="auto", name="perplexity", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.set_ignore_id(ignore_id)
+        self._loss = MaskedCrossEntropy(ignore_id=ignore_id)
+        self._followers = (self._loss,)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Adds a batch; see `MaskedAccuracy.update_state`."""
+        self.update_total(*self._loss.total(y_true, y_pred, sample_weight))
+
+    def update_total(self, total, weight):
+        """Adds what `total` or `linear_total` of a `MaskedCrossEntropy` gave for a batch."""
+        self.total.assign_add(total)
+        self.count.assign_add(weight)
+
+    def result(self):
+        return ops.exp(super().result())

@@ -47,11 +47,14 @@ def register(config):
             package, _, name = str(config.get("config")).rpartition(">")
             module = "keras_attn.ops" if package == "keras_attn" else None
         if isinstance(module, str) and module.startswith("keras_attn."):
-            # Keras says in better words what is not there.
-            with contextlib.suppress(ImportError):
-                found = getattr(importlib.import_module(module), str(name), None)
-                if callable(found) and hasattr(found, "__name__"):
-                    register_again(found)
+            # The file may name a module of another version: the public packages have all that configs name.
+            for home in (module, ".".join(module.split(".")[:2])):
+                # Keras says in better words what is not there.
+                with contextlib.suppress(ImportError):
+                    found = getattr(importlib.import_module(home), str(name), None)
+                    if callable(found) and hasattr(found, "__name__"):
+                        register_again(found)
+                        break
         config = list(config.values())
     if isinstance(config, (list, tuple)):
         for value in config:

@@ -1,6 +1,7 @@
 """Who imports whom, and what `import keras_attn` costs: the table in docs/architecture.md, enforced."""
 
 import ast
+import graphlib
 import json
 import os
 import subprocess
@@ -14,29 +15,56 @@ PACKAGE = ROOT / "keras_attn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 KIT = sorted((ROOT / "export").rglob("*.py"))
 
+HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"}
 MAY_IMPORT = {
     "ops": set(),
     "layers": {"ops"},
-    "models": {"layers", "ops"},
     "text": set(),
-    "generation": {"models", "ops"},
-    "training": {"models", "ops"},
-    "pretrained": {"models", "text"},
-    "export": {"ops", "layers", "models", "text", "generation", "training", "pretrained"},
-    "cli": {"ops", "layers", "models", "text", "generation", "training", "pretrained", "export"},
+    "generation": {"ops", "text"},
+    "models": {"ops", "layers", "text", "generation"},
+    "training": {"ops", "layers", "models"},
+    "export": {"ops", "layers", "text", "generation", "models", "training"},
+    "cli": {"ops", "layers", "text", "generation", "models", "training", "export"},
     "__main__": {"cli"},
-    # Not rooms, but helpers that any of them may use.
-    "argument_checks": set(),
-    "columns": set(),
-    "extras": set(),
-    "labels": set(),
-    "lazy": set(),
-    "lines": set(),
-    "plain_numbers": set(),
-    "special_ids": set(),
-    "plot": set(),
+    **{helper: set() for helper in HELPERS},
 }
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"}
+# Inside a package: sub-packages, and those of its modules that they may import. What else lies beside the sub-packages
+# is above them all.
+MAY_IMPORT_INSIDE = {
+    "layers": {
+        "base": set(),
+        "positions": {"base"},
+        "attention": {"base", "positions"},
+        "pooling": {"base", "attention"},
+        "embeddings": {"base"},
+        "transformer": {"base", "attention"},
+        "recurrent": {"base"},
+    },
+    "generation": {"settings": set(), "automaton": set(), "processors": {"settings", "automaton"}},
+    "text": {"graph": set()},
+    "training": {
+        "schedules": set(),
+        "optimizers": set(),
+        "losses": set(),
+        "metrics": {"losses"},
+        "data": {"losses"},
+        "callbacks": set(),
+        "text_metrics": set(),
+        "checkpoints": {"losses", "metrics", "data"},
+    },
+    "export": {
+        "registry": set(),
+        "report": set(),
+        "precisions": set(),
+        "tensor_spec": set(),
+        "labelled_data": set(),
+        "folder": {"registry"},
+        "tasks": {"registry", "report", "tensor_spec", "labelled_data"},
+        "formats": {"registry", "report", "precisions", "tensor_spec", "tasks"},
+        "verification": {"registry", "report", "precisions", "folder"},
+        "quantization": {"registry", "report", "precisions", "labelled_data", "folder", "formats", "verification"},
+    },
+}
 EXTRAS = {
     "ai_edge_litert",
     "babel",
@@ -82,17 +110,34 @@ def at_import(tree):
     return ast.Module(body=kept, type_ignores=[])
 
 
-def test_the_table_knows_every_room():
-    rooms = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in FILES} - {"__init__"}
-    assert rooms <= MAY_IMPORT.keys()
+def test_the_tables_are_those_of_the_packages():
+    parts = [path.relative_to(PACKAGE).with_suffix("").parts for path in FILES]
+    assert {first for first, *_ in parts} - {"__init__"} == MAY_IMPORT.keys()
+    for package, table in MAY_IMPORT_INSIDE.items():
+        inside = [rest for first, *rest in parts if first == package]
+        assert {rest[0] for rest in inside if len(rest) > 1} <= table.keys()
+        assert {rest[0] for rest in inside} >= table.keys()
+
+
+@pytest.mark.parametrize("table", [MAY_IMPORT, *MAY_IMPORT_INSIDE.values()], ids=["packages", *MAY_IMPORT_INSIDE])
+def test_the_tables_have_no_circle(table):
+    assert set().union(*table.values()) <= table.keys()
+    graphlib.TopologicalSorter(table).prepare()
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p != PACKAGE / "__init__.py"], ids=name)
 def test_imports_go_down_only(path):
-    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    seen = {module.split(".")[1] for module in imports(parse(path)) if module.startswith("keras_attn.")}
-    upward = seen - MAY_IMPORT[room] - HELPERS - {room}
-    assert not upward, f"{room} may import {sorted(MAY_IMPORT[room])}"
+    package, *rest = path.relative_to(PACKAGE).with_suffix("").parts
+    imported = {tuple(module.split(".")[1:]) for module in imports(parse(path)) if module.startswith("keras_attn.")}
+    upward = {first for first, *_ in imported} - MAY_IMPORT[package] - HELPERS - {package}
+    assert not upward, f"{package} may import {sorted(MAY_IMPORT[package])}"
+    table = MAY_IMPORT_INSIDE.get(package, {})
+    if rest and rest[0] in table:
+        modules = {path.relative_to(PACKAGE).with_suffix("").parts[1] for path in FILES if path.parent != PACKAGE}
+        inside = {x[1] for x in imported if len(x) > 1 and x[0] == package}
+        assert inside <= modules, "what the package offers is above what is in it"
+        upward = inside - table[rest[0]] - {rest[0]}
+        assert not upward, f"{package}/{rest[0]} may import {sorted(table[rest[0]])}"
 
 
 @pytest.mark.parametrize("path", KIT, ids=name)

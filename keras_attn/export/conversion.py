@@ -34,7 +34,7 @@ def tried(emitter, tasks, step, *arguments):
 
 def _advice(emitter, model, message):
     """What to do about a conversion that failed with a message, or None."""
-    from keras_attn.export import signatures
+    from keras_attn.export.formats import signatures
 
     if emitter.runtime != "saved_model" and signatures.tables(model):
         return (

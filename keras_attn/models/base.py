@@ -1,6 +1,5 @@
 """What all models of this package have in common."""
 
-import importlib
 import warnings
 
 import keras
@@ -9,6 +8,7 @@ from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
+from keras_attn.generation.generate import generate
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import prepared_projections
@@ -157,9 +157,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
 
     def generate(self, inputs, max_length=None, config=None, **kwargs):
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
-        # Models know nothing of generation, which knows models; by its name it is imported once it is asked for.
-        engine = importlib.import_module("keras_attn.generation.generate").generate
-        return engine(self, inputs, max_length=max_length, config=config, **kwargs)
+        return generate(self, inputs, max_length=max_length, config=config, **kwargs)
 
     @property
     def vocabularies(self):

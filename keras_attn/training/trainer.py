@@ -11,13 +11,13 @@ import numpy as np
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
-from keras_attn.training import sources
 from keras_attn.training.callbacks.callback_memory import CallbackMemory
 from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, interruptible, sigterm
 from keras_attn.training.checkpoints import run_settings
 from keras_attn.training.checkpoints.checkpoints import named
 from keras_attn.training.checkpoints.place import Place
 from keras_attn.training.checkpoints.resumption import resumed
+from keras_attn.training.data import batch_sharding
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
 from keras_attn.training.losses.entries import only
@@ -116,7 +116,7 @@ class Trainer:
                 optimizer.build(model.trainable_variables)
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
-        self._shard = sources.shard_of(self.strategy)
+        self._shard = batch_sharding.shard_of(self.strategy)
         self._step = TrainStep(
             model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
         )
@@ -153,9 +153,9 @@ class Trainer:
             SystemExit: SIGTERM came to a worker; a checkpoint of the last step was written. The status is 143.
         """
         check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
-        sources.check_source("dataset", dataset)
+        batch_sharding.check_source("dataset", dataset)
         if validation_data is not None:
-            sources.check_source("validation_data", validation_data, endless=False)
+            batch_sharding.check_source("validation_data", validation_data, endless=False)
         check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
         agree("dataset", dataset, self.model, self._rated)
         if validation_data is not None:
@@ -180,7 +180,7 @@ class Trainer:
         self.model.stop_training = False
         # An exception may have left some behind.
         self._step.reset()
-        source = sources.Source("dataset", dataset, self._place.batches, *self._shard)
+        source = batch_sharding.Source("dataset", dataset, self._place.batches, *self._shard)
         with sigterm() as stopping:
             calls.on_train_begin()
             self._memory = CallbackMemory(calls.callbacks, history)
@@ -242,7 +242,7 @@ class Trainer:
             ValueError: the dataset is empty, holds no token that counts, or numbers classes otherwise than the model or
                 the data of `fit`.
         """
-        sources.check_source("dataset", dataset, endless=False)
+        batch_sharding.check_source("dataset", dataset, endless=False)
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
         agree("dataset", dataset, self.model, self._rated)
         with self._step.all_or_nothing("evaluation"):
@@ -255,7 +255,7 @@ class Trainer:
             check_batch(self.model, self.loss, name, batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, flags = self._step.evaluate(
-                sources.spread(batch, self.strategy, self._shard[0]), self._flag(stopping)
+                batch_sharding.spread(batch, self.strategy, self._shard[0]), self._flag(stopping)
             )
             if int(flags):
                 raise TerminationError
@@ -340,7 +340,7 @@ class Trainer:
         number = np.int64(self._place.batches + micro)
         try:
             total, weight, changes, flags, *rest = function(
-                sources.spread(batch, self.strategy, self._shard[0]), number, np.float32(flag)
+                batch_sharding.spread(batch, self.strategy, self._shard[0]), number, np.float32(flag)
             )
         except tf.errors.InvalidArgumentError as error:
             if (reason := explained(error, self, batch)) is error:
@@ -355,7 +355,7 @@ class Trainer:
         return flags, *(float(x) for x in rest)
 
     def _finite(self, name, dataset):
-        batches = sources.Source(name, dataset, 0, *self._shard, endless=False)
+        batches = batch_sharding.Source(name, dataset, 0, *self._shard, endless=False)
         if getattr(dataset, "epochs", 1) is None:
             batches = itertools.islice(batches, len(dataset))
         return batches
@@ -379,7 +379,7 @@ class Trainer:
         # A callback may lower the learning rate later: that is no other setting.
         given = run_settings.data_settings(dataset, validation_data, validation_freq)
         self._settings = (self._settings or run_settings.run_settings(self)) | given
-        self._known_by = sources.fingerprint(dataset)
+        self._known_by = batch_sharding.fingerprint(dataset)
         if self.step:
             return {}
         variables = self._state()

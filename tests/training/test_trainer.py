@@ -10,7 +10,7 @@ from keras_attn.training import (
     MaskedCrossEntropy,
     Trainer,
 )
-from keras_attn.training.sources import untuned
+from keras_attn.training.data.batch_sharding import untuned
 
 VOCABULARY = 11
 

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 
-from keras_attn.training import sources
+from keras_attn.training.data import batch_sharding
 
 _PREFIX = "place/"
 
@@ -53,7 +53,7 @@ class Place:
         """
         if self.records is None or self.rows is None or not self.batches:
             return self
-        rows, checksum = sources.first_batch(dataset)
+        rows, checksum = batch_sharding.first_batch(dataset)
         if rows == self.rows and unchanged:
             if checksum != self.checksum and None not in (checksum, self.checksum):
                 warnings.warn(
@@ -62,7 +62,7 @@ class Place:
                     stacklevel=6,
                 )
             return self
-        batches = sources.batches_before(dataset, self.records)
+        batches = batch_sharding.batches_before(dataset, self.records)
         if batches is None:
             raise ValueError(
                 f"`dataset` must have a batch that begins at record {self.records}, which is where the checkpoint "

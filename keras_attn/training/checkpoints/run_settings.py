@@ -6,7 +6,7 @@ import warnings
 
 import keras
 
-from keras_attn.training import sources
+from keras_attn.training.data import batch_sharding
 from keras_attn.training.losses.compiled_loss import FunctionLoss
 
 # How layers are connected and where classes live: no settings, or told by the names of the variables.
@@ -35,10 +35,10 @@ def run_settings(trainer):
 
 def data_settings(dataset, validation_data, validation_freq):
     """What `Trainer.fit` was given, in the same form."""
-    described = {"dataset": sources.batch_settings(dataset), "validation_freq": validation_freq}
+    described = {"dataset": batch_sharding.batch_settings(dataset), "validation_freq": validation_freq}
     if validation_data is not None:
-        known = {"fingerprint": sources.fingerprint(validation_data)}
-        described["validation_data"] = known | sources.batch_settings(validation_data)
+        known = {"fingerprint": batch_sharding.fingerprint(validation_data)}
+        described["validation_data"] = known | batch_sharding.batch_settings(validation_data)
     return json.loads(json.dumps(_plain(described)))
 
 
@@ -114,12 +114,16 @@ def _plain(value):
         if isinstance(config := value.get("config"), dict) and "class_name" in value:
             value = {"class_name": value["class_name"], **config}
         plain = {str(k): _plain(v) for k, v in value.items() if k not in _LEFT_OUT}
-        return plain if len(plain) <= _MOST_VALUES or _is_nested(plain.values()) else sources.checksum(sorted(plain))
+        return (
+            plain
+            if len(plain) <= _MOST_VALUES or _is_nested(plain.values())
+            else batch_sharding.checksum(sorted(plain))
+        )
     if isinstance(value, (list, tuple)):
         plain = [_plain(x) for x in value]
-        return plain if len(plain) <= _MOST_VALUES or _is_nested(plain) else sources.checksum(plain)
+        return plain if len(plain) <= _MOST_VALUES or _is_nested(plain) else batch_sharding.checksum(plain)
     if isinstance(value, str):
-        return unnumbered(value) if len(value) <= 200 else sources.checksum(value)
+        return unnumbered(value) if len(value) <= 200 else batch_sharding.checksum(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return getattr(value, "__name__", type(value).__name__)

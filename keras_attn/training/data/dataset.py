@@ -4,8 +4,8 @@ import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.training.data.batch_sharding import checksum, rows, untuned
 from keras_attn.training.data.prefetched import Prefetched
-from keras_attn.training.sources import checksum, rows, untuned
 
 
 class Dataset:

@@ -133,7 +133,7 @@ def _convert(task):
     import tensorflow as tf
     from tf2onnx import tf_loader, tfonnx
 
-    from keras_attn.export import signatures
+    from keras_attn.export.formats import signatures
     from keras_attn.export.formats.onnx import fusion, shapes
 
     concrete = signatures.trace(task, cache_policy="select")

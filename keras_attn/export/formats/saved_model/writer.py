@@ -27,7 +27,7 @@ class Emitter:
         return "tensorflow"
 
     def check_names(self, task):
-        from keras_attn.export import signatures
+        from keras_attn.export.formats import signatures
 
         signatures.check_names(task, self.name)
 
@@ -35,7 +35,7 @@ class Emitter:
         return tasks
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
-        from keras_attn.export import signatures
+        from keras_attn.export.formats import signatures
 
         kept = {variable.path for variable in keep}
         tasks = converted

@@ -26,13 +26,13 @@ class Emitter:
         return "tensorflow" if b"TFText>" in path.read_bytes() else None
 
     def check_names(self, task):
-        from keras_attn.export import signatures
+        from keras_attn.export.formats import signatures
 
         signatures.check_names(task, self.name)
 
     def convert(self, tasks, workplace):
         """The tasks, and a SavedModel of theirs: the converter starts from one."""
-        from keras_attn.export import signatures
+        from keras_attn.export.formats import signatures
 
         saved_model = tempfile.mkdtemp(dir=workplace)
         with signatures.quiet_tensorflow():
@@ -42,7 +42,7 @@ class Emitter:
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import tensorflow as tf
 
-        from keras_attn.export import signatures
+        from keras_attn.export.formats import signatures
         from keras_attn.export.formats.tflite import graphs, static_quantization, weights
 
         tasks, saved_model = converted

@@ -40,7 +40,7 @@ MAY_IMPORT_INSIDE = {
         "transformer": {"base", "attention"},
         "recurrent": {"base"},
     },
-    "generation": {"settings": set(), "automaton": set(), "processors": {"settings", "automaton"}},
+    "generation": {"settings": set(), "automata": set(), "processors": {"settings", "automata"}},
     "text": {"graph": set()},
     "training": {
         "schedules": set(),

@@ -10,7 +10,7 @@ from keras_attn.generation.strategy import Decoding, Strategy, run
 from keras_attn.lazy import lazy
 
 _HOMES = {
-    "automaton": "TokenAutomaton",
+    "automata.automaton": "TokenAutomaton",
     "beam_search": "BeamSearch",
     "classifier_free_guidance": "ClassifierFreeGuidance",
     "contrastive_search": "ContrastiveSearch",

@@ -15,7 +15,7 @@ from keras import ops
 from keras_attn.export import registry
 from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.generation import processors as room
-from keras_attn.generation.automaton import TokenAutomaton
+from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.generation_config import GenerationConfig
 from keras_attn.generation.processors import (
     BANNED,

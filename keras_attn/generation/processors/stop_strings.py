@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.generation.automaton import TokenAutomaton
+from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
 from keras_attn.ops.sums import add

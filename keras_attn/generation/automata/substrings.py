@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.generation.regular_expression import over_tokens
+from keras_attn.generation.automata.regular_expression import over_tokens
 
 
 def containing(strings, pieces):

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.generation.minimization import minimal
-from keras_attn.generation.regular_expression import token_table
-from keras_attn.generation.substrings import containing
+from keras_attn.generation.automata.minimization import minimal
+from keras_attn.generation.automata.regular_expression import token_table
+from keras_attn.generation.automata.substrings import containing
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

@@ -1,7 +1,6 @@
 """Text or ids in, text or ids out."""
 
 import collections
-import contextlib
 import dataclasses
 import threading
 import weakref
@@ -14,8 +13,8 @@ from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.scoring import check_alignments, score
 from keras_attn.generation.settings import power_of_two
 from keras_attn.generation.strategy import Decoding, run
-from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.compiled import compiled
+from keras_attn.ops.target import TENSORFLOW, XLA, tracing_for
 
 # Graphs of a model by their settings, the last used at the end. Weak, so that a model can go; its graphs hold it only
 # while it lives.
@@ -101,8 +100,7 @@ def graph_of(model, config, jit_compile=False, is_alone=False):
     owner = weakref.ref(model)
 
     def call(ids, seed, limit, *numbers):
-        with owner().prepared() if jit_compile else contextlib.nullcontext():
-            return run(Decoding(owner(), shared.given(numbers), seed, limit), ids)
+        return run(Decoding(owner(), shared.given(numbers), seed, limit), ids)
 
     batch, others = 1 if jit_compile and is_alone else None, config.chosen_strategy.models
     shapes = [(batch, None), (), ()]
@@ -156,7 +154,7 @@ def cached_graph(model, key, call, specs=(), jit_compile=False, others=()):
         if known is None or list(map(id, known)) != list(map(id, variables)):
 
             def traced(*arguments):
-                with _lock, kv_cache.writing("slice" if jit_compile else "in_place"):
+                with _lock, tracing_for(XLA if jit_compile else TENSORFLOW):
                     return call(*arguments)
 
             graph = _alone_at_first(compiled(traced, *specs, jit_compile=jit_compile))

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
-from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.target import current, tracing_for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,7 +154,7 @@ def run(decoding, ids, mask=None):
 
 def start(decoding, ids, mask=None):
     """`(fixed, state)` of the strategy before the first token; arguments as of `run`."""
-    with kv_cache.storing(decoding.config.cache):
+    with tracing_for(current(), cache_storage=decoding.config.cache), _packed_weights(decoding, "prompt"):
         return decoding.config.chosen_strategy.start(decoding, ids, mask)
 
 
@@ -166,9 +166,7 @@ def go_on(decoding, fixed, state, until=None):
         more = strategy.unfinished(decoding, state)
         return more if until is None else ops.logical_and(more, state["step"] < until)
 
-    # Converters do better with weights as they are; for XLA the caller prepares them, for the prompt as well.
-    is_run_by_tensorflow = kv_cache.policy() == "in_place"
-    with decoding.model.prepared() if is_run_by_tensorflow else contextlib.nullcontext():
+    with _packed_weights(decoding, "loop"):
         (state,) = ops.while_loop(
             unfinished,
             lambda state: (strategy.advance(decoding, fixed, state),),
@@ -176,6 +174,10 @@ def go_on(decoding, fixed, state, until=None):
             maximum_iterations=decoding.config.max_length,
         )
     return state
+
+
+def _packed_weights(decoding, part):
+    return decoding.model.packed_weights() if part in current().packs_weights else contextlib.nullcontext()
 
 
 def index_of_largest(x):

@@ -11,7 +11,7 @@ from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.generation.generate import generate
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.base.composite import Composite
-from keras_attn.layers.base.projection import prepared_projections
+from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
 from keras_attn.layers.transformer.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
@@ -178,9 +178,9 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
         """
         return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
-    def prepared(self):
-        """A scope in which projections read what was made of their weights at its start; see `prepared_projections`."""
-        return prepared_projections(self)
+    def packed_weights(self):
+        """A scope in which projections read matrices that were made of their weights at its start."""
+        return packed_weights(self)
 
     def alignment_layers(self):
         """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""

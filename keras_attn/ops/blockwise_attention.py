@@ -7,6 +7,7 @@ from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.drawn_seed import DrawnSeed
+from keras_attn.ops.target import current
 
 _QUERIES = 256
 
@@ -65,7 +66,7 @@ def blockwise_attention(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     settings = {"mask": mask, "scale": scale, "logit_soft_cap": logit_soft_cap}
     is_empty = 0 in (*q.shape[:3], k.shape[2])
-    if is_empty or loops.banned() or (q.shape[2] is None and not loops.available()):
+    if is_empty or not current().has_unequal_loops or (q.shape[2] is None and not loops.available()):
         dropping = {"dropout": dropout, "seed": seed, "training": training}
         return dense_attention(q, k, v, bias=bias, sinks=sinks, **settings, **dropping)
     settings |= {"dropout": dropout, "seed": DrawnSeed.of(seed)} if dropout and training else {}

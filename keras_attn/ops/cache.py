@@ -1,25 +1,14 @@
 """Key/value caches: plain tensors `(B, K, M, H)`, in which a token's slot is its position unless told otherwise.
 
-How new keys enter a cache depends on where the graph will run, so the policy is chosen around the trace with `writing`:
-
-* `"select"` (default): compare and choose. Any slots, every runtime.
-* `"slice"`: one slice update where all rows write to the same, consecutive slots `(1, T)`; in place in XLA and TFLite.
-  With slots a row, `(B, T)`, it is `"select"`.
-* `"in_place"`: the same by an operation of TensorFlow's own, which overwrites a buffer that nobody else reads, where
-  `"slice"` copies the cache at every step. For graphs that TensorFlow itself runs: no converter knows it.
-* `"concat"`: the update is appended, the cache grows. For step models that hand the cache to their caller.
-
-What a cache is made of is chosen in the same way with `storing`: `"float"` keeps a tensor as it is, `"int8"` a pair
-`(int8 (B, K, M, H), scale (B, K, M, 1))`, about a quarter of the memory of float32.
+How new keys enter a cache, and what it is made of, is for the `Target` of the graph to say (`ops/target.py`).
 
 A loop over one sequence takes its caches `packed`, `(K, M, H)`: XLA writes to these in place, and copies the others.
 """
 
-import contextlib
-import contextvars
-
 import keras
 from keras import ops
+
+from keras_attn.ops.target import current
 
 
 def empty(batch, length, heads, dim, dtype):
@@ -44,8 +33,8 @@ def empty(batch, length, heads, dim, dtype):
 
 
 def store(x):
-    """Keys or values `(B, K, T, H)` as a cache keeps them: a tensor, or `(int8, scale)` within `storing("int8")`."""
-    return _quantized(x) if _storage.get() == "int8" else x
+    """Keys or values `(B, K, T, H)` as a cache keeps them: a tensor, or `(int8, scale)`."""
+    return _quantized(x) if current().cache_storage == "int8" else x
 
 
 def load(stored, dtype):
@@ -62,7 +51,7 @@ def packed(cache):
 
 
 def write(buffer, update, slots):
-    """Returns `buffer` with `update` in the slots that are named, by the policy in force.
+    """Returns `buffer` with `update` in the named slots, in the way of the current `Target`.
 
     Args:
         buffer: what `store` or `packed` returned, `(B, K, M, H)` or `(K, M, H)`.
@@ -99,44 +88,6 @@ def gathered(stored, source):
     return ops.take_along_axis(stored, ops.expand_dims(ops.expand_dims(source, 1), -1), axis=2)
 
 
-@contextlib.contextmanager
-def writing(policy):
-    """Within the scope, `write` follows `policy`: "select", "slice", "in_place" or "concat".
-
-    Raises:
-        ValueError: there is no such policy.
-    """
-    with _scope("policy", _policy, (*_SLICE_WRITERS, *_SLOT_WRITERS), policy):
-        yield
-
-
-@contextlib.contextmanager
-def storing(storage):
-    """Within the scope, new caches keep their keys and values as "float" or as "int8".
-
-    Raises:
-        ValueError: there is no such storage.
-    """
-    with _scope("storage", _storage, ("float", "int8"), storage):
-        yield
-
-
-@contextlib.contextmanager
-def _scope(name, variable, known, value):
-    if value not in known:
-        raise ValueError(f"`{name}` must be one of {sorted(known)}. Received: {name}={value!r}")
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
-
-
-def policy():
-    """The name of the policy in force."""
-    return _policy.get()
-
-
 def _quantized(x):
     """`(int8, scale)` of one scale a slot and head."""
     x = ops.cast(x, "float32")
@@ -145,11 +96,11 @@ def _quantized(x):
 
 
 def _write(buffer, update, slots):
-    policy, update, is_packed = _policy.get(), ops.cast(update, buffer.dtype), len(buffer.shape) == 3
-    if policy in _SLICE_WRITERS and slots.shape[0] == 1:
+    way, update, is_packed = current().cache_writes, ops.cast(update, buffer.dtype), len(buffer.shape) == 3
+    if way in _SLICE_WRITERS and slots.shape[0] == 1:
         update = ops.squeeze(update, 0) if is_packed else update
-        return _SLICE_WRITERS[policy](buffer, update, ops.cast(slots[0, 0], "int32"))
-    write_slots = _SLOT_WRITERS.get(policy, _write_by_select)
+        return _SLICE_WRITERS[way](buffer, update, ops.cast(slots[0, 0], "int32"))
+    write_slots = _SLOT_WRITERS.get(way, _write_by_select)
     if is_packed:
         return ops.squeeze(write_slots(ops.expand_dims(buffer, 0), update, slots), 0)
     return write_slots(buffer, update, slots)
@@ -207,5 +158,3 @@ def _write_by_concat(buffer, update, slots):
 # Of the first slot, which all rows share; and of slots that may differ from row to row.
 _SLICE_WRITERS = {"slice": _write_by_slice, "in_place": _write_in_place}
 _SLOT_WRITERS = {"select": _write_by_select, "concat": _write_by_concat}
-_policy = contextvars.ContextVar("keras_attn_cache_policy", default="select")
-_storage = contextvars.ContextVar("keras_attn_cache_storage", default="float")

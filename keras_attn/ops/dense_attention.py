@@ -3,12 +3,12 @@
 import keras
 from keras import ops
 
-from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
+from keras_attn.ops.target import current
 
 # From this length on, later keys are left out of the products, which is known to be right for triangular masks.
 _LONG = 128
@@ -63,7 +63,7 @@ def dense_attention(
     """
     check_attention_mask(mask)
     dropping = bool(dropout and training)
-    is_whole = dropping or return_scores or loops.banned()
+    is_whole = dropping or return_scores or not current().has_unequal_loops
     is_long = q.shape[2] is not None and q.shape[2] >= _LONG
     if is_long and not is_whole and mask is not None and mask.is_triangular:
         # In training every product has gradients to sum, so fewer pay.

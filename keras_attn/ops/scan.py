@@ -3,9 +3,9 @@
 import keras
 from keras import ops, tree
 
-from keras_attn.ops import cache
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.loop_seeds import LoopSeeds
+from keras_attn.ops.target import current
 
 
 def scan(step, inputs, state, mask=None):
@@ -51,7 +51,7 @@ def scan(step, inputs, state, mask=None):
     if length == 1:
         outputs, state = advance([ops.squeeze(x, 0) for x in flat], state)
         return tree.map_structure(lambda a: ops.expand_dims(a, 0), outputs), state
-    if cache.policy() == "slice":
+    if not current().has_tensor_arrays:
         return _scan_by_slice(advance, flat, state)
     if keras.backend.backend() == "tensorflow":
         return _scan_by_tensor_array(advance, flat, state)

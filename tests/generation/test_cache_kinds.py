@@ -10,7 +10,8 @@ from model_checks import generated, scattered
 
 from keras_attn import GenerationConfig, LanguageModel, Transformer
 from keras_attn.models import Seq2SeqRNN
-from keras_attn.ops import cache, cache_slots
+from keras_attn.ops import cache_slots
+from keras_attn.ops.target import EAGER, Target, tracing_for
 
 V, WINDOW, SINKS = 23, 5, 2
 SIZES = {"num_layers": 2, "hidden_dim": 12, "num_heads": 3, "intermediate_dim": 13}
@@ -80,7 +81,7 @@ def test_windows_leave_every_token_as_it_is(name):
     plain.set_weights(model.get_weights())
     assert (plain.generate(PROMPTS, config=CONFIG) != outputs["tokens"]).any()
     # A slot a token, as beam search has it, hides the same by positions.
-    with cache.writing("select"):
+    with tracing_for(EAGER):
         np.testing.assert_array_equal(generated(model, PROMPTS, CONFIG)["tokens"], outputs["tokens"])
 
 
@@ -133,7 +134,7 @@ def test_int8(make):
     model = scattered(make())
     results, sizes = {}, {}
     for kind in ("float", "int8"):
-        with cache.storing(kind):
+        with tracing_for(EAGER, cache_storage=kind):
             cached, memory = model.prefill(PROMPTS, None, length=24)
             token, position = model.begin(PROMPTS, None, 2)
             steps = []
@@ -155,10 +156,8 @@ def test_int8(make):
 def test_unknown_kinds_are_refused():
     with pytest.raises(ValueError, match=r"`cache` must be one of \['float', 'int8'\]\. Received: cache='int4'"):
         GenerationConfig(cache="int4")
-    with pytest.raises(ValueError, match=r"`storage` must be one of .*Received: storage='int4'"), cache.storing("int4"):
-        pass
-    with pytest.raises(ValueError, match=r"`policy` must be one of .*Received: policy='loop'"), cache.writing("loop"):
-        pass
+    with pytest.raises(ValueError, match=r"`cache_storage` must be one of .*Received: cache_storage='int4'"):
+        Target(cache_storage="int4")
 
 
 LENGTH_LISTS = st.lists(st.integers(1, 9), min_size=1, max_size=4)

@@ -18,7 +18,7 @@ from keras_attn.layers import (
     RotaryPositionEncoding,
     SinusoidalPositionEncoding,
 )
-from keras_attn.ops import cache
+from keras_attn.ops.target import EAGER, ONNX, TENSORFLOW, XLA, tracing_for
 from keras_attn.text import CharacterTokenizer, WordPieceTokenizer
 
 CONFIG = GenerationConfig(max_length=7, end_id=22).resolved()
@@ -84,18 +84,18 @@ def test_a_cache_changes_no_token(norm, position):
     model = make(norm=norm, position=POSITIONS[position]())
     tokens, scores = without_cache(model, SOURCE, CONFIG)
     assert len(np.unique(tokens)) > 2
-    # Its cache policy is "in_place".
+    # For TensorFlow, which writes in place.
     np.testing.assert_array_equal(model.generate(SOURCE, config=CONFIG), tokens)
-    with cache.writing("select"):
+    with tracing_for(EAGER):
         outputs = generated(model, SOURCE, CONFIG)
     np.testing.assert_array_equal(outputs["tokens"], tokens)
     np.testing.assert_allclose(outputs["scores"], scores, atol=1e-5)
 
 
-def test_cache_policies_give_the_same_scores(model):
+def test_all_targets_give_the_same_scores(model):
     scores = []
-    for policy in ("slice", "in_place", "select"):
-        with cache.writing(policy):
+    for target in (XLA, TENSORFLOW, ONNX):
+        with tracing_for(target):
             scores.append(generated(model, SOURCE, CONFIG)["scores"])
     for other in scores[1:]:
         np.testing.assert_allclose(other, scores[0], atol=1e-6)

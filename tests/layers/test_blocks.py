@@ -29,7 +29,7 @@ from keras_attn.layers import (
     RotaryPositionEncoding,
 )
 from keras_attn.layers.transformer.placement import deepnorm
-from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.target import EAGER, tracing_for
 
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))
 SHORTCUT = {"dead_queries": "the shortcut and the biases carry a query that attends to nothing"}
@@ -528,7 +528,7 @@ def test_cached_is_uncached(share_weights, parallel, policy):
     if not parallel:
         given = {"memory_caches": decoder.project_memory(memory), "memory_mask": memory_mask}
     caches, pieces = decoder.empty_caches(2, 0 if policy == "concat" else 7), []
-    with kv_cache.writing(policy):
+    with tracing_for(EAGER, cache_writes=policy):
         for start, stop in ((0, 4), (4, 5), (5, 7)):
             positions = np.arange(start, stop, dtype="int32")[None]
             piece, caches = decoder(x[:, start:stop], positions=positions, caches=caches, **given)

@@ -16,6 +16,7 @@ from keras_attn.layers import (
     recording,
 )
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.target import EAGER, tracing_for
 
 B, T, S, D, N, H = 2, 5, 7, 13, 3, 11
 VALUE = ("value", (B, S, 17))
@@ -291,7 +292,7 @@ def test_step_by_step_equals_all_at_once(config, policy):
     length = 0 if policy == "concat" else 9
     cache = kv_cache.empty(B, length, layer.num_kv_heads, (H, layer.value_dim), "float32")
     steps = []
-    with kv_cache.writing(policy):
+    with tracing_for(EAGER, cache_writes=policy):
         for start, stop in ((0, 3), (3, 4), (4, 5), (5, 7)):
             positions = np.arange(start, stop, dtype="int32")[None]
             output, cache = layer(x[:, start:stop], positions=positions, cache=cache)

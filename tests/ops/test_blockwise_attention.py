@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn.ops import AttentionMask, blockwise_attention, blockwise_loop, dense_attention, loops
+from keras_attn.ops import AttentionMask, blockwise_attention, blockwise_loop, dense_attention
+from keras_attn.ops.target import EAGER, tracing_for
 
 B, N, T, S, H, HV = 2, 6, 23, 29, 7, 5
 
@@ -184,7 +185,7 @@ def test_xla(mask, options):
 
 
 def test_without_loops():
-    with loops.without_loops():
+    with tracing_for(EAGER, has_unequal_loops=False):
         graph = tf.function(blockwise_attention, autograph=False).get_concrete_function(*map(tf.constant, heads()))
     assert not {"While", "StatelessWhile"} & {op.type for op in graph.graph.get_operations()}
     assert_close([graph(*map(tf.constant, heads()))], [dense_attention(*heads())])

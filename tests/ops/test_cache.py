@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_attn.ops import cache
+from keras_attn.ops.target import EAGER, tracing_for
 
 B, K, M, T, H = 2, 3, 7, 5, 11
 
@@ -47,14 +48,14 @@ def test_consecutive_positions(policy, length):
     buffer, update = normal(B, K, M, H), normal(B, K, length, H)
     expected = buffer.copy()
     expected[:, :, 2 : 2 + length] = update
-    with cache.writing(policy):
+    with tracing_for(EAGER, cache_writes=policy):
         written = cache.write(buffer, update, np.arange(2, 2 + length, dtype="int32")[None])
     np.testing.assert_array_equal(written, expected)
 
 
 def test_concat_appends():
     buffer, update = normal(B, K, M, H), normal(B, K, 2, H)
-    with cache.writing("concat"):
+    with tracing_for(EAGER, cache_writes="concat"):
         written = cache.write(buffer, update, np.array([[7, 8]], "int32"))
     np.testing.assert_array_equal(written, np.concatenate([buffer, update], axis=2))
 
@@ -62,7 +63,7 @@ def test_concat_appends():
 @pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 def test_a_cache_keeps_its_dtype(policy):
     buffer, update = normal(B, K, M, H).astype("float16"), normal(B, K, 1, H)
-    with cache.writing(policy):
+    with tracing_for(EAGER, cache_writes=policy):
         assert cache.write(buffer, update, np.zeros((1, 1), "int32")).dtype == "float16"
 
 
@@ -72,24 +73,26 @@ def test_a_scope_ends_also_when_it_fails():
     def length():
         return cache.write(buffer, update, positions).shape[2]
 
-    with contextlib.suppress(RuntimeError), cache.writing("concat"):
-        with cache.writing("slice"):
+    with contextlib.suppress(RuntimeError), tracing_for(EAGER, cache_writes="concat"):
+        with tracing_for(EAGER, cache_writes="slice"):
             assert length() == M
         assert length() == M + 1
         raise RuntimeError
     assert length() == M
 
 
-def test_unknown_policy():
-    message = r"`policy` must be one of \['concat', 'in_place', 'select', 'slice'\]. Received: policy='append'"
-    with pytest.raises(ValueError, match=message), cache.writing("append"):
+def test_unknown_ways():
+    message = (
+        r"`cache_writes` must be one of \['concat', 'in_place', 'select', 'slice'\]. Received: cache_writes='append'"
+    )
+    with pytest.raises(ValueError, match=message), tracing_for(EAGER, cache_writes="append"):
         pass
 
 
 @pytest.mark.parametrize("policy", ["slice", "in_place"])
 def test_slices_give_way_where_rows_are_at_different_positions(policy):
     buffer, update, positions = normal(B, K, M, H), normal(B, K, 1, H), np.array([[5], [2]], "int32")
-    with cache.writing(policy):
+    with tracing_for(EAGER, cache_writes=policy):
         written = cache.write(buffer, update, positions)
     np.testing.assert_array_equal(written, cache.write(buffer, update, positions))
 
@@ -98,7 +101,7 @@ def test_slices_give_way_where_rows_are_at_different_positions(policy):
 @pytest.mark.parametrize("policy", ["select", "slice", "in_place", "concat"])
 def test_a_packed_cache_is_that_of_its_row(policy, storage):
     buffer, update, slots = normal(1, K, M, H), normal(1, K, 2, H), np.array([[4, 5]], "int32")
-    with cache.writing(policy), cache.storing(storage):
+    with tracing_for(EAGER, cache_writes=policy, cache_storage=storage):
         stored = cache.store(buffer)
         packed, held = cache.packed((stored, slots))
         assert {len(x.shape) for x in keras.tree.flatten(packed)} == {3}
@@ -123,7 +126,7 @@ def test_what_is_written_in_place_was_nobody_elses():
         first = cache.write(buffer, update, np.array([[2]], "int32"))
         return buffer, first, cache.write(first, update, np.array([[4]], "int32"))
 
-    with cache.writing("in_place"):
+    with tracing_for(EAGER, cache_writes="in_place"):
         own = tf.constant(buffer)
         outputs = twice(own)
         eager = cache.write(own, update, np.array([[2]], "int32"))

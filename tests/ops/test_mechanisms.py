@@ -7,11 +7,11 @@ from keras_attn.ops import (
     Mechanism,
     blockwise_attention,
     dense_attention,
-    loops,
     mechanisms,
     register_mechanism,
     select_mechanism,
 )
+from keras_attn.ops.target import EAGER, tracing_for
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +85,7 @@ def test_auto_takes_blocks_where_they_win():
     assert select_mechanism("auto", free(2048)) is dense_attention
     assert select_mechanism("auto", free(32768)) is blockwise_attention
     assert select_mechanism("auto", causal_request(128, memory_efficient=True)) is blockwise_attention
-    with loops.without_loops():
+    with tracing_for(EAGER, has_unequal_loops=False):
         assert select_mechanism("auto", causal_request(4096)) is dense_attention
 
 

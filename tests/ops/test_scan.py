@@ -5,11 +5,12 @@ import tensorflow as tf
 from keras import ops
 from samples import lengths, normal
 
-from keras_attn.ops import cache, scan
+from keras_attn.ops import scan
+from keras_attn.ops.target import EAGER, TFLITE, tracing_for
 
 
-@pytest.mark.parametrize("policy", ["select", "slice"])
-def test_scan_under_each_policy(policy):
+@pytest.mark.parametrize("target", [EAGER, TFLITE], ids=["eager", "tflite"])
+def test_scan_for_each_target(target):
     rng = np.random.default_rng(0)
     x, mask, start = normal(rng, 5, 3, 2), lengths(3, 5).T, normal(rng, 3, 2)
     graph = tf.function(
@@ -22,7 +23,7 @@ def test_scan_under_each_policy(policy):
         autograph=False,
     )
     for steps in (1, 5):
-        with cache.writing(policy):
+        with tracing_for(target):
             outputs, state = graph(x[:steps], mask[:steps], start)
         total = start.copy()
         for t in range(steps):
@@ -32,9 +33,9 @@ def test_scan_under_each_policy(policy):
         np.testing.assert_allclose(state, total, atol=1e-6)
 
 
-@pytest.mark.parametrize("policy", ["select", "slice"])
+@pytest.mark.parametrize("target", [EAGER, TFLITE], ids=["eager", "tflite"])
 @pytest.mark.parametrize("steps", [5, None])
-def test_random_numbers_of_a_stateless_scope_are_those_of_variables(policy, steps):
+def test_random_numbers_of_a_stateless_scope_are_those_of_variables(target, steps):
     def draws(scoped):
         seeds = [keras.random.SeedGenerator(1), keras.random.SeedGenerator(2)]
 
@@ -45,7 +46,7 @@ def test_random_numbers_of_a_stateless_scope_are_those_of_variables(policy, step
 
         @tf.function(input_signature=[tf.TensorSpec((steps, 1))], autograph=False)
         def run(x):
-            with cache.writing(policy):
+            with tracing_for(target):
                 if not scoped:
                     return scan(step, x, x[:1])[0], keras.random.uniform((2,), seed=seeds[1])
                 with keras.StatelessScope([(seed.state, seed.state.value) for seed in seeds]):

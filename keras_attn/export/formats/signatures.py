@@ -9,20 +9,19 @@ import keras
 import tensorflow as tf
 
 from keras_attn.export.tasks.symbol_task import SymbolTask
-from keras_attn.ops import cache, loops
+from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
-def trace(task, cache_policy, half=()):
+def trace(task, target, half=()):
     """The task on ids as a concrete function whose arguments are named after the task's inputs.
 
     Args:
         task: a `Task`.
-        cache_policy: how caches are written, see `keras_attn.ops.cache.writing`. Kernels make do without loops, see
-            `keras_attn.ops.loops.without_loops`.
+        target: the `Target` of the format.
         half: pairs of a Keras variable and the `tf.Variable` in half precision that stands for it.
     """
     specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
-    return _concrete(_reading(half, task.call), specs, cache_policy)
+    return _concrete(_reading(half, task.call), specs, target)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
@@ -43,16 +42,16 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
     # What a converter is still to read keeps to the operations that it knows.
-    cache_policy = "in_place" if format == "saved_model" else "slice"
+    target = SAVED_MODEL if format == "saved_model" else TFLITE
     signatures = {}
     for task in tasks:
         if task.tokenizer is None:
-            signatures[task.name] = trace(task, cache_policy, pairs)
+            signatures[task.name] = trace(task, target, pairs)
         else:
             from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
 
             module.text_ops[task.name] = tensorflow_text_ops(task.tokenizer, format)
-            signatures[task.name] = _trace_text(task, module.text_ops[task.name], cache_policy, pairs)
+            signatures[task.name] = _trace_text(task, module.text_ops[task.name], target, pairs)
     if serving_default:
         signatures["serving_default"] = signatures[tasks[0].name]
     with quiet_tensorflow():
@@ -80,7 +79,7 @@ def quiet_tensorflow():
         logger.setLevel(level)
 
 
-def _trace_text(task, text_ops, cache_policy, half):
+def _trace_text(task, text_ops, target, half):
     inner = SymbolTask(task)
 
     def call(source):
@@ -90,7 +89,7 @@ def _trace_text(task, text_ops, cache_policy, half):
             outputs["text"] = tf.reshape(strings, tf.shape(outputs["tokens"])[:-1])
         return outputs
 
-    return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")}, cache_policy)
+    return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")}, target)
 
 
 def _reading(half, call):
@@ -106,7 +105,7 @@ def _reading(half, call):
     return widened
 
 
-def _concrete(call, specs, cache_policy):
+def _concrete(call, specs, target):
     names = {}
     for i, name in enumerate(specs):
         argument = _argument(name)
@@ -117,7 +116,7 @@ def _concrete(call, specs, cache_policy):
         return _different(outputs, inputs.values())
 
     arguments = {argument: specs[name] for argument, name in names.items()}
-    with cache.writing(cache_policy), loops.without_loops():
+    with tracing_for(target):
         return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
 
 

@@ -66,8 +66,8 @@ class Task(StepTask):
         """Tensors by name, see above."""
         from keras import ops
 
-        from keras_attn.ops import cache as kv_cache
         from keras_attn.ops.cache_slots import FAR
+        from keras_attn.ops.target import current, tracing_for
 
         ids, mask = ops.cast(input_ids, "int32"), ops.cast(attention_mask, "int32")
         places = ops.maximum(ops.cumsum(mask, axis=1) - 1, 0)
@@ -76,7 +76,7 @@ class Task(StepTask):
         layers = range(len(self._layers()))
         caches = tuple(tuple(past[f"past_key_values.{i}.{part}"] for part in ("key", "value")) for i in layers)
         x = self.model._embed(ids, positions)
-        with kv_cache.writing("concat"):
+        with tracing_for(current(), cache_writes="concat"):
             x, caches = self.model.decoder(
                 x, positions=positions, caches=caches, slots=tuple((positions, held) for _ in layers)
             )

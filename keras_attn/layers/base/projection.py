@@ -72,8 +72,8 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
     def call(self, inputs, training=None):
         shape = ops.shape(inputs)
         lead = shape[: -self._num_contracted]
-        prepared = (_prepared.get() or {}).get(id(self))
-        matrix, negative_bias = prepared or (self._matrix(), None)
+        packed = (_packed.get() or {}).get(id(self))
+        matrix, negative_bias = packed or (self._matrix(), None)
         rows = inputs if len(lead) == self._num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
         flat = ops.matmul(rows, matrix)
         if negative_bias is not None:
@@ -103,7 +103,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         bias = self.bias if tuple(self.bias.shape) == self._outputs else ops.broadcast_to(self.bias, self._outputs)
         return ops.reshape(bias, (-1,))
 
-    def _prepare(self):
+    def _pack(self):
         has_none = self.bias is None or self._bias_has_lead
         bias = None if has_none else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
         return ops.cast(self._matrix(), self.compute_dtype), bias
@@ -118,7 +118,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
 
 @contextlib.contextmanager
-def prepared_projections(model):
+def packed_weights(model):
     """Within the scope, the projections in `model` take what they multiply by, and add, as it is made at its start.
 
     For a loop of a row at a time. XLA would lay out a kernel that is reshaped inside anew at every step. Biases are
@@ -127,11 +127,11 @@ def prepared_projections(model):
     """
     found = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
     found = [layer for layer in found if layer.built and layer.quantization_mode is None]
-    token = _prepared.set({id(layer): layer._prepare() for layer in found})
+    token = _packed.set({id(layer): layer._pack() for layer in found})
     try:
         yield
     finally:
-        _prepared.reset(token)
+        _packed.reset(token)
 
 
-_prepared = contextvars.ContextVar("keras_attn_prepared_projections", default=None)
+_packed = contextvars.ContextVar("keras_attn_packed_weights", default=None)

@@ -135,8 +135,9 @@ def _convert(task):
 
     from keras_attn.export.formats import signatures
     from keras_attn.export.formats.onnx import fusion, shapes
+    from keras_attn.ops.target import ONNX
 
-    concrete = signatures.trace(task, cache_policy="select")
+    concrete = signatures.trace(task, ONNX)
     inputs = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource]
     specs = tf.nest.flatten(concrete.structured_input_signature)
     names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}

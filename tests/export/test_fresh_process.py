@@ -98,9 +98,9 @@ def test_a_server_that_has_ended_is_followed_by_another(tmp_path):
 def test_the_server_ends_with_the_process_that_started_it(tmp_path):
     asks = f"""
 import importlib.util, os, sys, types
-for name in ("keras_attn", "keras_attn.export"):  # without their imports
+for name in ("keras_attn", "keras_attn.export", "keras_attn.export.verification"):  # without their imports
     sys.modules[name] = types.ModuleType(name)
-sys.modules["keras_attn.export"].__path__ = [{os.path.dirname(fresh_process.__file__)!r}]
+sys.modules[name].__path__ = [{os.path.dirname(fresh_process.__file__)!r}]
 from keras_attn.export import fresh_process
 fresh_process.run([{str(script(tmp_path, "pass"))!r}], dict(os.environ), 60, "decimal")
 print(fresh_process._servers["decimal"].process.pid, flush=True)

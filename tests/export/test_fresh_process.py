@@ -96,14 +96,11 @@ def test_a_server_that_has_ended_is_followed_by_another(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked on Linux alone")
 def test_the_server_ends_with_the_process_that_started_it(tmp_path):
-    asks = f"""
-import importlib.util, os, sys, types
-for name in ("keras_attn", "keras_attn.export", "keras_attn.export.verification"):  # without their imports
-    sys.modules[name] = types.ModuleType(name)
-sys.modules[name].__path__ = [{os.path.dirname(fresh_process.__file__)!r}]
-from keras_attn.export import fresh_process
-fresh_process.run([{str(script(tmp_path, "pass"))!r}], dict(os.environ), 60, "decimal")
-print(fresh_process._servers["decimal"].process.pid, flush=True)
-os._exit(0)
-"""
-    assert ends(int(subprocess.run([sys.executable, "-c", asks], capture_output=True, check=True, text=True).stdout))
+    path = script(tmp_path, "pass")
+    asks = os.fork()
+    if not asks:
+        run([path])
+        (tmp_path / "pid").write_text(str(servers_pid()))
+        os._exit(0)
+    os.waitpid(asks, 0)
+    assert ends(int((tmp_path / "pid").read_text()))

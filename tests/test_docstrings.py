@@ -25,15 +25,15 @@ def test_examples(name, tmp_path, monkeypatch):
     assert not result.failed
 
 
-@pytest.mark.parametrize("room", ["layers", "ops", "models"])
-def test_every_public_class_and_function_has_a_docstring(room):
-    module = importlib.import_module(f"keras_attn.{room}")
+@pytest.mark.parametrize("package", ["layers", "ops", "models"])
+def test_every_public_class_and_function_has_a_docstring(package):
+    module = importlib.import_module(f"keras_attn.{package}")
     assert all((getattr(module, name).__doc__ or "").strip() for name in module.__all__)
 
 
-@pytest.mark.parametrize("room", ["layers", "models"])
-def test_every_public_class_has_an_example(room):
-    module = importlib.import_module(f"keras_attn.{room}")
+@pytest.mark.parametrize("package", ["layers", "models"])
+def test_every_public_class_has_an_example(package):
+    module = importlib.import_module(f"keras_attn.{package}")
     classes = [value for name in module.__all__ if isinstance(value := getattr(module, name), type)]
     assert classes
     assert not [cls.__name__ for cls in classes if ">>> " not in (cls.__doc__ or "")]

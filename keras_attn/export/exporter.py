@@ -147,9 +147,9 @@ def export(
 def _check_model(model):
     import keras
 
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
+    if not isinstance(model, keras.Model) or not (getattr(model, "inputs", None) or hasattr(model, "prefill")):
         raise ValueError(
-            "`model` must be a built functional keras.Model, whose inputs have names and shapes. "
+            "`model` must be a built functional keras.Model, whose inputs have names and shapes, or must generate. "
             f"Received: model={model!r}"
         )
     dtypes = {layer.compute_dtype for layer in model._flatten_layers() if not isinstance(layer, keras.Model)}

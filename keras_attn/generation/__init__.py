@@ -3,6 +3,7 @@
 from keras_attn.generation import processors as _processors
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generation_config import GenerationConfig
+from keras_attn.generation.generative_model import GenerativeModel
 from keras_attn.generation.greedy import Greedy
 from keras_attn.generation.processors import BANNED, History, LogitProcessor
 from keras_attn.generation.scoring import score
@@ -28,6 +29,7 @@ __all__ = [
     "BANNED",
     "Decoding",
     "GenerationConfig",
+    "GenerativeModel",
     "Greedy",
     "History",
     "LogitProcessor",

@@ -8,10 +8,11 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import beams, flat_rows
+from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
-from keras_attn.generation.strategy import Strategy, put, vocabulary_size_of
+from keras_attn.generation.strategy import Strategy, put
 from keras_attn.ops.attention_recording import recording
 from keras_attn.ops.sums import add
 

@@ -9,10 +9,11 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
 from keras_attn.generation.draft_model import decoded
+from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.single_sequence import SingleSequence
-from keras_attn.generation.strategy import index_of_largest, vocabulary_size_of
+from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.sums import add

@@ -73,7 +73,7 @@ def generate(
     ['scores', 'sequence_scores', 'tokens']
     """
     prompts = Prompts(model, inputs, config, max_length)
-    config, ids = prompts.config, prompts.ids
+    model, config, ids = prompts.model, prompts.config, prompts.ids
     if return_alignments:
         check_alignments(model)
     padded = _padded(model, ids) if jit_compile else ids

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from keras_attn.generation.generation_config import GenerationConfig
-from keras_attn.generation.strategy import vocabulary_size_of
+from keras_attn.generation.generative_model import as_generative, vocabulary_size_of
 
 
 class Prompts:
@@ -15,7 +15,8 @@ class Prompts:
         model, inputs, config, max_length: see `generate`.
 
     Attributes:
-        model, inputs: as given.
+        model: the model as a `GenerativeModel`.
+        inputs: as given.
         ids: int array `(B, S)`.
         config: `GenerationConfig`.
         tokenizer: what turns tokens into text, where the inputs were text; else None.
@@ -25,8 +26,7 @@ class Prompts:
     """
 
     def __init__(self, model, inputs, config=None, max_length=None):
-        if not hasattr(model, "prefill"):
-            raise ValueError(f"`model` must have `prefill` and `decode`. Received: {type(model).__name__}")
+        model = as_generative(model)
         config = settings_of(model, config)
         if max_length is not None:
             config = dataclasses.replace(config, max_length=max_length)

@@ -6,8 +6,9 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
+from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.prompts import Prompts, continues, settings_of
-from keras_attn.generation.strategy import pick, vocabulary_size_of
+from keras_attn.generation.strategy import pick
 from keras_attn.ops.attention_recording import recording
 
 
@@ -42,7 +43,7 @@ def score(model, inputs, targets, config=None, *, return_alignments=False):
     # Neither has a say here, nor need it fit the one token that is asked for.
     config = dataclasses.replace(settings_of(model, config), strategy=None, processors=())
     prompts = Prompts(model, inputs, config, 1)
-    config, ids = prompts.config, prompts.ids
+    model, config, ids = prompts.model, prompts.config, prompts.ids
     if return_alignments:
         check_alignments(model)
     tokens = _as_ids(targets, prompts)

@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.draft_model import DraftModel, decoded, rewound
+from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
-from keras_attn.generation.strategy import vocabulary_size_of
 from keras_attn.ops.sums import add
 
 

@@ -5,6 +5,7 @@ import dataclasses
 
 from keras import ops
 
+from keras_attn.generation.generative_model import as_generative, vocabulary_size_of
 from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
@@ -51,7 +52,7 @@ class Decoding:
     """One generation: a model, and how it is to generate.
 
     Args:
-        model: a model with `prefill`, `begin` and `decode`.
+        model: a `GenerativeModel`.
         config: `GenerationConfig`; its ids that are None become those of the model's tokenizer, or the default ones.
         seed: int32 scalar that takes the place of the strategy's, where that draws.
         limit: int32 scalar, number of tokens to generate at most; where None, `config.max_length`, which gives the
@@ -67,6 +68,7 @@ class Decoding:
     vocabulary_size: int | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "model", as_generative(self.model))
         if self.vocabulary_size is None:
             from keras_attn.generation.prompts import settings_of
 
@@ -93,7 +95,6 @@ class Decoding:
     def history(self, ids, mask):
         """The `History` of each row."""
         known, real = self.model.known_tokens(ids, mask, self.config.start_id)
-        padding_mask = getattr(self.model, "padding_mask", None)
         return History(
             ids=known,
             mask=real,
@@ -102,7 +103,7 @@ class Decoding:
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
             source=ids,
-            source_mask=padding_mask(ids, mask) if padding_mask is not None else mask,
+            source_mask=self.model.padding_mask(ids, mask),
         )
 
     def start_processors(self, history):
@@ -128,15 +129,6 @@ class Decoding:
         for end in self.config.end_ids:
             found = ops.logical_or(found, ops.equal(tokens, end))
         return found
-
-
-def vocabulary_size_of(model, tokenizer=None):
-    """The number of tokens that a model may generate: those of its tokenizer, or of the one given, if there is one.
-
-    A table may have more rows than the tokenizer has pieces.
-    """
-    rows, tokenizer = model.output.shape[-1], getattr(model, "tokenizer", None) or tokenizer
-    return rows if tokenizer is None else min(rows, tokenizer.vocabulary_size)
 
 
 def run(decoding, ids, mask=None):

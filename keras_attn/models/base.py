@@ -4,11 +4,11 @@ import warnings
 
 import keras
 import numpy as np
-from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.generation.generate import generate
+from keras_attn.generation.generative_model import GenerationDefaults
 from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import packed_weights
@@ -22,7 +22,7 @@ from keras_attn.plain_numbers import PlainNumbers
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
+class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -168,28 +168,9 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, keras.Model):
         """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
         check_vocabulary(next(iter(self.vocabularies.values())), inputs=ids)
 
-    def begin(self, ids, mask, start_id):
-        """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
-
-        Args:
-            ids: int32 `(B, S)`, what `prefill` was given.
-            mask: optional bool `(B, S)`, what `prefill` was given.
-            start_id: the token that starts a target.
-        """
-        return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
-
     def packed_weights(self):
         """A scope in which projections read matrices that were made of their weights at its start."""
         return packed_weights(self)
-
-    def alignment_layers(self):
-        """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
-        return []
-
-    def known_tokens(self, ids, mask, start_id):
-        """What stands before the first generated token, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
-        first = ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32")
-        return first, ops.ones_like(first, dtype="bool")
 
     def score_logits(self, ids, tokens, start_id):
         """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""

@@ -196,14 +196,14 @@ class LanguageModel(AttentionModel):
             raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
 
     def begin(self, ids, mask, start_id):
-        """The last token of each prompt and its position, int32 `(B, 1)` both; see `AttentionModel.begin`."""
+        """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults.begin`."""
         last = self._last_positions(ids, mask)
         slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 
     def known_tokens(self, ids, mask, start_id):
-        """The prompt itself, and which of its tokens are real; see `AttentionModel.known_tokens`."""
+        """The prompt itself, and which of its tokens are real; see `GenerationDefaults.known_tokens`."""
         return ids, self.padding_mask(ids, mask)
 
     def score_logits(self, ids, tokens, start_id):

@@ -18,9 +18,6 @@ class TextSettings:
     Comes before the Keras class among the bases. The constructor of the model calls `_keep_texts`.
     """
 
-    # Whether generation continues its inputs, instead of starting a target with the start token.
-    continues_prompts = False
-
     def _keep_texts(self, vocabulary_size, pad_id, tokenizer, settings):
         """Keeps the arguments of a constructor, and returns the pad id."""
         if tokenizer is not None:

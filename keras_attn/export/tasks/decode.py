@@ -49,7 +49,7 @@ class Task(StepTask, SizedTask):
         from keras import ops
 
         from keras_attn.export.tasks.step_state import named, nested
-        from keras_attn.generation.strategy import vocabulary_size_of
+        from keras_attn.generation.generative_model import vocabulary_size_of
 
         cache, memory = self.prefill.structure
         cache, memory = nested("past", cache, state), nested("memory", memory, state)
@@ -70,7 +70,7 @@ class Task(StepTask, SizedTask):
 
 
 def _as_past(name):
-    return name.replace("present_", "past_", 1)
+    return name.replace("present", "past", 1)
 
 
 def _axes(name, shape):

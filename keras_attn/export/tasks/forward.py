@@ -28,6 +28,11 @@ class Task(SizedTask):
     def __init__(self, model, tokenizer=None):
         from keras_attn.models.base import AttentionModel
 
+        if not getattr(model, "inputs", None):
+            raise ValueError(
+                "`tasks` may hold 'forward' only for a functional keras.Model, whose inputs have names and shapes. "
+                f"Received: {type(model).__name__}"
+            )
         self.model = model
         # Of a model of this package it is known which axes are equally long.
         self._is_ours = isinstance(model, AttentionModel)

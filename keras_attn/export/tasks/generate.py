@@ -13,13 +13,16 @@ class Task(IdTask):
     def check_model(self):
         if self.config is None:
             self.refuse("whose `generation_config` is set")
+        from keras_attn.generation.generative_model import as_generative
+
+        self.generative = as_generative(self.model)
         self.config.validate(self.vocabulary_size)
-        self.config.chosen_strategy.validate(self.model, self.config)
+        self.config.chosen_strategy.validate(self.generative, self.config)
         self.check_length()
 
     def check_length(self):
         """Raises a ValueError where the model has too few positions for `max_length` tokens after the least input."""
-        self._check_prompt(np.array([[0 if self.model.pad_id else 1]]))
+        self._check_prompt(np.array([[0 if self.generative.pad_id else 1]]))
 
     def accepts(self, ids):
         try:
@@ -29,7 +32,7 @@ class Task(IdTask):
         return True
 
     def _check_prompt(self, ids):
-        self.model.check_prompt(ids, self.config.max_length + self.config.chosen_strategy.lookahead)
+        self.generative.check_prompt(ids, self.config.max_length + self.config.chosen_strategy.lookahead)
 
     def padded_references(self, references):
         """References of tokens, int `(N, L)`, as wide as the outputs."""
@@ -50,7 +53,7 @@ class Task(IdTask):
     @property
     def vocabulary_size(self):
         """The number of tokens that may be generated."""
-        from keras_attn.generation.strategy import vocabulary_size_of
+        from keras_attn.generation.generative_model import vocabulary_size_of
 
         return vocabulary_size_of(self.model, self.tokenizer)
 

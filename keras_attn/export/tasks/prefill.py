@@ -29,10 +29,13 @@ class Task(IdTask):
     def check_model(self):
         if getattr(self.model, "generation_config", None) is None:
             self.refuse("whose `generation_config` is set")
+        from keras_attn.generation.generative_model import as_generative
+
+        self.generative = as_generative(self.model)
 
     def accepts(self, ids):
         try:
-            self.model.check_prompt(ids, self.model.generation_config.max_length)
+            self.generative.check_prompt(ids, self.model.generation_config.max_length)
         except ValueError:
             return False
         return True
@@ -45,10 +48,10 @@ class Task(IdTask):
         from keras_attn.generation.prompts import settings_of
 
         config = settings_of(self.model, tokenizer=self.known_tokenizer)
-        cache, memory = self.model.prefill(source_ids, length=config.max_length)
+        cache, memory = self.generative.prefill(source_ids, length=config.max_length)
         # What `decode` makes of the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
-        token, positions = self.model.begin(source_ids, None, config.start_id)
+        token, positions = self.generative.begin(source_ids, None, config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
 
     @staticmethod

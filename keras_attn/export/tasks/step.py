@@ -109,7 +109,7 @@ class Task(StepTask):
         return files if tokenizer is None else {**files, **tokenizer.hugging_face_files()}
 
     def _vocabulary_size(self):
-        from keras_attn.generation.strategy import vocabulary_size_of
+        from keras_attn.generation.generative_model import vocabulary_size_of
 
         return vocabulary_size_of(self.model, self.known_tokenizer)
 

@@ -1,0 +1,166 @@
+"""What generation asks of a model."""
+
+import contextlib
+import typing
+import weakref
+
+import keras
+from keras import ops
+
+
+class GenerativeModel(typing.Protocol):
+    """The members of a model that `generate`, `stream`, `score`, all strategies and the tasks of `export` work with.
+
+    Any model that has `prefill` and `decode` will do, be it of this package or not. All other members of
+    `GenerationDefaults` are optional: a model's own take the place of those.
+
+    Attributes:
+        vocabulary_size: number of tokens, `V`; not needed by a functional model, whose outputs say it.
+
+    Example:
+
+    >>> import keras
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from keras_attn.generation import generate
+    >>> class Bigrams(keras.Model):
+    ...     vocabulary_size = 9
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.table = keras.layers.Embedding(9, 9)
+    ...     def prefill(self, ids, mask=None, *, length, bounded=True):
+    ...         return (), ()
+    ...     def decode(self, ids, positions, cache, memory=()):
+    ...         return self.table(ids), cache
+    >>> generate(Bigrams(), np.array([[3, 4]]), max_length=5).shape
+    (1, 5)
+    """
+
+    def prefill(self, ids, mask=None, *, length, bounded=True):
+        """Everything that decoding needs of prompts or sources.
+
+        Args:
+            ids: int32 `(B, S)`.
+            mask: optional bool `(B, S)`, which of them are real; if None, all that are not `pad_id`.
+            length: number of tokens that `decode` will be called with.
+            bounded: whether the cache may leave out what `decode` cannot see again if it takes one token per call.
+
+        Returns:
+            `(cache, memory)`: nests of tensors, rows first. `decode` returns another cache; the memory stays.
+        """
+
+    def decode(self, ids, positions, cache, memory=()):
+        """The logits of the tokens that follow `ids`.
+
+        Args:
+            ids: int32 `(B, T)`; one token per row in the loops.
+            positions: int32 `(B, T)` or `(1, T)`, from those of `begin` on.
+            cache, memory: from `prefill`, or from the last call.
+
+        Returns:
+            `(logits, cache)`: float `(B, T, V)`, and a cache of the same shapes.
+        """
+
+
+class GenerationDefaults:
+    """The optional members of a `GenerativeModel`, for one that starts targets with a start token."""
+
+    tokenizer = generation_config = None
+    # Whether generation continues its inputs, instead of starting a target with the start token.
+    continues_prompts = False
+    # Negative: there is no padding.
+    pad_id = -1
+    # Whether the cache of `decode` has a slot per token, of which its `attention_mask` hides some: beams then share it.
+    has_slots = False
+
+    def begin(self, ids, mask, start_id):
+        """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
+
+        Args:
+            ids: int32 `(B, S)`, what `prefill` was given.
+            mask: optional bool `(B, S)`, what `prefill` was given.
+            start_id: the token that starts a target.
+        """
+        return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
+
+    def known_tokens(self, ids, mask, start_id):
+        """What stands before the first generated token, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
+        first = ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32")
+        return first, ops.ones_like(first, dtype="bool")
+
+    def padding_mask(self, ids, mask=None):
+        """Which of `ids`, int32 `(B, S)`, are real: bool `(B, S)`."""
+        return ops.not_equal(ids, self.pad_id) if mask is None else ops.cast(mask, "bool")
+
+    def hidden(self, ids, positions, cache, memory=(), **masks):
+        """As `decode`, with what `logits` makes the logits of."""
+        return self.decode(ids, positions, cache, memory, **masks)
+
+    def logits(self, hidden):
+        """Logits `(B, T, V)` of what `hidden` returned."""
+        return hidden
+
+    def score_logits(self, ids, tokens, start_id):
+        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
+        cache, memory = self.prefill(ids, None, length=tokens.shape[1])
+        token, position = self.begin(ids, None, start_id)
+        logits = []
+        for step in range(tokens.shape[1]):
+            found, cache = self.decode(token, position + step, cache, memory)
+            logits.append(found)
+            token = ops.convert_to_tensor(tokens[:, step : step + 1], "int32")
+        return ops.concatenate(logits, axis=1)
+
+    def check_prompt(self, ids, max_length):
+        """Raises a ValueError if the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
+
+    def packed_weights(self):
+        """A scope in which weights are read as they were packed at its start."""
+        return contextlib.nullcontext()
+
+    def alignment_layers(self):
+        """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
+        return []
+
+
+def as_generative(model):
+    """A model with all members that generation asks for: the model itself, or one that adds the defaults to its own.
+
+    Raises:
+        ValueError: it has no `prefill`, or no `decode`.
+    """
+    if not hasattr(model, "prefill") or not hasattr(model, "decode"):
+        raise ValueError(f"`model` must have `prefill` and `decode`. Received: {type(model).__name__}")
+    if isinstance(model, GenerationDefaults):
+        return model
+    return _completed.setdefault(model, _Completed(model))
+
+
+class _Completed(GenerationDefaults):
+    """A model's own members first, then the defaults. Graphs are kept by it, so it lives as long as the model."""
+
+    def __init__(self, model):
+        self._model = weakref.ref(model)
+
+    def __getattribute__(self, name):
+        if name in ("_model", "__class__", "__dict__"):
+            return object.__getattribute__(self, name)
+        model = object.__getattribute__(self, "_model")()
+        return getattr(model, name) if hasattr(model, name) else object.__getattribute__(self, name)
+
+
+_completed = weakref.WeakKeyDictionary()
+
+
+def vocabulary_size_of(model, tokenizer=None):
+    """The number of tokens that a model may generate: those of its tokenizer, or of the one given, if there is one.
+
+    A table may have more rows than the tokenizer has pieces.
+    """
+    rows, tokenizer = getattr(model, "vocabulary_size", None), getattr(model, "tokenizer", None) or tokenizer
+    if rows is None:
+        output = getattr(model, "output", None)
+        if not isinstance(output, keras.KerasTensor):
+            raise ValueError(f"`model` must have a `vocabulary_size`. Received: {type(model).__name__}")
+        rows = output.shape[-1]
+    return rows if tokenizer is None else min(rows, tokenizer.vocabulary_size)

@@ -103,6 +103,7 @@ TEMPLATES = {
     "lambdas": lambda: keras.Sequential(
         [keras.layers.Dense(4, activation=lambda x: SCALE * x), keras.layers.Dense(8, activation=lambda x: x - SCALE)]
     ),
+    "Lambda": lambda: keras.Sequential([keras.layers.Dense(8), keras.layers.Lambda(lambda x: SCALE * x)]),
     "own class": lambda: Own(4, relu),
     "ours in Keras'": lambda: keras.Sequential([GatedFeedForward(4, activation=relu)]),
     "experts": lambda: MixtureOfExperts(2, 4, activation=relu, kernel_initializer=Filled(0.5)),
@@ -131,6 +132,10 @@ def test_a_feed_forward_network_that_cannot_be_copied():
 
     with pytest.raises(ValueError, match=r"`feed_forward` must be a layer with a `get_config`.*NoConfig"):
         EncoderBlock(2, feed_forward=NoConfig(relu))
+
+    for stray in (relu, Own):
+        with pytest.raises(ValueError, match="`feed_forward` must be a Keras layer"):
+            Encoder(2, 2, feed_forward=stray)
 
     def made(factor):
         def activation(x):

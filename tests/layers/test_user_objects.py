@@ -201,6 +201,22 @@ def check_options(attention, regularized):
     np.testing.assert_allclose(sum(map(float, regularized.losses)), 0.5 * sum(squares), rtol=1e-6)
 
 
+def test_short_forms_of_keras_objects_in_options():
+    short = {"class_name": "Constant", "config": {"value": 0.25}}
+    given = {"kernel_initializer": short, "bias_initializer": keras.initializers.Ones}
+    block = EncoderBlock(2, 4, attention_options=given)
+    for layer in (block, EncoderBlock.from_config(block.get_config())):
+        layer(X)
+        query = layer.self_attention.layer.query_dense
+        assert np.all(query.kernel.numpy() == 0.25)
+        assert np.all(query.bias.numpy() == 1)
+
+
+def test_a_position_for_another_number_of_heads():
+    with pytest.raises(ValueError, match=r"`position` must be made for the num_heads=2 .* RelativePositionBias with"):
+        MultiHeadAttention(2, 4, position=RelativePositionBias(8))
+
+
 @pytest.mark.parametrize("serialized", [False, True], ids=["live", "serialised"])
 def test_keras_objects_in_options(serialized, tmp_path):
     given = options(serialized)

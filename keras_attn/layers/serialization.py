@@ -14,7 +14,7 @@ _MADE_WITHOUT_ARGUMENTS = (keras.initializers.Initializer, keras.regularizers.Re
 def deserialized(value):
     """An object from its `keras.saving` dict; of dicts and lists the same with their entries; anything else unchanged.
 
-    What is an object already may stand beside configs. A class of initializers and the like is one of them, as to Keras;
+    What is an object already may stand beside configs. A class of initializers is one of them, as it is to Keras;
     its short form of a config, without a module, is left to the layer that knows what the argument is.
     """
     if isinstance(value, type) and issubclass(value, _MADE_WITHOUT_ARGUMENTS):

@@ -11,6 +11,8 @@ LONGEST_LINE = 2**26
 # Text is compressed to a tenth, zeros to a thousandth.
 _MOST_EXPANSION, _MOST_EXPANDED, _LINES_A_CHECK = 200, 2**28, 4096
 _SAMPLE = 4096
+# How files begin that gzip, bzip2, xz, zip and Zstandard have made.
+_COMPRESSED = (b"\x1f\x8b\x08", b"BZh91AY&SY", b"\xfd7zXZ\0", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")
 
 
 def numbered_lines(path, keep_ends=False):
@@ -25,8 +27,8 @@ def numbered_lines(path, keep_ends=False):
             line is longer than any text.
     """
     path, number = Path(path), 0
-    opened = gzip.open if path.suffix.lower() == ".gz" else open
-    with opened(path, "rb") as content:
+    is_compressed = path.suffix.lower() == ".gz"
+    with open_gzip(path) if is_compressed else open(path, "rb") as content:
         try:
             check_encoding(path, content.peek(_SAMPLE)[:_SAMPLE])
             file = io.TextIOWrapper(content, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
@@ -36,20 +38,32 @@ def numbered_lines(path, keep_ends=False):
                         f"`files` must have lines of at most {LONGEST_LINE:,} characters. "
                         f"Received: {path}, whose line {number} is longer"
                     )
-                if opened is gzip.open and (not number % _LINES_A_CHECK or len(line) > _LINES_A_CHECK):
+                if is_compressed and (not number % _LINES_A_CHECK or len(line) > _LINES_A_CHECK):
                     check_expansion(path, content.tell())
                 yield number, line if keep_ends else line.removesuffix("\n").removesuffix("\r")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise damaged(path, f"line {number}", error) from error
 
 
+def open_gzip(path):
+    """A file that gzip has made, for reading. Python's own function takes one that has lost all bytes for whole."""
+    if not path.stat().st_size:
+        raise damaged(path, "byte 0", "not even a header is there")
+    return gzip.open(path, "rb")
+
+
 def check_encoding(path, start):
-    """Raises a ValueError where a file begins as one in UTF-16 or UTF-32 does, with a byte-order mark or without.
+    """Raises a ValueError where a file begins as one in UTF-16 or UTF-32 does, or as one that is compressed.
 
     Args:
         path: that of the file.
         start: its first bytes.
     """
+    if start.startswith(_COMPRESSED):
+        raise ValueError(
+            f"`files` must be text, or be compressed by gzip and called '.gz'; decompress others. Received: {path}, "
+            "which is compressed"
+        )
     marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
     # In UTF-16 every second byte of Latin text is 0; UTF-8 has no byte 0 but for the character NUL.
     if marked or (len(start) > 1 and 4 * start.count(0) >= len(start)):

@@ -50,6 +50,24 @@ def test_onnx_has_any_names(tmp_path):
         export(dense(outputs=lambda x, y: {"x": y}), tmp_path / "out", "onnx", tasks="forward")
 
 
+def test_capitals_in_names(tmp_path):
+    left, right = keras.Input((3,), name="Image"), keras.Input((3,), name="image")
+    model = keras.Model([left, right], {"Y": left - 2.0 * right, "y": right * 3.0})
+    assert export(model, tmp_path, "onnx", tasks="forward").ok
+    for format in ("saved_model", "tflite"):
+        with pytest.raises(ValueError, match=r"does not tell capitals .* Received: 'Image' among"):
+            export(model, tmp_path / "out", format, tasks="forward")
+    with pytest.raises(ValueError, match=r"outputs with names, as onnx .* Received: ''"):
+        export(dense(outputs=lambda x, y: {"": y}), tmp_path / "out", "onnx", tasks="forward")
+
+
+def test_constants_that_are_no_weights_reach_onnx(tmp_path):
+    scaled = layers.Normalization()
+    scaled.adapt(np.arange(12.0).reshape(4, 3))
+    x = keras.Input((3,), name="x")
+    assert export(keras.Model(x, layers.Dense(2)(scaled(x))), tmp_path, "onnx", tasks="forward").ok
+
+
 def test_small_numbers_reach_onnx(tmp_path):
     dtypes = ["uint8", "int8", "int16", "float16", "bool"]
     inputs = [keras.Input((3,), dtype=dtype, name=dtype) for dtype in dtypes]
@@ -81,6 +99,10 @@ def test_what_a_format_lacks_says_the_way_out(tmp_path):
     looked_up = keras.Model(ids, layers.IntegerLookup(vocabulary=[3, 5])(ids))
     with pytest.raises(ExportError, match=r"onnx lacks the tables of Keras' lookup layers; `format='saved_model'` has"):
         export(looked_up, tmp_path, "onnx", tasks="forward")
+    hashed = keras.Model(ids, layers.Hashing(5)(ids))
+    for format in ("onnx", "tflite"):
+        with pytest.raises(ExportError, match=r"lacks: .*StringToHashBucketFast; `format='saved_model'` has them"):
+            export(hashed, tmp_path, format, tasks="forward")
     quantized = dense()
     quantized.quantize("int8")
     with pytest.raises(ExportError, match=r"after `quantize`; export the model as it was before, with `precision=`"):

@@ -107,6 +107,12 @@ def test_sizes_that_a_model_takes_are_found():
     assert all(height != width for _, height, width, _ in shapes)
 
 
+def test_made_up_inputs_are_as_long_as_kernels():
+    x = keras.Input((None, 2), name="x")
+    cases = forward(keras.Model(x, pooled(layers.Conv1D(3, 6, strides=2)(x)))).cases()
+    assert min(case["x"].shape[1] for case in cases) >= 6
+
+
 def test_what_no_made_up_size_fits_says_the_way_out():
     x = keras.Input((None, 2), name="x")
     model = keras.Model(x, layers.Dense(3)(layers.Reshape((199 * 2,))(x)))

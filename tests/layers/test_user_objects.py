@@ -103,6 +103,7 @@ TEMPLATES = {
     "lambdas": lambda: keras.Sequential(
         [keras.layers.Dense(4, activation=lambda x: SCALE * x), keras.layers.Dense(8, activation=lambda x: x - SCALE)]
     ),
+    "Lambda": lambda: keras.Sequential([keras.layers.Dense(8), keras.layers.Lambda(lambda x: SCALE * x)]),
     "own class": lambda: Own(4, relu),
     "ours in Keras'": lambda: keras.Sequential([GatedFeedForward(4, activation=relu)]),
     "experts": lambda: MixtureOfExperts(2, 4, activation=relu, kernel_initializer=Filled(0.5)),
@@ -131,6 +132,10 @@ def test_a_feed_forward_network_that_cannot_be_copied():
 
     with pytest.raises(ValueError, match=r"`feed_forward` must be a layer with a `get_config`.*NoConfig"):
         EncoderBlock(2, feed_forward=NoConfig(relu))
+
+    for stray in (relu, Own):
+        with pytest.raises(ValueError, match="`feed_forward` must be a Keras layer"):
+            Encoder(2, 2, feed_forward=stray)
 
     def made(factor):
         def activation(x):
@@ -194,6 +199,22 @@ def check_options(attention, regularized):
     assert isinstance(attention.position, RelativePositionBias)
     squares = [np.sum(np.square(w)) for w in regularized.weights if w.name == "kernel" and w.regularizer]
     np.testing.assert_allclose(sum(map(float, regularized.losses)), 0.5 * sum(squares), rtol=1e-6)
+
+
+def test_short_forms_of_keras_objects_in_options():
+    short = {"class_name": "Constant", "config": {"value": 0.25}}
+    given = {"kernel_initializer": short, "bias_initializer": keras.initializers.Ones}
+    block = EncoderBlock(2, 4, attention_options=given)
+    for layer in (block, EncoderBlock.from_config(block.get_config())):
+        layer(X)
+        query = layer.self_attention.layer.query_dense
+        assert np.all(query.kernel.numpy() == 0.25)
+        assert np.all(query.bias.numpy() == 1)
+
+
+def test_a_position_for_another_number_of_heads():
+    with pytest.raises(ValueError, match=r"`position` must be made for the num_heads=2 .* RelativePositionBias with"):
+        MultiHeadAttention(2, 4, position=RelativePositionBias(8))
 
 
 @pytest.mark.parametrize("serialized", [False, True], ids=["live", "serialised"])

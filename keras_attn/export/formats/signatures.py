@@ -106,10 +106,7 @@ def _reading(half, call):
 
 
 def _concrete(call, specs, target):
-    names = {}
-    for i, name in enumerate(specs):
-        argument = _argument(name)
-        names[argument if argument and argument not in names else f"argument_{i}"] = name
+    names = arguments_of(specs)
 
     def named_call(**inputs):
         outputs = call(**{names[argument]: value for argument, value in inputs.items()})
@@ -120,14 +117,24 @@ def _concrete(call, specs, target):
         return tf.function(named_call, autograph=False).get_concrete_function(**arguments)
 
 
+def arguments_of(names):
+    """What the inputs of these names are called as arguments of a concrete function: argument -> name."""
+    found = {}
+    for i, name in enumerate(names):
+        argument = _argument(name)
+        found[argument if argument and argument not in found else f"argument_{i}"] = name
+    return found
+
+
 def check_names(task, format):
     """Raises a ValueError where an input has a name that no signature can show."""
-    arguments = [_argument(name) for name in task.inputs]
-    for name, argument in zip(task.inputs, arguments, strict=True):
-        if argument is None or arguments.count(argument) > 1:
+    small = [argument and argument.lower() for argument in map(_argument, task.inputs)]
+    for name, argument in zip(task.inputs, small, strict=True):
+        if argument is None or small.count(argument) > 1:
             raise ValueError(
                 "`model` must have inputs whose names are letters, digits and underscores, begin with a letter and are "
-                f"no word of Python, as {format} takes no others and reads dots as underscores; "
+                f"no word of Python, as {format} takes no others, reads dots as underscores and does not tell capitals "
+                "from small letters; "
                 f"`keras.Input(..., name=)` gives one. Received: {name!r} among {list(task.inputs)}"
             )
 

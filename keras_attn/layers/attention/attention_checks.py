@@ -67,6 +67,11 @@ def check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_s
         raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
     if position is not None and not isinstance(position, PositionEncoding):
         raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+    if (heads := getattr(position, "num_heads", num_heads)) not in (1, num_heads):
+        raise ValueError(
+            f"`position` must be made for the num_heads={num_heads} of the attention. Received: a "
+            f"{type(position).__name__} with num_heads={heads}"
+        )
     if has_extra_keys and position is not None and position.uses_scores:
         raise ValueError(
             "`add_bias_kv` and `add_zero_attn` need a `position` without values of its own, as their keys have no "

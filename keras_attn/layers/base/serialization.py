@@ -8,18 +8,25 @@ import keras
 
 from keras_attn.lazy import register
 
+_MADE_WITHOUT_ARGUMENTS = (keras.initializers.Initializer, keras.regularizers.Regularizer, keras.constraints.Constraint)
+
 
 def deserialized(value):
     """An object from its `keras.saving` dict; of dicts and lists the same with their entries; anything else unchanged.
 
-    What is an object already may stand beside configs.
+    What is an object already may stand beside configs. A class of initializers is one of them, as it is to Keras;
+    its short form of a config, without a module, is left to the layer that knows what the argument is.
     """
+    if isinstance(value, type) and issubclass(value, _MADE_WITHOUT_ARGUMENTS):
+        return value()
     if isinstance(value, list):
         return [deserialized(entry) for entry in value]
     if not isinstance(value, dict):
         return value
     if not value.keys() >= {"class_name", "config"}:
         return {name: deserialized(entry) for name, entry in value.items()}
+    if value.keys() == {"class_name", "config"} and keras.saving.get_registered_object(value["class_name"]) is None:
+        return value
     register(value)
     return keras.saving.deserialize_keras_object(value)
 

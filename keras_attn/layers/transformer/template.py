@@ -35,6 +35,8 @@ class Template:
     def of(cls, value):
         """A template of a layer, of a layer's config, or like another template; None for None."""
         value = value.new() if isinstance(value, cls) else deserialized(value)
+        if value is not None and not isinstance(value, keras.layers.Layer):
+            raise ValueError(f"`feed_forward` must be a Keras layer. Received: feed_forward={value!r}")
         return value if value is None else cls(value)
 
     def new(self, **changes):
@@ -114,8 +116,9 @@ def _describes(config, function):
     """Whether a config of a function may be that of `function`."""
     if config.get("class_name") == "function":
         return config["config"] in (function.__name__, keras.saving.get_registered_name(function))
-    # `keras.activations.serialize` leaves only the inner part of a lambda's config.
-    code = config.get("config", config)["value"]
+    # `keras.activations.serialize` leaves only the inner part of a lambda's config, and `Lambda` has a form of its own.
+    code = config.get("config", config)
+    code = [code["code"]] if "code" in code else code["value"]
     if function.__name__ != "<lambda>" or not isinstance(code, list | tuple):
         return False
     return keras.saving.serialize_keras_object(function)["config"]["value"][0] == code[0]

@@ -14,7 +14,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-from keras_attn.lines import LONGEST_LINE, check_expansion, damaged, numbered_lines
+from keras_attn.lines import LONGEST_LINE, check_expansion, damaged, numbered_lines, open_gzip
 from keras_attn.training.data.fields import field_of, text_of, unique_fields
 from keras_attn.training.data.problem_log import RecordError
 
@@ -97,7 +97,7 @@ def read_tfrecord(path, columns):
 
 def _expanded_size(path):
     """How many bytes a compressed file holds."""
-    with gzip.open(path) as file:
+    with open_gzip(path) as file:
         while file.read(2**20):
             check_expansion(path, file.tell())
         return file.tell()

@@ -1,9 +1,11 @@
 """Files in which something is wrong: what is lost is said, what cannot be read is named, and nothing takes for ever."""
 
+import bz2
 import codecs
 import csv
 import gzip
 import io
+import lzma
 import os
 import signal
 import warnings
@@ -104,6 +106,20 @@ def test_text_in_utf_16_is_refused(name, on_error, encoding, in_folder):
     records.on_error = on_error
     with pytest.raises(ValueError, match=f"must be text in UTF-8. Received: {name}, which is UTF-16"):
         list(records)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.csv.bz2", "a.jsonl.gz"])
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress])
+def test_text_that_is_compressed_in_another_way_says_so(name, compress, in_folder):
+    with pytest.raises(ValueError, match=f"decompress others. Received: {name}, which is compressed"):
+        list(Records(write(name, compress(b"1\n")), columns=["t"] * ("jsonl" in name) or None, on_error="skip"))
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.gz", "a.tfrecord.gz"])
+def test_a_compressed_file_that_lost_all_bytes(name, in_folder):
+    open(name, "wb").close()
+    with pytest.raises(ValueError, match=f"`files` must be whole. Received: {name}"):
+        list(Records(name, columns=None if "txt" in name else ["t"]))
 
 
 def test_characters_of_another_encoding_are_no_text(in_folder):

@@ -44,8 +44,13 @@ class Emitter:
         return None
 
     def check_names(self, task):
-        """Raises a ValueError where a graph would have one name twice."""
+        """Raises a ValueError where a graph would have one name twice, or a tensor without one."""
         for name in getattr(task, "output_names", ()):
+            if not name:
+                raise ValueError(
+                    f"`model` must have outputs with names, as {self.name} has no others; the keys of a dict of "
+                    f"outputs give them. Received: {name!r}"
+                )
             if name in task.inputs:
                 raise ValueError(
                     f"`model` must have outputs of other names than its inputs, as {self.name} knows one tensor of a "
@@ -138,9 +143,10 @@ def _convert(task):
     from keras_attn.ops.target import ONNX
 
     concrete = signatures.trace(task, ONNX)
-    inputs = [tensor for tensor in concrete.inputs if tensor.dtype != tf.resource]
-    specs = tf.nest.flatten(concrete.structured_input_signature)
-    names = {tensor.name: spec.name for tensor, spec in zip(inputs, specs, strict=True)}
+    # Weights and constants of the model follow. TensorFlow sorts arguments by name.
+    arguments = sorted(signatures.arguments_of(task.inputs).items())
+    inputs = concrete.inputs[: len(arguments)]
+    names = {tensor.name: name for tensor, (_, name) in zip(inputs, arguments, strict=True)}
     names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
     ends = {
         "input_names": [tensor.name for tensor in inputs],
@@ -154,7 +160,9 @@ def _convert(task):
         )
         if unsupported:
             lacking = ", ".join(sorted(unsupported))
-            raise ExportError(f"onnx: {task.name} needs operators that ONNX lacks: {lacking}")
+            raise ExportError(
+                f"onnx: {task.name} needs operators that ONNX lacks: {lacking}; `format='saved_model'` has them"
+            )
         optimized = _optimized(converted)
         model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION

@@ -113,4 +113,8 @@ def _lacking(message):
 
 
 def _refusal(names, lacking):
-    return f"tflite: {', '.join(names)} needs operators that TensorFlow Lite lacks: {', '.join(sorted(lacking))}"
+    lacking = ", ".join(sorted(lacking))
+    return (
+        f"tflite: {', '.join(names)} needs operators that TensorFlow Lite lacks: {lacking}; "
+        "`format='saved_model'` has them"
+    )

@@ -1,18 +1,27 @@
 """Export: a Keras model as SavedModel, TFLite and ONNX artefacts, each proven equal to the model it came from."""
 
 from keras_attn.export.exporter import export
+from keras_attn.export.formats.format import Format
 from keras_attn.export.inspection import Inspection, inspect
 from keras_attn.export.quantization.quantization_report import QuantizationReport, quantization_report
+from keras_attn.export.registry import register_format, register_task
 from keras_attn.export.report import ExportError, Report
+from keras_attn.export.tasks.task import Task
+from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.export.verification.verification import verify
 
 __all__ = [
     "ExportError",
+    "Format",
     "Inspection",
     "QuantizationReport",
     "Report",
+    "Task",
+    "TensorSpec",
     "export",
     "inspect",
     "quantization_report",
+    "register_format",
+    "register_task",
     "verify",
 ]

@@ -23,7 +23,6 @@ class Task(SizedTask):
 
     name = "forward"
     counts_classes = True
-    tokenizer = None
 
     def __init__(self, model, tokenizer=None):
         from keras_attn.models.base import AttentionModel

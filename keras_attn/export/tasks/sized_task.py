@@ -1,8 +1,10 @@
 """What tasks have in common whose inputs' axes can be fixed."""
 
+from keras_attn.export.tasks.task import Task
 
-class SizedTask:
-    """Base of the tasks with `inputs`, name -> `TensorSpec`, whose dynamic axes may be given a size."""
+
+class SizedTask(Task):
+    """Base of the tasks whose dynamic axes may be given a size."""
 
     @property
     def axes(self):

@@ -2,18 +2,13 @@
 
 import numpy as np
 
-from keras_attn.export.tasks import reference
+from keras_attn.export.tasks.task import Task
 
 
-class StepTask:
+class StepTask(Task):
     """Base of the tasks that return `logits` of next tokens, with the vocabulary last. They take ids."""
 
-    tokenizer = None
     counts_classes = True
-
-    def reference(self, case):
-        """The Keras model's own step."""
-        return reference.outputs(self.call, case)
 
     @staticmethod
     def agreement(inputs, expected, actual):

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -19,18 +18,8 @@ class ClientError(RuntimeError):
 
 
 def script(format_name):
-    """The client of a format: in the clone beside the package, else where the wheel put it.
-
-    Raises:
-        FileNotFoundError: neither is there.
-    """
-    name = f"run_{registry.load('formats', format_name).runtime}.py"
-    clone = Path(__file__).resolve().parents[3] / "export" / name
-    installed = Path(sysconfig.get_path("data")) / "share" / "keras_attn" / "export" / name
-    for path in (clone, installed):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"the client {name} is neither at {clone} nor at {installed}")
+    """The client of a format; see `Format.client`."""
+    return registry.load("formats", format_name)().client()
 
 
 def run(format_name, artefact, cases, repeat=20):

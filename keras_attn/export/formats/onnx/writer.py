@@ -7,6 +7,7 @@ import re
 import types
 
 from keras_attn.export import registry
+from keras_attn.export.formats.format import Format
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
 from keras_attn.export.tasks.symbol_task import SymbolTask
@@ -20,7 +21,7 @@ MODEL = "model.onnx"
 EXTERNAL_FROM = 2**31 - 2**24
 
 
-class Emitter:
+class Emitter(Format):
     """Writes `<task>.onnx`."""
 
     name = runtime = "onnx"
@@ -39,9 +40,6 @@ class Emitter:
         is_folder = hasattr(registry.load("tasks", task_name), "companions")
         name = f"{task_name}{self.variant}"
         return suffixed(name if is_folder else f"{name}.onnx", precision)
-
-    def slow_import(self, path):
-        return None
 
     def check_names(self, task):
         """Raises a ValueError where a graph would have one name twice, or a tensor without one."""

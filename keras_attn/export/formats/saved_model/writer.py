@@ -3,36 +3,27 @@
 import collections
 import math
 
-from keras_attn.export.precisions import suffixed
+from keras_attn.export.formats.format import Format
 
 _EXTRA = "assets.extra"
 
 
-class Emitter:
+class Emitter(Format):
     """Writes `saved_model/`; the first task is also `serving_default`."""
 
-    name = runtime = "saved_model"
-    requires = ()
+    name = runtime = file_name = "saved_model"
     text_requires = (("tensorflow_text", "text"), ("sentencepiece", "text"))
 
     precisions = ("float32", "float16")
     selective = ("float16",)
-    int8_levels = 127
-
-    def path(self, task_name, precision="float32"):
-        return suffixed("saved_model", precision)
 
     def slow_import(self, path):
-        """Name of a module that the client of the artefact at `path` imports, and that takes seconds, or `None`."""
         return "tensorflow"
 
     def check_names(self, task):
         from keras_attn.export.formats import signatures
 
         signatures.check_names(task, self.name)
-
-    def convert(self, tasks, workplace):
-        return tasks
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         from keras_attn.export.formats import signatures

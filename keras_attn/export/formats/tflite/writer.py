@@ -3,23 +3,20 @@
 import re
 import tempfile
 
-from keras_attn.export.precisions import suffixed
+from keras_attn.export.formats.format import Format
 from keras_attn.export.report import ExportError
 
 
-class Emitter:
+class Emitter(Format):
     """Writes `model.tflite`."""
 
     name = runtime = "tflite"
+    file_name = "model.tflite"
     requires = (("ai_edge_litert", "litert"),)
     text_requires = (("tensorflow_text", "text"), ("sentencepiece", "text"))
 
     precisions = ("float32", "float16", "int8", "int8_full")
     selective = ("float16", "int8")
-    int8_levels = 127
-
-    def path(self, task_name, precision="float32"):
-        return suffixed("model.tflite", precision)
 
     def slow_import(self, path):
         # As `run_tflite.py` decides.

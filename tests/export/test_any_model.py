@@ -130,3 +130,9 @@ def test_samples_that_an_input_cannot_hold(dtype, rows, message):
     task = registry.load("tasks", "forward")(keras.Model(x, x))
     with pytest.raises(ValueError, match=message):
         labelled_data.cases(task, {"x": np.array(rows)})
+
+
+def test_operators_that_onnx_says_in_two(tmp_path):
+    x = keras.Input((None, 3), name="x")
+    model = keras.Model(x, keras.ops.log1p(keras.ops.abs(x)) + keras.ops.expm1(x))
+    assert export(model, tmp_path, "onnx", tasks="forward").ok

@@ -309,9 +309,32 @@ def _erfc(context, node, name, args):
     context.make_node("Sub", [one, erf], outputs=[output], name=name, shapes=[shape], dtypes=[dtype])
 
 
+def _log1p(context, node, name, args):
+    """log(1 + x)."""
+    _in_two(context, node, name, ("Add", "Log"))
+
+
+def _expm1(context, node, name, args):
+    """exp(x) - 1."""
+    _in_two(context, node, name, ("Exp", "Sub"))
+
+
+def _in_two(context, node, name, operators):
+    """Two operators in place of one; a sum or a difference among them is that with 1."""
+    import numpy as np
+
+    dtype, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
+    [value], [output] = node.input, node.output
+    context.remove_node(node.name)
+    one = context.make_const(f"{name}/one", np.float32(1)).output[0]
+    for operator, outputs in zip(operators, (None, [output]), strict=True):
+        inputs = [value, one] if operator in ("Add", "Sub") else [value]
+        value = context.make_node(operator, inputs, outputs=outputs, shapes=[shape], dtypes=[dtype]).output[0]
+
+
 def _where(context, node, name, args):
     """A choice as such. tf2onnx makes five operators of it, a sum of products, in which infinity times zero is NaN."""
     node.type = "Where"
 
 
-_HANDLERS = {"Erfc": (_erfc, []), "SelectV2": (_where, [])}
+_HANDLERS = {"Erfc": (_erfc, []), "Expm1": (_expm1, []), "Log1p": (_log1p, []), "SelectV2": (_where, [])}

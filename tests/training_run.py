@@ -29,10 +29,10 @@ class Pairs:
         while True:
             rng = np.random.default_rng([5, start])
             start += 1
-            sources = rng.integers(1, VOCABULARY, (ROWS, 7), "int32")
             targets = rng.integers(1, VOCABULARY, (ROWS, 6), "int32")
             targets[np.arange(6) >= rng.integers(1, 7, (ROWS, 1))] = 0
-            inputs = {"source_ids": sources, "target_ids": np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=2)}
+            ids = np.pad(targets[:, :-1], ((0, 0), (1, 0)), constant_values=2)
+            inputs = {"token_ids": ids, "positions": np.broadcast_to(np.arange(6, dtype="int32"), ids.shape)}
             mine = slice(shard * ROWS // num_shards, (shard + 1) * ROWS // num_shards)
             yield {name: x[mine] for name, x in inputs.items()}, targets[mine]
 
@@ -50,12 +50,12 @@ class Fault(keras.callbacks.Callback):
 
 
 def trainer(strategy=None, dropout=0.0, folder=None, every=2, **settings):
-    """A trainer of a small Transformer, with clipping that bites."""
+    """A trainer of a small language model, with clipping that bites."""
     import contextlib
 
     keras.utils.set_random_seed(1)
     with strategy.scope() if strategy else contextlib.nullcontext():
-        model = keras_attn.Transformer(
+        model = keras_attn.LanguageModel(
             VOCABULARY, num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16, dropout=dropout
         )
         # The gradient of a key's bias is 0 but for rounding, which Adam would divide by its like.

@@ -1,5 +1,6 @@
 import gc
 import os
+import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX knows float64, in which gradients are checked, only where it is told to.
@@ -13,6 +14,13 @@ import pytest
 pytest_plugins = ["layer_docs"]
 # Graphs are millions of objects that live on, and collections that walk over them take a twentieth of the time.
 gc.set_threshold(100_000, 50, 100)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup(fixturedef):
+    """What a fixture of a class, module or session draws depends on its name alone, not on the tests before it."""
+    if fixturedef.scope != "function":
+        keras.utils.set_random_seed(zlib.crc32(fixturedef.argname.encode()))
 
 
 @pytest.fixture(autouse=True)

@@ -1,10 +1,9 @@
-"""Trainings with a batch in them that must be refused; a program of tests/training/test_refused_steps.py too."""
+"""Trainings with a batch in them that must be refused; `main` is one on several replicas."""
 
 import contextlib
 import functools
 import json
 import re
-import sys
 
 import keras
 import numpy as np
@@ -127,7 +126,3 @@ def main(devices):
     # The bad row is one of the second replica.
     cases = [("gradient", {}), ("state", {"accumulation_steps": 2})]
     print(json.dumps({kind: traces(kind, rows=(5,), strategy=strategy, **more) for kind, more in cases}))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -1,56 +1,65 @@
-"""Trainings of tests/training_run.py in processes of their own."""
+"""Trainings of tests/training_run.py in processes of their own, forked by tests/process_server.py."""
 
+import functools
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-PROGRAM = Path(__file__).with_name("training_run.py")
+FOLDER = Path(__file__).parent
 
 
 def run(**settings):
-    """A training in a process of its own; its exit status."""
-    return _python(str(PROGRAM), json.dumps(settings))
+    """A training in a process of its own: its `returncode`, `stdout` and `stderr`."""
+    return _run({"settings": settings})[0]
 
 
 def run_script(script):
     """A program of its own, which may import what stands in this folder."""
-    return _python("-c", script)
-
-
-def _python(*arguments):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), str(PROGRAM.parent)])}
-    return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    return _run({"script": script})[0]
 
 
 def run_group(workers=2, **settings):
     """A training of several workers, in a network of their own; their exit statuses."""
-    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rn", "true"], capture_output=True).returncode:
+    if not _has_namespaces():
         pytest.skip("needs a network namespace: TensorFlow's ports listen on every interface")
     with socket.socket() as a, socket.socket() as b:
         addresses = [f"localhost:{s.bind(('localhost', 0)) or s.getsockname()[1]}" for s in (a, b)][:workers]
-    command = json.dumps([sys.executable, str(PROGRAM), json.dumps(settings)])
-    script = f"""
-import json, os, subprocess, time
-processes = []
-for index in range({workers}):
-    config = {{"cluster": {{"worker": {addresses!r}}}, "task": {{"type": "worker", "index": index}}}}
-    environment = {{**os.environ, "PYTHONPATH": os.getcwd(), "TF_CONFIG": json.dumps(config)}}
-    processes.append(subprocess.Popen({command}, env=environment))
-print([process.wait(timeout=240) for process in processes])
-"""
-    shell = 'ip link set lo up 2>/dev/null; exec "$0" -c "$1"'
-    result = subprocess.run(
-        ["unshare", "-rn", "sh", "-c", shell, sys.executable, script], capture_output=True, text=True, timeout=300
-    )
-    assert result.stdout, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    tasks = [{"cluster": {"worker": addresses}, "task": {"type": "worker", "index": i}} for i in range(workers)]
+    results = _run(*({"settings": settings, "environment": {"TF_CONFIG": json.dumps(task)}} for task in tasks))
+    return [result.returncode for result in results]
+
+
+def _run(*programs):
+    server = _server()
+    print(json.dumps([{"environment": {}, **program} for program in programs]), file=server.stdin, flush=True)
+    answer = server.stdout.readline()
+    assert answer, "the server has ended"
+    return [types.SimpleNamespace(**result) for result in json.loads(answer)]
+
+
+@functools.cache
+def _server():
+    """It ends with this process, which closes its standard input."""
+    command = [sys.executable, str(FOLDER / "process_server.py")]
+    if _has_namespaces():
+        command = ["unshare", "-rn", "sh", "-c", 'ip link set lo up 2>/dev/null; exec "$@"', "sh", *command]
+    path = os.pathsep.join([os.getcwd(), str(FOLDER)])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, text=True, **pipes)
+
+
+@functools.cache
+def _has_namespaces():
+    found = shutil.which("unshare")
+    return bool(found) and not subprocess.run([found, "-rn", "true"], capture_output=True).returncode
 
 
 def weights(path):

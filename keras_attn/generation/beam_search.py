@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
-from keras_attn.generation.beams import beams, flat_rows
+from keras_attn.generation.beams import along, beams, flat_rows
 from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
@@ -164,18 +164,18 @@ class BeamSearch(Strategy):
         step, running = state["step"], state["running"]
         parents, tokens, scores, values = self._candidates(decoding, running, log_probabilities)
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
-        candidates = {name: along(value, parents) for name, value in running.items() if name != "values"}
+        candidates = along({name: value for name, value in running.items() if name != "values"}, parents)
         candidates = {**candidates, "values": values}
         candidates["tokens"] = put(candidates["tokens"], step, tokens)
         candidates["scores"] = put(candidates["scores"], step, scores)
 
         finished = self._finish(decoding, fixed, state, candidates, is_end)
         values, chosen = ops.top_k(ops.where(is_end, BANNED, values), self.num_beams)
-        running = {name: along(value, chosen) for name, value in candidates.items()}
+        running, parents, tokens = along((candidates, parents, tokens), chosen)
         running["values"] = values
         hopeful = self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished)
         pools = {"running": running, "finished": finished, "hopeful": hopeful}
-        return pools, along(parents, chosen), along(tokens, chosen)
+        return pools, parents, tokens
 
     def _num_candidates(self, config):
         """Enough for all beams to go on although every end token is among the best of each."""
@@ -217,7 +217,7 @@ class BeamSearch(Strategy):
         candidates |= {"values": ops.where(admitted, bounded(values), BANNED), "done": admitted}
         merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}
         values, chosen = ops.top_k(merged["values"], count)
-        return {**{name: along(value, chosen) for name, value in merged.items()}, "values": values}
+        return {**along(merged, chosen), "values": values}
 
     def _still_hopeful(self, decoding, hopeful, length, running, finished):
         best = running["values"][:, :1]
@@ -249,10 +249,3 @@ class BeamSearch(Strategy):
         best = {name: value[:, : self.num_sequences] for name, value in state["finished"].items() if name != "done"}
         outputs = {"tokens": best["tokens"], "scores": best["scores"], "sequence_scores": best["values"]}
         return outputs if self.num_sequences > 1 else {name: value[:, 0] for name, value in outputs.items()}
-
-
-def along(values, index):
-    """`values` `(B, n, ...)` at `index`, int32 `(B, m)`, of its second axis: `(B, m, ...)`."""
-    for _ in values.shape[2:]:
-        index = ops.expand_dims(index, -1)
-    return ops.take_along_axis(values, index, axis=1)

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
-from keras_attn.generation.beam_search import BeamSearch, along
+from keras_attn.generation.beam_search import BeamSearch
+from keras_attn.generation.beams import along
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.sums import add
@@ -98,7 +99,7 @@ class DiverseBeamSearch(BeamSearch):
     def result(self, decoding, fixed, state):
         finished = state["finished"]
         _, best = ops.top_k(finished["values"], self.num_beams)
-        finished = {name: along(value, best) for name, value in finished.items()}
+        finished = along(finished, best)
         return super().result(decoding, fixed, {**state, "finished": finished})
 
 

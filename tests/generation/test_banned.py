@@ -1,5 +1,7 @@
 """What is banned never comes: whatever the size of the logits, the temperature and the order of the processors."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -81,18 +83,16 @@ BANNING = {
 OF_TEMPERATURE = ("typical", "eta", "epsilon")
 
 
-@pytest.mark.parametrize("scale", SCALES)
-@pytest.mark.parametrize("name", BANNING)
-def test_any_order(name, scale):
-    banning = BANNING[name]
-    logits = raw(scale)[None]
-    ids = np.array([[7, 8, 10, 1, 11]])
+@functools.cache
+def outcomes(name):
+    """What is banned, `(scales, V)`, and `(temperature, processors, logits, log-probabilities)` of each order, of a row
+    for each scale."""
+    banning, logits = BANNING[name], np.stack([raw(scale) for scale in SCALES])
+    ids = np.array([[7, 8, 10, 1, 11]] * len(SCALES))
     length = 1 if name == "end" else 3
     history = History(ids, ids > 0, V, length, ENDS)
     banned = np.asarray(banning(logits, banning.start(history), 0)) <= BANNED
-    assert banned.any()
-    likeliest = np.argmax(np.where(banned, -np.inf, logits))
-    others = (RepetitionPenalty(1e30), OccurrencePenalty(1e30, -1e38))
+    others, found = (RepetitionPenalty(1e30), OccurrencePenalty(1e30, -1e38)), []
     for temperature in TEMPERATURES:
         for processors in (
             (banning, Temperature(temperature)),
@@ -104,16 +104,28 @@ def test_any_order(name, scale):
             decoding = Decoding(None, config, vocabulary_size=V)
             states = decoding.start_processors(history)
             processed = decoding.process(ops.convert_to_tensor(logits), states, 0)
-            kept = np.asarray(processed)[0]
-            assert np.isfinite(kept).all()
-            if name not in OF_TEMPERATURE or processors[0] is banning:
-                assert (kept[banned[0]] <= BANNED).all()
-            assert (kept > BANNED).any()
-            scores = np.asarray(log_probabilities(processed))[0]
-            assert (scores[kept <= BANNED] <= BANNED).all()
-            np.testing.assert_allclose(np.exp(scores[kept > BANNED].astype("float64")).sum(), 1, rtol=1e-5)
-            if temperature <= 0.7 and len(processors) == 2 and name not in OF_TEMPERATURE:
-                assert np.argmax(kept) == likeliest
+            found.append((temperature, processors, np.asarray(processed), np.asarray(log_probabilities(processed))))
+    return banned, found
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", BANNING)
+def test_any_order(name, scale):
+    row = SCALES.index(scale)
+    banned, found = outcomes(name)
+    banned = banned[row]
+    assert banned.any()
+    likeliest = np.argmax(np.where(banned, -np.inf, raw(scale)))
+    for temperature, processors, processed, scored in found:
+        kept, scores = processed[row], scored[row]
+        assert np.isfinite(kept).all()
+        if name not in OF_TEMPERATURE or processors[0] is BANNING[name]:
+            assert (kept[banned] <= BANNED).all()
+        assert (kept > BANNED).any()
+        assert (scores[kept <= BANNED] <= BANNED).all()
+        np.testing.assert_allclose(np.exp(scores[kept > BANNED].astype("float64")).sum(), 1, rtol=1e-5)
+        if temperature <= 0.7 and len(processors) == 2 and name not in OF_TEMPERATURE:
+            assert np.argmax(kept) == likeliest
 
 
 @pytest.fixture(scope="module")

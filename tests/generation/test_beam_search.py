@@ -1,8 +1,10 @@
 """Beam search against exhaustive search, and against one of its own written without a cache."""
 
 import contextlib
+import functools
 import itertools
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -12,6 +14,7 @@ from keras_attn import GenerationConfig, LanguageModel, Transformer
 from keras_attn.generation import BannedTokens, BeamSearch, MinLength, NoRepeatNGram, score
 from keras_attn.layers import recording
 from keras_attn.models import Seq2SeqRNN
+from keras_attn.ops.compiled import compiled
 
 V, END = 6, 3
 SIZES = {"num_layers": 1, "hidden_dim": 12}
@@ -23,7 +26,6 @@ KINDS = {
 # Right-padded; 0 is never generated, since nothing would tell it from what stands behind an end.
 SOURCE = np.array([[5, 4, 1, 5, 2], [4, 1, 5, 0, 0], [1, 0, 0, 0, 0]])
 NO_PADDING = (BannedTokens((0,)),)
-_made = {}
 
 
 MECHANISMS = {"linear": {"mechanism": "linear"}, "local": {"mechanism": "local", "attention_options": {"window": 3}}}
@@ -34,26 +36,35 @@ def model(request):
     return made(request.param)
 
 
+@functools.cache
 def made(kind):
-    if kind not in _made:
-        _made[kind] = scattered(KINDS[kind](), 0.6)
-    return _made[kind]
+    return scattered(KINDS[kind](), 0.6)
+
+
+@functools.cache
+def without_cache(model):
+    """Log-probabilities of targets and attention to the sources, in one graph for all lengths."""
+    paths = model.alignment_layers()
+
+    def call(sources, targets):
+        with recording() if paths else contextlib.nullcontext() as records:
+            if isinstance(model, LanguageModel):
+                token_ids = ops.concatenate([sources, targets], axis=1)
+                logits = model({"token_ids": token_ids})[:, ops.shape(sources)[1] - 1 : -1]
+            else:
+                target_ids = ops.concatenate([ops.full_like(targets[:, :1], 2), targets[:, :-1]], axis=1)
+                logits = model({"source_ids": sources, "target_ids": target_ids})
+        return ops.log_softmax(logits), [records[path] for path in paths]
+
+    return compiled(call, *[keras.KerasTensor((None, None), "int32")] * 2)
 
 
 def whole(model, row, targets):
     """Log-probabilities `(n, T, V)` and attention `(n, T, S)` of equally long `targets`, without a cache."""
-    row, length = row[row != 0], targets.shape[1]
-    sources = np.tile(row, (len(targets), 1))
-    with recording() if model.alignment_layers() else contextlib.nullcontext() as records:
-        if isinstance(model, LanguageModel):
-            logits = model({"token_ids": np.concatenate([sources, targets], axis=1)})[:, len(row) - 1 : -1]
-        else:
-            start = np.full((len(targets), 1), 2)
-            target_ids = np.concatenate([start, targets], axis=1)[:, :length]
-            logits = model({"source_ids": sources, "target_ids": target_ids})
-    paths = model.alignment_layers()
-    attention = np.mean([np.asarray(records[path]).mean(axis=1) for path in paths], axis=0) if paths else None
-    return np.asarray(ops.log_softmax(logits)).astype("float64"), attention
+    sources = np.tile(row[row != 0], (len(targets), 1))
+    logs, attention = without_cache(model)(*(ops.convert_to_tensor(x, "int32") for x in (sources, targets)))
+    attention = np.mean([np.asarray(x).mean(axis=1) for x in attention], axis=0) if attention else None
+    return np.asarray(logs).astype("float64"), attention
 
 
 def worth(log_probability, length, strategy, attention=None):

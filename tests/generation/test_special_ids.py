@@ -61,12 +61,26 @@ def make(request):
     return made
 
 
+@pytest.fixture(scope="module")
+def made(make, tokenizer):
+    """A model with the tokenizer, for all tests that leave it as it is."""
+    return make(tokenizer.vocabulary_size, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="module")
+def with_unused_rows(make, tokenizer):
+    """A model of more rows than the tokenizer has pieces, which are by far the likeliest."""
+    model = make(tokenizer.vocabulary_size + 17, tokenizer=tokenizer)
+    favour_unused_rows(model, tokenizer.vocabulary_size)
+    return model
+
+
 def ids_of(config):
     return config.start_id, config.end_id, config.pad_id
 
 
-def test_ids_are_those_of_the_tokenizer(make, tokenizer):
-    model = make(tokenizer.vocabulary_size, tokenizer=tokenizer)
+def test_ids_are_those_of_the_tokenizer(made, tokenizer):
+    model = made
     given = GenerationConfig(6, tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id)
     assert model.pad_id == tokenizer.pad_id
     assert ids_of(GenerationConfig().resolved(tokenizer)) == ids_of(given)
@@ -86,8 +100,8 @@ def test_ids_are_those_of_the_tokenizer(make, tokenizer):
     assert (rated["scores"] != 0).sum(axis=1).tolist() == lengths
 
 
-def test_a_row_does_not_depend_on_its_neighbours(make, tokenizer):
-    model = make(tokenizer.vocabulary_size, tokenizer=tokenizer)
+def test_a_row_does_not_depend_on_its_neighbours(made):
+    model = made
     together = model.generate(TEXTS, max_length=6, return_dict=True)
     alone = model.generate(TEXTS[:1], max_length=6, return_dict=True)
     np.testing.assert_array_equal(alone["tokens"][0], together["tokens"][0])
@@ -95,8 +109,8 @@ def test_a_row_does_not_depend_on_its_neighbours(make, tokenizer):
 
 
 @pytest.mark.parametrize("name", ["start_id", "end_id", "pad_id"])
-def test_other_ids_than_those_of_the_tokenizer_are_refused(make, tokenizer, name):
-    model, size = make(tokenizer.vocabulary_size, tokenizer=tokenizer), tokenizer.vocabulary_size
+def test_other_ids_than_those_of_the_tokenizer_are_refused(make, made, tokenizer, name):
+    model, size = made, tokenizer.vocabulary_size
     config = GenerationConfig(4, **{name: 7})
     words = f"`{name}` of GenerationConfig must be that of the tokenizer, {getattr(tokenizer, name)}, or None"
     calls = [
@@ -197,10 +211,9 @@ def favour_unused_rows(model, count):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_rows_without_a_piece_are_never_generated(make, tokenizer, strategy):
+def test_rows_without_a_piece_are_never_generated(with_unused_rows, tokenizer, strategy):
     count = tokenizer.vocabulary_size
-    model, strategy = make(count + 17, tokenizer=tokenizer), STRATEGIES[strategy]
-    favour_unused_rows(model, count)
+    model, strategy = with_unused_rows, STRATEGIES[strategy]
     if not model.has_slots and isinstance(strategy, (ContrastiveSearch, SpeculativeDecoding)):
         pytest.skip("the strategy takes tokens back, which a recurrent state cannot")
     outputs = model.generate(TEXTS, config=GenerationConfig(5, strategy=strategy), return_dict=True)
@@ -210,9 +223,8 @@ def test_rows_without_a_piece_are_never_generated(make, tokenizer, strategy):
     assert (outputs["scores"] > -30).all()
 
 
-def test_constraints_know_no_row_without_a_piece(make, tokenizer):
-    count = tokenizer.vocabulary_size
-    model = make(count + 17, tokenizer=tokenizer)
+def test_constraints_know_no_row_without_a_piece(with_unused_rows, tokenizer):
+    count, model = tokenizer.vocabulary_size, with_unused_rows
     for processor in (AllowedTokens((1, count)), ForcedPrefix((count,))):
         with pytest.raises(ValueError, match=f"ids of the vocabulary, 0 to {count - 1}"):
             model.generate(TEXTS, config=GenerationConfig(4, processors=(processor,)))

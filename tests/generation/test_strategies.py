@@ -1,6 +1,7 @@
 """Strategies beyond greedy, sampling and beam search."""
 
 import dataclasses
+import functools
 import json
 
 import keras
@@ -31,6 +32,7 @@ from keras_attn.generation import (
 )
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import Seq2SeqRNN
+from keras_attn.ops.compiled import compiled
 from keras_attn.text import CharacterTokenizer
 
 SIZES = {"num_layers": 1, "hidden_dim": 12, "num_heads": 2, "intermediate_dim": 17}
@@ -57,23 +59,36 @@ def near(model, noise):
     return other
 
 
+@functools.cache
+def shared(kind):
+    """One model for all tests that leave it as it is, and its graphs with it."""
+    return make(kind, seed=7 if kind is LanguageModel else 4)
+
+
+@functools.cache
+def shared_draft(model, name):
+    if name == "lookup":
+        return PromptLookup()
+    if name == "useless":
+        return make(type(model), seed=3, scale=1.0, hidden_dim=8)
+    return near(model, {"perfect": 0.0, "good": 0.05}[name])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget():
+    yield
+    for cached in (shared, shared_draft, without_cache):
+        cached.cache_clear()
+
+
 @pytest.fixture(scope="module", params=[LanguageModel, Transformer], ids=lambda kind: kind.__name__)
 def model(request):
-    return make(request.param, seed=7 if request.param is LanguageModel else 4)
+    return shared(request.param)
 
 
 @pytest.fixture(scope="module")
 def language_model():
-    return make(LanguageModel)
-
-
-def drafts(model):
-    return {
-        "lookup": PromptLookup(),
-        "perfect": near(model, 0.0),
-        "good": near(model, 0.05),
-        "useless": make(type(model), seed=3, scale=1.0, hidden_dim=8),
-    }
+    return shared(LanguageModel)
 
 
 @pytest.mark.parametrize("sampling", [False, True])
@@ -93,7 +108,7 @@ def check_speculation(model, sampling, names, jit_compile=False):
     assert len(np.unique(expected["tokens"])) > 3
     rounds = {}
     for name in names:
-        strategy = SpeculativeDecoding(drafts(model)[name], num_tokens=3, sampling=sampling, seed=5 * sampling)
+        strategy = SpeculativeDecoding(shared_draft(model, name), num_tokens=3, sampling=sampling, seed=5 * sampling)
         config = dataclasses.replace(CONFIG, strategy=strategy)
         outputs = generate(model, PROMPTS, config=config, return_dict=True, jit_compile=jit_compile)
         np.testing.assert_array_equal(outputs["tokens"], expected["tokens"])
@@ -105,16 +120,26 @@ def check_speculation(model, sampling, names, jit_compile=False):
         assert rounds["perfect"] < rounds["useless"]
 
 
+@functools.cache
+def without_cache(model):
+    """The decoder's outputs and log-probabilities at all tokens, in one graph for all lengths."""
+
+    def call(prompt, target):
+        if isinstance(model, Transformer):
+            hidden = model.decoder(model._embed_target(target, None), model.encode(prompt))
+        else:
+            ids = ops.concatenate([prompt, target], axis=1)
+            hidden = model.decoder(model._embed(ids, ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0)))
+        return hidden, ops.log_softmax(ops.cast(model.logits(hidden), "float32"))
+
+    return compiled(call, *[keras.KerasTensor((1, None), "int32")] * 2)
+
+
 def outputs_of(model, prompt, tokens):
     """The decoder's outputs and log-probabilities at the real tokens of a prompt and behind, without a cache."""
-    prompt = prompt[prompt != 0]
-    if isinstance(model, Transformer):
-        target = np.array([[CONFIG.start_id, *tokens]])
-        hidden = model.decoder(model._embed_target(target, None), model.encode(prompt[None]))
-    else:
-        target = np.array([[*prompt, *tokens]])
-        hidden = model.decoder(model._embed(target, np.arange(target.shape[1])[None]))
-    log_probabilities = ops.log_softmax(ops.cast(model.logits(hidden), "float32"))
+    first = [CONFIG.start_id] if isinstance(model, Transformer) else []
+    given = prompt[prompt != 0], [*first, *tokens]
+    hidden, log_probabilities = without_cache(model)(*(ops.convert_to_tensor([x], "int32") for x in given))
     return ops.convert_to_numpy(hidden)[0].astype("float64"), ops.convert_to_numpy(log_probabilities)[0]
 
 
@@ -124,7 +149,7 @@ def test_processors_apply_to_every_proposal(language_model):
     for sampling, plain in ((False, Greedy()), (True, Sampling(3))):
         config = GenerationConfig(11, strategy=plain, processors=processors)
         expected = generate(model, PROMPTS, config=config)
-        draft = near(model, 0.05) if sampling else PromptLookup()
+        draft = shared_draft(model, "good") if sampling else PromptLookup()
         strategy = SpeculativeDecoding(draft, sampling=sampling, seed=3 * sampling)
         config = dataclasses.replace(config, strategy=strategy)
         np.testing.assert_array_equal(generate(model, PROMPTS, config=config), expected)

@@ -15,7 +15,7 @@ from keras_attn.training import MaskedCrossEntropy
 VOCABULARY = 23
 IDS = np.array([[5, 6, 7, 8, 9, 10, 11], [12, 13, 14, 15, 16, 17, 18]])
 HEADS = {
-    "vectors": {},
+    "vectors": {"num_layers": 2},
     "sequence": {"head": "sequence_classification", "num_classes": 11},
     "tokens": {"head": "token_classification", "num_classes": 11},
     "masked_lm": {"head": "masked_lm", "num_token_types": 3},
@@ -23,7 +23,7 @@ HEADS = {
 
 
 def make(cls=EncoderModel, **kwargs):
-    settings = {"num_layers": 2, "hidden_dim": 18, "num_heads": 3, "intermediate_dim": 19}
+    settings = {"num_layers": 1, "hidden_dim": 18, "num_heads": 3, "intermediate_dim": 19}
     keras.utils.set_random_seed(7)
     return scattered(cls(**{"vocabulary_size": VOCABULARY, **settings, **kwargs}))
 
@@ -34,7 +34,7 @@ def call(model, ids=IDS, **inputs):
 
 @pytest.fixture(scope="module")
 def model():
-    return make()
+    return make(num_layers=2)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -140,8 +140,9 @@ def test_parameters_of_the_paper():
 VARIANTS = {
     **HEADS,
     "pre": {"norm": "pre", "embedding_norm": False, "activation": "relu", "position": RotaryPositionEncoding()},
-    "albert": {"embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
+    "albert": {"num_layers": 2, "embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
     "modern": {
+        "num_layers": 2,
         "norm": "pre",
         "norm_layer": "rms",
         "feed_forward": GatedFeedForward(17, activation="gelu", use_bias=False),

@@ -30,7 +30,7 @@ CONFIG = GenerationConfig(max_length=5, end_id=22).resolved()
 
 
 def make(cls=LanguageModel, **kwargs):
-    settings = {"num_layers": 2, "hidden_dim": 18, "num_heads": 3, "intermediate_dim": 19}
+    settings = {"num_layers": 1, "hidden_dim": 18, "num_heads": 3, "intermediate_dim": 19}
     keras.utils.set_random_seed(7)
     return scattered(cls(**{"vocabulary_size": VOCABULARY, **settings, **kwargs}))
 
@@ -41,14 +41,15 @@ def logits(model, ids=IDS, **inputs):
 
 @pytest.fixture(scope="module")
 def model():
-    return make()
+    return make(num_layers=2)
 
 
 VARIANTS = {
-    "default": {},
+    "default": {"num_layers": 2},
     "gpt2": {"cls": LanguageModel.gpt2, "max_length": 13},
     "llama": {"cls": LanguageModel.llama, "num_heads": 6, "hidden_dim": 24, "num_kv_heads": 2, "rope_base": 100.0},
     "gemma": {
+        "num_layers": 2,
         "norm": "sandwich",
         "norm_layer": "rms",
         "scale_embeddings": True,
@@ -58,6 +59,7 @@ VARIANTS = {
         "activation": gelu_tanh,
     },
     "experts": {
+        "num_layers": 2,
         "feed_forward": MixtureOfExperts(5, 17),
         "intermediate_dim": None,
         "layer_options": [{}, {"feed_forward": GatedFeedForward(19)}],
@@ -66,7 +68,7 @@ VARIANTS = {
     "two norms": {"parallel": "two_norms", "position": RotaryPositionEncoding(rotary_dim=4, interleaved=True)},
     "alibi": {"position": ALiBiPositionBias(num_heads=3), "norm": "post", "pad_id": 1},
     "buckets": {"position": RelativePositionBias(num_heads=3, bidirectional=False, num_buckets=4, max_distance=8)},
-    "sinusoidal": {"position": SinusoidalPositionEncoding(), "norm": None, "share_weights": True},
+    "sinusoidal": {"position": SinusoidalPositionEncoding(), "norm": None, "share_weights": True, "num_layers": 2},
     "text": {
         "vocabulary_size": 8,
         "tokenizer": CharacterTokenizer("abc "),

@@ -21,7 +21,7 @@ TARGET = np.array([[2, 5, 7, 11, 13], [2, 6, 8, 12, 14]])
 
 
 def make(**kwargs):
-    settings = {"num_layers": 2, "hidden_dim": 15, "num_heads": 3, "intermediate_dim": 19}
+    settings = {"num_layers": 1, "hidden_dim": 15, "num_heads": 3, "intermediate_dim": 19}
     keras.utils.set_random_seed(7)
     model = Transformer(**{"vocabulary_size": VOCABULARY, **settings, **kwargs})
     # At Keras' initial values biases are zero and norms the identity, which would hide a mix-up.
@@ -49,7 +49,7 @@ def differs(a, b):
 
 @pytest.fixture(scope="module")
 def model():
-    return make()
+    return make(num_layers=2)
 
 
 @pytest.mark.parametrize(("variant", "width", "inner", "millions"), [("base", 512, 2048, 63), ("big", 1024, 4096, 214)])
@@ -179,7 +179,7 @@ def test_decode_in_pieces_is_call(model):
 
 
 VARIANTS = {
-    "post": {},
+    "post": {"num_layers": 2},
     "pre": {"norm": "pre", "activation": "gelu", "use_attention_bias": False, "scale_embeddings": False},
     "source vocabulary": {"source_vocabulary_size": 29, "norm": "sandwich", "norm_epsilon": 1e-3, "pad_id": 1},
     "untied": {"tie_output": False, "dropout": 0.0, "attention_dropout": 0.2, "activation_dropout": 0.3},
@@ -224,7 +224,7 @@ def test_the_config_holds_every_argument_as_given():
 
 @pytest.mark.filterwarnings("ignore:.*does not have a `quantize` method")
 def test_a_quantised_model_round_trips(tmp_path):
-    model = make(num_layers=1)
+    model = make()
     before = logits(model)
     model.quantize("int8")
     expected = logits(model)
@@ -283,7 +283,7 @@ def test_mixed_precision_has_no_nan(dtype, norm):
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16", None])
 def test_loss_is_scaled_for_float16_only(dtype):
-    model = make(num_layers=1, dtype=dtype)
+    model = make(dtype=dtype)
     model.compile("adam", MaskedCrossEntropy())
     scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert scaled == (dtype == "mixed_float16")
@@ -293,7 +293,7 @@ def test_fit_under_xla_is_fit():
     inputs = {"source_ids": SOURCE, "target_ids": TARGET[:, :-1]}
     losses = []
     for jit_compile in (False, True):
-        model = make(num_layers=1, dropout=0.0)
+        model = make(dropout=0.0)
         model.compile(keras.optimizers.SGD(0.1), MaskedCrossEntropy(0.1), jit_compile=jit_compile)
         losses.append(model.fit(inputs, TARGET[:, 1:], epochs=4, batch_size=2, verbose=0).history["loss"])
     np.testing.assert_allclose(*losses, rtol=1e-4)

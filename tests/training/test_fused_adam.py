@@ -1,17 +1,13 @@
 """Fused optimizers are Keras' own, in fewer operations."""
 
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_processes import run_script
 
 from keras_attn.training import FusedAdam, FusedAdamW, LinearSchedule
 
-ROOT = Path(__file__).parents[2]
 PAIRS = {FusedAdam: keras.optimizers.Adam, FusedAdamW: keras.optimizers.AdamW}
 SHAPES = ((7, 5), (5, 3), (3,))
 STEPS = 20
@@ -199,5 +195,5 @@ for fused, plain in ((FusedAdam, keras.optimizers.Adam), (FusedAdamW, keras.opti
         np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6)
 print("equal")
 """
-    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    result = run_script(script)
     assert result.stdout.endswith("equal\n"), result.stderr

@@ -1,9 +1,6 @@
 """A step that is refused leaves no trace: what was before it, and what comes after, is that of a run without it."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,6 +8,7 @@ import pytest
 import refused_steps
 import tensorflow as tf
 from refused_steps import BAD_STEP, data, traces, trainer, variables
+from training_processes import run_script
 
 from keras_attn.training import Checkpoints, Trainer
 
@@ -41,8 +39,7 @@ def test_all_batches_of_an_update_count_or_none(kind):
 
 
 def test_on_several_replicas():
-    program = Path(refused_steps.__file__)
-    result = subprocess.run([sys.executable, program, "2"], capture_output=True, text=True, timeout=300)
+    result = run_script("import refused_steps; refused_steps.main(2)")
     found = json.loads(result.stdout.splitlines()[-1])
     assert found == {"gradient": [], "state": []}, result.stderr
 

@@ -1,11 +1,8 @@
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from training_processes import run_script
 
 from keras_attn.training import get_strategy
 
@@ -33,9 +30,8 @@ strategies.append(keras_attn.training.get_strategy())
 for strategy in strategies:
     print(type(strategy).__name__, *(device[-5:].upper() for device in strategy.extended.worker_devices))
 """
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": os.getcwd()}
-    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
-    assert result.stdout.split("\n")[:2] == ["OneDeviceStrategy CPU:0", "MirroredStrategy CPU:0 CPU:1"]
+    result = run_script(script)
+    assert result.stdout.split("\n")[:2] == ["OneDeviceStrategy CPU:0", "MirroredStrategy CPU:0 CPU:1"], result.stderr
 
 
 def test_fit_under_it():

@@ -36,6 +36,7 @@ matrix: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python tests/static_types/public_types.py
 
 benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.attention $(ARGS)

@@ -13,7 +13,8 @@ def lazy(package, homes):
 
     Args:
         package: `__name__` of the package.
-        homes: name of the module -> names in it.
+        homes: name of the module -> names in it. The package imports them once more under `TYPE_CHECKING`, for tools
+            that run nothing, and its `__all__` spells them out.
     """
     modules = {name: module for module, names in homes.items() for name in names.split()}
 
@@ -22,7 +23,8 @@ def lazy(package, homes):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
-    return find, lambda: sorted(modules)
+    # What `dir`, tab completion and `help` show: the names that are there, and those that will be.
+    return find, lambda: sorted({*vars(sys.modules[package]), *modules})
 
 
 def is_command():

@@ -1,11 +1,15 @@
 """Pictures of attention and of trainings."""
 
+from __future__ import annotations
+
 import math
 import os
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_attn.extras import require
+from keras_attn.typing import PathLike, Tensor
 
 # Fonts that hold what matplotlib's own lacks, by the names under which systems install them.
 _FALLBACK_FONTS = (
@@ -22,7 +26,16 @@ _FALLBACK_FONTS = (
 )
 
 
-def attention(scores, path, *, queries=None, keys=None, title=None, heads="mean", row=0):
+def attention(
+    scores: Tensor | Mapping[str, Tensor],
+    path: PathLike,
+    *,
+    queries: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    keys: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    title: str | None = None,
+    heads: str = "mean",
+    row: int = 0,
+) -> None:
     """Draws attention weights as heat maps, queries downwards and keys to the right, and writes them as one PNG.
 
     Args:
@@ -67,7 +80,14 @@ def attention(scores, path, *, queries=None, keys=None, title=None, heads="mean"
     _write(_draw(grid, title), path)
 
 
-def curves(history, path, *, x=None, xlabel="epoch", title=None):
+def curves(
+    history: Mapping[str, Sequence[float]],
+    path: PathLike,
+    *,
+    x: Sequence[float] | None = None,
+    xlabel: str = "epoch",
+    title: str | None = None,
+) -> None:
     """Draws the course of a training, a panel for each figure with its validation beside it, and writes one PNG.
 
     Args:

@@ -15,7 +15,10 @@ PACKAGE = ROOT / "keras_attn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 KIT = sorted((ROOT / "export").rglob("*.py"))
 
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"}
+HELPERS = {
+    *("argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"),
+    "typing",
+}
 MAY_IMPORT = {
     "ops": set(),
     "layers": {"ops"},
@@ -100,8 +103,19 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+class Runtime(ast.NodeTransformer):
+    """Leaves out what stands under `if TYPE_CHECKING:`.
+
+    Nothing of it ever runs, so that it makes no package need another. An annotation may name a class above its own: a
+    logit processor is told which `GenerationConfig` it is part of.
+    """
+
+    def visit_If(self, node):
+        return node.orelse if ast.unparse(node.test) == "TYPE_CHECKING" else self.generic_visit(node)
+
+
 def parse(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+    return Runtime().visit(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def at_import(tree):

@@ -1,8 +1,14 @@
 """From a model in memory to verified artefacts in a folder."""
 
+from __future__ import annotations
+
 import importlib.util
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
 
 from keras_attn.argument_checks import is_integer, is_number
 from keras_attn.export import labelled_data, precisions, registry
@@ -16,27 +22,32 @@ from keras_attn.export.tasks.sized_task import SizedTask
 from keras_attn.export.verification import verification
 from keras_attn.extras import require
 from keras_attn.plain_numbers import plain
+from keras_attn.typing import PathLike
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+
 
 DTYPES = ("float16", "float32", "float64", "bool", "string")
 DTYPES += tuple(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64))
 
 
 def export(
-    model,
-    path,
-    format,
+    model: keras.Model,
+    path: PathLike,
+    format: str | Sequence[str],
     *,
-    tasks=("generate",),
-    tokenizer=None,
-    shapes=None,
-    precision="float32",
-    samples=None,
-    references=None,
-    keep_float=(),
-    max_accuracy_drop=None,
-    calibration=None,
-    labels=None,
-):
+    tasks: str | Sequence[str] = ("generate",),
+    tokenizer: Tokenizer | bool | None = None,
+    shapes: Mapping[str, int] | None = None,
+    precision: str | Sequence[str] = "float32",
+    samples: Any = None,
+    references: Any = None,
+    keep_float: Sequence[str] = (),
+    max_accuracy_drop: float | None = None,
+    calibration: Any = None,
+    labels: Sequence[str] | None = None,
+) -> Report:
     """Writes artefacts of a model and proves that they answer as the model does.
 
     Every artefact is written in a temporary folder inside `path`, run in a fresh process on its own runtime, and

@@ -1,15 +1,19 @@
 """What is in a model file, an artefact or a folder of artefacts."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
 import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from keras_attn.export import registry
 from keras_attn.export.folder import manifest
 from keras_attn.export.report import aligned, reason, size_text
+from keras_attn.typing import PathLike
 
 LARGEST = 10
 
@@ -25,18 +29,18 @@ class Inspection:
             `None`.
     """
 
-    def __init__(self, items):
+    def __init__(self, items: list[dict[str, Any]]) -> None:
         self.items = list(items)
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The findings as JSON text, `{"files": [...]}`."""
         return json.dumps({"files": self.items}, indent=2, allow_nan=False)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "\n\n".join(map(_text, self.items))
 
 
-def inspect(path):
+def inspect(path: PathLike) -> Inspection:
     """Reads what a `.keras` file, an artefact or an export folder holds. Nothing is run.
 
     Of a folder with a manifest, only the files that it lists are read, as `verify` reads them.

@@ -1,8 +1,14 @@
 """The table of what was exported and how well it agrees with the model."""
 
+from __future__ import annotations
+
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
+
+from keras_attn.typing import PathLike
 
 # With which Keras emphasises what a layer's error says.
 _STYLE = re.compile(r"\x1b\[\d*m")
@@ -30,7 +36,7 @@ class ExportError(RuntimeError):
         report: `Report` of the artefacts checked so far, or `None`.
     """
 
-    def __init__(self, message, report=None):
+    def __init__(self, message: str, report: Report | None = None) -> None:
         super().__init__(message)
         self.report = report
 
@@ -56,28 +62,28 @@ class Report:
     onnx    float32    forward  2.0 kB   1.0e-06  1.00000      30/30  0.50  50.0 MB      7     0  yes
     """
 
-    def __init__(self, rows=()):
+    def __init__(self, rows: Iterable[dict[str, Any]] = ()) -> None:
         self.rows = list(rows)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         """Whether there are artefacts and all of them agree."""
         return bool(self.rows) and all(row["ok"] for row in self.rows)
 
     @property
-    def failures(self):
+    def failures(self) -> list[str]:
         """The messages of the rows that are not ok."""
         return [row["message"] for row in self.rows if not row["ok"]]
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The report as JSON text, `{"artefacts": [...]}`."""
         return json.dumps({"artefacts": self.rows}, indent=2, allow_nan=False)
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Writes `to_json()` to the file `path`."""
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
-    def table(self):
+    def table(self) -> str:
         """The report as aligned text, one line an artefact and task."""
         columns, measured = COLUMNS, [_cells(row) for row in self.rows]
         if any(row.get("accuracy") is not None for row in self.rows):
@@ -87,7 +93,7 @@ class Report:
             ]
         return aligned(columns, measured, left=("format", "precision", "task", "ok"))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table()
 
 

@@ -1,5 +1,7 @@
 """Generation: settings, strategies, logit processors, and the loop over a cache."""
 
+from typing import TYPE_CHECKING
+
 from keras_attn.generation import processors as _processors
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generation_config import GenerationConfig
@@ -24,18 +26,90 @@ _HOMES = {
     **{f"processors.{module}": names for module, names in _processors.HOMES.items()},
 }
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+if TYPE_CHECKING:
+    from keras_attn.generation.automata.automaton import TokenAutomaton
+    from keras_attn.generation.beam_search import BeamSearch
+    from keras_attn.generation.classifier_free_guidance import ClassifierFreeGuidance
+    from keras_attn.generation.contrastive_search import ContrastiveSearch
+    from keras_attn.generation.diverse_beam_search import DiverseBeamSearch
+    from keras_attn.generation.processors import (
+        AllowedTokens,
+        AutomatonConstraint,
+        BannedSequences,
+        BannedTokens,
+        EncoderNoRepeatNGram,
+        EncoderRepetitionPenalty,
+        EpsilonCutoff,
+        EtaCutoff,
+        ExponentialLengthDecay,
+        ForcedEnd,
+        ForcedPrefix,
+        MinLength,
+        MinP,
+        NoRepeatNGram,
+        OccurrencePenalty,
+        RepetitionPenalty,
+        SequenceBias,
+        StopStrings,
+        Temperature,
+        TopH,
+        TopK,
+        TopP,
+        Typical,
+        Watermark,
+    )
+    from keras_attn.generation.prompt_lookup import PromptLookup
+    from keras_attn.generation.reranking import minimum_bayes_risk
+    from keras_attn.generation.sampling import Sampling
+    from keras_attn.generation.speculative_decoding import SpeculativeDecoding
+    from keras_attn.generation.streaming import stream
+else:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)
+
 __all__ = [
     "BANNED",
+    "AllowedTokens",
+    "AutomatonConstraint",
+    "BannedSequences",
+    "BannedTokens",
+    "BeamSearch",
+    "ClassifierFreeGuidance",
+    "ContrastiveSearch",
     "Decoding",
+    "DiverseBeamSearch",
+    "EncoderNoRepeatNGram",
+    "EncoderRepetitionPenalty",
+    "EpsilonCutoff",
+    "EtaCutoff",
+    "ExponentialLengthDecay",
+    "ForcedEnd",
+    "ForcedPrefix",
     "GenerationConfig",
     "GenerativeModel",
     "Greedy",
     "History",
     "LogitProcessor",
+    "MinLength",
+    "MinP",
+    "NoRepeatNGram",
+    "OccurrencePenalty",
+    "PromptLookup",
+    "RepetitionPenalty",
+    "Sampling",
+    "SequenceBias",
+    "SpeculativeDecoding",
+    "StopStrings",
     "Strategy",
+    "Temperature",
+    "TokenAutomaton",
+    "TopH",
+    "TopK",
+    "TopP",
+    "Typical",
+    "Watermark",
     "generate",
+    "minimum_bayes_risk",
     "run",
     "score",
-    *_HOMES.values(),
+    "stream",
 ]

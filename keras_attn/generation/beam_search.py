@@ -1,7 +1,10 @@
 """Beam search."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -15,6 +18,12 @@ from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put
 from keras_attn.ops.attention_recording import recording
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.strategy import Decoding
+
 
 LENGTH_PENALTIES = ("power", "gnmt")
 
@@ -79,13 +88,13 @@ class BeamSearch(Strategy):
                 f"`early_stopping` must be True, False or 'never'. Received: early_stopping={self.early_stopping!r}"
             )
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         numbers = {"length_penalty": in_float32(self.length_penalty)}
         if self.coverage_penalty:
             numbers["coverage_penalty"] = in_float32(self.coverage_penalty)
         return numbers
 
-    def validate(self, model, config):
+    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
             raise ValueError(
@@ -98,7 +107,7 @@ class BeamSearch(Strategy):
                 f"Received: coverage_penalty={self.coverage_penalty}"
             )
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         count = self.num_beams
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
@@ -129,13 +138,13 @@ class BeamSearch(Strategy):
             "values": ops.full(shape[:2], BANNED, dtype="float32"),
         }
 
-    def unfinished(self, decoding, state):
+    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
         more = ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
         if self.early_stopping is True:
             more = ops.logical_and(more, ops.logical_not(ops.all(state["finished"]["done"])))
         return more
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         step, running = state["step"], state["running"]
         layout = beams(decoding, self.num_beams)
         # Linear attention has no scores to record.
@@ -245,7 +254,7 @@ class BeamSearch(Strategy):
         mean = sum(maps[1:], maps[0]) / len(maps)
         return ops.reshape(mean, (-1, self.num_beams, ops.shape(mean)[-1]))
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         best = {name: value[:, : self.num_sequences] for name, value in state["finished"].items() if name != "done"}
         outputs = {"tokens": best["tokens"], "scores": best["scores"], "sequence_scores": best["values"]}
         return outputs if self.num_sequences > 1 else {name: value[:, 0] for name, value in outputs.items()}

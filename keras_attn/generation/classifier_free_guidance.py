@@ -1,6 +1,9 @@
 """What a prompt adds, and more of it."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -11,6 +14,11 @@ from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -45,7 +53,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
     """
 
     scale: float = 1.5
-    unconditional_ids: tuple | None = None
+    unconditional_ids: tuple[int, ...] | None = None
     sampling: bool = False
     seed: int = 0
 
@@ -55,10 +63,10 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             check_ids(unconditional_ids=self.unconditional_ids)
         super().__post_init__()
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"scale": in_float32(self.scale)}
 
-    def validate(self, model, config):
+    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         if self.unconditional_ids is not None:
             check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)
         elif not model.continues_prompts:
@@ -66,7 +74,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
                 "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
             )
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         fixed, state = super().start(decoding, ids, mask)
         model, config = decoding.model, decoding.config
         if self.unconditional_ids is None:
@@ -82,7 +90,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
         fixed = {**fixed, "other_memory": memory, "other_position": position}
         return fixed, {**state, "other_token": token, "other_cache": cache}
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         own = ("token", "cache", fixed["position"], fixed["memory"])
         other = ("other_token", "other_cache", fixed["other_position"], fixed["other_memory"])
         logs, caches = [], {}

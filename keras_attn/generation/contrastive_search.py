@@ -1,6 +1,9 @@
 """Likely tokens that lead to something new."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -17,6 +20,11 @@ from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -58,10 +66,10 @@ class ContrastiveSearch(SingleSequence):
         if isinstance(self.alpha, bool) or not isinstance(self.alpha, (int, float)) or not 0 <= self.alpha <= 1:
             raise ValueError(f"`alpha` must be a number in 0 to 1. Received: alpha={self.alpha!r}")
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"alpha": np.float32(self.alpha)}
 
-    def validate(self, model, config):
+    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         if not model.has_slots:
             raise ValueError(
                 "`strategy` must be another one for a model whose cache has no slot a token. "
@@ -71,7 +79,7 @@ class ContrastiveSearch(SingleSequence):
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         model, config, count = decoding.model, decoding.config, self.top_k
         known, real = model.known_tokens(ids, mask, config.start_id)
         batch, size = ops.shape(known)[0], known.shape[1] or ops.shape(known)[1]
@@ -109,10 +117,10 @@ class ContrastiveSearch(SingleSequence):
             "known": ops.concatenate([real, free[:, : config.max_length]], axis=1),
         }
 
-    def choose(self, decoding, fixed, logits, step):
+    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
         return fixed
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         layout = SlotBeams(decoding, self.top_k)
         hidden, layout_state = layout.decode(fixed, state["layout"], state["step"])
         directions = unit(hidden)

@@ -1,6 +1,9 @@
 """Beam search whose groups keep away from each other."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -11,6 +14,10 @@ from keras_attn.generation.beams import along
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -61,21 +68,21 @@ class DiverseBeamSearch(BeamSearch):
                 f"`diversity_penalty` must be at least 0. Received: diversity_penalty={self.diversity_penalty}"
             )
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {**super().graph_numbers(), "diversity_penalty": in_float32(self.diversity_penalty)}
 
     @property
     def _group_size(self):
         return self.num_beams // self.num_groups
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         fixed, state = super().start(decoding, ids, mask)
         number = ops.mod(ops.arange(self.num_beams, dtype="int32"), self._group_size)
         values = add(ops.where(ops.equal(number, 0), 0.0, BANNED), ops.zeros_like(state["running"]["values"]))
         hopeful = ops.repeat(state["hopeful"], self.num_groups, axis=1)
         return fixed, {**state, "running": {**state["running"], "values": values}, "hopeful": hopeful}
 
-    def unfinished(self, decoding, state):
+    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
         return ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
 
     def _select(self, decoding, fixed, state, log_probabilities):
@@ -96,7 +103,7 @@ class DiverseBeamSearch(BeamSearch):
             penalties = add(penalties, ops.multiply(repelled, self.number("diversity_penalty")))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         finished = state["finished"]
         _, best = ops.top_k(finished["values"], self.num_beams)
         finished = along(finished, best)

@@ -1,9 +1,13 @@
 """Text or ids in, text or ids out."""
 
+from __future__ import annotations
+
 import collections
 import dataclasses
 import threading
 import weakref
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +19,11 @@ from keras_attn.generation.settings import power_of_two
 from keras_attn.generation.strategy import Decoding, run
 from keras_attn.ops.compiled import compiled
 from keras_attn.ops.target import TENSORFLOW, XLA, tracing_for
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+
 
 # Graphs of a model by their settings, the last used at the end. Weak, so that a model can go; its graphs hold it only
 # while it lives.
@@ -27,8 +36,15 @@ _lock = threading.RLock()
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 def generate(
-    model, inputs, max_length=None, config=None, *, jit_compile=False, return_dict=False, return_alignments=False
-):
+    model: keras.Model,
+    inputs: Sequence[str] | Tensor,
+    max_length: int | None = None,
+    config: GenerationConfig | None = None,
+    *,
+    jit_compile: bool = False,
+    return_dict: bool = False,
+    return_alignments: bool = False,
+) -> Any:
     """Generates with a key/value cache, in one graph.
 
     A graph serves every batch size and prompt length, and all `max_length` up to the next power of two. Numbers of the

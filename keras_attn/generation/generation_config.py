@@ -1,6 +1,9 @@
 """How to generate."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -10,6 +13,10 @@ from keras_attn.generation.processors import LogitProcessor
 from keras_attn.generation.settings import Settings
 from keras_attn.generation.strategy import Strategy
 from keras_attn.special_ids import END_ID, START_ID
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+
 
 CACHES = ("float", "int8")
 
@@ -46,10 +53,10 @@ class GenerationConfig(Settings):
 
     max_length: int = 64
     start_id: int | None = None
-    end_id: int | tuple | None = None
+    end_id: int | tuple[int, ...] | None = None
     pad_id: int | None = None
-    strategy: object = None
-    processors: tuple = ()
+    strategy: Strategy | None = None
+    processors: tuple[LogitProcessor, ...] = ()
     cache: str = "float"
 
     def __post_init__(self):
@@ -68,18 +75,18 @@ class GenerationConfig(Settings):
             raise ValueError(f"`strategy` must be a Strategy, or None. Received: strategy={self.strategy!r}")
 
     @property
-    def chosen_strategy(self):
+    def chosen_strategy(self) -> Strategy:
         """`strategy`, or what stands in for None."""
         return self.strategy or Greedy()
 
     @property
-    def end_ids(self):
+    def end_ids(self) -> tuple[int, ...]:
         """The tokens that end a row, as a tuple."""
         if self.end_id is None:
             return ()
         return self.end_id if isinstance(self.end_id, tuple) else (self.end_id,)
 
-    def resolved(self, tokenizer=None, pad_id=None):
+    def resolved(self, tokenizer: Tokenizer | None = None, pad_id: int | None = None) -> GenerationConfig:
         """The settings with ids in place of None.
 
         Args:
@@ -106,7 +113,7 @@ class GenerationConfig(Settings):
                     )
         return dataclasses.replace(self, **{name: x for name, x in known.items() if getattr(self, name) is None})
 
-    def validate(self, vocabulary_size):
+    def validate(self, vocabulary_size: int) -> None:
         """Raises a ValueError where an id is outside of the vocabulary, or a processor does not fit."""
         ids = {"start_id": self.start_id, "end_id": self.end_ids, "pad_id": self.pad_id}
         check_vocabulary(vocabulary_size, **{name: value for name, value in ids.items() if value is not None})

@@ -1,11 +1,18 @@
 """The most likely token, one after another."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -23,5 +30,5 @@ class Greedy(SingleSequence):
     (1, 4)
     """
 
-    def choose(self, decoding, fixed, logits, step):
+    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
         return index_of_largest(logits)

@@ -1,6 +1,9 @@
 """Drafts that are copied from what stands there already."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,11 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.settings import Settings
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.strategy import Decoding, Strategy
+
 
 # Neither is a token, nor equal to the other.
 _FREE, _NONE = -1, -2
@@ -45,13 +53,13 @@ class PromptLookup(Settings):
     def __post_init__(self):
         check_positive(ngram_size=self.ngram_size)
 
-    def start(self, strategy, decoding, ids, mask):
+    def start(self, strategy: Strategy, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[Nest, Nest]:
         """`(fixed, state)` of a generation by `strategy`: the inputs and their lengths; nothing changes."""
         real = decoding.model.padding_mask(ids, mask)
         lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
         return (ops.where(real, ids, _FREE), lengths), ()
 
-    def propose(self, strategy, decoding, fixed, state):
+    def propose(self, strategy: Strategy, decoding: Decoding, fixed: Nest, state: Nest) -> tuple[Tensor, Nest]:
         """`(proposals, state)`: int32 `(B, num_tokens + 1)`, the last of which is not used."""
         (known, lengths), step = fixed["draft"], state["step"]
         size = ops.shape(known)[1] + decoding.config.max_length
@@ -65,11 +73,11 @@ class PromptLookup(Settings):
         # A source may have tokens of a larger vocabulary.
         return ops.clip(proposals, 0, decoding.vocabulary_size - 1), state["draft"]
 
-    def rewind(self, state, count):
+    def rewind(self, state: Nest, count: Tensor) -> Nest:
         """The state without the last `count` proposals."""
         return state
 
-    def proposals(self, context, lengths, count):
+    def proposals(self, context: Tensor, lengths: Tensor, count: int) -> Tensor:
         """Continuations, int32 `(B, count)`.
 
         Args:

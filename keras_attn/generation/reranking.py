@@ -1,6 +1,10 @@
 """The sample that all others agree with most."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,21 +14,25 @@ from keras_attn.extras import require
 from keras_attn.generation.generate import generate
 from keras_attn.generation.prompts import settings_of
 from keras_attn.generation.sampling import Sampling
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 def minimum_bayes_risk(
-    model,
-    inputs,
-    max_length=None,
-    config=None,
+    model: keras.Model,
+    inputs: Sequence[str] | Tensor,
+    max_length: int | None = None,
+    config: GenerationConfig | None = None,
     *,
-    num_samples=16,
-    seed=0,
-    utility=None,
-    jit_compile=False,
-    return_dict=False,
-):
+    num_samples: int = 16,
+    seed: int = 0,
+    utility: Callable[[Any, Any], float] | None = None,
+    jit_compile: bool = False,
+    return_dict: bool = False,
+) -> Any:
     """Draws samples of each row and returns the one with the highest mean utility, the others being the references.
 
     `argmax_i 1 / (n - 1) * sum_{j != i} utility(y_i, y_j)`, the first of several that are equal.

@@ -1,6 +1,9 @@
 """Tokens drawn from the model's distribution."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -11,6 +14,10 @@ from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -50,7 +57,7 @@ class Sampling(SingleSequence):
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"`seed` must be an integer in 0 to 2**31 - 1. Received: seed={self.seed!r}")
 
-    def rows(self, decoding, ids, mask):
+    def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
         real = decoding.model.padding_mask(ids, mask)
         count = self.num_sequences
         keys = tuple(ops.repeat(key, count) for key in row_keys(ids, real)) if count > 1 else row_keys(ids, real)
@@ -60,14 +67,14 @@ class Sampling(SingleSequence):
         seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
         return count, (*keys, seed)
 
-    def choose(self, decoding, fixed, logits, step):
+    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
         *keys, seed = fixed
         uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
         # Relative to the largest: noise would be lost in the rounding of a large logit.
         logits = unless_banned(logits, ops.subtract(logits, ops.max(logits, axis=-1, keepdims=True)))
         return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         outputs = super().result(decoding, fixed, state)
         if self.num_sequences == 1:
             return outputs

@@ -1,7 +1,12 @@
 """How likely a model finds given outputs."""
 
-import dataclasses
+from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import keras
 import numpy as np
 from keras import ops
 
@@ -10,9 +15,20 @@ from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.prompts import Prompts, continues, settings_of
 from keras_attn.generation.strategy import pick
 from keras_attn.ops.attention_recording import recording
+from keras_attn.typing import Array, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
-def score(model, inputs, targets, config=None, *, return_alignments=False):
+def score(
+    model: keras.Model,
+    inputs: Sequence[str] | Tensor,
+    targets: Sequence[str] | Tensor,
+    config: GenerationConfig | None = None,
+    *,
+    return_alignments: bool = False,
+) -> dict[str, Array]:
     """Log-probabilities of given target tokens, in one pass without a cache.
 
     Args:

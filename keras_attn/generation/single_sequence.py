@@ -1,6 +1,9 @@
 """Strategies that keep one sequence a row."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,21 +12,25 @@ from keras_attn.generation.processors import BANNED
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.strategy import Decoding
 
 
 @dataclasses.dataclass(frozen=True)
 class SingleSequence(Strategy):
     """Token after token, none taken back; a kind says which one is chosen."""
 
-    def choose(self, decoding, fixed, logits, step):
+    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
         """int32 `(R,)` from processed logits, float32 `(R, V)`."""
         raise NotImplementedError
 
-    def rows(self, decoding, ids, mask):
+    def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
         """`(sequences of a row, what choose needs)`."""
         return 1, ()
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         config, batch = decoding.config, ops.shape(ids)[0]
         count, drawing = self.rows(decoding, ids, mask)
         room = config.max_length + self.lookahead
@@ -47,10 +54,10 @@ class SingleSequence(Strategy):
         }
         return {"memory": memory, "position": position, "drawing": drawing}, state
 
-    def unfinished(self, decoding, state):
+    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
         return ops.logical_and(state["step"] < decoding.last_step, ops.logical_not(ops.all(state["done"])))
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         step, done = state["step"], state["done"]
         positions = add(fixed["position"], step)
         logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
@@ -68,7 +75,7 @@ class SingleSequence(Strategy):
             "processors": decoding.update_processors(state["processors"], token, step),
         }
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         tokens, scores = state["tokens"], state["scores"]
         return {"tokens": tokens, "scores": scores, "sequence_scores": ops.sum(scores, axis=-1)}
 

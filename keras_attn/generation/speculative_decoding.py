@@ -1,6 +1,9 @@
 """Several tokens from one call of a model, guessed in advance."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -11,6 +14,11 @@ from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.strategy import Decoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -53,7 +61,8 @@ class SpeculativeDecoding(GreedyOrSampling):
     True
     """
 
-    draft: object = PromptLookup()
+    # A frozen dataclass, which all may share.
+    draft: PromptLookup | keras.Model = PromptLookup()  # noqa: RUF009
     num_tokens: int = 4
     sampling: bool = False
     seed: int = 0
@@ -64,7 +73,7 @@ class SpeculativeDecoding(GreedyOrSampling):
             raise ValueError(f"`draft` must be a PromptLookup, or a model. Received: draft={self.draft!r}")
         super().__post_init__()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         if self.models:
             raise ValueError(
                 "`draft` must be a PromptLookup where settings are saved: a model is not saved with another one. "
@@ -73,14 +82,14 @@ class SpeculativeDecoding(GreedyOrSampling):
         return super().get_config()
 
     @property
-    def models(self):
+    def models(self) -> tuple[keras.Model, ...]:
         return () if isinstance(self.draft, PromptLookup) else (self.draft,)
 
     @property
-    def lookahead(self):
+    def lookahead(self) -> int:
         return self.num_tokens
 
-    def validate(self, model, config):
+    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         for name, value in (("model", model), *(("draft", draft) for draft in self.models)):
             if not value.has_slots:
                 raise ValueError(
@@ -105,13 +114,13 @@ class SpeculativeDecoding(GreedyOrSampling):
     def _drafting(self):
         return DraftModel(self.draft) if self.models else self.draft
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         fixed, state = super().start(decoding, ids, mask)
         draft, draft_state = self._drafting.start(self, decoding, ids, mask)
         rounds = ops.zeros_like(state["token"][:, 0])
         return {**fixed, "draft": draft}, {**state, "draft": draft_state, "rounds": rounds}
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         step, count = state["step"], self.num_tokens + 1
         proposals, draft = self._drafting.propose(self, decoding, fixed, state)
         offsets = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
@@ -141,5 +150,5 @@ class SpeculativeDecoding(GreedyOrSampling):
         cache, draft = rewound(cache, rejected), self._drafting.rewind(draft, rejected)
         return {**changed, "cache": cache, "draft": draft, "rounds": rounds}
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         return {**super().result(decoding, fixed, state), "rounds": state["rounds"]}

@@ -1,8 +1,12 @@
 """How tokens are chosen: what all strategies have in common, and the loop that runs them."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING
 
+import keras
 from keras import ops
 
 from keras_attn.generation.generative_model import as_generative, vocabulary_size_of
@@ -10,6 +14,10 @@ from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
 from keras_attn.ops.target import current, tracing_for
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,22 +35,22 @@ class Strategy(Settings):
     # Further models that are asked.
     models = ()
 
-    def validate(self, model, config):
+    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         """Raises a ValueError where the strategy does not fit a model or the other settings."""
 
-    def start(self, decoding, ids, mask):
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
         """`(fixed, state)` before the first token."""
         raise NotImplementedError
 
-    def unfinished(self, decoding, state):
+    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
         """Whether any row may go on, a bool scalar."""
         raise NotImplementedError
 
-    def advance(self, decoding, fixed, state):
+    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
         """The state with a further token a row, or with several."""
         raise NotImplementedError
 
-    def result(self, decoding, fixed, state):
+    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
         """Dict of `tokens`, int32 `(B, L)` or `(B, n, L)`, `scores` of that shape, and `sequence_scores`."""
         raise NotImplementedError
 
@@ -61,13 +69,13 @@ class Decoding:
             the ids of `config` must be known.
     """
 
-    model: object
-    config: object
-    seed: object = None
-    limit: object = None
+    model: keras.Model
+    config: GenerationConfig
+    seed: Tensor | None = None
+    limit: Tensor | None = None
     vocabulary_size: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "model", as_generative(self.model))
         if self.vocabulary_size is None:
             from keras_attn.generation.prompts import settings_of
@@ -75,12 +83,12 @@ class Decoding:
             object.__setattr__(self, "vocabulary_size", vocabulary_size_of(self.model))
             object.__setattr__(self, "config", settings_of(self.model, self.config))
 
-    def decode(self, ids, positions, cache, memory):
+    def decode(self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest) -> tuple[Tensor, Nest]:
         """As the model's `decode`, with the logits of the tokens that may be generated."""
         logits, cache = self.model.decode(ids, positions, cache, memory)
         return self._without_unused(logits), cache
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """As the model's `logits`, of the tokens that may be generated."""
         return self._without_unused(self.model.logits(hidden))
 
@@ -88,11 +96,11 @@ class Decoding:
         return logits if logits.shape[-1] == self.vocabulary_size else logits[..., : self.vocabulary_size]
 
     @property
-    def last_step(self):
+    def last_step(self) -> Tensor:
         """The number of tokens to generate at most."""
         return self.config.max_length if self.limit is None else self.limit
 
-    def history(self, ids, mask):
+    def history(self, ids: Tensor, mask: Tensor | None) -> History:
         """The `History` of each row."""
         known, real = self.model.known_tokens(ids, mask, self.config.start_id)
         return History(
@@ -106,11 +114,11 @@ class Decoding:
             source_mask=self.model.padding_mask(ids, mask),
         )
 
-    def start_processors(self, history):
+    def start_processors(self, history: History) -> tuple[Nest, ...]:
         """The states of all processors."""
         return tuple(processor.start(history) for processor in self.config.processors)
 
-    def process(self, logits, states, step):
+    def process(self, logits: Tensor, states: tuple[Nest, ...], step: Tensor) -> Tensor:
         """Logits `(R, V)` changed by all processors."""
         # A model's own minus infinity is no ban: a forced or the only allowed token may have it.
         logits = bounded(logits) if self.config.processors else logits
@@ -118,12 +126,12 @@ class Decoding:
             logits = processor(logits, state, step)
         return logits
 
-    def update_processors(self, states, tokens, step):
+    def update_processors(self, states: tuple[Nest, ...], tokens: Tensor, step: Tensor) -> tuple[Nest, ...]:
         """The states with `tokens`, int32 `(R,)`."""
         pairs = zip(self.config.processors, states, strict=True)
         return tuple(processor.update(state, tokens, step) for processor, state in pairs)
 
-    def ends(self, tokens):
+    def ends(self, tokens: Tensor) -> Tensor:
         """Which of `tokens` end a row."""
         found = ops.zeros_like(tokens, dtype="bool")
         for end in self.config.end_ids:
@@ -131,7 +139,7 @@ class Decoding:
         return found
 
 
-def run(decoding, ids, mask=None):
+def run(decoding: Decoding, ids: Tensor, mask: Tensor | None = None) -> dict[str, Tensor]:
     """Generates: starts the strategy, loops until it has finished, and returns its result.
 
     Args:

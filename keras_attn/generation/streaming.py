@@ -1,7 +1,11 @@
 """Tokens, or text, as they come."""
 
+from __future__ import annotations
+
 import time
 import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -13,9 +17,21 @@ from keras_attn.generation.generate import SharedSettings, cached_graph
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import Decoding
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
-def stream(model, inputs, max_length=None, config=None, *, every=1, max_time=None):
+def stream(
+    model: keras.Model,
+    inputs: Sequence[str] | Tensor,
+    max_length: int | None = None,
+    config: GenerationConfig | None = None,
+    *,
+    every: int = 1,
+    max_time: float | None = None,
+) -> Iterator[Any]:
     """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
 
     They count among those that a model keeps, and threads may do what they may with `generate`.

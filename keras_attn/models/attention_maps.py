@@ -1,11 +1,15 @@
 """What every attention layer of a model looked at."""
 
+from __future__ import annotations
+
+import keras
 from keras import ops
 
 from keras_attn.layers import recording
+from keras_attn.typing import Array, Nest
 
 
-def attention_maps(model, inputs):
+def attention_maps(model: keras.Layer, inputs: Nest) -> dict[str, Array]:
     """Scores of every attention layer in `model` for `inputs`, those of nested models included.
 
     The model's outputs, config and weights stay as they are. Mechanisms that never hold their scores answer as they

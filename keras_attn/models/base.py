@@ -1,6 +1,11 @@
 """What all models of this package have in common."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
@@ -17,6 +22,11 @@ from keras_attn.layers.transformer.stack import with_templates
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
 from keras_attn.plain_numbers import PlainNumbers
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+
 
 # Which embedding reads an input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
@@ -41,7 +51,16 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
     has_slots = True
 
-    def __init__(self, inputs, outputs, *, policy, config, trainable=True, **kwargs):
+    def __init__(
+        self,
+        inputs: dict[str, keras.KerasTensor],
+        outputs: Nest,
+        *,
+        policy: Any,
+        config: dict[str, Any],
+        trainable: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         if self.tokenizer is not None:
             self.check_tokenizer(self.tokenizer)
@@ -74,19 +93,19 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
         return policy
 
-    def __call__(self, inputs, *args, **kwargs):
+    def __call__(self, inputs: Nest, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         # `keras.layers.TimeDistributed` goes past `__call__`.
         return super().call(self._all_inputs(inputs), training=training, mask=mask)
 
-    def compute_output_spec(self, inputs, training=None, mask=None):
+    def compute_output_spec(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Nest:
         # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
         inputs = self._all_inputs(inputs)
         return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Nest) -> Nest:
         shapes = input_shape if isinstance(input_shape, dict) else {self._required_inputs()[0]: input_shape}
         inputs = {name: keras.KerasTensor(x, dtype=self.input[name].dtype) for name, x in shapes.items() if x}
         return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
@@ -133,7 +152,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             if self.input[name].dtype == "bool":
                 check_boolean(name, value)
 
-    def fit(self, x=None, *args, **kwargs):
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""
         self.bind_labels(x)
         if self.distribute_strategy.num_replicas_in_sync > 1 and (faults := self._faults_of_fit()):
@@ -155,30 +174,38 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         }
         return [fault for fault, is_there in faults.items() if is_there]
 
-    def generate(self, inputs, max_length=None, config=None, **kwargs):
+    def generate(
+        self,
+        inputs: Sequence[str] | Tensor,
+        max_length: int | None = None,
+        config: GenerationConfig | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Generates from `inputs`; see `keras_attn.generation.generate`."""
         return generate(self, inputs, max_length=max_length, config=config, **kwargs)
 
     @property
-    def vocabularies(self):
+    def vocabularies(self) -> dict[str, int]:
         """Name of an input of ids -> number of the tokens that it may hold; what is prompted with comes first."""
         return {name: getattr(self, table).input_dim for name, table in _TABLES.items() if name in self.input}
 
-    def check_prompt(self, ids, max_length):
+    def check_prompt(self, ids: Tensor, max_length: int) -> None:
         """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
         check_vocabulary(next(iter(self.vocabularies.values())), inputs=ids)
 
-    def packed_weights(self):
+    def packed_weights(self) -> AbstractContextManager[None]:
         """A scope in which projections read matrices that were made of their weights at its start."""
         return packed_weights(self)
 
-    def score_logits(self, ids, tokens, start_id):
+    def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int) -> Tensor:
         """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
         first = np.full((len(tokens), 1), start_id, tokens.dtype)
         target_ids = np.concatenate([first, tokens[:, :-1]], axis=1)
         return self({"source_ids": ids, "target_ids": target_ids}, training=False)
 
-    def decode(self, ids, positions, cache, memory=(), attention_mask=None):
+    def decode(
+        self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Nest]:
         """Logits of the next tokens.
 
         Args:
@@ -194,7 +221,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         hidden, cache = self.hidden(ids, positions, cache, memory, attention_mask)
         return self.logits(hidden), cache
 
-    def output_projection(self):
+    def output_projection(self) -> dict[str, Any] | None:
         """The linear map from `hidden_states` to the logits, with which a loss can do without the logits.
 
         Returns:
@@ -204,7 +231,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         layer = self.output._keras_history.operation
         return layer.output_projection() if isinstance(layer, TokenEmbedding) else None
 
-    def hidden_states(self, inputs, training=None):
+    def hidden_states(self, inputs: Nest, training: bool | None = None) -> Tensor:
         """What `output_projection` makes the logits of.
 
         Args:
@@ -227,7 +254,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             self._body = lambda: body
         return self._body()(self._all_inputs(inputs), training=training)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = {
             "name": self.name,
             "trainable": self.trainable,
@@ -240,7 +267,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return self._with_sublayers(config)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         return super().from_config(with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
 

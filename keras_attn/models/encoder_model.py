@@ -1,5 +1,10 @@
 """The encoder-only Transformer."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 
 from keras_attn.argument_checks import check_count, check_positive
@@ -17,6 +22,11 @@ from keras_attn.layers.pooling.pooling import Pooling
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.token_gather import TokenGather
+from keras_attn.typing import Activation, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.layers.positions.position_encoding import PositionEncoding
+    from keras_attn.text.tokenizer import Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -86,31 +96,31 @@ class EncoderModel(AttentionModel):
 
     def __init__(
         self,
-        vocabulary_size,
-        num_layers,
-        hidden_dim,
-        num_heads,
-        intermediate_dim=None,
+        vocabulary_size: int,
+        num_layers: int,
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int | None = None,
         *,
-        head=None,
-        num_classes=None,
-        labels=None,
-        pooling=None,
-        num_token_types=0,
-        embedding_dim=None,
-        embedding_norm=True,
-        dropout=0.1,
-        activation="gelu",
-        norm="post",
-        norm_layer="layer",
-        norm_epsilon=1e-12,
-        scale_embeddings=False,
-        position=None,
-        pad_id=None,
-        tokenizer=None,
-        dtype=None,
-        **kwargs,
-    ):
+        head: str | None = None,
+        num_classes: int | None = None,
+        labels: Sequence[str] | None = None,
+        pooling: Pooling | None = None,
+        num_token_types: int = 0,
+        embedding_dim: int | None = None,
+        embedding_norm: bool = True,
+        dropout: float = 0.1,
+        activation: Activation = "gelu",
+        norm: str | None = "post",
+        norm_layer: str = "layer",
+        norm_epsilon: float = 1e-12,
+        scale_embeddings: bool = False,
+        position: PositionEncoding | None = None,
+        pad_id: int | None = None,
+        tokenizer: Tokenizer | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         sizes["num_heads"] = num_heads
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
@@ -185,23 +195,29 @@ class EncoderModel(AttentionModel):
         super().__init__(inputs, outputs, policy=policy, config=config, **own)
 
     @property
-    def padding_label(self):
+    def padding_label(self) -> int | None:
         """None if labels are classes; see `AttentionModel.padding_label`."""
         return super().padding_label if self._config["head"] == "masked_lm" else None
 
     @classmethod
-    def bert_base(cls, vocabulary_size, **kwargs):
+    def bert_base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """BERT base: 12 layers of width 768 with 12 heads; other arguments by keyword."""
         return cls(vocabulary_size, **{**_bert(num_layers=12, hidden_dim=768, num_heads=12), **kwargs})
 
     @classmethod
-    def bert_large(cls, vocabulary_size, **kwargs):
+    def bert_large(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """BERT large: 24 layers of width 1024 with 16 heads; other arguments by keyword."""
         return cls(vocabulary_size, **{**_bert(num_layers=24, hidden_dim=1024, num_heads=16), **kwargs})
 
     def encode(
-        self, token_ids, padding_mask=None, attention_mask=None, positions=None, segments=None, token_type_ids=None
-    ):
+        self,
+        token_ids: Tensor,
+        padding_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+    ) -> Tensor:
         """The encoder's vectors, float `(B, T, D)`; for the arguments see the inputs of the model."""
         x = self.embedding(token_ids)
         if self.token_types is not None:

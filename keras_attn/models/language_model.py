@@ -1,5 +1,10 @@
 """The decoder-only Transformer."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 import numpy as np
 from keras import ops
@@ -15,6 +20,12 @@ from keras_attn.layers.attention.head_projections import default_positions
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh
+from keras_attn.typing import Activation, Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.layers.positions.position_encoding import PositionEncoding
+    from keras_attn.text.tokenizer import Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -73,26 +84,26 @@ class LanguageModel(AttentionModel):
 
     def __init__(
         self,
-        vocabulary_size,
-        num_layers,
-        hidden_dim,
-        num_heads,
-        intermediate_dim=None,
+        vocabulary_size: int,
+        num_layers: int,
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int | None = None,
         *,
-        tie_output=True,
-        output_bias=False,
-        logit_soft_cap=None,
-        dropout=0.0,
-        activation="gelu",
-        norm="pre",
-        scale_embeddings=False,
-        position=None,
-        pad_id=None,
-        tokenizer=None,
-        generation_config=None,
-        dtype=None,
-        **kwargs,
-    ):
+        tie_output: bool = True,
+        output_bias: bool = False,
+        logit_soft_cap: float | None = None,
+        dropout: float = 0.0,
+        activation: Activation = "gelu",
+        norm: str | None = "pre",
+        scale_embeddings: bool = False,
+        position: PositionEncoding | None = None,
+        pad_id: int | None = None,
+        tokenizer: Tokenizer | None = None,
+        generation_config: GenerationConfig | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         sizes["num_heads"] = num_heads
         own, options = split_options(kwargs)
@@ -139,7 +150,7 @@ class LanguageModel(AttentionModel):
         super().__init__(inputs, self.embedding(x, reverse=True), policy=policy, config=config, **own)
 
     @classmethod
-    def gpt2(cls, vocabulary_size, max_length=1024, **kwargs):
+    def gpt2(cls, vocabulary_size: int, max_length: int = 1024, **kwargs: Any) -> Self:
         """GPT-2, the smallest model of the paper: 12 layers of width 768 with 12 heads; other arguments by keyword."""
         sizes = {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "intermediate_dim": 3072}
         position = LearnedPositionEmbedding(max_length, dtype=kwargs.get("dtype"), name="position")
@@ -150,16 +161,16 @@ class LanguageModel(AttentionModel):
     @classmethod
     def llama(
         cls,
-        vocabulary_size,
-        num_layers,
-        hidden_dim,
-        num_heads,
-        intermediate_dim,
+        vocabulary_size: int,
+        num_layers: int,
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int,
         *,
-        rope_base=10000.0,
-        rope_scaling=None,
-        **kwargs,
-    ):
+        rope_base: float = 10000.0,
+        rope_scaling: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Self:
         """Llama, of any size: RMS norm, rotary positions, SwiGLU and no biases; other arguments by keyword.
 
         Args:
@@ -180,7 +191,7 @@ class LanguageModel(AttentionModel):
 
     continues_prompts = True
 
-    def check_prompt(self, ids, max_length):
+    def check_prompt(self, ids: Tensor, max_length: int) -> None:
         super().check_prompt(ids, max_length)
         limit, length = self.position.max_length, ids.shape[1] + max_length
         if limit is not None and length > limit:
@@ -195,18 +206,18 @@ class LanguageModel(AttentionModel):
             row = int(np.argmin(real[:, 0]))
             raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
 
-    def begin(self, ids, mask, start_id):
+    def begin(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
         """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults.begin`."""
         last = self._last_positions(ids, mask)
         slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 
-    def known_tokens(self, ids, mask, start_id):
+    def known_tokens(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
         """The prompt itself, and which of its tokens are real; see `GenerationDefaults.known_tokens`."""
         return ids, self.padding_mask(ids, mask)
 
-    def score_logits(self, ids, tokens, start_id):
+    def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int) -> Tensor:
         lengths = np.maximum(np.asarray(self.padding_mask(ids, None)).sum(axis=1), 1)
         whole = np.pad(ids, ((0, 0), (0, tokens.shape[1])), constant_values=max(self.pad_id, 0))
         # The logits of a token are those of the place before it.
@@ -215,7 +226,9 @@ class LanguageModel(AttentionModel):
         logits = self({"token_ids": whole}, training=False)
         return ops.take_along_axis(logits, ops.expand_dims(places - 1, -1), axis=1)
 
-    def prefill(self, token_ids, padding_mask=None, *, length, bounded=True):
+    def prefill(
+        self, token_ids: Tensor, padding_mask: Tensor | None = None, *, length: int, bounded: bool = True
+    ) -> tuple[Nest, Nest]:
         """The cache of all tokens of a prompt but the last, which decoding starts from.
 
         Args:
@@ -233,12 +246,14 @@ class LanguageModel(AttentionModel):
         known = ops.less(positions, self._last_positions(token_ids, padding_mask))
         return self.decoder.fill(presents, known, length, bounded), ()
 
-    def hidden(self, token_ids, positions, cache, memory=(), attention_mask=None):
+    def hidden(
+        self, token_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Nest]:
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
         x = self._embed(token_ids, positions)
         return self.decoder.decode(x, positions, cache, attention_mask=attention_mask)
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` of the decoder's outputs."""
         return self.embedding(hidden, reverse=True)
 

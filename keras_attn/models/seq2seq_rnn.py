@@ -1,5 +1,10 @@
 """The recurrent encoder-decoder with attention."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 from keras import ops
 
@@ -19,6 +24,12 @@ from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 from keras_attn.ops import scan
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.text.tokenizer import Tokenizer
+
 
 CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
 READOUTS = ("tanh", "linear", "maxout", None)
@@ -86,29 +97,29 @@ class Seq2SeqRNN(AttentionModel):
 
     def __init__(
         self,
-        vocabulary_size,
-        num_layers=2,
-        hidden_dim=512,
+        vocabulary_size: int,
+        num_layers: int = 2,
+        hidden_dim: int = 512,
         *,
-        cell="lstm",
-        attention=None,
-        num_bidirectional_layers=1,
-        residual_from=None,
-        dropout=0.1,
-        attend_first=False,
-        input_feeding=True,
-        bridge=True,
-        readout="tanh",
-        source_vocabulary_size=None,
-        tie_output=True,
-        scheduled_sampling=None,
-        guided_alignment=None,
-        pad_id=None,
-        tokenizer=None,
-        generation_config=None,
-        dtype=None,
-        **kwargs,
-    ):
+        cell: str = "lstm",
+        attention: Alignment | Sequence[Alignment] | None = None,
+        num_bidirectional_layers: int = 1,
+        residual_from: int | None = None,
+        dropout: float = 0.1,
+        attend_first: bool = False,
+        input_feeding: bool = True,
+        bridge: bool = True,
+        readout: str | keras.Layer | None = "tanh",
+        source_vocabulary_size: int | None = None,
+        tie_output: bool = True,
+        scheduled_sampling: ScheduledSampling | None = None,
+        guided_alignment: GuidedAlignment | None = None,
+        pad_id: int | None = None,
+        tokenizer: Tokenizer | None = None,
+        generation_config: GenerationConfig | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         given, readout = each_deserialized(attention), deserialized(readout)
         scheduled_sampling, guided_alignment = deserialized(scheduled_sampling), deserialized(guided_alignment)
@@ -189,7 +200,7 @@ class Seq2SeqRNN(AttentionModel):
         super().__init__(inputs, self.logits(x), policy=policy, config=config, **kwargs)
 
     @classmethod
-    def bahdanau(cls, vocabulary_size, **kwargs):
+    def bahdanau(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """The model of Bahdanau et al.: GRU layers of width 1000, the encoder's bidirectional, and a maxout readout.
 
         Embeddings are as wide as the layers here, 620 there; other arguments by keyword.
@@ -198,7 +209,7 @@ class Seq2SeqRNN(AttentionModel):
         return cls(vocabulary_size, **{**settings, "dropout": 0.0, "tie_output": False, **kwargs})
 
     @classmethod
-    def gnmt(cls, vocabulary_size, **kwargs):
+    def gnmt(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """Google's GNMT: 8 LSTM layers of width 1024, the first of the encoder bidirectional, residuals from the third.
 
         The attention is additive, weight-normalised, and its query the last output of the first decoder layer, whose
@@ -211,7 +222,7 @@ class Seq2SeqRNN(AttentionModel):
             settings["attention"] = AdditiveAttention(settings["hidden_dim"], normalize=True, dtype=dtype)
         return cls(vocabulary_size, **settings)
 
-    def encode(self, source_ids, source_mask=None):
+    def encode(self, source_ids: Tensor, source_mask: Tensor | None = None) -> Tensor:
         """Runs the encoder: int32 `(B, S)` and optional bool `(B, S)`, to float `(B, S, D)`, twice as wide for one
         layer in both directions."""
         return self._encode(source_ids, self.padding_mask(source_ids, source_mask))[0]
@@ -219,7 +230,9 @@ class Seq2SeqRNN(AttentionModel):
     # The cache is a state a row, and not a slot a token.
     has_slots = False
 
-    def prefill(self, source_ids, source_mask=None, *, length=None, bounded=True):
+    def prefill(
+        self, source_ids: Tensor, source_mask: Tensor | None = None, *, length: int | None = None, bounded: bool = True
+    ) -> tuple[Nest, Nest]:
         """Everything that decoding needs of a source: the states of the decoder, and the memory that each step reads.
 
         Args:
@@ -241,27 +254,29 @@ class Seq2SeqRNN(AttentionModel):
             states.append(bridged[i] if bridged else layer.get_initial_state(ops.shape(source_ids)[0]))
         return tuple(tuple(state) for state in states), (keys, encoded, source_mask)
 
-    def hidden(self, target_ids, positions, cache, memory, attention_mask=None):
+    def hidden(
+        self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Nest]:
         """As `decode`, with what the logits are made of, float `(B, T, D)`, in their place.
 
         `positions` and `attention_mask` are not used: the states say where decoding stands.
         """
         return self._decode(target_ids, _attending(memory, cache), cache[1:])[:2]
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         if training and self.scheduled_sampling is not None:
             return self.logits(self._hidden_of_samples(inputs))
         return super().call(inputs, training=training, mask=mask)
 
-    def hidden_states(self, inputs, training=None):
+    def hidden_states(self, inputs: Nest, training: bool | None = None) -> Tensor:
         if training and self.scheduled_sampling is not None:
             return self._hidden_of_samples(self._all_inputs(inputs))
         return super().hidden_states(inputs, training=training)
 
-    def alignment_layers(self):
+    def alignment_layers(self) -> list[str]:
         return [attention.path for attention in self.attention_layer.cell.attentions]
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` of what `hidden` returned."""
         return self.target_embedding(hidden, reverse=True)
 

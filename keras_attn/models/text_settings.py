@@ -1,8 +1,11 @@
 """What a model knows of texts: its tokenizer, its settings of generation, and the special ids of both."""
 
+from __future__ import annotations
+
 import dataclasses
 import inspect
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -10,6 +13,10 @@ from keras_attn.argument_checks import is_integer
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.special_ids import END_ID, padding_label
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.text.tokenizer import Tokenizer
 
 
 class TextSettings:
@@ -30,17 +37,17 @@ class TextSettings:
         return pad_id
 
     @property
-    def pad_id(self):
+    def pad_id(self) -> int:
         """The id of padding, from the constructor."""
         return self.padding_mask.pad_id
 
     @property
-    def tokenizer(self):
+    def tokenizer(self) -> Tokenizer | None:
         """The tokenizer that the model carries, or None; another one must have the same pad id, and fit the tables."""
         return self._tokenizer
 
     @tokenizer.setter
-    def tokenizer(self, tokenizer):
+    def tokenizer(self, tokenizer: Tokenizer | None) -> None:
         if tokenizer is not None:
             self.check_tokenizer(tokenizer)
             if self.generation_config is not None:
@@ -48,24 +55,24 @@ class TextSettings:
         self._tokenizer = tokenizer
 
     @property
-    def generation_config(self):
+    def generation_config(self) -> GenerationConfig | None:
         """The `GenerationConfig` that the model carries, or None."""
         return self._generation_config
 
     @generation_config.setter
-    def generation_config(self, settings):
+    def generation_config(self, settings: GenerationConfig | None) -> None:
         if settings is not None:
             settings.resolved(self.tokenizer, self.pad_id)
         self._generation_config = settings
 
     @property
-    def max_lengths(self):
+    def max_lengths(self) -> dict[str, int | None]:
         """Name of an input of ids -> number of positions of the model that reads it, or None for any number."""
         positions = {"token_ids": "position", "source_ids": "position", "target_ids": "decoder_position"}
         found = {name: getattr(self, positions[name], None) for name in self.vocabularies}
         return {name: getattr(position, "max_length", None) for name, position in found.items()}
 
-    def check_tokenizer(self, tokenizer):
+    def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raises a ValueError where the model cannot read or write the texts of a tokenizer."""
         check_tokenizer(tokenizer, min(self.vocabularies.values()), self.pad_id)
         limit, length = next(iter(self.max_lengths.values())), tokenizer.max_length
@@ -82,7 +89,7 @@ class TextSettings:
             )
 
     @property
-    def end_ids(self):
+    def end_ids(self) -> tuple[int, ...]:
         """The ids that end a text: those of `generation_config`, of the tokenizer, or the default one; a tuple."""
         settings = self.generation_config
         if settings is not None and settings.end_ids:
@@ -92,11 +99,11 @@ class TextSettings:
         return () if self.tokenizer.end_id is None else (self.tokenizer.end_id,)
 
     @property
-    def padding_label(self):
+    def padding_label(self) -> int | None:
         """The label of padding, or None if labels are no tokens; see `keras_attn.special_ids`."""
         return padding_label(self.pad_id, self.end_ids)
 
-    def check_ignored(self, ignore_id):
+    def check_ignored(self, ignore_id: int | None) -> None:
         """Raises a ValueError where a loss would ignore a token that the model has to learn."""
         if not is_integer(ignore_id) or self.padding_label is None:
             return
@@ -105,7 +112,7 @@ class TextSettings:
         elif self.generation_config is not None and ignore_id in self.generation_config.end_ids:
             padding_label(ignore_id, self.end_ids, ignore_id)
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; losses and metrics whose `ignore_id` is "auto" ignore the label of padding."""
         rated = _rated(inspect.signature(super().compile).bind(*args, **kwargs).arguments)
         # As an attribute, Keras would count the metrics twice.
@@ -116,13 +123,13 @@ class TextSettings:
                 x.bind_ignore_id(self.padding_label, is_final=False)
         super().compile(*args, **kwargs)
 
-    def bind_labels(self, dataset):
+    def bind_labels(self, dataset: Any) -> None:
         """Makes losses and metrics of `compile` ignore the label of padding of a data set, if it says which that is."""
         for x in self._compiled_rated() if hasattr(dataset, "ignore_id") else ():
             if hasattr(x, "bind_ignore_id"):
                 x.bind_ignore_id(dataset.ignore_id)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         # Keras does this for models that do not override `compile`.
         config = keras.saving.deserialize_keras_object(config)
         for x in _rated(config):

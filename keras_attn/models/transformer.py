@@ -1,10 +1,20 @@
 """The encoder-decoder Transformer."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
 import keras
 
 from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
 from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.typing import Nest, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.layers.positions.position_encoding import PositionEncoding
+    from keras_attn.text.tokenizer import Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -57,25 +67,25 @@ class Transformer(AttentionModel):
 
     def __init__(
         self,
-        vocabulary_size,
-        num_layers=6,
-        hidden_dim=512,
-        num_heads=8,
-        intermediate_dim=2048,
+        vocabulary_size: int,
+        num_layers: int = 6,
+        hidden_dim: int = 512,
+        num_heads: int = 8,
+        intermediate_dim: int = 2048,
         *,
-        source_vocabulary_size=None,
-        tie_output=True,
-        dropout=0.1,
-        norm="post",
-        scale_embeddings=True,
-        position=None,
-        decoder_position=None,
-        pad_id=None,
-        tokenizer=None,
-        generation_config=None,
-        dtype=None,
-        **kwargs,
-    ):
+        source_vocabulary_size: int | None = None,
+        tie_output: bool = True,
+        dropout: float = 0.1,
+        norm: str | None = "post",
+        scale_embeddings: bool = True,
+        position: PositionEncoding | None = None,
+        decoder_position: PositionEncoding | None = None,
+        pad_id: int | None = None,
+        tokenizer: Tokenizer | None = None,
+        generation_config: GenerationConfig | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        **kwargs: Any,
+    ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         sizes["num_heads"] = num_heads
         own, options = split_options(kwargs)
@@ -140,23 +150,25 @@ class Transformer(AttentionModel):
         super().__init__(inputs, self.target_embedding(x, reverse=True), policy=policy, config=config, **own)
 
     @classmethod
-    def base(cls, vocabulary_size, **kwargs):
+    def base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """The paper's base model: 6 layers of width 512 with 8 heads, dropout 0.1; other arguments by keyword."""
         return cls(vocabulary_size, **{"use_attention_bias": False, **kwargs})
 
     @classmethod
-    def big(cls, vocabulary_size, **kwargs):
+    def big(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """The paper's big model: 6 layers of width 1024 with 16 heads, dropout 0.3; other arguments by keyword."""
         settings = {"hidden_dim": 1024, "num_heads": 16, "intermediate_dim": 4096, "dropout": 0.3}
         return cls(vocabulary_size, **{**settings, "use_attention_bias": False, **kwargs})
 
-    def encode(self, source_ids, source_mask=None, source_attention_mask=None):
+    def encode(
+        self, source_ids: Tensor, source_mask: Tensor | None = None, source_attention_mask: Tensor | None = None
+    ) -> Tensor:
         """Runs the encoder: int32 `(B, S)`, optional bool masks `(B, S)` and `(B, S, S)`, to float `(B, S, D)`."""
         source_mask = self.padding_mask(source_ids, source_mask)
         x = self.dropout(self.position(self.source_embedding(source_ids)))
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
-    def check_prompt(self, ids, max_length):
+    def check_prompt(self, ids: Tensor, max_length: int) -> None:
         super().check_prompt(ids, max_length)
         limit = self.position.max_length
         if limit is not None and ids.shape[1] > limit:
@@ -170,7 +182,9 @@ class Transformer(AttentionModel):
                 f"Received: max_length={max_length}"
             )
 
-    def prefill(self, source_ids, source_mask=None, *, length, bounded=True):
+    def prefill(
+        self, source_ids: Tensor, source_mask: Tensor | None = None, *, length: int, bounded: bool = True
+    ) -> tuple[Nest, Nest]:
         """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
 
         Args:
@@ -187,7 +201,9 @@ class Transformer(AttentionModel):
         cache = self.decoder.start(keras.ops.shape(source_ids)[0], length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
-    def hidden(self, target_ids, positions, cache, memory, attention_mask=None):
+    def hidden(
+        self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
+    ) -> tuple[Tensor, Nest]:
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
         projected, source_mask = memory
         return self.decoder.decode(
@@ -199,10 +215,10 @@ class Transformer(AttentionModel):
             memory_caches=projected,
         )
 
-    def alignment_layers(self):
+    def alignment_layers(self) -> list[str]:
         return [block.cross_attention.layer.path for block in self.decoder.blocks]
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` of the decoder's outputs."""
         return self.target_embedding(hidden, reverse=True)
 

@@ -1,11 +1,15 @@
 """Activations that Keras has no name for."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
+from keras_attn.typing import Tensor
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-def gelu_tanh(x):
+def gelu_tanh(x: Tensor) -> Tensor:
     """`x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, the gelu of GPT-2, T5 1.1 and Gemma.
 
     Given to a layer as `activation=gelu_tanh`, it is saved with the layer. The name "gelu" stands for the exact form.

@@ -1,13 +1,15 @@
 """Who may attend to whom: one specification, materialised late."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
-from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_attn.ops.boolean_mask import both, check_boolean
+from keras_attn.typing import Tensor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,34 +44,34 @@ class AttentionMask:
            [1, 1, 1]])
     """
 
-    query_positions: Any = None
-    key_positions: Any = None
+    query_positions: Tensor | None = None
+    key_positions: Tensor | None = None
     causal: bool = False
     window: int | None = None
     sink_tokens: int = 0
-    query_mask: Any = None
-    key_mask: Any = None
-    query_segments: Any = None
-    key_segments: Any = None
-    explicit: Any = None
+    query_mask: Tensor | None = None
+    key_mask: Tensor | None = None
+    query_segments: Tensor | None = None
+    key_segments: Tensor | None = None
+    explicit: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("query_mask", "key_mask", "explicit"):
             check_boolean(name, getattr(self, name))
 
-    def materialize(self):
+    def materialize(self) -> Tensor | None:
         """The whole mask, bool, rank 4, broadcasting to `(B, N, T, S)`; None where nothing is restricted."""
         pairs = self.pairs
         return pairs if self.query_mask is None else both(pairs, _as_column(self.query_mask))
 
-    def live_queries(self):
+    def live_queries(self) -> Tensor | None:
         """Which queries may attend to anything: bool `(B, N, T, 1)` with broadcast axes, None for all of them.
 
         A causal mask alone leaves every query itself, so nothing is computed for it.
         """
         return self._live
 
-    def extended(self, query_length, key_length, num_keys):
+    def extended(self, query_length: int, key_length: int, num_keys: int) -> AttentionMask:
         """The mask of inputs padded to `query_length` and `key_length`; keys from `num_keys` on are hidden."""
         fields = {name: _extended(getattr(self, name), query_length) for name in _OF_QUERIES}
         fields |= {name: _extended(getattr(self, name), key_length) for name in _OF_KEYS}
@@ -78,7 +80,13 @@ class AttentionMask:
         explicit = _padded(_padded(self.explicit, 2, query_length), 3, key_length)
         return dataclasses.replace(self, **fields, explicit=explicit)
 
-    def block(self, queries, keys, rows=None, heads=None):
+    def block(
+        self,
+        queries: tuple[Tensor, int],
+        keys: tuple[Tensor, int],
+        rows: tuple[Tensor, int] | None = None,
+        heads: tuple[Tensor, int] | None = None,
+    ) -> AttentionMask:
         """The mask of some queries and some keys.
 
         Args:
@@ -95,7 +103,7 @@ class AttentionMask:
 
     # The kernel and its caller both ask; what the first answer cost is kept.
     @functools.cached_property
-    def pairs(self):
+    def pairs(self) -> Tensor | None:
         """The mask without `query_mask`, often much smaller: for kernels that zero what `live_queries` leaves out."""
         mask = self.explicit
         if self.causal or self.window is not None:
@@ -114,13 +122,13 @@ class AttentionMask:
         return mask
 
     @property
-    def is_positional(self):
+    def is_positional(self) -> bool:
         """Whether only positions restrict who may attend to whom."""
         others = (self.query_mask, self.key_mask, self.query_segments, self.explicit)
         return all(x is None for x in others)
 
     @property
-    def is_triangular(self):
+    def is_triangular(self) -> bool:
         """Whether it is known that query `t` may attend to the first `t + 1` keys, all there are, and to no other."""
         positions = self.query_positions
         is_known = isinstance(positions, np.ndarray) and positions is self.key_positions and self.is_positional

@@ -1,7 +1,12 @@
 """A scope in which every attention layer leaves its scores."""
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
+from collections.abc import Iterator
+
+from keras_attn.typing import Tensor
 
 _recorder = contextvars.ContextVar("keras_attn_attention_recorder", default=None)
 
@@ -18,7 +23,7 @@ class _Records(dict):
 
 
 @contextlib.contextmanager
-def recording():
+def recording() -> Iterator[dict[str, Tensor]]:
     """Yields a dict that each attention layer called in the scope fills with `{layer.path: scores (B, N, T, S)}`.
 
     Calls stand in their order. A path that is met again, because blocks share their weights or because nested models

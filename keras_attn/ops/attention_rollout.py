@@ -1,9 +1,15 @@
 """How much of each input is left in each output after many layers of attention."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
 from keras import ops
 
+from keras_attn.typing import Tensor
 
-def attention_rollout(scores, residual=0.5):
+
+def attention_rollout(scores: Sequence[Tensor] | Mapping[str, Tensor], residual: float = 0.5) -> Tensor:
     """`A_L ... A_2 A_1`, where `A_l` is `residual I + (1 - residual) mean_n(scores_l)` with rows that sum to one.
 
     The identity stands for the shortcut round each attention. Rows of padding, whose scores are zero, stay themselves.

@@ -1,5 +1,9 @@
 """Exact attention that never holds all logits."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -8,25 +12,30 @@ from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.drawn_seed import DrawnSeed
 from keras_attn.ops.target import current
+from keras_attn.typing import Seed, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.ops.attention_mask import AttentionMask
+
 
 _QUERIES = 256
 
 
 def blockwise_attention(
-    q,
-    k,
-    v,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     *,
-    mask=None,
-    bias=None,
-    scale=None,
-    dropout=0.0,
-    seed=None,
-    training=False,
-    logit_soft_cap=None,
-    sinks=None,
-    return_scores=False,
-):
+    mask: AttentionMask | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: Seed | None = None,
+    training: bool = False,
+    logit_soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    return_scores: bool = False,
+) -> Tensor:
     """`dense_attention` in memory linear in `T`: logits exist for a block of queries only, and again for its gradient.
 
     On TensorFlow, blocks of keys that a block of queries may not attend to are skipped: those above the diagonal of a

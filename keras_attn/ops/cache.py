@@ -5,13 +5,16 @@ How new keys enter a cache, and what it is made of, is for the `Target` of the g
 A loop over one sequence takes its caches `packed`, `(K, M, H)`: XLA writes to these in place, and copies the others.
 """
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
 from keras_attn.ops.target import current
+from keras_attn.typing import Nest, Tensor
 
 
-def empty(batch, length, heads, dim, dtype):
+def empty(batch: Tensor, length: int, heads: int, dim: int | tuple[int, int], dtype: str) -> tuple[Nest, Nest]:
     """A `(key, value)` pair of zeros, each `(batch, heads, length, dim)`.
 
     Args:
@@ -32,12 +35,12 @@ def empty(batch, length, heads, dim, dtype):
     return tuple(store(ops.zeros((batch, heads, length, width), dtype=dtype)) for width in (key_dim, value_dim))
 
 
-def store(x):
+def store(x: Tensor) -> Nest:
     """Keys or values `(B, K, T, H)` as a cache keeps them: a tensor, or `(int8, scale)`."""
     return _quantized(x) if current().cache_storage == "int8" else x
 
 
-def load(stored, dtype):
+def load(stored: Nest, dtype: str) -> Tensor:
     """The tensor `(B, K, M, H)` of `dtype` that `store` was given, as far as it was kept."""
     if isinstance(stored, (tuple, list)):
         values, scale = stored
@@ -45,12 +48,12 @@ def load(stored, dtype):
     return stored if len(stored.shape) == 4 else ops.expand_dims(stored, 0)
 
 
-def packed(cache):
+def packed(cache: Nest) -> Nest:
     """A nest of caches and their slots, with each `(1, K, M, H)` as `(K, M, H)`; caches of several rows as they are."""
     return keras.tree.map_structure(lambda x: ops.squeeze(x, 0) if len(x.shape) == 4 and x.shape[0] == 1 else x, cache)
 
 
-def write(buffer, update, slots):
+def write(buffer: Nest, update: Tensor, slots: Tensor) -> Nest:
     """Returns `buffer` with `update` in the named slots, in the way of the current `Target`.
 
     Args:
@@ -66,13 +69,13 @@ def write(buffer, update, slots):
     return _write(buffer, update, slots)
 
 
-def length(pair):
+def length(pair: Nest) -> int | None:
     """The static number of slots of a `(key, value)` pair, None where it is not known."""
     key = pair[0]
     return (key[0] if isinstance(key, (tuple, list)) else key).shape[-2]
 
 
-def extended(stored, length):
+def extended(stored: Nest, length: int) -> Nest:
     """`stored` with `length` slots of zeros behind its own."""
     if isinstance(stored, (tuple, list)):
         return tuple(extended(part, length) for part in stored)
@@ -81,7 +84,7 @@ def extended(stored, length):
     return ops.concatenate([stored, ops.zeros((batch, heads, length, width), dtype=stored.dtype)], axis=2)
 
 
-def gathered(stored, source):
+def gathered(stored: Nest, source: Tensor) -> Nest:
     """`stored` of the slots that `source`, int32 `(B, M)`, names."""
     if isinstance(stored, (tuple, list)):
         return tuple(gathered(part, source) for part in stored)

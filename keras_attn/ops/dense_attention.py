@@ -1,5 +1,9 @@
 """Scaled dot-product attention that holds the whole `(B, N, T, S)` matrix of logits."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 from keras import ops
 
@@ -9,26 +13,31 @@ from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
 from keras_attn.ops.target import current
+from keras_attn.typing import Seed, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.ops.attention_mask import AttentionMask
+
 
 # From this length on, later keys are left out of the products, which is known to be right for triangular masks.
 _LONG = 128
 
 
 def dense_attention(
-    q,
-    k,
-    v,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     *,
-    mask=None,
-    bias=None,
-    scale=None,
-    dropout=0.0,
-    seed=None,
-    training=False,
-    logit_soft_cap=None,
-    sinks=None,
-    return_scores=False,
-):
+    mask: AttentionMask | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: Seed | None = None,
+    training: bool = False,
+    logit_soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`softmax(scale * q k^T + bias) v`, softmax in float32, over the pairs that `mask` admits.
 
     Args:

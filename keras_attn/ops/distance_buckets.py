@@ -1,13 +1,23 @@
 """Distances between positions, sorted into a few buckets."""
 
+from __future__ import annotations
+
 import math
 
 from keras import ops
 
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
-def distance_buckets(query_positions, key_positions, *, num_buckets=32, max_distance=128, bidirectional=True):
+def distance_buckets(
+    query_positions: Tensor,
+    key_positions: Tensor,
+    *,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+    bidirectional: bool = True,
+) -> Tensor:
     """Bucket of each query/key pair: one a distance while near, ever wider ones further away.
 
     Half of the buckets hold the distances `0, 1, 2, ...`, the other half grow as the logarithm of the distance up to

@@ -1,11 +1,14 @@
 """Which experts a token goes to, and what a router should be made to avoid."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Tensor
 
 
-def expert_routing(logits, top_k, normalize=True):
+def expert_routing(logits: Tensor, top_k: int, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
     """The weights of the `top_k` likeliest experts of each token; those of the others are zero.
 
     Args:
@@ -38,7 +41,7 @@ def expert_routing(logits, top_k, normalize=True):
     return weights, probabilities, chosen
 
 
-def load_balancing_loss(probabilities, chosen, mask=None):
+def load_balancing_loss(probabilities: Tensor, chosen: Tensor, mask: Tensor | None = None) -> Tensor:
     """`E sum_e f_e P_e`: the share of tokens that chose expert `e`, times its mean probability.
 
     Args:
@@ -57,7 +60,7 @@ def load_balancing_loss(probabilities, chosen, mask=None):
     return ops.multiply(probabilities.shape[-1], ops.sum(shares * _mean_over_tokens(probabilities, mask)))
 
 
-def router_z_loss(logits, mask=None):
+def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean over tokens of `logsumexp(logits) ** 2`, which keeps the logits small.
 
     Args:

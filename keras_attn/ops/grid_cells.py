@@ -1,9 +1,13 @@
 """Rows and columns of positions that run along the rows of a grid."""
 
+from __future__ import annotations
+
 from keras import ops
 
+from keras_attn.typing import Tensor
 
-def grid_cells(positions, width, num_prefix=0):
+
+def grid_cells(positions: Tensor, width: int, num_prefix: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """Position `num_prefix + row * width + column` is cell `(row, column)`; those before `num_prefix` are in no cell.
 
     Args:

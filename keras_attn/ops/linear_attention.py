@@ -1,5 +1,9 @@
 """Attention by a kernel of features, in time and memory linear in the length."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from keras import ops
 
@@ -8,6 +12,11 @@ from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.typing import Seed, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.ops.attention_mask import AttentionMask
+
 
 _CHUNK = 64
 _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
@@ -16,20 +25,20 @@ _SMALLEST_SUM = 1e-18
 
 
 def linear_attention(
-    q,
-    k,
-    v,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     *,
-    mask=None,
-    bias=None,
-    scale=None,
-    dropout=0.0,
-    seed=None,
-    training=False,
-    logit_soft_cap=None,
-    sinks=None,
-    return_scores=False,
-):
+    mask: AttentionMask | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: Seed | None = None,
+    training: bool = False,
+    logit_soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """`sum over s of f(q_t) . f(k_s) v_s / sum over s of f(q_t) . f(k_s)` with `f(x) = elu(x) + 1`, in float32.
 
     Sums over the keys come first, so that no query meets a key: over all keys, or under a causal mask up to each chunk

@@ -1,13 +1,26 @@
 """Cross entropy of a linear layer's logits, which are never held together."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
+
+from keras_attn.typing import Tensor
 
 # Rows are cut into so many parts, fewer of which overflow the caches and more of which make small products.
 _NUM_CHUNKS = 8
 
 
-def linear_cross_entropy(hidden, kernel, bias, labels, weights=None, *, transpose_kernel=False, label_smoothing=0.0):
+def linear_cross_entropy(
+    hidden: Tensor,
+    kernel: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    weights: Tensor | None = None,
+    *,
+    transpose_kernel: bool = False,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
 
     On TensorFlow the logits of an eighth of the rows are held at a time, with XLA and without, and the gradients are

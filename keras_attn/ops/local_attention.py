@@ -1,5 +1,9 @@
 """Exact attention within a sliding window, in time and memory linear in the length."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import keras
 import numpy as np
 from keras import ops
@@ -11,6 +15,11 @@ from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
 from keras_attn.ops.products import matmul_transposed
 from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.typing import Seed, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.ops.attention_mask import AttentionMask
+
 
 _SMALLEST_CHUNK = 32
 _LARGEST_CHUNK = 128
@@ -21,20 +30,20 @@ _FAR = -(2**30)
 
 
 def local_attention(
-    q,
-    k,
-    v,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
     *,
-    mask=None,
-    bias=None,
-    scale=None,
-    dropout=0.0,
-    seed=None,
-    training=False,
-    logit_soft_cap=None,
-    sinks=None,
-    return_scores=False,
-):
+    mask: AttentionMask | None = None,
+    bias: Tensor | None = None,
+    scale: float | None = None,
+    dropout: float = 0.0,
+    seed: Seed | None = None,
+    training: bool = False,
+    logit_soft_cap: float | None = None,
+    sinks: Tensor | None = None,
+    return_scores: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """What `dense_attention` computes under a mask with a window, without the pairs outside of the window.
 
     Queries are cut into chunks, each of which attends to the keys of its own chunk and of the neighbours that the

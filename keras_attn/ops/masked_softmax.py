@@ -1,9 +1,12 @@
 """Softmax under a mask, in float32, with rows of zeros where nothing may be attended."""
 
+from __future__ import annotations
+
 import numpy as np
 from keras import ops
 
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Tensor
 
 # In the place of a logit: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
 MASKED_LOGIT = float(np.finfo("float32").min)
@@ -37,7 +40,7 @@ def softmax_with_sinks(logits, sinks):
     return softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
 
 
-def masked_softmax(logits, mask=None, axis=-1):
+def masked_softmax(logits: Tensor, mask: Tensor | None = None, axis: int = -1) -> Tensor:
     """`softmax(logits)` over the positions where `mask` is True, exactly zero elsewhere.
 
     A row with no True gives zeros, and passes no gradient.

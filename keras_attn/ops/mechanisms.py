@@ -1,7 +1,10 @@
 """The kernels behind `mechanism=...`, and which of them may answer a call."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import AttentionMask
@@ -9,6 +12,7 @@ from keras_attn.ops.blockwise_attention import blockwise_attention
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.linear_attention import linear_attention, linear_refusals
 from keras_attn.ops.local_attention import local_attention, local_refusals, prefers_local
+from keras_attn.typing import Shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +30,8 @@ class AttentionRequest:
         memory_efficient: whether the kernel must not hold all logits.
     """
 
-    query_shape: tuple = (None, None, None, None)
-    key_shape: tuple = (None, None, None, None)
+    query_shape: Shape = (None, None, None, None)
+    key_shape: Shape = (None, None, None, None)
     mask: AttentionMask | None = None
     has_bias: bool = False
     has_soft_cap: bool = False
@@ -51,7 +55,7 @@ class Mechanism:
         prefers: maps an `AttentionRequest` that it does not refuse to how much it wants it: "auto" takes the highest.
     """
 
-    kernel: Callable
+    kernel: Callable[..., Any]
     refusals: Callable[[AttentionRequest], list[str]]
     is_softmax: bool = True
     prefers: Callable[[AttentionRequest], int] = lambda request: 0
@@ -60,7 +64,7 @@ class Mechanism:
 _MECHANISMS = {}
 
 
-def register_mechanism(name, mechanism):
+def register_mechanism(name: str, mechanism: Mechanism) -> None:
     """Makes `mechanism` (a `Mechanism`) selectable as `mechanism=name`."""
     _MECHANISMS[name] = mechanism
 
@@ -72,7 +76,7 @@ def check_mechanism(name):
         raise ValueError(f"`mechanism` must be one of {names}. Received: mechanism={name!r}")
 
 
-def select_mechanism(name, request, recording=False):
+def select_mechanism(name: str, request: AttentionRequest, recording: bool = False) -> Callable[..., Any]:
     """The kernel called `name`, or for "auto" the first of those that want `request` most.
 
     Args:

@@ -1,14 +1,17 @@
 """Weights of an attention that only moves forward."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Tensor
 
 # exp(69) is 1e30, well inside the range of float32.
 LIMIT = 69.0
 
 
-def soft_monotonic(energies, previous, mask=None, exact=True):
+def soft_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = None, exact: bool = True) -> Tensor:
     """The expected weights of a walk that starts at `previous` and stops at key `j` with `p_j = sigmoid(energies_j)`.
 
     `a_j = p_j q_j` with `q_j = (1 - p_j-1) q_j-1 + previous_j`, the probability that the walk comes to key `j`.
@@ -114,7 +117,7 @@ def _reached_by_sums(energies, previous, mask):
     return ops.multiply(ops.exp(reached), arrivals)
 
 
-def hard_monotonic(energies, previous, mask=None):
+def hard_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = None) -> Tensor:
     """The weights of a walk that starts at `previous`, all zeros and a one, and stops where `energies > 0`.
 
     Args:

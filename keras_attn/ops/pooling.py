@@ -1,11 +1,14 @@
 """A sequence of vectors as one."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Tensor
 
 
-def masked_mean(x, mask=None):
+def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean over positions where `mask` is True, summed in float32 (float64 stays float64).
 
     Args:
@@ -31,7 +34,7 @@ def masked_mean(x, mask=None):
     return ops.cast(ops.sum(exact * shares, axis=1), x.dtype)
 
 
-def first_token(x, mask=None):
+def first_token(x: Tensor, mask: Tensor | None = None) -> Tensor:
     """The vector at the first position where `mask` is True.
 
     Args:

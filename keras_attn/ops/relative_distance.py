@@ -1,12 +1,15 @@
 """Products with a table of vectors, one for each clipped distance of a query and a key."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
-def relative_logits(queries, table, query_positions, key_positions):
+def relative_logits(queries: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """`queries[t] . table[c]`, with `c` the distance from `t` to each key, clipped to the table.
 
     Args:
@@ -37,7 +40,7 @@ def relative_logits(queries, table, query_positions, key_positions):
     return ops.take(ops.reshape(rows, (-1,)), _cells(rows, query_positions, key_positions), axis=0)
 
 
-def relative_values(weights, table, query_positions, key_positions):
+def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
     """`sum over s of weights[t, s] * table[c]`, with `c` the distance from `t` to `s`, clipped to the table.
 
     Args:

@@ -1,11 +1,25 @@
 """Rotary position embedding."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 from keras import ops
 
 from keras_attn.ops.rotary_scaling import rotary_frequencies
+from keras_attn.typing import Tensor
 
 
-def rotary(x, positions, *, base=10000.0, rotary_dim=None, interleaved=False, scaling=None):
+def rotary(
+    x: Tensor,
+    positions: Tensor,
+    *,
+    base: float = 10000.0,
+    rotary_dim: int | None = None,
+    interleaved: bool = False,
+    scaling: Mapping[str, Any] | None = None,
+) -> Tensor:
     """Rotates pairs of channels by an angle proportional to the position.
 
     Channel pair `i` at position `p` turns by `p * base^(-2i / rotary_dim)`, so that the dot product of a rotated query

@@ -1,15 +1,22 @@
 """How rotary frequencies change so that a model reaches further than the lengths it was trained on."""
 
+from __future__ import annotations
+
 import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import is_number
+from keras_attn.typing import Tensor
 
 
-def rotary_frequencies(dim, base=10000.0, scaling=None, positions=None):
+def rotary_frequencies(
+    dim: int, base: float = 10000.0, scaling: Mapping[str, Any] | None = None, positions: Tensor | None = None
+) -> tuple[Tensor, float]:
     """`base^(-2i / dim)` for the channel pairs `i = 0 .. dim / 2 - 1`, changed as `scaling` says.
 
     `scaling` is a dict in the form of Hugging Face's configs. Its `rope_type` is one of

@@ -1,14 +1,21 @@
 """A loop over time that trains, compiles and leaves in every format."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import keras
 from keras import ops, tree
 
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.loop_seeds import LoopSeeds
 from keras_attn.ops.target import current
+from keras_attn.typing import Nest, Tensor
 
 
-def scan(step, inputs, state, mask=None):
+def scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]], inputs: Nest, state: Nest, mask: Tensor | None = None
+) -> tuple[Nest, Nest]:
     """Calls `step(x, state) -> (outputs, state)` for each slice of `inputs` along their first axis.
 
     How outputs are gathered follows the cache policy in force, see `keras_attn.ops.cache.writing`: under `"slice"`, by

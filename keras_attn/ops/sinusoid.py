@@ -1,10 +1,16 @@
 """The sinusoidal position code of the Transformer."""
 
+from __future__ import annotations
+
 import numpy as np
 from keras import ops
 
+from keras_attn.typing import Tensor
 
-def sinusoid(positions, dim, base=10000.0, interleaved=True, endpoint=False):
+
+def sinusoid(
+    positions: Tensor, dim: int, base: float = 10000.0, interleaved: bool = True, endpoint: bool = False
+) -> Tensor:
     """`PE[p, 2i] = sin(p / base^(2i / dim))`, `PE[p, 2i + 1] = cos(p / base^(2i / dim))`, in float32.
 
     Args:

@@ -1,11 +1,14 @@
 """Windows of images and of sequences, laid out for one matrix product: strided convolutions without a convolution."""
 
+from __future__ import annotations
+
 from keras import ops
 
 from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.typing import Tensor
 
 
-def image_patches(images, patch_size):
+def image_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     """Cuts images into patches that do not overlap, row by row.
 
     Args:
@@ -32,7 +35,7 @@ def image_patches(images, patch_size):
     return reshape_rows(patches, batch, height // rows * across, rows * columns * channels)
 
 
-def sequence_windows(x, window, stride):
+def sequence_windows(x: Tensor, window: int, stride: int) -> Tensor:
     """The `window` frames round every `stride`-th frame, with zeros beyond both ends.
 
     Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` behind. So what

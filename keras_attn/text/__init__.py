@@ -1,5 +1,7 @@
 """Tokenizers: one vocabulary, and one emitter for each format that carries it."""
 
+from typing import TYPE_CHECKING
+
 from keras_attn.lazy import lazy
 from keras_attn.text.character_tokenizer import CharacterTokenizer
 from keras_attn.text.tokenizer import Tokenizer
@@ -10,5 +12,17 @@ _HOMES = {
     "word_piece_tokenizer": "WordPieceTokenizer",
 }
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
-__all__ = ["CharacterTokenizer", "Tokenizer", *_HOMES.values()]
+if TYPE_CHECKING:
+    from keras_attn.text.byte_pair_tokenizer import BytePairTokenizer
+    from keras_attn.text.sentence_piece_tokenizer import SentencePieceTokenizer
+    from keras_attn.text.word_piece_tokenizer import WordPieceTokenizer
+else:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)
+
+__all__ = [
+    "BytePairTokenizer",
+    "CharacterTokenizer",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "WordPieceTokenizer",
+]

@@ -1,9 +1,12 @@
 """GPT-2's tokenizer: byte pair encoding over the bytes of a text."""
 
+from __future__ import annotations
+
 import functools
 import json
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import keras
 
@@ -12,6 +15,7 @@ from keras_attn.extras import require
 from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
 from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
+from keras_attn.typing import Tensor
 
 END = "<|endoftext|>"
 
@@ -66,7 +70,7 @@ class BytePairTokenizer(Tokenizer):
         add_end: bool = False,
         max_length: int | None = None,
         unsplittable_tokens: Sequence[str] = (),
-    ):
+    ) -> None:
         if isinstance(vocabulary, dict):
             vocabulary = _in_order(vocabulary)
         self.start_token, self.end_token = start_token, end_token
@@ -102,7 +106,7 @@ class BytePairTokenizer(Tokenizer):
 
         return byte_symbols.sentencepiece_model()
 
-    def symbol_ids(self, symbols):
+    def symbol_ids(self, symbols: Tensor) -> Tensor:
         return self._graph(symbols)
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
@@ -124,7 +128,7 @@ class BytePairTokenizer(Tokenizer):
         return hugging_face.files(self, tokenizer, {**settings, **specials})
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
+    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings: Any) -> Self:
         """Learns a vocabulary with the `tokenizers` library.
 
         Args:
@@ -158,7 +162,7 @@ class BytePairTokenizer(Tokenizer):
         return cls(model["vocab"], model["merges"], **settings)
 
     @classmethod
-    def from_file(cls, vocabulary: str | os.PathLike, merges: str | os.PathLike, **settings):
+    def from_file(cls, vocabulary: str | os.PathLike[str], merges: str | os.PathLike[str], **settings: Any) -> Self:
         """Reads a `vocab.json` and the `merges.txt` beside it.
 
         Args:
@@ -173,7 +177,7 @@ class BytePairTokenizer(Tokenizer):
         first = int(bool(lines) and lines[0].startswith("#version"))
         return cls(json.loads(read_text(vocabulary)), [line for line in lines[first:] if line], **settings)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary,
             "merges": self.merges,

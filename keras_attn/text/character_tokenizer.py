@@ -1,11 +1,14 @@
 """A tokenizer whose tokens are single characters."""
 
+from __future__ import annotations
+
 import functools
 import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +17,7 @@ from keras import ops
 from keras_attn.extras import require
 from keras_attn.text.graph import byte_symbols
 from keras_attn.text.tokenizer import Tokenizer, write_atomically
+from keras_attn.typing import Tensor
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
 # A SentencePiece .vocab file has no way to write tabs and line ends; onnxruntime-extensions ends a text at NUL.
@@ -59,7 +63,7 @@ class CharacterTokenizer(Tokenizer):
     start_id = 2
     end_id = 3
 
-    def __init__(self, characters: str | Iterable[str], max_length: int | None = None):
+    def __init__(self, characters: str | Iterable[str], max_length: int | None = None) -> None:
         characters = list(characters)
         if not characters:
             raise ValueError(f"`characters` must hold at least one character. Received: characters={characters}")
@@ -115,7 +119,7 @@ class CharacterTokenizer(Tokenizer):
         # To SentencePiece what is no UTF-8 is unknown, be U+FFFD a piece or not.
         return byte_symbols.sentencepiece_model() if REPLACEMENT in self.characters else self.symbols_model()
 
-    def symbol_ids(self, symbols):
+    def symbol_ids(self, symbols: Tensor) -> Tensor:
         from keras_attn.text.graph.rows import packed
 
         if REPLACEMENT not in self.characters:
@@ -154,7 +158,7 @@ class CharacterTokenizer(Tokenizer):
         proto.normalizer_spec.escape_whitespaces = False
         return proto.SerializeToString(deterministic=True)
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes `sentencepiece_model()` to a file, which is there whole or not at all.
 
         With a `max_length`, which such a model cannot hold, it writes the JSON file of the other tokenizers.
@@ -171,7 +175,7 @@ class CharacterTokenizer(Tokenizer):
             write_atomically(path, self.sentencepiece_model())
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "CharacterTokenizer":
+    def load(cls, path: str | os.PathLike[str]) -> CharacterTokenizer:
         """Reads a file that `save` wrote.
 
         Args:
@@ -227,7 +231,7 @@ class CharacterTokenizer(Tokenizer):
         ids[: len(self._ids)] = self._ids
         return CodePointTable(ids[:, None])
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {"characters": self.characters, "max_length": self.max_length}
 
     def __repr__(self) -> str:

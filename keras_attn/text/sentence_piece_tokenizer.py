@@ -5,8 +5,9 @@ import functools
 import io
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 
 import keras
 
@@ -60,7 +61,7 @@ class SentencePieceTokenizer(Tokenizer):
         add_start: bool = False,
         add_end: bool = False,
         max_length: int | None = None,
-    ):
+    ) -> None:
         try:
             self.model = _bytes(model)
             proto = _proto(self.model)
@@ -120,7 +121,7 @@ class SentencePieceTokenizer(Tokenizer):
         )
 
     @functools.cached_property
-    def has_fast_symbols(self):
+    def has_fast_symbols(self) -> bool:
         kinds = {kind for _, kind in self._pieces}
         pieces = {piece for piece, kind in self._pieces if kind == "NORMAL"}
         normalize = self._processor.normalize
@@ -145,7 +146,14 @@ class SentencePieceTokenizer(Tokenizer):
         return bytes([int(piece[1:-1], 16)]) if kind == "BYTE" else piece.replace(SPACE, " ").encode()
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocabulary_size: int, kind: str = "unigram", trainer=None, **settings):
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocabulary_size: int,
+        kind: str = "unigram",
+        trainer: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> Self:
         """Learns a model with the sentencepiece library; ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`.
 
         Args:
@@ -181,7 +189,7 @@ class SentencePieceTokenizer(Tokenizer):
         return cls(model.getvalue(), **settings)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, **settings):
+    def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
         """Reads a `spiece.model`, `tokenizer.model` or other SentencePiece model.
 
         Args:
@@ -193,7 +201,7 @@ class SentencePieceTokenizer(Tokenizer):
         """
         return cls(Path(path).read_bytes(), **settings)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {
             "model": base64.b64encode(self.model).decode(),
             "pad_id": self.pad_id,

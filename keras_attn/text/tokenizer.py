@@ -1,5 +1,7 @@
 """What all tokenizers have in common: matrices of ids out of texts, texts out of ids, and one file."""
 
+from __future__ import annotations
+
 import functools
 import json
 import operator
@@ -7,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -15,6 +18,11 @@ from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.lines import read_text
 from keras_attn.plain_numbers import PlainNumbers
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.text.graph.readings import Readings
+
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
@@ -99,7 +107,7 @@ class Tokenizer(PlainNumbers):
         """The model that artefacts hold: `symbols_model`, unless it cannot tell what U+FFFD stands for."""
         return self.symbols_model()
 
-    def symbol_ids(self, symbols):
+    def symbol_ids(self, symbols: Tensor) -> Tensor:
         """The ids of each text, without special tokens; here the symbols themselves.
 
         Args:
@@ -112,7 +120,7 @@ class Tokenizer(PlainNumbers):
 
         return packed(symbols, symbols >= 0)
 
-    def ids_of_symbols(self, symbols, add_suffix=True):
+    def ids_of_symbols(self, symbols: Tensor, add_suffix: bool = True) -> Tensor:
         """What `encode` gives, of the symbols of the texts, as ops of a graph."""
         from keras_attn.text.graph.rows import framed
 
@@ -122,7 +130,7 @@ class Tokenizer(PlainNumbers):
         return framed(ids, self.prefix, suffix, self.pad_id)
 
     @functools.cached_property
-    def text_of_ids(self):
+    def text_of_ids(self) -> Readings:
         """What `decode` does, as ops of a graph: a `Readings`. NUL reads as nothing: in ONNX it ends a string."""
         from keras_attn.text.graph.readings import Readings
 
@@ -150,7 +158,7 @@ class Tokenizer(PlainNumbers):
         room = self._room(length, len(self.prefix) + len(suffix))
         return padded([[*self.prefix, *ids[:room], *suffix] for ids in self.tokenize(texts)], self.pad_id, length)
 
-    def decode(self, ids, after=None) -> list[str]:
+    def decode(self, ids: Tensor, after: Tensor | None = None) -> list[str]:
         """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
 
         Where `start_id` and `end_id` are one, it ends nothing as the first of a row.
@@ -177,7 +185,7 @@ class Tokenizer(PlainNumbers):
         """Contents of the files that Hugging Face's readers take, by name; none where there are no such files."""
         return {}
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the vocabulary and the settings to one JSON file, which is there whole or not at all.
 
         Args:
@@ -191,7 +199,7 @@ class Tokenizer(PlainNumbers):
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Tokenizer":
+    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
         """Reads a file that `save` wrote.
 
         Args:
@@ -220,19 +228,19 @@ class Tokenizer(PlainNumbers):
         except (KeyError, TypeError) as error:
             raise ValueError(f"The file at `path` must hold the settings of a {name}. Received: path={path}") from error
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         raise NotImplementedError
 
     @classmethod
-    def from_config(cls, config: dict):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         # What is made of the rest when it is first needed need not be pickled, and some of it cannot be.
         cached = functools.cached_property
         return {name: x for name, x in vars(self).items() if not isinstance(getattr(type(self), name, None), cached)}
 
-    def __eq__(self, other) -> bool:
+    def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.get_config() == self.get_config()
 
     def __hash__(self) -> int:

@@ -1,11 +1,15 @@
 """BERT's tokenizer: words, and the pieces of words that are not in the vocabulary."""
 
+from __future__ import annotations
+
 import functools
 import inspect
 import os
 from collections.abc import Iterable, Sequence
+from typing import Any, Self
 
 import keras
+import numpy as np
 
 from keras_attn.argument_checks import check_flag
 from keras_attn.extras import require
@@ -20,6 +24,7 @@ from keras_attn.text.tokenizer import (
     padded,
     without_surrogates,
 )
+from keras_attn.typing import Tensor
 
 MAX_WORD = 100
 
@@ -85,7 +90,7 @@ class WordPieceTokenizer(Tokenizer):
         mask_token: str = "[MASK]",
         suffix_indicator: str = "##",
         unsplittable_tokens: Sequence[str] = (),
-    ):
+    ) -> None:
         self.pad_token, self.unknown_token = pad_token, unknown_token
         self.start_token, self.end_token, self.mask_token = start_token, end_token, mask_token
         for name, value in (("suffix_indicator", suffix_indicator), ("mask_token", mask_token or "")):
@@ -125,10 +130,12 @@ class WordPieceTokenizer(Tokenizer):
 
         return byte_symbols.sentencepiece_model()
 
-    def symbol_ids(self, symbols):
+    def symbol_ids(self, symbols: Tensor) -> Tensor:
         return self._graph(symbols)
 
-    def encode_pairs(self, firsts: Sequence[str], seconds: Sequence[str], length: int | None = None):
+    def encode_pairs(
+        self, firsts: Sequence[str], seconds: Sequence[str], length: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Turns pairs of texts into ids, `[CLS] first [SEP] second [SEP]`, and the segment of each.
 
         Args:
@@ -175,7 +182,7 @@ class WordPieceTokenizer(Tokenizer):
         return hugging_face.files(self, tokenizer, {"tokenizer_class": "BertTokenizer", **settings, **found})
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings):
+    def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings: Any) -> Self:
         """Learns a vocabulary with the `tokenizers` library.
 
         Args:
@@ -207,7 +214,7 @@ class WordPieceTokenizer(Tokenizer):
         return cls(sorted(learner.get_vocab(), key=learner.token_to_id), **settings)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike, **settings):
+    def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
         """Reads a `vocab.txt`: one piece a line.
 
         Args:
@@ -219,7 +226,7 @@ class WordPieceTokenizer(Tokenizer):
         """
         return cls(read_lines(path), **settings)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {
             "vocabulary": self.vocabulary,
             "lowercase": self.lowercase,

@@ -1,5 +1,7 @@
 """Losses, metrics, schedules, data and `tf.distribute` for training."""
 
+from typing import TYPE_CHECKING
+
 from keras_attn.lazy import lazy
 from keras_attn.training import data as _data
 from keras_attn.training.callbacks.progress_bar import ProgressBar
@@ -30,23 +32,59 @@ _HOMES = {
     **{f"data.{module}": names for module, names in _data.HOMES.items()},
 }
 
-__getattr__, __dir__ = lazy(__name__, _HOMES)
+if TYPE_CHECKING:
+    from keras_attn.training.callbacks.text_evaluation import TextEvaluation
+    from keras_attn.training.checkpoints.checkpoints import Checkpoints
+    from keras_attn.training.data import (
+        BucketedDataset,
+        CallableTokenizer,
+        Dataset,
+        DataSummary,
+        LabelledTextDataset,
+        ParallelTextDataset,
+        Records,
+        TextDataset,
+        TokenBlockDataset,
+    )
+    from keras_attn.training.text_metrics import Bleu, Chrf, ExactMatch, Rouge, TextMetric
+    from keras_attn.training.token_masking import mask_tokens
+    from keras_attn.training.trainer import Trainer
+else:
+    __getattr__, __dir__ = lazy(__name__, _HOMES)
+
 __all__ = [
+    "Bleu",
+    "BucketedDataset",
+    "CallableTokenizer",
+    "Checkpoints",
+    "Chrf",
     "ContrastiveLoss",
+    "DataSummary",
+    "Dataset",
+    "ExactMatch",
     "FlooredSchedule",
     "FusedAdam",
     "FusedAdamW",
     "InverseSquareRootSchedule",
+    "LabelledTextDataset",
     "LinearSchedule",
     "MaskedAccuracy",
     "MaskedCrossEntropy",
     "OneCycleSchedule",
+    "ParallelTextDataset",
     "Perplexity",
     "ProgressBar",
     "RDrop",
     "RNMTPlusDecay",
+    "Records",
+    "Rouge",
     "RsqrtDecay",
     "SampleOutputs",
+    "TextDataset",
+    "TextEvaluation",
+    "TextMetric",
+    "TokenBlockDataset",
+    "Trainer",
     "get_strategy",
-    *" ".join(_HOMES.values()).split(),
+    "mask_tokens",
 ]

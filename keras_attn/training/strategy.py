@@ -1,10 +1,16 @@
 """Which devices to train on."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def get_strategy():
+def get_strategy() -> tf.distribute.Strategy:
     """The `tf.distribute` strategy for where this runs.
 
     Call it before anything else of TensorFlow: a group of workers is formed once, at the start.

@@ -1,6 +1,9 @@
 """Ids for masked language modelling."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from keras import ops
@@ -9,20 +12,21 @@ from keras_attn.argument_checks import check_positive, check_vocabulary, is_coun
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.ops.sums import add
 from keras_attn.special_ids import NO_TOKEN
+from keras_attn.typing import Tensor
 
 
 def mask_tokens(
-    ids,
-    step=0,
+    ids: Tensor,
+    step: Tensor = 0,
     *,
-    mask_id,
-    vocabulary_size,
-    special_ids=(0,),
-    rate=0.15,
-    seed=0,
-    ignore_id=NO_TOKEN,
-    mask_selection_length=None,
-):
+    mask_id: int,
+    vocabulary_size: int,
+    special_ids: Sequence[int] = (0,),
+    rate: float = 0.15,
+    seed: int = 0,
+    ignore_id: int = NO_TOKEN,
+    mask_selection_length: int | None = None,
+) -> tuple[Tensor, ...]:
     """Chooses tokens for the model to find, and hides them: `[MASK]` for 80 %, another token for 10 %, itself for 10 %.
 
     What happens to a token is a function of `seed`, `step`, the row's real tokens and the token's place: the same row

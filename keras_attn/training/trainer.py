@@ -1,10 +1,14 @@
 """Training that gives the same weights on one device, on several, and on several machines."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import math
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -32,6 +36,14 @@ from keras_attn.training.trainer_checks import (
     check_monitor,
     check_shown_labels,
 )
+from keras_attn.typing import Metric
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from keras_attn.training.checkpoints.checkpoints import Checkpoints
+    from keras_attn.training.data.dataset import Dataset
+
 
 # Their files are the same on every worker, and often in a folder that all of them see.
 _WRITERS = (keras.callbacks.CSVLogger, keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard)
@@ -90,17 +102,17 @@ class Trainer:
 
     def __init__(
         self,
-        model,
-        optimizer,
-        loss,
-        metrics=(),
-        strategy=None,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: keras.losses.Loss | Callable[..., Any] | str,
+        metrics: Sequence[Metric] = (),
+        strategy: tf.distribute.Strategy | None = None,
         *,
-        weighted_metrics=(),
-        accumulation_steps=1,
-        jit_compile=False,
-        checkpoints=None,
-    ):
+        weighted_metrics: Sequence[Metric] = (),
+        accumulation_steps: int = 1,
+        jit_compile: bool = False,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         import tensorflow as tf
 
         self.strategy = strategy or tf.distribute.get_strategy()
@@ -123,7 +135,14 @@ class Trainer:
         self.step, self._place, self._settings = 0, Place(), None
         self._labels = None
 
-    def fit(self, dataset, steps, callbacks=(), validation_data=None, validation_freq=None):
+    def fit(
+        self,
+        dataset: Dataset | tf.data.Dataset[Any],
+        steps: int,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        validation_data: Dataset | tf.data.Dataset[Any] | None = None,
+        validation_freq: int | None = None,
+    ) -> keras.callbacks.History:
         """Trains until `steps` updates were made, those of the checkpoint it goes on from included.
 
         Args:
@@ -228,7 +247,9 @@ class Trainer:
                 raise SystemExit(TERMINATED)
         return history
 
-    def evaluate(self, dataset, callbacks=None):
+    def evaluate(
+        self, dataset: Dataset | tf.data.Dataset[Any], callbacks: keras.callbacks.CallbackList | None = None
+    ) -> dict[str, float]:
         """The loss and the metrics over a finite dataset, exact whatever the number of replicas.
 
         Args:
@@ -279,7 +300,7 @@ class Trainer:
         return [self.loss, *self.metrics]
 
     @property
-    def num_workers(self):
+    def num_workers(self) -> int:
         """How many workers train together."""
         return self._shard[1]
 

@@ -1,8 +1,13 @@
 """What each weight of a model suffers from a precision, and the answers with it."""
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
 from keras_attn.export import labelled_data, precisions, registry
@@ -10,6 +15,10 @@ from keras_attn.export.folder import attachments
 from keras_attn.export.quantization.fake_quantization import matrices
 from keras_attn.export.quantization.sensitivity import Sensitivity
 from keras_attn.export.report import aligned
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+
 
 COLUMNS = ("weight", "shape", "relative error", "SNR", "cosine", "drop")
 
@@ -26,18 +35,18 @@ class QuantizationReport:
         cosine: the least cosine where all are.
     """
 
-    def __init__(self, precision, rows, drop, cosine):
+    def __init__(self, precision: str, rows: list[dict[str, Any]], drop: float, cosine: float) -> None:
         self.precision, self.rows, self.drop, self.cosine = precision, list(rows), drop, cosine
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """The report as a dict for JSON."""
         return {"precision": self.precision, "drop": self.drop, "cosine": self.cosine, "weights": self.rows}
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The report as JSON text."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
-    def table(self):
+    def table(self) -> str:
         """The report as aligned text, what hurts most first."""
         ranked = sorted(self.rows, key=lambda row: (-row["drop"], row["cosine"]))
         lines = [
@@ -54,21 +63,21 @@ class QuantizationReport:
         total = ("all of them", "", "", "", f"{self.cosine:.6f}", f"{self.drop:.2%}")
         return aligned(COLUMNS, [*lines, total], left=("weight",))
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.table()
 
 
 def quantization_report(
-    model,
-    precision="int8",
+    model: keras.Model,
+    precision: str = "int8",
     *,
-    format="onnx",
-    tasks=("forward",),
-    tokenizer=None,
-    samples=None,
-    references=None,
-    labels=None,
-):
+    format: str = "onnx",
+    tasks: str | Sequence[str] = ("forward",),
+    tokenizer: Tokenizer | bool | None = None,
+    samples: Any = None,
+    references: Any = None,
+    labels: Sequence[str] | None = None,
+) -> QuantizationReport:
     """Tries a precision on the weights of a Keras model, one by one and all together.
 
     Nothing is exported: the weights are rounded and widened again, in the model itself, for the time of the call. What

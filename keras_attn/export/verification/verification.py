@@ -1,5 +1,7 @@
 """Whether artefacts answer as their Keras model did."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 
@@ -9,9 +11,10 @@ from keras_attn.export import precisions, registry
 from keras_attn.export.folder import manifest
 from keras_attn.export.report import Report, reason
 from keras_attn.export.verification import clients, comparison
+from keras_attn.typing import PathLike
 
 
-def verify(path):
+def verify(path: PathLike) -> Report:
     """Checks an export folder: the digest of every file, then every artefact on its stored cases.
 
     The artefacts run in fresh processes on their own runtimes. Neither Keras nor the model is needed.

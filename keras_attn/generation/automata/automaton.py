@@ -1,8 +1,12 @@
 """Which sequences of tokens are allowed, as a table."""
 
+from __future__ import annotations
+
 import base64
 import functools
 import zlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -11,6 +15,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.generation.automata.minimization import minimal
 from keras_attn.generation.automata.regular_expression import token_table
 from keras_attn.generation.automata.substrings import containing
+from keras_attn.typing import Array
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -46,7 +51,7 @@ class TokenAutomaton:
     array([2, 1, 0], dtype=int32)
     """
 
-    def __init__(self, transitions, token_classes, accepting):
+    def __init__(self, transitions: Array, token_classes: Array, accepting: Array) -> None:
         arrays = [np.asarray(x) for x in (transitions, token_classes, accepting)]
         transitions, token_classes, accepting = arrays
         if transitions.ndim != 2 or accepting.dtype != bool or accepting.shape != transitions.shape[:1]:
@@ -63,7 +68,7 @@ class TokenAutomaton:
             array.flags.writeable = False
 
     @classmethod
-    def from_regex(cls, pattern, pieces):
+    def from_regex(cls, pattern: str, pieces: Sequence[str]) -> Self:
         """The automaton of all sequences of tokens whose joined texts match a regular expression whole.
 
         Needs the extra `constraints`. `\\d`, `\\w` and `\\s` are those of ASCII. Anchors, lookaround and references
@@ -88,7 +93,7 @@ class TokenAutomaton:
         )
 
     @classmethod
-    def from_phrases(cls, phrases, vocabulary_size):
+    def from_phrases(cls, phrases: Iterable[Sequence[int]], vocabulary_size: int) -> Self:
         """The automaton of a set of sequences: a trie, whose equal ends are one.
 
         Args:
@@ -128,7 +133,13 @@ class TokenAutomaton:
         return cls(transitions, token_classes, np.isin(np.arange(len(trie)), list(ends)))
 
     @classmethod
-    def from_function(cls, next_tokens, vocabulary_size, end_id, max_prefixes=100_000):
+    def from_function(
+        cls,
+        next_tokens: Callable[[tuple[int, ...]], Iterable[int]],
+        vocabulary_size: int,
+        end_id: int | tuple[int, ...],
+        max_prefixes: int = 100_000,
+    ) -> Self:
         """The automaton of what a function allows token after token, which is asked for every beginning there is.
 
         It does for graphs and artefacts, which cannot call Python, what `prefix_allowed_tokens_fn` of Hugging Face does
@@ -163,7 +174,7 @@ class TokenAutomaton:
         return cls.from_phrases(phrases, vocabulary_size)
 
     @classmethod
-    def containing(cls, strings, pieces):
+    def containing(cls, strings: Sequence[str], pieces: Sequence[str] | Sequence[bytes]) -> Self:
         """The automaton of all sequences of tokens whose joined text contains one of several strings.
 
         Args:
@@ -190,10 +201,10 @@ class TokenAutomaton:
             raise ValueError(message) from error
 
     @property
-    def vocabulary_size(self):
+    def vocabulary_size(self) -> int:
         return len(self.token_classes)
 
-    def accepts(self, tokens):
+    def accepts(self, tokens: Iterable[int]) -> bool:
         """Whether a sequence of ids is allowed, from its first token to its last."""
         state = 0
         for token in tokens:
@@ -202,7 +213,7 @@ class TokenAutomaton:
                 return False
         return bool(self.accepting[state])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "transitions": [len(self.accepting), _packed(self.transitions)],
             "token_classes": _packed(self.token_classes),
@@ -210,7 +221,7 @@ class TokenAutomaton:
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         states, transitions = config["transitions"]
         accepting = np.isin(np.arange(states), config["accepting"])
         return cls(_unpacked(transitions).reshape(states, -1), _unpacked(config["token_classes"]), accepting)

@@ -1,7 +1,10 @@
 """The only tokens that come."""
 
+from __future__ import annotations
+
 import dataclasses
 import reprlib
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -10,6 +13,10 @@ from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.banned_tokens import BannedTokens
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_one_of
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -31,12 +38,12 @@ class AllowedTokens(LogitProcessor):
     array([[ True, False, True, False]])
     """
 
-    ids: tuple
+    ids: tuple[int, ...]
 
     def __post_init__(self):
         check_ids(ids=self.ids)
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, ids=self.ids)
         banned = {token for x in config.processors if isinstance(x, BannedTokens) for token in x.ids}
         if banned.issuperset(self.ids):
@@ -44,5 +51,5 @@ class AllowedTokens(LogitProcessor):
                 f"`ids` of AllowedTokens must not all be banned by BannedTokens. Received: ids={reprlib.repr(self.ids)}"
             )
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         return ops.where(is_one_of(self.ids, logits.shape[-1]), logits, BANNED)

@@ -1,6 +1,9 @@
 """Only sequences that an automaton accepts."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -10,6 +13,12 @@ from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import end_tokens, is_end
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.processors.logit_processor import History
+
 
 # Of a state from which there is no way to an accepting one.
 NEVER = 1 << 30
@@ -55,7 +64,7 @@ class AutomatonConstraint(LogitProcessor):
                 f"tokens so far, `from_function` make. Received: automaton={self.automaton!r}"
             )
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         automaton = self.automaton
         if automaton.vocabulary_size > vocabulary_size:
             raise ValueError(
@@ -72,11 +81,11 @@ class AutomatonConstraint(LogitProcessor):
                 f"the end token. Received: max_length={config.max_length}"
             )
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         row = ops.zeros_like(ops.convert_to_tensor(history.ids, dtype="int32")[:, 0])
         return row, add(row, history.max_length), end_tokens(history)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         row, limit, ends = state
         distances = np.append(self.automaton.distances, NEVER).astype(np.int32)
         targets = ops.take(ops.convert_to_tensor(self._table()), row, axis=0)
@@ -88,7 +97,7 @@ class AutomatonConstraint(LogitProcessor):
         allowed = ops.logical_or(allowed, ending)
         return ops.where(allowed, logits, BANNED)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         row, limit, ends = state
         table = self._table()
         size = self.automaton.vocabulary_size

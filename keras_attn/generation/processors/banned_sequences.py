@@ -1,6 +1,9 @@
 """Words of several tokens that never come."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,6 +12,11 @@ from keras_attn.argument_checks import check_vocabulary
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.recent import followed, last_tokens
 from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -36,24 +44,24 @@ class BannedSequences(LogitProcessor):
     array([[ True, False, True, True]])
     """
 
-    sequences: tuple
+    sequences: tuple[tuple[int, ...], ...]
 
     def __post_init__(self):
         check_sequences(self.sequences)
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
         if len({sequence for sequence in self.sequences if len(sequence) == 1}) == vocabulary_size:
             raise ValueError(
                 f"`sequences` of BannedSequences must leave a token. Received: all {vocabulary_size} of them"
             )
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         found = completions(self.sequences, [1] * len(self.sequences), state[0], logits.shape[-1])
         return ops.where(ops.greater(found, 0.5), BANNED, logits)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         return (followed(state[0], tokens),)

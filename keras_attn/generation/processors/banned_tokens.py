@@ -1,6 +1,9 @@
 """Tokens that never come."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,10 @@ from keras import ops
 from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import is_one_of
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -29,15 +36,15 @@ class BannedTokens(LogitProcessor):
     array([[False, True, False, True]])
     """
 
-    ids: tuple
+    ids: tuple[int, ...]
 
     def __post_init__(self):
         check_ids(ids=self.ids)
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, ids=self.ids)
         if len(set(self.ids)) == vocabulary_size:
             raise ValueError(f"`ids` of BannedTokens must leave a token. Received: all {vocabulary_size} of them")
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         return ops.where(is_one_of(self.ids, logits.shape[-1]), BANNED, logits)

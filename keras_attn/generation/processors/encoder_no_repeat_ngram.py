@@ -1,12 +1,19 @@
 """No phrase of the source."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from keras_attn.generation.processors.no_repeat_ngram import NoRepeatNGram, with_free_slots
 from keras_attn.generation.processors.recent import followed
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -34,11 +41,11 @@ class EncoderNoRepeatNGram(NoRepeatNGram):
     array([[ True, True, False, True]])
     """
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         ids = ops.cast(history.source, "int32")
         tokens = with_free_slots(ids, history.source_mask, self.size)
         return tokens, ops.zeros_like(tokens[:, :1]), *self._last(history)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         held, lengths, *last = state
         return held, lengths, *(followed(x, tokens) for x in last)

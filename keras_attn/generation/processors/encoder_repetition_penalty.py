@@ -1,6 +1,9 @@
 """More of what the source holds."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -9,6 +12,10 @@ from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.repetition_penalty import penalised
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops.occurrences import occurrences
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -44,11 +51,11 @@ class EncoderRepetitionPenalty(LogitProcessor):
     def __post_init__(self):
         check_positive_number(penalty=self.penalty)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"penalty": in_float32(1 / self.penalty)}
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (occurrences(history.source, history.source_mask, history.vocabulary_size),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         return penalised(logits, state[0], self.number("penalty"))

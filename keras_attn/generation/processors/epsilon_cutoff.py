@@ -1,5 +1,7 @@
 """Tokens that are not too unlikely in themselves."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 
@@ -9,6 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, log_probabilities
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,10 +45,10 @@ class EpsilonCutoff(LogitProcessor):
         check_probability(epsilon=self.epsilon)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"epsilon": math.log(self.epsilon)}
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         logs = log_probabilities(logits)
         threshold = self.number("epsilon")
         threshold = ops.minimum(threshold, ops.max(logs, axis=-1, keepdims=True))

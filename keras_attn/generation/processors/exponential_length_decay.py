@@ -1,6 +1,9 @@
 """An end that becomes likelier with every token."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,6 +12,10 @@ from keras_attn.argument_checks import check_count, check_positive_number
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import bounded, end_tokens, in_float32, is_end, unless_banned
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -48,13 +55,13 @@ class ExponentialLengthDecay(LogitProcessor):
         check_count(start_length=self.start_length)
         check_positive_number(factor=self.factor)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"start_length": int(self.start_length), "factor": in_float32(self.factor)}
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (end_tokens(history),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         beyond = ops.cast(ops.maximum(ops.subtract(step, self.number("start_length")), 0), "float32")
         growth = ops.clip(ops.power(self.number("factor"), beyond) - 1.0, BANNED, -BANNED)
         favoured = bounded(add(logits, bounded(ops.multiply(ops.abs(logits), growth))))

@@ -1,6 +1,9 @@
 """A last token that ends."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,10 @@ from keras import ops
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -31,10 +38,10 @@ class ForcedEnd(LogitProcessor):
 
     needs_end = True
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         rows = ops.zeros_like(history.ids[:, :1])
         return add(rows, history.end_ids[0]), add(rows, history.max_length - 1)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         end, last = state
         return ops.where(ops.equal(last, step), certain(end, logits), logits)

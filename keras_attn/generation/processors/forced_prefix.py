@@ -1,6 +1,9 @@
 """How a generation begins."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,10 @@ from keras import ops
 from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -36,12 +43,12 @@ class ForcedPrefix(LogitProcessor):
     True
     """
 
-    ids: tuple
+    ids: tuple[int, ...]
 
     def __post_init__(self):
         check_ids(ids=self.ids)
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, ids=self.ids)
         if len(self.ids) > config.max_length:
             raise ValueError(
@@ -53,7 +60,7 @@ class ForcedPrefix(LogitProcessor):
                 f"`ids` of ForcedPrefix must not go on behind an end token, {config.end_ids}. Received: ids={self.ids}"
             )
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         count = len(self.ids)
         token = ops.take(ops.convert_to_tensor(self.ids, dtype="int32"), ops.minimum(step, count - 1))
         return ops.where(ops.less(step, count), certain(token, logits), logits)

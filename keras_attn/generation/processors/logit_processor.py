@@ -1,11 +1,19 @@
 """What changes the logits of the next token before a strategy chooses from them."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 from keras import ops
 
 from keras_attn.generation.settings import Settings
 from keras_attn.ops.masked_softmax import MASKED_LOGIT
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+
 
 # Below every logit, whatever its size, and finite: what a runtime computes in the branch that it does not select must
 # not be infinity or NaN.
@@ -28,16 +36,16 @@ class History:
         source_mask: bool `(R, S)`, False at padding; all True where None.
     """
 
-    ids: object
-    mask: object
+    ids: Tensor
+    mask: Tensor
     vocabulary_size: int
-    max_length: object
-    end_ids: tuple
+    max_length: Tensor
+    end_ids: tuple[int, ...]
     capacity: int | None = None
-    source: object = None
-    source_mask: object = None
+    source: Tensor | None = None
+    source_mask: Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.capacity is None:
             object.__setattr__(self, "capacity", self.max_length)
         if self.source is None:
@@ -59,14 +67,14 @@ class LogitProcessor(Settings):
     # Whether it makes no sense for rows that nothing ends.
     needs_end = False
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         """Raises a ValueError where the processor does not fit a `GenerationConfig` or the vocabulary."""
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         """The state before the first token, from a `History`."""
         return ()
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         """The changed logits; a banned token has `BANNED`, and keeps it, see `selection.unless_banned`.
 
         Args:
@@ -77,6 +85,6 @@ class LogitProcessor(Settings):
         """
         return logits
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         """The state with `tokens`, int32 `(R,)`, chosen as those of `step`."""
         return state

@@ -1,6 +1,9 @@
 """No end before its time."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -8,6 +11,11 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import end_tokens, is_end
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -38,20 +46,20 @@ class MinLength(LogitProcessor):
     def __post_init__(self):
         check_positive(length=self.length)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"length": int(self.length)}
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         if self.length >= config.max_length:
             raise ValueError(
                 f"`length` of MinLength must be below `max_length`={config.max_length}, so that a row can end. "
                 f"Received: length={self.length}"
             )
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (end_tokens(history),) if history.end_ids else ()
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         if not state:
             return logits
         early = ops.logical_and(is_end(state[0], logits.shape[-1]), ops.less(step, self.number("length")))

@@ -1,5 +1,7 @@
 """Tokens that are not too unlikely."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 
@@ -9,6 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,9 +45,9 @@ class MinP(LogitProcessor):
         check_probability(p=self.p)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"p": math.log(self.p)}
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         threshold = ops.max(logits, axis=-1, keepdims=True) + self.number("p")
         return keep_above(logits, threshold, logits, self.min_tokens_to_keep)

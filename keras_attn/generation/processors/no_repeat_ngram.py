@@ -1,6 +1,9 @@
 """No phrase twice."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -10,6 +13,10 @@ from keras_attn.generation.processors.logit_processor import BANNED, LogitProces
 from keras_attn.generation.processors.recent import FREE, followed, last_tokens
 from keras_attn.ops.occurrences import occurrences
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,7 +49,7 @@ class NoRepeatNGram(LogitProcessor):
     def __post_init__(self):
         check_positive(size=self.size)
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         """The tokens of each row, then free slots; how many of them the prompt has; the last `size - 1` tokens."""
         ids, lengths = ops.cast(history.ids, "int32"), ops.sum(ops.cast(history.mask, "int32"), axis=1, keepdims=True)
         return with_free_slots(ids, history.mask, max(history.capacity, self.size)), lengths, *self._last(history)
@@ -51,7 +58,7 @@ class NoRepeatNGram(LogitProcessor):
         """The last `size - 1` tokens, a list of one tensor, or none."""
         return [last_tokens(history.ids, history.mask, self.size - 1)] if self.size > 1 else []
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         tokens, _, *last = state
         following = tokens[:, self.size - 1 :]
         repeats = ops.greater_equal(following, 0)
@@ -60,7 +67,7 @@ class NoRepeatNGram(LogitProcessor):
             repeats = ops.logical_and(repeats, same)
         return ops.where(occurrences(following, repeats, logits.shape[-1]), BANNED, logits)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         held, lengths, *last = state
         tokens = ops.expand_dims(tokens, 1)
         slots = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)

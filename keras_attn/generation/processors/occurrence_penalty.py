@@ -1,6 +1,9 @@
 """Less of what was generated, the more the more often."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,6 +12,10 @@ from keras_attn.argument_checks import check_finite
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import in_float32, is_token, unless_banned
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,15 +56,15 @@ class OccurrencePenalty(LogitProcessor):
     def __post_init__(self):
         check_finite(presence=self.presence, frequency=self.frequency)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         numbers = {"presence": self.presence, "frequency": self.frequency}
         # Of one that is 0, nothing is computed.
         return {name: in_float32(number) for name, number in numbers.items() if number}
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (ops.zeros((ops.shape(history.ids)[0], history.vocabulary_size), dtype="float32"),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         [counts] = state
         if self.frequency:
             logits = unless_banned(logits, logits - self.number("frequency") * counts)
@@ -65,6 +72,6 @@ class OccurrencePenalty(LogitProcessor):
             logits = unless_banned(logits, logits - self.number("presence") * ops.minimum(counts, 1.0))
         return logits
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         [counts] = state
         return (add(counts, ops.cast(is_token(ops.expand_dims(tokens, 1), counts.shape[-1]), "float32")),)

@@ -1,6 +1,9 @@
 """Less of what was there."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
@@ -9,6 +12,10 @@ from keras_attn.argument_checks import check_count, check_positive_number
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import bounded, in_float32, is_token, unless_banned
 from keras_attn.ops.occurrences import occurrences
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -48,23 +55,23 @@ class RepetitionPenalty(LogitProcessor):
         if self.prompt_ignore_length is not None:
             check_count(prompt_ignore_length=self.prompt_ignore_length)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         numbers = {"penalty": in_float32(self.penalty)}
         if self.prompt_ignore_length:
             numbers["prompt_ignore_length"] = int(self.prompt_ignore_length)
         return numbers
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         mask = history.mask
         if self.prompt_ignore_length:
             places = ops.expand_dims(ops.arange(ops.shape(history.ids)[1], dtype="int32"), 0)
             mask = ops.logical_and(mask, ops.greater_equal(places, self.number("prompt_ignore_length")))
         return (occurrences(history.ids, mask, history.vocabulary_size),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         return penalised(logits, state[0], self.number("penalty"))
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         [seen] = state
         return (ops.logical_or(seen, is_token(ops.expand_dims(tokens, 1), seen.shape[-1])),)
 

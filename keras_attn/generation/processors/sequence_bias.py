@@ -1,6 +1,9 @@
 """Words of several tokens that are more or less likely."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -9,6 +12,11 @@ from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.recent import followed, last_tokens
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -39,8 +47,8 @@ class SequenceBias(LogitProcessor):
     array([[ 0., 2., 0., -1.]], dtype=float32)
     """
 
-    sequences: tuple
-    biases: tuple
+    sequences: tuple[tuple[int, ...], ...]
+    biases: tuple[float, ...]
 
     def __post_init__(self):
         check_sequences(self.sequences)
@@ -52,15 +60,15 @@ class SequenceBias(LogitProcessor):
         for bias in self.biases:
             check_finite(biases=bias)
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         biases = [in_float32(bias) for bias in self.biases]
         return unless_banned(logits, logits + completions(self.sequences, biases, state[0], logits.shape[-1]))
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         return (followed(state[0], tokens),)

@@ -1,6 +1,10 @@
 """An end after certain words."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
 
 import keras
 import numpy as np
@@ -10,6 +14,12 @@ from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.processors.logit_processor import History
+    from keras_attn.text.tokenizer import Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -55,27 +65,27 @@ class StopStrings(LogitProcessor):
             )
 
     @classmethod
-    def of(cls, tokenizer, strings):
+    def of(cls, tokenizer: Tokenizer, strings: Sequence[str]) -> Self:
         """The processor for a tokenizer of `keras_attn.text` and a tuple of strings."""
         anywhere, _ = tokenizer.readings()
         return cls(TokenAutomaton.containing(strings, anywhere))
 
-    def validate(self, config, vocabulary_size):
+    def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         if self.automaton.vocabulary_size > vocabulary_size:
             raise ValueError(
                 f"`automaton` must be over the model's vocabulary of {vocabulary_size}. Received: {self.automaton!r}"
             )
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         row = ops.zeros_like(ops.cast(history.ids, "int32")[:, :1])
         return row, add(row, history.end_ids[0])
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         row, end = state
         stopped = ops.take(ops.convert_to_tensor(self.automaton.accepting), row, axis=0)
         return ops.where(stopped, certain(end, logits), logits)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         row, end = state
         automaton = self.automaton
         # Class 0 reads as nothing, as do tokens that have no piece.

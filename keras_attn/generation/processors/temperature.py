@@ -1,5 +1,7 @@
 """How much chance has a say."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras
@@ -8,6 +10,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive_number
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -36,10 +39,10 @@ class Temperature(LogitProcessor):
     def __post_init__(self):
         check_positive_number(value=self.value)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"value": in_float32(self.value)}
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         value = self.number("value")
         is_input = ops.is_tensor(value)
         if not is_input and value >= 1:

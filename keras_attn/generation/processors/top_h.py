@@ -1,5 +1,7 @@
 """The likeliest tokens, up to a share of the entropy."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras
@@ -8,6 +10,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, log_probabilities
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -44,10 +47,10 @@ class TopH(LogitProcessor):
         check_probability(h=self.h)
         check_positive(top_n=self.top_n)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"h": float(self.h)}
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         falling, _ = ops.top_k(logits, min(self.top_n, logits.shape[-1]))
         logs = log_probabilities(falling)
         probabilities = ops.exp(logs)

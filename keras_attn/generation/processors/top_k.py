@@ -1,6 +1,9 @@
 """The likeliest tokens, so many."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -9,6 +12,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
 from keras_attn.generation.settings import power_of_two
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -40,14 +44,14 @@ class TopK(LogitProcessor):
     def __post_init__(self):
         check_positive(k=self.k, min_tokens_to_keep=self.min_tokens_to_keep)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"k": int(self.k)}
 
-    def shared(self):
+    def shared(self) -> tuple[Self, dict[str, Any]]:
         settings, numbers = super().shared()
         return settings.unchecked(k=power_of_two(self.k)) if numbers else settings, numbers
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         values, _ = ops.top_k(logits, min(max(self.k, self.min_tokens_to_keep), logits.shape[-1]))
         least, k = values[:, -1:], self.number("k")
         if ops.is_tensor(k):

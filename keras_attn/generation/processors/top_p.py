@@ -1,5 +1,7 @@
 """The likeliest tokens, up to a probability."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras
@@ -8,6 +10,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, mass_threshold
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -43,10 +46,10 @@ class TopP(LogitProcessor):
         check_probability(p=self.p)
         check_positive(min_tokens_to_keep=self.min_tokens_to_keep)
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {} if self.p == 1 else {"p": float(self.p)}
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         if self.p == 1:
             return logits
         falling, _ = ops.top_k(logits, logits.shape[-1])

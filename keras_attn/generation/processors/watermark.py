@@ -1,6 +1,9 @@
 """Text that can be told from what others wrote."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -11,6 +14,10 @@ from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.recent import followed, last_tokens
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+from keras_attn.typing import Array, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.generation.processors.logit_processor import History
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -60,17 +67,17 @@ class Watermark(LogitProcessor):
         if self.key >= 2**31:
             raise ValueError(f"`key` must be below 2**31. Received: key={self.key!r}")
 
-    def graph_numbers(self):
+    def graph_numbers(self) -> dict[str, float]:
         return {"green_share": float(self.green_share), "bias": in_float32(self.bias)}
 
-    def start(self, history):
+    def start(self, history: History) -> tuple[Tensor, ...]:
         return (last_tokens(history.ids, history.mask, self.context_width),)
 
-    def __call__(self, logits, state, step):
+    def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         green = ops.cast(self._is_green(state[0], logits.shape[-1]), "float32")
         return unless_banned(logits, logits + self.number("bias") * green)
 
-    def update(self, state, tokens, step):
+    def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         return (followed(state[0], tokens),)
 
     def _is_green(self, last, vocabulary_size):
@@ -78,7 +85,7 @@ class Watermark(LogitProcessor):
         keys = row_keys(last, ops.greater_equal(last, 0))
         return ops.less(hashed_uniform(keys, 0, self.key, vocabulary_size), self.number("green_share"))
 
-    def z_scores(self, tokens, mask=None):
+    def z_scores(self, tokens: Tensor, mask: Tensor | None = None) -> Array:
         """How many standard deviations the number of green tokens is above that of an unmarked text: float32 `(B,)`.
 
         A context and its token count once, however often they repeat. Above 4, a text is hardly unmarked.

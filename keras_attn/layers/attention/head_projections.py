@@ -1,5 +1,7 @@
 """What an attention layer trains: the maps to and from its heads."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import keras
@@ -8,6 +10,7 @@ from keras import ops
 
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
+from keras_attn.typing import Tensor
 
 
 class HeadProjections(keras.layers.Layer):
@@ -81,7 +84,7 @@ class HeadProjections(keras.layers.Layer):
             bias = bias + ops.cast(_as_row(slot_numbers(k)[:, count:]) * 0, bias.dtype)
         return ops.pad(bias, [[0, 0]] * 3 + [[0, count]])
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Keys and values of a memory, projected once for many calls with `memory_cache`.
 
         Args:

@@ -1,5 +1,10 @@
 """Multi-head attention."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import keras
 from keras import constraints, initializers, ops, regularizers
 
@@ -15,6 +20,10 @@ from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean, both
 from keras_attn.ops.mechanisms import check_mechanism
 from keras_attn.ops.sums import add
+from keras_attn.typing import Constraint, Initializer, Nest, Regularizer, Seed, Shape, Tensor
+
+if TYPE_CHECKING:
+    from keras_attn.layers.positions.position_encoding import PositionEncoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -104,39 +113,39 @@ class MultiHeadAttention(Configurable, HeadProjections):
 
     def __init__(
         self,
-        num_heads,
-        key_dim,
-        value_dim=None,
-        dropout=0.0,
-        use_bias=True,
-        output_shape=None,
-        attention_axes=None,
-        sliding_window=None,
-        flash_attention=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        use_gate=False,
-        seed=None,
+        num_heads: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        output_shape: int | Sequence[int] | None = None,
+        attention_axes: int | Sequence[int] | None = None,
+        sliding_window: int | None = None,
+        flash_attention: bool | None = None,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        kernel_regularizer: Regularizer | None = None,
+        bias_regularizer: Regularizer | None = None,
+        activity_regularizer: Regularizer | None = None,
+        kernel_constraint: Constraint | None = None,
+        bias_constraint: Constraint | None = None,
+        use_gate: bool = False,
+        seed: Seed | None = None,
         *,
-        num_kv_heads=None,
-        position=None,
-        causal=False,
-        window=None,
-        mechanism="auto",
-        logit_soft_cap=None,
-        qk_norm=False,
-        sinks=False,
-        sink_tokens=0,
-        value_initializer=None,
-        add_bias_kv=False,
-        add_zero_attn=False,
-        **kwargs,
-    ):
+        num_kv_heads: int | None = None,
+        position: PositionEncoding | None = None,
+        causal: bool = False,
+        window: int | None = None,
+        mechanism: str = "auto",
+        logit_soft_cap: float | None = None,
+        qk_norm: bool = False,
+        sinks: bool = False,
+        sink_tokens: int = 0,
+        value_initializer: Initializer | None = None,
+        add_bias_kv: bool = False,
+        add_zero_attn: bool = False,
+        **kwargs: Any,
+    ) -> None:
         window = sliding_window if window is None else window
         value_dim = key_dim if value_dim is None else value_dim
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -170,7 +179,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         self.add_bias_kv, self.add_zero_attn = add_bias_kv, add_zero_attn
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
-    def build(self, query_shape, value_shape=None, key_shape=None):
+    def build(self, query_shape: Shape, value_shape: Shape | None = None, key_shape: Shape | None = None) -> None:
         value_shape = query_shape if value_shape is None else value_shape
         key_shape = value_shape if key_shape is None else key_shape
         rank = len(query_shape)
@@ -192,7 +201,9 @@ class MultiHeadAttention(Configurable, HeadProjections):
         if self.position is not None and not self.position.built:
             self.position.build((None, None, query_shape[-1]))
 
-    def __call__(self, query, value=None, key=None, *args, **kwargs):
+    def __call__(
+        self, query: Tensor, value: Tensor | None = None, key: Tensor | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
         # One tensor given twice shows only here: to convert the arguments' dtype makes two of it.
         value = None if value is query else value
         key = None if value is None and key is query else key
@@ -200,25 +211,25 @@ class MultiHeadAttention(Configurable, HeadProjections):
 
     def call(
         self,
-        query,
-        value=None,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        key_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+        use_causal_mask: bool = False,
         *,
-        bias=None,
-        positions=None,
-        cache=None,
-        slots=None,
-        memory_cache=None,
-        segments=None,
-        value_segments=None,
-    ):
+        bias: Tensor | None = None,
+        positions: Tensor | None = None,
+        cache: Nest | None = None,
+        slots: Nest | None = None,
+        memory_cache: Nest | None = None,
+        segments: Tensor | None = None,
+        value_segments: Tensor | None = None,
+    ) -> Tensor | tuple[Nest, ...]:
         is_self_attention = memory_cache is None and value is None
         query_mask = implicit_mask(query, query_mask)
         if value is None:
@@ -344,22 +355,24 @@ class MultiHeadAttention(Configurable, HeadProjections):
             heads = add(heads, position.content_value(scores, *positions))
         return heads, scores
 
-    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+    def compute_output_shape(
+        self, query_shape: Shape, value_shape: Shape | None = None, key_shape: Shape | None = None
+    ) -> Shape:
         if self._output_shape is None:
             return tuple(query_shape)
         return (*query_shape[:-1], *self._output_shape)
 
     def compute_output_spec(
         self,
-        query,
-        value=None,
-        key=None,
-        *args,
-        return_attention_scores=False,
-        cache=None,
-        memory_cache=None,
-        **kwargs,
-    ):
+        query: Tensor,
+        value: Tensor | None = None,
+        key: Tensor | None = None,
+        *args: Any,
+        return_attention_scores: bool = False,
+        cache: Nest | None = None,
+        memory_cache: Nest | None = None,
+        **kwargs: Any,
+    ) -> Nest:
         return_attention_scores = args[4] if len(args) > 4 else return_attention_scores
         results = [keras.KerasTensor(self.compute_output_shape(query.shape), dtype=self.compute_dtype)]
         if return_attention_scores:

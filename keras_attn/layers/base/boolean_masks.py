@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from typing import Any
 
 import keras
 
@@ -14,7 +15,7 @@ class BooleanMasks:
     Every call argument is looked at that is called `mask`, or `..._mask`. Comes before the Keras class among the bases.
     """
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for name, value in (*zip(_positional(type(self)), args, strict=False), *kwargs.items()):
             if name == "mask" or name.endswith("_mask"):
                 for mask in keras.tree.flatten(value):

@@ -1,5 +1,7 @@
 """What a layer's config says of its sub-layers beyond the arguments that made them."""
 
+from typing import Any, Self
+
 import keras
 from keras import dtype_policies
 from keras.dtype_policies import DTypePolicyMap
@@ -32,11 +34,11 @@ class Composite:
     _trainable_was_set = False
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         return self._trainable
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         self._trainable_was_set = True
         set_own_trainable(self, bool(value))
         for layer in self._layers:
@@ -46,7 +48,7 @@ class Composite:
             states = self._sublayer_states.items()
             self._keep({path: {k: v for k, v in state.items() if k != "trainable"} for path, state in states})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         # `keras.layers.Bidirectional`, and others, read at once what they are given here.
         register_again(type(self))
         return self._with_sublayers(super().get_config())
@@ -56,7 +58,7 @@ class Composite:
         return {**config, "sublayers": states} if states else config
 
     @classmethod
-    def from_config(cls, config, *args, **kwargs):
+    def from_config(cls, config: dict[str, Any], *args: Any, **kwargs: Any) -> Self:
         config = dict(config)
         # Keras itself makes what its wrappers hold.
         register(config)

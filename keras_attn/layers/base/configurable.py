@@ -1,6 +1,7 @@
 """Configs that follow from a constructor's signature."""
 
 import inspect
+from typing import Any
 
 from keras_attn.layers.base.boolean_masks import BooleanMasks
 from keras_attn.layers.base.composite import Composite
@@ -18,7 +19,7 @@ class Configurable(PlainNumbers, BooleanMasks, Composite):
     own arguments there. Comes before the Keras class among the bases.
     """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         for cls in reversed(type(self).__mro__):
             if issubclass(cls, Configurable) and "__init__" in vars(cls) and "get_config" not in vars(cls):

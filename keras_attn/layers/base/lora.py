@@ -1,5 +1,7 @@
 """How LoRA is saved."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_attn.layers.base.composite import set_own_trainable
@@ -18,15 +20,15 @@ class Lora:
     _trainable_was_set = False
 
     @property
-    def trainable(self):
+    def trainable(self) -> bool:
         return self._trainable
 
     @trainable.setter
-    def trainable(self, value):
+    def trainable(self, value: bool) -> None:
         self._trainable_was_set = True
         set_own_trainable(self, bool(value))
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         enabled, self.lora_enabled = self.lora_enabled, False
         try:
             super().save_own_variables(store)
@@ -36,7 +38,7 @@ class Lora:
             store["lora_a"], store["lora_b"] = self._lora_matrices()
             store["lora_scale"] = np.asarray(self.lora_alpha / self.lora_rank, "float32")
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         names = list(store.keys())
         saved = {name: np.asarray(store[name]) for name in ("lora_a", "lora_b", "lora_scale") if name in names}
         own = self._lora_matrices() if self.lora_enabled else ()

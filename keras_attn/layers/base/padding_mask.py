@@ -1,10 +1,15 @@
 """Which tokens are real."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.ops.boolean_mask import boolean, check_boolean
+from keras_attn.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -30,16 +35,16 @@ class PaddingMask(Configurable, keras.layers.Layer):
     array([[ True,  True, False]])
     """
 
-    def __init__(self, pad_id=0, **kwargs):
+    def __init__(self, pad_id: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pad_id = pad_id
 
-    def call(self, ids, given=None):
+    def call(self, ids: Tensor, given: Tensor | None = None) -> Tensor:
         return ops.not_equal(ids, self.pad_id) if given is None else boolean("given", given)
 
-    def compute_output_shape(self, input_shape, given_shape=None):
+    def compute_output_shape(self, input_shape: Shape, given_shape: Shape | None = None) -> Shape:
         return tuple(input_shape)
 
-    def compute_output_spec(self, ids, given=None):
+    def compute_output_spec(self, ids: Tensor, given: Tensor | None = None) -> keras.KerasTensor:
         check_boolean("given", given)
         return keras.KerasTensor(ids.shape, dtype="bool")

@@ -1,8 +1,12 @@
 """The linear map of attention and feed-forward layers, computed as one 2-D matrix product."""
 
+from __future__ import annotations
+
 import contextlib
 import contextvars
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +15,7 @@ from keras_attn.layers.base.lora import Lora
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
 from keras_attn.plain_numbers import PlainNumbers
+from keras_attn.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -45,7 +50,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
     (2, 5, 4, 8)
     """
 
-    def __init__(self, equation, output_shape, **kwargs):
+    def __init__(self, equation: str, output_shape: int | Sequence[int | None], **kwargs: Any) -> None:
         super().__init__(equation, output_shape, **kwargs)
         self.supports_masking = True
         operands, result = equation.split("->")
@@ -63,13 +68,13 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
                 f"'abc,cde->abde'. Received: equation={equation!r}"
             )
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.quantization_mode == "float8":
             # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
             self._trainable_variables.sort(key=lambda variable: variable.name not in ("kernel", "bias"))
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         shape = ops.shape(inputs)
         lead = shape[: -self._num_contracted]
         packed = (_packed.get() or {}).get(id(self))
@@ -108,11 +113,11 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         bias = None if has_none else ops.negative(ops.cast(self._flat_bias(), self.compute_dtype))
         return ops.cast(self._matrix(), self.compute_dtype), bias
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         lead = tuple(input_shape[: -self._num_contracted])
         return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
         """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""
         return super().quantize(mode, type_check=False, config=config)
 

@@ -1,6 +1,10 @@
 """Spectrograms or samples as shorter sequences of vectors."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import activations, initializers, ops
@@ -13,6 +17,7 @@ from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import sequence_windows
+from keras_attn.typing import Activation, Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -59,15 +64,15 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        hidden_dim,
-        kernel_size=3,
-        strides=(1, 2),
-        activation="gelu",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        hidden_dim: int,
+        kernel_size: int = 3,
+        strides: Sequence[int] = (1, 2),
+        activation: Activation = "gelu",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         strides = tuple(strides) if isinstance(strides, (tuple, list)) else (strides,)
         check_positive(hidden_dim=hidden_dim, kernel_size=kernel_size)
         for stride in strides:
@@ -82,7 +87,7 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
         self.kernel_initializer = initializers.get(kernel_initializer)
         self.bias_initializer = initializers.get(bias_initializer)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
         self.convolutions = []
         width = inputs_shape[-1]
@@ -101,7 +106,7 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
             self.convolutions.append(convolution)
             width = self.hidden_dim
 
-    def call(self, inputs, inputs_mask=None, mask=None):
+    def call(self, inputs: Tensor, inputs_mask: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         check_sequence("inputs", inputs.shape)
         mask = implicit_mask(inputs, inputs_mask, mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])
@@ -112,14 +117,14 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
             x = _without_padding(x, mask)
         return x
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return None if mask is None else mask[:, :: self._stride]
 
     @property
     def _stride(self):
         return math.prod(self.strides)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         length = inputs_shape[1]
         return (inputs_shape[0], length and -(-length // self._stride), self.hidden_dim)
 

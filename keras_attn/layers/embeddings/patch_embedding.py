@@ -1,5 +1,9 @@
 """Images as sequences of vectors."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.projection import Projection
 from keras_attn.ops.windows import image_patches
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -50,15 +55,15 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        patch_size,
-        hidden_dim,
-        class_token=False,
-        padding="valid",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        **kwargs,
-    ):
+        patch_size: int | tuple[int, int],
+        hidden_dim: int,
+        class_token: bool = False,
+        padding: str = "valid",
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        **kwargs: Any,
+    ) -> None:
         patch_size = tuple(patch_size) if isinstance(patch_size, (tuple, list)) else (patch_size, patch_size)
         if len(patch_size) != 2:
             raise ValueError(f"`patch_size` must be an integer or a pair. Received: patch_size={patch_size}")
@@ -75,7 +80,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
         self.padding = padding
         self.use_bias = use_bias
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         self._check_shape(images_shape)
         self.token = None
         if self.class_token:
@@ -92,7 +97,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
         )
         self.projection.build((None, None, rows * columns * images_shape[-1]))
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         self._check_shape(images.shape)
         x = self.projection(image_patches(self._whole_patches(images), self.patch_size))
         if self.token is None:
@@ -120,7 +125,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
                 f"or `padding` must be 'same'. Received: shape {tuple(shape)}"
             )
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         self._check_shape(images_shape)
         counts = [s and -(-s // p) for s, p in zip(images_shape[1:3], self.patch_size, strict=True)]
         length = None if None in counts else counts[0] * counts[1] + int(self.class_token)

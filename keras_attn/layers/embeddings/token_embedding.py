@@ -1,6 +1,9 @@
 """Token ids to vectors, and back to logits with the same table."""
 
+from __future__ import annotations
+
 import contextlib
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,6 +14,7 @@ from keras_attn.layers.base.lora import Lora
 from keras_attn.ops.quantized_product import quantized_product
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.rows import rows
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -55,7 +59,15 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
 
     _adapted = "embeddings"
 
-    def __init__(self, input_dim, output_dim, scale=True, embeddings_initializer=None, use_bias=False, **kwargs):
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        scale: bool = True,
+        embeddings_initializer: Initializer | None = None,
+        use_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
         check_positive(input_dim=input_dim, output_dim=output_dim)
         if use_bias and kwargs.get("logit_soft_cap") is not None:
             raise ValueError(f"`use_bias` goes without `logit_soft_cap`. Received: use_bias={use_bias}")
@@ -66,7 +78,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         self.scale = scale
         self.use_bias = use_bias
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Shape | None = None) -> None:
         # Keras would enable LoRA before the other weights are there, and without its alpha.
         rank, self.lora_rank = self.lora_rank, None
         super().build(input_shape)
@@ -75,7 +87,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         if rank:
             self.enable_lora(rank, lora_alpha=self.lora_alpha)
 
-    def call(self, inputs, reverse=False):
+    def call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         if not reverse:
             dtype = keras.backend.standardize_dtype(inputs.dtype)
             ids = inputs if dtype in ("int32", "int64") else ops.cast(inputs, "int32")
@@ -96,7 +108,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
             products = self.logit_soft_cap * ops.tanh(products / self.logit_soft_cap)
         return products
 
-    def output_projection(self):
+    def output_projection(self) -> dict[str, Any] | None:
         """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
 
         Returns:
@@ -111,7 +123,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
             "transpose_kernel": self.tie_weights,
         }
 
-    def quantized_call(self, inputs, reverse=False):
+    def quantized_call(self, inputs: Tensor, reverse: bool = False) -> Tensor:
         if not reverse:
             return self._with_mask(self._scaled(super().quantized_call(inputs)), inputs)
         inputs = ops.cast(inputs, self._reverse_dtype)
@@ -144,7 +156,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         return ops.multiply(vectors, ops.cast(self.output_dim**0.5, vectors.dtype)) if self.scale else vectors
 
     @property
-    def variable_serialization_spec(self):
+    def variable_serialization_spec(self) -> dict[str | None, list[str]]:
         own = ["bias"] if self.use_bias else []
         return {mode: [*names, *own] for mode, names in super().variable_serialization_spec.items()}
 
@@ -152,7 +164,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
     def _reverse_dtype(self):
         return self.reverse_dtype or self.compute_dtype
 
-    def compute_mask(self, inputs, mask=None):
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         # Ids have a mask to give; the vectors of a reverse call do not.
         is_ids = "int" in keras.backend.standardize_dtype(inputs.dtype)
         return keras.layers.Embedding.compute_mask(self, inputs, mask) if is_ids else None
@@ -165,13 +177,13 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
                 vectors._keras_mask = ops.not_equal(ids, 0)
         return vectors
 
-    def compute_output_shape(self, input_shape, reverse=False):
+    def compute_output_shape(self, input_shape: Shape, reverse: bool = False) -> Shape:
         return tuple(super().compute_output_shape(input_shape, reverse))
 
-    def compute_output_spec(self, inputs, reverse=False):
+    def compute_output_spec(self, inputs: Tensor, reverse: bool = False) -> keras.KerasTensor:
         spec = super().compute_output_spec(inputs, reverse=reverse)
         return keras.KerasTensor(spec.shape, dtype=self._reverse_dtype) if reverse else spec
 
-    def quantize(self, mode=None, type_check=True, config=None):
+    def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
         """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""
         return super().quantize(mode, type_check=False, config=config)

@@ -1,5 +1,9 @@
 """A trained vector for each type of token."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.ops.sums import add
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,26 +47,26 @@ class TokenTypeEmbedding(Configurable, keras.layers.Layer):
     (2, 3, 8)
     """
 
-    def __init__(self, num_types, embeddings_initializer="glorot_uniform", **kwargs):
+    def __init__(self, num_types: int, embeddings_initializer: Initializer = "glorot_uniform", **kwargs: Any) -> None:
         check_positive(num_types=num_types)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_types = num_types
         self.embeddings_initializer = initializers.get(embeddings_initializer)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
         self.type_embeddings = self.add_weight(
             name="type_embeddings", shape=(self.num_types, inputs_shape[-1]), initializer=self.embeddings_initializer
         )
 
-    def call(self, inputs, types=None):
+    def call(self, inputs: Tensor, types: Tensor | None = None) -> Tensor:
         check_mask("types", types, inputs.shape[:2])
         vectors = self.type_embeddings[0] if types is None else ops.take(self.type_embeddings, types, axis=0)
         return add(inputs, ops.cast(vectors, inputs.dtype))
 
-    def compute_output_shape(self, inputs_shape, types_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, types_shape: Shape | None = None) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, types=None):
+    def compute_output_spec(self, inputs: Tensor, types: Tensor | None = None) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

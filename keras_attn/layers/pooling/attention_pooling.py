@@ -1,11 +1,16 @@
 """A sequence's vectors, weighted by what a trained query finds in them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.typing import Initializer, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -46,7 +51,15 @@ class AttentionPooling(Pooling):
     (2, 16)
     """
 
-    def __init__(self, num_heads=1, key_dim=None, dropout=0.0, query_initializer="glorot_uniform", seed=None, **kwargs):
+    def __init__(
+        self,
+        num_heads: int = 1,
+        key_dim: int | None = None,
+        dropout: float = 0.0,
+        query_initializer: Initializer = "glorot_uniform",
+        seed: Seed | None = None,
+        **kwargs: Any,
+    ) -> None:
         check_positive(num_heads=num_heads, key_dim=1 if key_dim is None else key_dim)
         super().__init__(**kwargs)
         self.query_initializer = initializers.get(query_initializer)
@@ -55,7 +68,7 @@ class AttentionPooling(Pooling):
         self.dropout = dropout
         self.seed = seed
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         super().build(inputs_shape)
         width = inputs_shape[-1]
         if self.key_dim is None and width % self.num_heads:
@@ -74,9 +87,15 @@ class AttentionPooling(Pooling):
         )
         self.attention.build((inputs_shape[0], 1, width), inputs_shape)
 
-    def call(self, inputs, inputs_mask=None, mask=None, training=None):
+    def call(
+        self,
+        inputs: Tensor,
+        inputs_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         return super().call(inputs, inputs_mask, mask, training=training)
 
-    def pool(self, inputs, mask, training=None):
+    def pool(self, inputs: Tensor, mask: Tensor, training: bool | None = None) -> Tensor:
         query = ops.broadcast_to(ops.cast(self.query, inputs.dtype), (ops.shape(inputs)[0], 1, inputs.shape[-1]))
         return ops.squeeze(self.attention(query, inputs, value_mask=mask, training=training), 1)

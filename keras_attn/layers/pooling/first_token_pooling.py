@@ -1,9 +1,12 @@
 """The vector of a sequence's first token."""
 
+from __future__ import annotations
+
 import keras
 
 from keras_attn.layers.pooling.pooling import Pooling
 from keras_attn.ops.pooling import first_token
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -36,5 +39,5 @@ class FirstTokenPooling(Pooling):
     array([[3.]], dtype=float32)
     """
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Tensor, mask: Tensor) -> Tensor:
         return first_token(inputs, mask)

@@ -1,9 +1,12 @@
 """The mean of a sequence's vectors."""
 
+from __future__ import annotations
+
 import keras
 
 from keras_attn.layers.pooling.pooling import Pooling
 from keras_attn.ops.pooling import masked_mean
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -37,5 +40,5 @@ class MeanPooling(Pooling):
     array([[2.]], dtype=float32)
     """
 
-    def pool(self, inputs, mask):
+    def pool(self, inputs: Tensor, mask: Tensor) -> Tensor:
         return masked_mean(inputs, mask)

@@ -1,6 +1,9 @@
 """A penalty on distance, with no weights."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import keras
 import numpy as np
@@ -8,6 +11,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_positive_number
 from keras_attn.layers.positions.position_encoding import PositionEncoding
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -37,7 +41,7 @@ class ALiBiPositionBias(PositionEncoding):
     array([-1. , -0.5, -0. ], dtype=float32)
     """
 
-    def __init__(self, num_heads, alibi_bias_max=8.0, **kwargs):
+    def __init__(self, num_heads: int, alibi_bias_max: float = 8.0, **kwargs: Any) -> None:
         check_positive(num_heads=num_heads)
         check_positive_number(alibi_bias_max=alibi_bias_max)
         super().__init__(**kwargs)
@@ -48,6 +52,6 @@ class ALiBiPositionBias(PositionEncoding):
         between = 2.0 ** (-alibi_bias_max / 2 * np.arange(1, 2 * (num_heads - power), 2) / power)
         self._slopes = np.concatenate([slopes, between]).astype("float32").reshape(1, num_heads, 1, 1)
 
-    def logit_bias(self, query_positions, key_positions):
+    def logit_bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         distance = ops.subtract(ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1))
         return -ops.expand_dims(ops.cast(ops.abs(distance), "float32"), 1) * self._slopes

@@ -1,11 +1,16 @@
 """Rows and columns of an image as rotations of queries and keys."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import grid_cells, rotary
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -39,14 +44,16 @@ class AxialRotaryPositionEncoding(PositionEncoding):
     (5, 7, 16)
     """
 
-    def __init__(self, width, num_prefix=0, base=10000.0, interleaved=False, **kwargs):
+    def __init__(
+        self, width: int, num_prefix: int = 0, base: float = 10000.0, interleaved: bool = False, **kwargs: Any
+    ) -> None:
         check_positive(width=width)
         check_count(num_prefix=num_prefix)
         super().__init__(**kwargs)
         self.width, self.num_prefix = width, num_prefix
         self.base, self.interleaved = base, interleaved
 
-    def rotate(self, heads, positions):
+    def rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
         if heads.shape[-1] % 4:
             raise ValueError(f"`key_dim` must be a multiple of 4 for axial rotations. Received: {heads.shape[-1]}")
         rows, columns, _inside = grid_cells(positions, self.width, self.num_prefix)

@@ -1,5 +1,9 @@
 """A trained vector for each position."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops.rows import rows
 from keras_attn.ops.sums import add
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -41,20 +46,20 @@ class LearnedPositionEmbedding(PositionEncoding):
     (2, 5, 8)
     """
 
-    def __init__(self, max_length, embeddings_initializer="glorot_uniform", **kwargs):
+    def __init__(self, max_length: int, embeddings_initializer: Initializer = "glorot_uniform", **kwargs: Any) -> None:
         check_positive(max_length=max_length)
         super().__init__(**kwargs)
         self.max_length = max_length
         self.embeddings_initializer = initializers.get(embeddings_initializer)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self.position_embeddings = self.add_weight(
             name="position_embeddings",
             shape=(self.max_length, inputs_shape[-1]),
             initializer=self.embeddings_initializer,
         )
 
-    def call(self, inputs, positions=None):
+    def call(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         if positions is not None:
             return super().call(inputs, positions)
         length = inputs.shape[-2]
@@ -68,7 +73,7 @@ class LearnedPositionEmbedding(PositionEncoding):
         # A slice has a dense gradient. A gather's sparse one made a small model's step 1.8 times as long under Adam.
         return add(inputs, ops.cast(ops.expand_dims(self.position_embeddings[:length], 0), inputs.dtype))
 
-    def add_to_embeddings(self, x, positions):
+    def add_to_embeddings(self, x: Tensor, positions: Tensor) -> Tensor:
         with keras.name_scope(self._fault):
             found = ops.take(self.position_embeddings, positions, axis=0)
         return add(x, ops.cast(found, x.dtype))

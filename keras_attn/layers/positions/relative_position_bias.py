@@ -1,11 +1,16 @@
 """A trained bias for each distance and head."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import distance_buckets
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -39,13 +44,13 @@ class RelativePositionBias(PositionEncoding):
 
     def __init__(
         self,
-        num_heads,
-        num_buckets=32,
-        max_distance=128,
-        bidirectional=True,
-        embeddings_initializer="glorot_uniform",
-        **kwargs,
-    ):
+        num_heads: int,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        bidirectional: bool = True,
+        embeddings_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         check_positive(num_heads=num_heads, num_buckets=num_buckets, max_distance=max_distance)
         one_side = num_buckets // 2 if bidirectional else num_buckets
         if one_side < 2 or (bidirectional and num_buckets % 2) or max_distance <= one_side // 2:
@@ -58,14 +63,14 @@ class RelativePositionBias(PositionEncoding):
         self.max_distance, self.bidirectional = max_distance, bidirectional
         self.embeddings_initializer = initializers.get(embeddings_initializer)
 
-    def build(self, inputs_shape=None):
+    def build(self, inputs_shape: Shape | None = None) -> None:
         self.relative_embeddings = self.add_weight(
             name="relative_embeddings",
             shape=(self.num_buckets, self.num_heads),
             initializer=self.embeddings_initializer,
         )
 
-    def logit_bias(self, query_positions, key_positions):
+    def logit_bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         buckets = distance_buckets(
             query_positions,
             key_positions,

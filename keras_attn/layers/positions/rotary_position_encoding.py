@@ -1,10 +1,16 @@
 """Positions as rotations of queries and keys."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import rotary
 from keras_attn.ops.rotary_scaling import check_scaling
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,7 +48,14 @@ class RotaryPositionEncoding(PositionEncoding):
     (3, 5, 16)
     """
 
-    def __init__(self, base=10000.0, rotary_dim=None, interleaved=False, scaling=None, **kwargs):
+    def __init__(
+        self,
+        base: float = 10000.0,
+        rotary_dim: int | None = None,
+        interleaved: bool = False,
+        scaling: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         if rotary_dim is not None and (not isinstance(rotary_dim, int) or rotary_dim <= 0 or rotary_dim % 2):
             raise ValueError(
                 f"`rotary_dim` must be None or a positive even integer. Received: rotary_dim={rotary_dim!r}"
@@ -52,7 +65,7 @@ class RotaryPositionEncoding(PositionEncoding):
         self.base, self.rotary_dim = base, rotary_dim
         self.interleaved, self.scaling = interleaved, scaling
 
-    def rotate(self, heads, positions):
+    def rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
         width = heads.shape[-1]
         if (self.rotary_dim or 0) > width or (self.rotary_dim is None and width % 2):
             raise ValueError(

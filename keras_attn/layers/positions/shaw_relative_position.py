@@ -1,5 +1,9 @@
 """Trained vectors for each distance, added to keys and values."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import relative_logits, relative_values
+from keras_attn.typing import Initializer, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -42,7 +47,14 @@ class ShawRelativePosition(PositionEncoding):
     (3, 5, 16)
     """
 
-    def __init__(self, max_distance, key_dim, value_dim=None, embeddings_initializer="glorot_uniform", **kwargs):
+    def __init__(
+        self,
+        max_distance: int,
+        key_dim: int,
+        value_dim: int | None = None,
+        embeddings_initializer: Initializer = "glorot_uniform",
+        **kwargs: Any,
+    ) -> None:
         check_positive(max_distance=max_distance, key_dim=key_dim)
         if value_dim is not None:
             check_positive(value_dim=value_dim)
@@ -51,19 +63,19 @@ class ShawRelativePosition(PositionEncoding):
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.uses_scores = value_dim is not None
 
-    def build(self, inputs_shape=None):
+    def build(self, inputs_shape: Shape | None = None) -> None:
         self.key_embeddings = self._table("key_embeddings", self.key_dim)
         if self.uses_scores:
             self.value_embeddings = self._table("value_embeddings", self.value_dim)
 
-    def content_bias(self, queries, query_positions, key_positions):
+    def content_bias(self, queries: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         if queries.shape[-1] != self.key_dim:
             raise ValueError(
                 f"`key_dim` must be the width of a head, {queries.shape[-1]}. Received: key_dim={self.key_dim}"
             )
         return relative_logits(queries, ops.cast(self.key_embeddings, queries.dtype), query_positions, key_positions)
 
-    def content_value(self, scores, query_positions, key_positions):
+    def content_value(self, scores: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         return relative_values(scores, ops.cast(self.value_embeddings, scores.dtype), query_positions, key_positions)
 
     def _table(self, name, width):

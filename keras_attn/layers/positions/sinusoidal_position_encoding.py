@@ -1,5 +1,9 @@
 """The fixed position code of the Transformer, as a layer."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_count
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import sinusoid
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -45,7 +50,9 @@ class SinusoidalPositionEncoding(PositionEncoding):
             [0.84, 0.54, 0.01, 1.  ]]], dtype=float32)
     """
 
-    def __init__(self, base=10000.0, interleaved=True, offset=0, endpoint=False, **kwargs):
+    def __init__(
+        self, base: float = 10000.0, interleaved: bool = True, offset: int = 0, endpoint: bool = False, **kwargs: Any
+    ) -> None:
         check_count(offset=offset)
         super().__init__(**kwargs)
         self.base = base
@@ -53,7 +60,7 @@ class SinusoidalPositionEncoding(PositionEncoding):
         self.offset = offset
         self.endpoint = endpoint
 
-    def add_to_embeddings(self, x, positions):
+    def add_to_embeddings(self, x: Tensor, positions: Tensor) -> Tensor:
         if self.offset:
             positions = add(positions, self.offset)
         code = sinusoid(positions, x.shape[-1], self.base, self.interleaved, self.endpoint)

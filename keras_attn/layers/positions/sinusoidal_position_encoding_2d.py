@@ -1,5 +1,9 @@
 """The fixed position code of image patches."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,6 +11,7 @@ from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import grid_cells, sinusoid
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -50,13 +55,13 @@ class SinusoidalPositionEncoding2D(PositionEncoding):
             [0.84, 0.54, 0.84, 0.54]]], dtype=float32)
     """
 
-    def __init__(self, width, num_prefix=0, base=10000.0, **kwargs):
+    def __init__(self, width: int, num_prefix: int = 0, base: float = 10000.0, **kwargs: Any) -> None:
         check_positive(width=width)
         check_count(num_prefix=num_prefix)
         super().__init__(**kwargs)
         self.width, self.num_prefix, self.base = width, num_prefix, base
 
-    def add_to_embeddings(self, x, positions):
+    def add_to_embeddings(self, x: Tensor, positions: Tensor) -> Tensor:
         dim = x.shape[-1]
         if dim % 4:
             raise ValueError(f"`inputs` must have a multiple of 4 channels. Received: inputs of shape {x.shape}")

@@ -1,11 +1,16 @@
 """Additive attention."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -43,12 +48,12 @@ class AdditiveAttention(Alignment):
     (2, 3, 32)
     """
 
-    def __init__(self, units, normalize=False, use_bias=True, **kwargs):
+    def __init__(self, units: int, normalize: bool = False, use_bias: bool = True, **kwargs: Any) -> None:
         check_positive(units=units)
         super().__init__(**kwargs)
         self.units, self.normalize, self.use_bias = units, normalize, use_bias
 
-    def build_weights(self, query_dim, key_dim):
+    def build_weights(self, query_dim: int, key_dim: int) -> None:
         self.query_dense = self._projection("query", query_dim, self.units, self.use_bias)
         self.key_dense = self._projection("key", key_dim, self.units)
         self.score_vector = self.add_weight(name="score_vector", shape=(self.units, 1), initializer="glorot_uniform")
@@ -56,13 +61,13 @@ class AdditiveAttention(Alignment):
             gain = keras.initializers.Constant(self.units**-0.5)
             self.gain = self.add_weight(name="gain", shape=(), initializer=gain)
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value: Tensor, key: Tensor | None = None) -> Tensor:
         return self.key_dense(value if key is None else key)
 
-    def project_query(self, query):
+    def project_query(self, query: Tensor) -> Tensor:
         return self.query_dense(query)
 
-    def energies(self, queries, keys, state=()):
+    def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         vector = self.score_vector
         if self.normalize:
             vector = self.gain * vector * ops.rsqrt(ops.sum(ops.square(vector)))

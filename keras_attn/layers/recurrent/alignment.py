@@ -1,5 +1,9 @@
 """What all attentions have in common that score one query against a memory: one head, and any energy."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,6 +16,7 @@ from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.products import matmul_transposed
+from keras_attn.typing import Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -62,7 +67,7 @@ class Alignment(Configurable, keras.layers.Layer):
 
     recurrent = False
 
-    def __init__(self, dropout=0.0, seed=None, **kwargs):
+    def __init__(self, dropout: float = 0.0, seed: Seed | None = None, **kwargs: Any) -> None:
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout` must be in [0, 1). Received: dropout={dropout}")
         super().__init__(**kwargs)
@@ -71,43 +76,51 @@ class Alignment(Configurable, keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
 
-    def build(self, query_shape, value_shape, key_shape=None):
+    def build(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> None:
         key_shape = value_shape if key_shape is None else key_shape
         _check_ranks(query=query_shape, value=value_shape, key=key_shape)
         self.build_weights(query_shape[-1], key_shape[-1])
 
-    def build_weights(self, query_dim, key_dim):
+    def build_weights(self, query_dim: int, key_dim: int) -> None:
         """Makes the weights of this kind."""
         if query_dim != key_dim:
             raise ValueError(
                 f"`query` must have the {key_dim} channels of the keys, for their product. Received: {query_dim}"
             )
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value: Tensor, key: Tensor | None = None) -> Tensor:
         """The keys of a memory `(B, S, Dv)`, float `(B, S, U)`, computed once for many queries."""
         return value if key is None else key
 
-    def project_query(self, query):
+    def project_query(self, query: Tensor) -> Tensor:
         """What `energies` takes of queries `(B, T, Dq)`, float `(B, T, U)`."""
         return query
 
-    def initial_state(self, batch_size, length):
+    def initial_state(self, batch_size: Tensor, length: Tensor) -> tuple[Tensor, ...]:
         """What the first query finds, for a memory `(batch_size, length, Dv)`: a tuple of `(B, S)` tensors."""
         return ()
 
-    def energies(self, queries, keys, state=()):
+    def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         """How well each key fits each query, float `(B, T, S)`."""
         return matmul_transposed(queries, keys)
 
-    def weigh(self, energies, mask, state=(), training=False):
+    def weigh(self, energies: Tensor, mask: Tensor, state: tuple[Tensor, ...] = (), training: bool = False) -> Tensor:
         """Energies to weights `(B, T, S)`, zero where `mask`, which broadcasts to them, is False."""
         return masked_softmax(energies, mask)
 
-    def next_state(self, weights, state):
+    def next_state(self, weights: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """What the next query finds, from this one's weights `(B, S)` and what it found itself."""
         return ()
 
-    def step(self, query, keys, value, mask=None, state=(), training=False):
+    def step(
+        self,
+        query: Tensor,
+        keys: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        state: tuple[Tensor, ...] = (),
+        training: bool = False,
+    ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Attends with one query a row.
 
         Args:
@@ -128,16 +141,16 @@ class Alignment(Configurable, keras.layers.Layer):
 
     def call(
         self,
-        query,
-        value,
-        key=None,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
         *,
-        query_mask=None,
-        value_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-    ):
+        query_mask: Tensor | None = None,
+        value_mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         _check_ranks(query=query.shape, value=value.shape, key=value.shape if key is None else key.shape)
         axes = AttentionAxes(len(query.shape), (-2,))
         if not axes.plain and not fits(value.shape[:-2], query.shape[:-2]):
@@ -205,10 +218,18 @@ class Alignment(Configurable, keras.layers.Layer):
         projection.build((None, None, input_dim))
         return projection
 
-    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+    def compute_output_shape(self, query_shape: Shape, value_shape: Shape, key_shape: Shape | None = None) -> Shape:
         return (*query_shape[:-1], value_shape[-1])
 
-    def compute_output_spec(self, query, value, key=None, *, return_attention_scores=False, **kwargs):
+    def compute_output_spec(
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor | None = None,
+        *,
+        return_attention_scores: bool = False,
+        **kwargs: Any,
+    ) -> keras.KerasTensor | tuple[keras.KerasTensor, ...]:
         lead = query.shape[:-1]
         output = keras.KerasTensor((*lead, value.shape[-1]), dtype=self.compute_dtype)
         if not return_attention_scores:

@@ -1,5 +1,10 @@
 """A recurrent cell that attends."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import activations, ops, tree
 
@@ -9,6 +14,7 @@ from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Activation, Nest, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -73,15 +79,15 @@ class AttentionCell(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        cell,
-        attention,
-        attention_dim=None,
-        input_feeding=True,
-        attend_first=False,
-        attention_activation="tanh",
-        attention_layer=None,
-        **kwargs,
-    ):
+        cell: keras.Layer,
+        attention: Alignment | Sequence[Alignment],
+        attention_dim: int | Sequence[int] | None = None,
+        input_feeding: bool = True,
+        attend_first: bool = False,
+        attention_activation: Activation = "tanh",
+        attention_layer: keras.Layer | Sequence[keras.Layer] | None = None,
+        **kwargs: Any,
+    ) -> None:
         cell, attention = deserialized(cell), each_deserialized(attention)
         attention_layer = each_deserialized(attention_layer)
         _check_arguments(cell, attention, attention_dim, attention_layer)
@@ -93,7 +99,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         # Width of the attention vector, None where there is none; that of a layer follows from the memory's.
         self._vector_dim = None if attention_dim is None else sum(_listed(attention_dim))
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         if memory_shape is not None:
             several = isinstance(memory_shape[0], list | tuple)
             self._build_attention(self.for_each(memory_shape) if several else [memory_shape] * len(self.attentions))
@@ -129,16 +135,16 @@ class AttentionCell(Configurable, keras.layers.Layer):
                 attention.build((None, None, self._cell_dim), (None, None, dim))
 
     @property
-    def attentions(self):
+    def attentions(self) -> list[Alignment]:
         """The `Alignment` layers, as a list."""
         return _listed(self.attention)
 
     @property
-    def has_several(self):
+    def has_several(self) -> bool:
         """Whether `attention` is a list. Keys, weights and, where there is one for each, memories are then tuples."""
         return isinstance(self.attention, list)
 
-    def for_each(self, value):
+    def for_each(self, value: Any) -> list[Any]:
         """A list, one for each attention: the entries of a tuple, or `value` itself for all of them."""
         if not self.has_several or not isinstance(value, list | tuple):
             return [value] * len(self.attentions)
@@ -168,30 +174,30 @@ class AttentionCell(Configurable, keras.layers.Layer):
         return getattr(self.cell, "output_size", None) or tree.flatten(self.cell.state_size)[0]
 
     @property
-    def output_size(self):
+    def output_size(self) -> int:
         return self._vector_dim or self._cell_dim + sum(self._memory_dims)
 
     @property
-    def fed_dim(self):
+    def fed_dim(self) -> int:
         """Width of what a step hands to the next one: the last output where `attend_first`, else the attention."""
         return self._cell_dim if self.attend_first else self._vector_dim or sum(self._memory_dims)
 
     @property
-    def state_size(self):
+    def state_size(self) -> list[int | None]:
         """One number a state tensor, as `keras.layers.RNN` wants; those that depend on the memory are not known."""
         count = 1 + self.num_alignment_states + 3 * len(self.attentions)
         return [*tree.flatten(self.cell.state_size), *[self._cell_dim] * count]
 
     @property
-    def num_alignment_states(self):
+    def num_alignment_states(self) -> int:
         """How many `(B, S)` tensors the attentions hand from step to step."""
         return sum(self.alignment_states())
 
-    def alignment_states(self):
+    def alignment_states(self) -> list[int]:
         """How many of these each attention has."""
         return [len(attention.initial_state(1, 1)) for attention in self.attentions]
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Nest) -> tuple[Nest, Nest]:
         """`(keys, memory)`, what `start` and `step` take: computed once for a whole sequence."""
         if self._memory_dims is None:
             self._build_attention([x.shape for x in self.for_each(memory)])
@@ -199,7 +205,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         keys = tuple(attention.project_memory(x) for attention, x in pairs)
         return (keys if self.has_several else keys[0]), memory
 
-    def start(self, keys, memory, cell_state=None):
+    def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> list[Tensor]:
         """The states before the first step, without the memory.
 
         Args:
@@ -225,7 +231,9 @@ class AttentionCell(Configurable, keras.layers.Layer):
         pairs = zip(self.attentions, memories, strict=True)
         return [*states, fed, *(state for layer, x in pairs for state in layer.initial_state(batch, ops.shape(x)[1]))]
 
-    def initial_states(self, memory, memory_mask=None, cell_state=None):
+    def initial_states(
+        self, memory: Nest, memory_mask: Nest | None = None, cell_state: Nest | None = None
+    ) -> list[Tensor]:
         """All states before the first step, for `keras.layers.RNN`.
 
         Args:
@@ -247,7 +255,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         masks = [ops.cast(mask, self.compute_dtype) for mask in masks]
         return [*self.start(keys, memory, cell_state), *self.for_each(keys), *memories, *masks]
 
-    def call(self, inputs, states, training=False):
+    def call(self, inputs: Tensor, states: Nest, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         count = len(self.attentions)
         states, fixed = list(states[: -3 * count]), list(states[-3 * count :])
         keys, memory, mask = (tuple(fixed[i * count : (i + 1) * count]) for i in range(3))
@@ -257,7 +265,9 @@ class AttentionCell(Configurable, keras.layers.Layer):
         output, _, states = self.step(inputs, states, keys, memory, mask, training)
         return output, [*states, *fixed]
 
-    def step(self, inputs, states, keys, memory, mask=None, training=False):
+    def step(
+        self, inputs: Tensor, states: Nest, keys: Nest, memory: Nest, mask: Nest | None = None, training: bool = False
+    ) -> tuple[Tensor, Nest, list[Tensor]]:
         """One step, with the memory beside the states.
 
         Args:
@@ -320,7 +330,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         top = sizes[-1] if isinstance(self.cell, keras.layers.StackedRNNCells) else sizes
         return states[-len(tree.flatten(top))]
 
-    def output_dim(self, memory_shapes):
+    def output_dim(self, memory_shapes: Sequence[Shape]) -> int:
         """Width of the output for memories of the given shapes, one for each attention."""
         dims = [shape[-1] for shape in memory_shapes]
         if self.attention_layer is None:
@@ -328,12 +338,12 @@ class AttentionCell(Configurable, keras.layers.Layer):
         layers = zip(self._vectors(), self._vector_inputs(dims), strict=True)
         return sum(layer.compute_output_shape((None, width))[-1] for layer, width in layers)
 
-    def compute_output_shape(self, inputs_shape, states_shape):
+    def compute_output_shape(self, inputs_shape: Shape, states_shape: Sequence[Shape]) -> tuple[Shape, list[Shape]]:
         count = len(self.attentions)
         width = self.output_dim(states_shape[-2 * count : -count])
         return (inputs_shape[0], width), [tuple(shape) for shape in states_shape]
 
-    def reset_dropout_mask(self):
+    def reset_dropout_mask(self) -> None:
         """Makes the wrapped cells, which keep one dropout mask for a sequence, draw a new one."""
         for cell in getattr(self.cell, "cells", [self.cell]):
             for reset in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):

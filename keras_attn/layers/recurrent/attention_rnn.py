@@ -1,5 +1,9 @@
 """An attention cell over a sequence."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops, tree
 
@@ -11,6 +15,7 @@ from keras_attn.layers.recurrent.attention_cell import AttentionCell
 from keras_attn.ops import scan
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.typing import Nest, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -56,7 +61,7 @@ class AttentionRNN(Configurable, keras.layers.Layer):
     ((2, 5, 4), (2, 5, 7))
     """
 
-    def __init__(self, cell, **kwargs):
+    def __init__(self, cell: AttentionCell, **kwargs: Any) -> None:
         cell = deserialized(cell)
         if not isinstance(cell, AttentionCell):
             raise ValueError(f"`cell` must be an AttentionCell. Received: cell={cell!r}")
@@ -64,7 +69,7 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         self.supports_masking = True
         self.cell = cell
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         shapes = [memory_shape]
         if memory_shape and self.cell.has_several and isinstance(memory_shape[0], list | tuple):
             shapes = memory_shape
@@ -76,28 +81,28 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         if not self.cell.built:
             self.cell.build((None, inputs_shape[-1]), memory_shape)
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Nest) -> tuple[Nest, Nest]:
         """`(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
         return self.cell.project_memory(memory)
 
-    def start(self, keys, memory, cell_state=None):
+    def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> list[Tensor]:
         """The states before the first step, see `AttentionCell.start`, for a call with `memory_cache`."""
         return tuple(self.cell.start(keys, memory, cell_state))
 
     def call(
         self,
-        inputs,
-        memory=None,
+        inputs: Tensor,
+        memory: Nest | None = None,
         *,
-        cell_state=None,
-        inputs_mask=None,
-        memory_mask=None,
-        states=None,
-        memory_cache=None,
-        return_attention_scores=False,
-        return_state=False,
-        training=None,
-    ):
+        cell_state: Nest | None = None,
+        inputs_mask: Tensor | None = None,
+        memory_mask: Nest | None = None,
+        states: Nest | None = None,
+        memory_cache: Nest | None = None,
+        return_attention_scores: bool = False,
+        return_state: bool = False,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Nest, ...]:
         if (memory is None) == (memory_cache is None):
             raise ValueError(f"Either `memory` or `memory_cache` must be given. Received: {memory} and {memory_cache}")
         if states is not None and cell_state is not None:
@@ -135,14 +140,21 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         results = (output, *scores, *((tuple(states),) if return_state else ()))
         return results[0] if len(results) == 1 else results
 
-    def compute_output_shape(self, inputs_shape, memory_shape):
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest) -> Shape:
         several = isinstance(memory_shape[0], list | tuple)
         memory_shapes = self.cell.for_each(memory_shape) if several else [memory_shape] * len(self.cell.attentions)
         return (*inputs_shape[:2], self.cell.output_dim(memory_shapes))
 
     def compute_output_spec(
-        self, inputs, memory=None, *, memory_cache=None, return_attention_scores=False, return_state=False, **kwargs
-    ):
+        self,
+        inputs: Tensor,
+        memory: Nest | None = None,
+        *,
+        memory_cache: Nest | None = None,
+        return_attention_scores: bool = False,
+        return_state: bool = False,
+        **kwargs: Any,
+    ) -> Nest:
         memory = memory_cache[1] if memory is None else memory
         (batch, length, _), sources = inputs.shape, [x.shape[1] for x in self.cell.for_each(memory)]
 

@@ -1,11 +1,16 @@
 """Attention that is taught where to look."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.layers.base.argument_checks import check_mask, fits
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.typing import Shape, Tensor
 
 COSTS = ("cross_entropy", "squared_error")
 
@@ -53,7 +58,7 @@ class GuidedAlignment(Configurable, keras.layers.Layer):
     0.693
     """
 
-    def __init__(self, weight=1.0, cost="cross_entropy", **kwargs):
+    def __init__(self, weight: float = 1.0, cost: str = "cross_entropy", **kwargs: Any) -> None:
         if not weight >= 0:
             raise ValueError(f"`weight` must not be negative. Received: weight={weight}")
         if cost not in COSTS:
@@ -62,7 +67,9 @@ class GuidedAlignment(Configurable, keras.layers.Layer):
         self.supports_masking = True
         self.weight, self.cost = weight, cost
 
-    def call(self, inputs, scores, alignments=None, *, inputs_mask=None):
+    def call(
+        self, inputs: Tensor, scores: Tensor, alignments: Tensor | None = None, *, inputs_mask: Tensor | None = None
+    ) -> Tensor:
         if alignments is None:
             return inputs
         if len(scores.shape) != 3 or not fits(alignments.shape, scores.shape):
@@ -83,8 +90,12 @@ class GuidedAlignment(Configurable, keras.layers.Layer):
         self.add_loss(self.weight * mean)
         return inputs
 
-    def compute_output_shape(self, input_shape, scores_shape=None, alignments_shape=None):
+    def compute_output_shape(
+        self, input_shape: Shape, scores_shape: Shape | None = None, alignments_shape: Shape | None = None
+    ) -> Shape:
         return tuple(input_shape)
 
-    def compute_output_spec(self, inputs, scores, alignments=None, *, inputs_mask=None):
+    def compute_output_spec(
+        self, inputs: Tensor, scores: Tensor, alignments: Tensor | None = None, *, inputs_mask: Tensor | None = None
+    ) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)

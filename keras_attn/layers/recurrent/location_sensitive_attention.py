@@ -1,11 +1,16 @@
 """Attention that knows where it was."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.recurrent.additive_attention import AdditiveAttention
 from keras_attn.ops.sums import add
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,7 +54,9 @@ class LocationSensitiveAttention(AdditiveAttention):
 
     recurrent = True
 
-    def __init__(self, units, filters=32, kernel_size=31, cumulative=False, **kwargs):
+    def __init__(
+        self, units: int, filters: int = 32, kernel_size: int = 31, cumulative: bool = False, **kwargs: Any
+    ) -> None:
         check_positive(kernel_size=kernel_size)
         if filters is not None:
             check_positive(filters=filters)
@@ -59,24 +66,24 @@ class LocationSensitiveAttention(AdditiveAttention):
         self.cumulative = cumulative
 
     @classmethod
-    def coverage(cls, units, **kwargs):
+    def coverage(cls, units: int, **kwargs: Any) -> Self:
         """The coverage of See et al.: each key's own sum of weights, times a trained vector, joins its hidden layer."""
         return cls(units, filters=None, kernel_size=1, cumulative=True, **kwargs)
 
-    def build_weights(self, query_dim, key_dim):
+    def build_weights(self, query_dim: int, key_dim: int) -> None:
         super().build_weights(query_dim, key_dim)
         shape = (self.kernel_size, 1, self.filters or self.units)
         self.location_filters = self.add_weight(name="location_filters", shape=shape, initializer="glorot_uniform")
         if self.filters is not None:
             self.location_dense = self._projection("location", self.filters, self.units)
 
-    def initial_state(self, batch_size, length):
+    def initial_state(self, batch_size: Tensor, length: Tensor) -> tuple[Tensor, ...]:
         return (ops.zeros((batch_size, length), dtype=self.compute_dtype),)
 
-    def next_state(self, weights, state):
+    def next_state(self, weights: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (add(state[0], weights) if self.cumulative else weights,)
 
-    def energies(self, queries, keys, state=()):
+    def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         weights = ops.expand_dims(state[0], -1)
         features = ops.conv(weights, ops.cast(self.location_filters, weights.dtype), padding="same")
         if self.filters is not None:

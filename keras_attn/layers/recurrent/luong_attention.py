@@ -1,10 +1,15 @@
 """Luong's attentions."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.layers.recurrent.additive_attention import AdditiveAttention
 from keras_attn.layers.recurrent.alignment import Alignment
+from keras_attn.typing import Tensor
 
 SCORES = ("dot", "scaled", "general", "scaled_general", "concat")
 
@@ -46,7 +51,7 @@ class LuongAttention(Alignment):
     (2, 3, 32)
     """
 
-    def __init__(self, score="dot", units=None, **kwargs):
+    def __init__(self, score: str = "dot", units: int | None = None, **kwargs: Any) -> None:
         if score not in SCORES:
             raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
         if (units is not None) != (score == "concat"):
@@ -59,7 +64,7 @@ class LuongAttention(Alignment):
         if score == "concat":
             self.concat = AdditiveAttention(units, use_bias=False, dtype=self.dtype_policy, name="concat")
 
-    def build_weights(self, query_dim, key_dim):
+    def build_weights(self, query_dim: int, key_dim: int) -> None:
         if self.score == "concat":
             self.concat.build((None, None, query_dim), (None, None, key_dim))
         elif self.score.endswith("general"):
@@ -69,16 +74,16 @@ class LuongAttention(Alignment):
         if self.score.startswith("scaled"):
             self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value: Tensor, key: Tensor | None = None) -> Tensor:
         key = value if key is None else key
         if self.score == "concat":
             return self.concat.project_memory(key)
         return self.key_dense(key) if self.score.endswith("general") else key
 
-    def project_query(self, query):
+    def project_query(self, query: Tensor) -> Tensor:
         return self.concat.project_query(query) if self.score == "concat" else query
 
-    def energies(self, queries, keys, state=()):
+    def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         if self.score == "concat":
             return self.concat.energies(queries, keys)
         if self.score.startswith("scaled"):

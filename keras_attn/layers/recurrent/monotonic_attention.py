@@ -1,5 +1,9 @@
 """Attention that only moves forward."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -7,6 +11,7 @@ from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
 from keras_attn.ops.sums import add
+from keras_attn.typing import Initializer, Seed, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -54,7 +59,17 @@ class MonotonicAttention(Alignment):
 
     recurrent = True
 
-    def __init__(self, energy, hard=None, noise=0.0, bias_initializer="zeros", seed=None, *, exact=True, **kwargs):
+    def __init__(
+        self,
+        energy: Alignment,
+        hard: bool | None = None,
+        noise: float = 0.0,
+        bias_initializer: Initializer = "zeros",
+        seed: Seed | None = None,
+        *,
+        exact: bool = True,
+        **kwargs: Any,
+    ) -> None:
         energy = deserialized(energy)
         if not isinstance(energy, Alignment) or isinstance(energy, MonotonicAttention):
             raise ValueError(f"`energy` must be an Alignment layer that is not monotonic. Received: energy={energy!r}")
@@ -69,29 +84,29 @@ class MonotonicAttention(Alignment):
         if noise and self.seed_generator is None:
             self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build_weights(self, query_dim, key_dim):
+    def build_weights(self, query_dim: int, key_dim: int) -> None:
         if not self.energy.built:
             self.energy.build((None, None, query_dim), (None, None, key_dim))
         self.bias = self.add_weight(name="bias", shape=(), initializer=self.bias_initializer)
 
-    def project_memory(self, value, key=None):
+    def project_memory(self, value: Tensor, key: Tensor | None = None) -> Tensor:
         return self.energy.project_memory(value, key)
 
-    def project_query(self, query):
+    def project_query(self, query: Tensor) -> Tensor:
         return self.energy.project_query(query)
 
-    def initial_state(self, batch_size, length):
+    def initial_state(self, batch_size: Tensor, length: Tensor) -> tuple[Tensor, ...]:
         first = ops.cast(ops.equal(ops.expand_dims(ops.arange(length, dtype="int32"), 0), 0), self.compute_dtype)
         return (*self.energy.initial_state(batch_size, length), ops.broadcast_to(first, (batch_size, length)))
 
-    def next_state(self, weights, state):
+    def next_state(self, weights: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         return (*self.energy.next_state(weights, state[:-1]), weights)
 
-    def energies(self, queries, keys, state=()):
+    def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         energies = self.energy.energies(queries, keys, state[:-1])
         return add(energies, ops.cast(self.bias, energies.dtype))
 
-    def weigh(self, energies, mask, state=(), training=False):
+    def weigh(self, energies: Tensor, mask: Tensor, state: tuple[Tensor, ...] = (), training: bool = False) -> Tensor:
         previous = ops.cast(ops.expand_dims(state[-1], 1), energies.dtype)
         if self.hard or (self.hard is None and not training):
             return hard_monotonic(energies, previous, mask)

@@ -1,5 +1,7 @@
 """Recurrent layers whose loop leaves in every format."""
 
+from __future__ import annotations
+
 import functools
 
 import keras
@@ -11,6 +13,7 @@ from keras_attn.layers.base.no_rows import on_no_rows
 from keras_attn.ops import scan
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.plain_numbers import PlainNumbers
+from keras_attn.typing import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -44,7 +47,9 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
     (2, 5, 8)
     """
 
-    def call(self, sequences, initial_state=None, mask=None, training=False):
+    def call(
+        self, sequences: Tensor, initial_state: Nest | None = None, mask: Tensor | None = None, training: bool = False
+    ) -> Tensor | list[Tensor]:
         if sequences.shape[0] == 0:
             run = functools.partial(self.call, training=training)
             return on_no_rows(run, sequences, initial_state, mask)
@@ -57,7 +62,9 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
         output = output[:, :0] if self.return_sequences else output
         return [output, *states] if states else output
 
-    def inner_loop(self, sequences, initial_state, mask, training=False):
+    def inner_loop(
+        self, sequences: Tensor, initial_state: Nest, mask: Tensor, training: bool = False
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
         takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
         kwargs = {"training": training} if takes_training else {}
 

@@ -1,11 +1,16 @@
 """Training on a model's own tokens."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.ops.drawn_seed import DrawnSeed
+from keras_attn.typing import Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,7 +54,12 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
     array([[2, 5, 6]], dtype=int32)
     """
 
-    def __init__(self, probability, seed=None, **kwargs):
+    def __init__(
+        self,
+        probability: float | keras.optimizers.schedules.LearningRateSchedule,
+        seed: Seed | None = None,
+        **kwargs: Any,
+    ) -> None:
         probability = deserialized(probability)
         self._follows_schedule = isinstance(probability, keras.optimizers.schedules.LearningRateSchedule)
         is_number = isinstance(probability, int | float) and 0 <= probability <= 1
@@ -62,7 +72,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         self.probability, self.seed = probability, seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def build(self, inputs_shape=None, logits_shape=None):
+    def build(self, inputs_shape: Shape | None = None, logits_shape: Shape | None = None) -> None:
         if self._follows_schedule:
             self.calls = self.add_weight(
                 name="calls",
@@ -73,7 +83,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
                 aggregation="only_first_replica",
             )
 
-    def draw(self, ids):
+    def draw(self, ids: Tensor) -> tuple[Tensor, Any]:
         """What a call in training draws for `ids` `(B, T)`, which counts as one of the schedule.
 
         Returns:
@@ -88,12 +98,12 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         return ops.logical_and(chance < probability, later), DrawnSeed.of(self.seed_generator)
 
     @staticmethod
-    def sample(logits, seed):
+    def sample(logits: Tensor, seed: Tensor) -> Tensor:
         """Draws from logits `(N, V)`: int32 `(N,)`."""
         logits = ops.cast(ops.stop_gradient(logits), "float32")
         return ops.squeeze(keras.random.categorical(logits, 1, dtype="int32", seed=seed), 1)
 
-    def call(self, inputs, logits, training=False):
+    def call(self, inputs: Tensor, logits: Tensor, training: bool = False) -> Tensor:
         if len(logits.shape) != 3 or len(inputs.shape) != 2:
             raise ValueError(
                 "`inputs` must have shape (batch, length) and `logits` shape (batch, length, vocabulary). "
@@ -109,8 +119,8 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         drawn = ops.concatenate([inputs[:, :1], drawn[:, :-1]], axis=1)
         return ops.where(replaced, drawn, inputs)
 
-    def compute_output_shape(self, inputs_shape, logits_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, logits_shape: Shape | None = None) -> Shape:
         return tuple(inputs_shape)
 
-    def compute_output_spec(self, inputs, logits, training=False):
+    def compute_output_spec(self, inputs: Tensor, logits: Tensor, training: bool = False) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype="int32")

@@ -1,6 +1,10 @@
 """What encoder and decoder blocks share: their arguments, and how these become sub-layers."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import activations
@@ -16,6 +20,10 @@ from keras_attn.layers.transformer.scaled_initializer import scaled
 from keras_attn.layers.transformer.scaled_kernels import check_scaled, scale_kernels
 from keras_attn.layers.transformer.template import Template
 from keras_attn.ops.rematerialization import rematerialized
+from keras_attn.typing import Activation, Nest, Seed, Shape
+
+if TYPE_CHECKING:
+    from keras_attn.layers.positions.position_encoding import PositionEncoding
 
 
 class Block(Configurable, keras.layers.Layer):
@@ -23,32 +31,32 @@ class Block(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        intermediate_dim=None,
+        num_heads: int,
+        intermediate_dim: int | None = None,
         *,
-        key_dim=None,
-        num_kv_heads=None,
-        use_attention_bias=True,
-        attention_dropout=0.0,
-        mechanism="auto",
-        position=None,
-        window=None,
-        attention_options=None,
-        feed_forward=None,
-        activation="relu",
-        activation_dropout=0.0,
-        norm="pre",
-        norm_layer="layer",
-        norm_epsilon=1e-6,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        residual_options=None,
-        parallel=False,
-        init_gain=1.0,
-        remat=False,
-        seed=None,
-        **kwargs,
-    ):
+        key_dim: int | None = None,
+        num_kv_heads: int | None = None,
+        use_attention_bias: bool = True,
+        attention_dropout: float = 0.0,
+        mechanism: str = "auto",
+        position: PositionEncoding | None = None,
+        window: int | None = None,
+        attention_options: Mapping[str, Any] | None = None,
+        feed_forward: keras.Layer | None = None,
+        activation: Activation = "relu",
+        activation_dropout: float = 0.0,
+        norm: str | None = "pre",
+        norm_layer: str = "layer",
+        norm_epsilon: float = 1e-6,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        residual_options: Mapping[str, Any] | None = None,
+        parallel: bool | str = False,
+        init_gain: float = 1.0,
+        remat: bool = False,
+        seed: Seed | None = None,
+        **kwargs: Any,
+    ) -> None:
         feed_forward = deserialized(feed_forward)
         check_positive(num_heads=num_heads)
         if feed_forward is None:
@@ -76,7 +84,7 @@ class Block(Configurable, keras.layers.Layer):
         self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
         self._num_seeds = 0
 
-    def compute_output_shape(self, inputs_shape, memory_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> Shape:
         return tuple(inputs_shape)
 
     def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):

@@ -1,5 +1,9 @@
 """The decoder of a Transformer, or the whole of a decoder-only one."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from keras_attn.layers.base.implicit_mask import implicit_mask
@@ -8,6 +12,7 @@ from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.layers.transformer.stack import Stack
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
+from keras_attn.typing import Nest, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -52,19 +57,19 @@ class Decoder(Stack):
 
     block_class = DecoderBlock
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         self._build(inputs_shape, memory_shape)
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Nest) -> tuple[Nest, ...]:
         """Keys and values of `memory` `(B, S, Dm)` for `memory_caches`: a tuple of `(key, value)`, one a layer."""
         projected = [block.project_memory(memory) for block in self.blocks]
         return tuple(projected * self.num_layers if self.share_weights else projected)
 
-    def empty_caches(self, batch, length):
+    def empty_caches(self, batch: Tensor, length: int) -> tuple[Nest, ...]:
         """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
         return tuple(block.empty_cache(batch, length) for block in self.layers)
 
-    def fill(self, presents, mask, length, bounded=True):
+    def fill(self, presents: Nest, mask: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
         """Caches of a prompt, with room behind it.
 
         Args:
@@ -87,7 +92,7 @@ class Decoder(Stack):
                 caches[i] = tuple(moved(x, where) for x in presents[i])
         return tuple(caches), tuple(slots)
 
-    def start(self, batch, length, bounded=True):
+    def start(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
         """`(caches, slots)` as `fill` returns them, with no prompt and all rows at the same positions."""
         caches, slots = [None] * self.num_layers, []
         for reach, layers in self._reaches(bounded):
@@ -97,7 +102,7 @@ class Decoder(Stack):
                 caches[i] = self.layers[i].empty_cache(batch, size)
         return tuple(caches), tuple(slots)
 
-    def decode(self, inputs, positions, cache, **kwargs):
+    def decode(self, inputs: Tensor, positions: Tensor, cache: Nest, **kwargs: Any) -> tuple[Tensor, Nest]:
         """A call with the next tokens.
 
         Args:
@@ -132,23 +137,23 @@ class Decoder(Stack):
 
     def call(
         self,
-        inputs,
-        memory=None,
+        inputs: Tensor,
+        memory: Nest | None = None,
         *,
-        caches=None,
-        slots=None,
-        memory_caches=None,
-        inputs_mask=None,
-        mask=None,
-        memory_mask=None,
-        positions=None,
-        attention_mask=None,
-        memory_attention_mask=None,
-        segments=None,
-        memory_segments=None,
-        bias=None,
-        training=None,
-    ):
+        caches: Nest | None = None,
+        slots: Nest | None = None,
+        memory_caches: Nest | None = None,
+        inputs_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        memory_mask: Nest | None = None,
+        positions: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        memory_attention_mask: Nest | None = None,
+        segments: Tensor | None = None,
+        memory_segments: Nest | None = None,
+        bias: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Nest]:
         arguments = {"inputs_mask": implicit_mask(inputs, inputs_mask, mask), "memory_mask": memory_mask, "bias": bias}
         arguments |= {"attention_mask": attention_mask, "memory_attention_mask": memory_attention_mask}
         arguments |= {"positions": positions, "segments": segments, "memory_segments": memory_segments}
@@ -169,7 +174,9 @@ class Decoder(Stack):
         x = self._finish(x)
         return x if caches is None else (x, tuple(new_caches))
 
-    def compute_output_spec(self, inputs, memory=None, *, caches=None, **kwargs):
+    def compute_output_spec(
+        self, inputs: Tensor, memory: Nest | None = None, *, caches: Nest | None = None, **kwargs: Any
+    ) -> Nest:
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if caches is None:
             return output

@@ -1,11 +1,17 @@
 """One layer of a Transformer decoder."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.transformer.block import Block
 from keras_attn.ops import cache as kv_cache
+from keras_attn.typing import Nest, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -61,14 +67,14 @@ class DecoderBlock(Block):
 
     def __init__(
         self,
-        num_heads,
-        intermediate_dim=None,
+        num_heads: int,
+        intermediate_dim: int | None = None,
         *,
-        cross_attention=True,
-        causal=True,
-        cross_attention_options=None,
-        **kwargs,
-    ):
+        cross_attention: bool = True,
+        causal: bool = True,
+        cross_attention_options: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(num_heads, intermediate_dim, **kwargs)
         if self.parallel and cross_attention:
             raise ValueError(f"`parallel` goes without `cross_attention`. Received: parallel={self.parallel!r}")
@@ -76,11 +82,11 @@ class DecoderBlock(Block):
         self.causal = causal
         self.cross_attention_options = deserialized(cross_attention_options)
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         memory_shape = (memory_shape or inputs_shape) if self._cross_attention else None
         self._build(inputs_shape, self.causal, memory_shape, self.cross_attention_options)
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Nest) -> tuple[Nest, ...]:
         """Keys and values of `memory` `(B, S, Dm)` for `memory_cache`: `(key, value)`, `(B, K, S, H)` each.
 
         Of a tuple of memories, a tuple of them.
@@ -99,13 +105,13 @@ class DecoderBlock(Block):
             raise ValueError(f"`{name}` must be a tuple of {count}, one for each memory. Received: {value}")
         return [None] * count if value is None else list(value)
 
-    def empty_cache(self, batch, length):
+    def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, Nest]:
         """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built."""
         layer = self._attention_layer()
         widths = layer.key_dim, layer.value_dim
         return kv_cache.empty(batch, length, layer.num_kv_heads, widths, layer.compute_dtype)
 
-    def reach(self):
+    def reach(self) -> tuple[int, int] | None:
         """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
         layer = self._attention_layer()
         return None if layer.window is None else (layer.window, layer.sink_tokens)
@@ -116,23 +122,23 @@ class DecoderBlock(Block):
 
     def call(
         self,
-        inputs,
-        memory=None,
+        inputs: Tensor,
+        memory: Nest | None = None,
         *,
-        inputs_mask=None,
-        mask=None,
-        memory_mask=None,
-        attention_mask=None,
-        memory_attention_mask=None,
-        bias=None,
-        positions=None,
-        segments=None,
-        memory_segments=None,
-        cache=None,
-        slots=None,
-        memory_cache=None,
-        training=None,
-    ):
+        inputs_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        memory_mask: Nest | None = None,
+        attention_mask: Tensor | None = None,
+        memory_attention_mask: Nest | None = None,
+        bias: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        memory_segments: Nest | None = None,
+        cache: Nest | None = None,
+        slots: Nest | None = None,
+        memory_cache: Nest | None = None,
+        training: bool | None = None,
+    ) -> Tensor | tuple[Tensor, Nest]:
         if self._cross_attention == (memory is None and memory_cache is None):
             expected = "needs `memory` or `memory_cache`" if self._cross_attention else "takes no `memory`"
             raise ValueError(
@@ -159,7 +165,9 @@ class DecoderBlock(Block):
             other.append(arguments)
         return self._run(inputs, own, memories, other, training)
 
-    def compute_output_spec(self, inputs, memory=None, *, cache=None, **kwargs):
+    def compute_output_spec(
+        self, inputs: Tensor, memory: Nest | None = None, *, cache: Nest | None = None, **kwargs: Any
+    ) -> Nest:
         output = keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
         if cache is None:
             return output

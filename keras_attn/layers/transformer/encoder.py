@@ -1,10 +1,15 @@
 """The encoder of a Transformer."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.transformer.encoder_block import EncoderBlock
 from keras_attn.layers.transformer.stack import Stack
+from keras_attn.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,21 +54,21 @@ class Encoder(Stack):
 
     block_class = EncoderBlock
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self._build(inputs_shape)
 
     def call(
         self,
-        inputs,
+        inputs: Tensor,
         *,
-        inputs_mask=None,
-        mask=None,
-        attention_mask=None,
-        bias=None,
-        positions=None,
-        segments=None,
-        training=None,
-    ):
+        inputs_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         arguments = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
         arguments["inputs_mask"] = implicit_mask(inputs, inputs_mask, mask)
         x = inputs
@@ -71,5 +76,5 @@ class Encoder(Stack):
             x = block(x, training=training, **arguments)
         return self._finish(x)
 
-    def compute_output_spec(self, inputs, **kwargs):
+    def compute_output_spec(self, inputs: Tensor, **kwargs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

@@ -1,9 +1,14 @@
 """One layer of a Transformer encoder."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.transformer.block import Block
+from keras_attn.typing import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -70,23 +75,23 @@ class EncoderBlock(Block):
     (2, 3, 16)
     """
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         self._build(inputs_shape)
 
     def call(
         self,
-        inputs,
+        inputs: Tensor,
         *,
-        inputs_mask=None,
-        mask=None,
-        attention_mask=None,
-        bias=None,
-        positions=None,
-        segments=None,
-        training=None,
-    ):
+        inputs_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        bias: Tensor | None = None,
+        positions: Tensor | None = None,
+        segments: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor:
         own = {"attention_mask": attention_mask, "bias": bias, "positions": positions, "segments": segments}
         return self._run(inputs, {"query_mask": implicit_mask(inputs, inputs_mask, mask), **own}, training=training)
 
-    def compute_output_spec(self, inputs, **kwargs):
+    def compute_output_spec(self, inputs: Tensor, **kwargs: Any) -> keras.KerasTensor:
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)

@@ -1,5 +1,9 @@
 """The position-wise feed-forward network of a Transformer block."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import activations, initializers, ops
 
@@ -8,6 +12,7 @@ from keras_attn.layers.base.argument_checks import check_sequence
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
+from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -50,16 +55,16 @@ class FeedForward(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        intermediate_dim,
-        output_dim=None,
-        activation="relu",
-        dropout=0.0,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        seed=None,
-        **kwargs,
-    ):
+        intermediate_dim: int,
+        output_dim: int | None = None,
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        kernel_initializer: Initializer = "glorot_uniform",
+        bias_initializer: Initializer = "zeros",
+        seed: Seed | None = None,
+        **kwargs: Any,
+    ) -> None:
         check_positive(intermediate_dim=intermediate_dim, output_dim=1 if output_dim is None else output_dim)
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -73,7 +78,7 @@ class FeedForward(Configurable, keras.layers.Layer):
         self.seed = seed
         self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy) if dropout else None
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
         width = inputs_shape[-1]
         if self.gated:
@@ -106,11 +111,11 @@ class FeedForward(Configurable, keras.layers.Layer):
         x = self.intermediate_dense(inputs)
         return ops.multiply(self.activation(self.gate_dense(inputs)), x) if self.gated else self.activation(x)
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = self._hidden(inputs)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
         return self.output_dense(x)
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         return (*inputs_shape[:-1], self.output_dim or inputs_shape[-1])

@@ -1,8 +1,13 @@
 """The gated feed-forward network: GLU and its kin."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 
 from keras_attn.layers.transformer.feed_forward import FeedForward
+from keras_attn.typing import Activation
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -43,5 +48,7 @@ class GatedFeedForward(FeedForward):
 
     gated = True
 
-    def __init__(self, intermediate_dim, output_dim=None, activation="silu", **kwargs):
+    def __init__(
+        self, intermediate_dim: int, output_dim: int | None = None, activation: Activation = "silu", **kwargs: Any
+    ) -> None:
         super().__init__(intermediate_dim, output_dim, activation, **kwargs)

@@ -1,5 +1,9 @@
 """A feed-forward network of many experts, of which each token uses a few."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import initializers, ops
 
@@ -12,6 +16,7 @@ from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
+from keras_attn.typing import Activation, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -73,20 +78,20 @@ class MixtureOfExperts(FeedForward):
 
     def __init__(
         self,
-        num_experts,
-        intermediate_dim,
-        output_dim=None,
-        activation="silu",
+        num_experts: int,
+        intermediate_dim: int,
+        output_dim: int | None = None,
+        activation: Activation = "silu",
         *,
-        top_k=2,
-        gated=True,
-        normalize_weights=True,
-        load_balancing_loss=0.01,
-        router_z_loss=0.001,
-        router_jitter=0.0,
-        use_bias=False,
-        **kwargs,
-    ):
+        top_k: int = 2,
+        gated: bool = True,
+        normalize_weights: bool = True,
+        load_balancing_loss: float = 0.01,
+        router_z_loss: float = 0.001,
+        router_jitter: float = 0.0,
+        use_bias: bool = False,
+        **kwargs: Any,
+    ) -> None:
         check_positive(num_experts=num_experts, top_k=top_k)
         if top_k > num_experts:
             raise ValueError(f"`top_k` must be at most num_experts={num_experts}. Received: top_k={top_k}")
@@ -101,7 +106,7 @@ class MixtureOfExperts(FeedForward):
         self.router_z_loss, self.router_jitter = router_z_loss, router_jitter
         self.seed_generator = keras.random.SeedGenerator(self.seed) if router_jitter else None
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
         # No `Projection`: rounded to int8 or half precision, it would send tokens to other experts.
         self.router = self.add_weight(
@@ -145,7 +150,13 @@ class MixtureOfExperts(FeedForward):
 
         return draw
 
-    def call(self, inputs, inputs_mask=None, training=None, mask=None):
+    def call(
+        self,
+        inputs: Tensor,
+        inputs_mask: Tensor | None = None,
+        training: bool | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
         check_sequence("inputs", inputs.shape)
         mask = implicit_mask(inputs, inputs_mask, mask)
         check_mask("inputs_mask", mask, inputs.shape[:-1])

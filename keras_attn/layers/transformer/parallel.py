@@ -1,10 +1,16 @@
 """Several layers on one input, side by side."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -37,23 +43,30 @@ class Parallel(Configurable, keras.layers.Layer):
     (2, 5, 16)
     """
 
-    def __init__(self, first, second, **kwargs):
+    def __init__(self, first: keras.Layer, second: keras.Layer, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
         self.first, self.second = deserialized(first), deserialized(second)
 
-    def build(self, inputs_shape):
+    def build(self, inputs_shape: Shape) -> None:
         for layer in (self.first, self.second):
             if not layer.built:
                 layer.build(inputs_shape)
 
-    def call(self, inputs, *, second_arguments=None, training=None, **kwargs):
+    def call(
+        self,
+        inputs: Tensor,
+        *,
+        second_arguments: Mapping[str, Any] | None = None,
+        training: bool | None = None,
+        **kwargs: Any,
+    ) -> Tensor | tuple[Nest, ...]:
         x = self.first(inputs, training=training, **kwargs)
         x, *rest = x if isinstance(x, tuple) else (x,)
         x = add(x, self.second(inputs, training=training, **(second_arguments or {})))
         return (x, *rest) if rest else x
 
-    def compute_output_shape(self, inputs_shape):
+    def compute_output_shape(self, inputs_shape: Shape) -> Nest:
         try:
             return tuple(self.first.compute_output_shape(inputs_shape))
         except NotImplementedError:

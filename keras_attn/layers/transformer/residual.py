@@ -1,5 +1,9 @@
 """Where a sub-layer's norm, dropout, scale and shortcut go."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -7,6 +11,7 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import placement
 from keras_attn.ops.sums import add
+from keras_attn.typing import Nest, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -68,18 +73,18 @@ class Residual(Configurable, keras.layers.Wrapper):
 
     def __init__(
         self,
-        layer,
-        norm="pre",
-        dropout=0.0,
-        norm_epsilon=1e-6,
-        seed=None,
+        layer: keras.Layer,
+        norm: str | None = "pre",
+        dropout: float = 0.0,
+        norm_epsilon: float = 1e-6,
+        seed: Seed | None = None,
         *,
-        norm_layer="layer",
-        stochastic_depth=0.0,
-        shortcut_scale=None,
-        gain=None,
-        **kwargs,
-    ):
+        norm_layer: str = "layer",
+        stochastic_depth: float = 0.0,
+        shortcut_scale: float | None = None,
+        gain: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         place = placement(norm)
         if place.needs_shortcut_scale and shortcut_scale is None:
             raise ValueError(f"`shortcut_scale` must be given with norm={norm!r}. Received: shortcut_scale=None")
@@ -103,7 +108,7 @@ class Residual(Configurable, keras.layers.Wrapper):
     def _norm(self, name):
         return normalization(self.norm_layer, self.norm_epsilon, self.dtype_policy, name)
 
-    def build(self, inputs_shape, memory_shape=None):
+    def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         for norm in (self.norm_before, self.norm_branch, self.norm_after):
             if norm is not None:
                 norm.build(inputs_shape)
@@ -126,7 +131,9 @@ class Residual(Configurable, keras.layers.Wrapper):
             )
         self.built = True
 
-    def call(self, inputs, memory=None, *, training=None, **kwargs):
+    def call(
+        self, inputs: Tensor, memory: Nest | None = None, *, training: bool | None = None, **kwargs: Any
+    ) -> Tensor | tuple[Nest, ...]:
         x = inputs if self.norm_before is None else self.norm_before(inputs)
         x = self.layer(x, *([] if memory is None else [memory]), training=training, **kwargs)
         x, *rest = x if isinstance(x, tuple) else (x,)
@@ -145,5 +152,5 @@ class Residual(Configurable, keras.layers.Wrapper):
             x = self.norm_after(x)
         return (x, *rest) if rest else x
 
-    def compute_output_shape(self, inputs_shape, memory_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> Shape:
         return tuple(inputs_shape)

@@ -1,6 +1,10 @@
 """What `Encoder` and `Decoder` share: blocks one behind another, and a last norm."""
 
+from __future__ import annotations
+
 import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -11,6 +15,7 @@ from keras_attn.layers.transformer.block import Block
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import deepnorm, placement
 from keras_attn.layers.transformer.template import Template
+from keras_attn.typing import Nest, Shape
 
 _LAYER_ARGUMENTS = ("name", "dtype", "trainable", "autocast", "activity_regularizer")
 _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Block).parameters.items()}
@@ -23,15 +28,15 @@ class Stack(Configurable, keras.layers.Layer):
 
     def __init__(
         self,
-        num_layers,
-        num_heads,
-        intermediate_dim=None,
+        num_layers: int,
+        num_heads: int,
+        intermediate_dim: int | None = None,
         *,
-        share_weights=False,
-        final_norm=None,
-        layer_options=None,
-        **options,
-    ):
+        share_weights: bool = False,
+        final_norm: bool | None = None,
+        layer_options: Sequence[Mapping[str, Any]] | None = None,
+        **options: Any,
+    ) -> None:
         check_layers(num_layers)
         layer_options = [with_templates(entry) for entry in layer_options or ()]
         if share_weights and layer_options:
@@ -72,11 +77,11 @@ class Stack(Configurable, keras.layers.Layer):
         return deepnorm(encoder_layers=self.num_layers)[0]
 
     @property
-    def layers(self):
+    def layers(self) -> list[keras.Layer]:
         """The block of each layer: `num_layers` of them, all one where they share their weights."""
         return self.blocks * self.num_layers if self.share_weights else self.blocks
 
-    def compute_output_shape(self, inputs_shape, memory_shape=None):
+    def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> Shape:
         return tuple(inputs_shape)
 
     def _build(self, inputs_shape, *memory_shape):
@@ -88,7 +93,7 @@ class Stack(Configurable, keras.layers.Layer):
     def _finish(self, x):
         return x if self.final_norm is None else self.final_norm(x)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = {"num_layers": self.num_layers, "share_weights": self.share_weights, "final_norm": self._final_norm}
         own["layer_options"] = self.layer_options
         return {**super().get_config(), **serialized(own | self.block_options)}

@@ -1,5 +1,7 @@
 """A progress bar for `fit`."""
 
+from typing import Any
+
 from keras_attn.extras import require
 from keras_attn.training.callbacks.step_callback import StepCallback
 
@@ -22,12 +24,12 @@ class ProgressBar(StepCallback):
     >>> callbacks = [ProgressBar("dates")]  # for model.fit(..., verbose=0, callbacks=callbacks)
     """
 
-    def __init__(self, description="training"):
+    def __init__(self, description: str = "training") -> None:
         super().__init__()
         self.description = description
         self._progress = require("rich.progress", "train")
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         columns = self._progress
         self._bar = columns.Progress(
             columns.TextColumn("{task.description}"),
@@ -44,12 +46,12 @@ class ProgressBar(StepCallback):
         self._task = self._bar.add_task(self.description, total=steps and steps * epochs, logs="")
         self._bar.start()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         text = "  ".join(f"{name} {_shown(float(value))}" for name, value in (logs or {}).items())
         self._bar.update(self._task, completed=self.step, logs=text)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._bar.stop()
 
 

@@ -1,5 +1,8 @@
 """What the model makes of a few inputs, while it trains."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.training.callbacks.step_callback import StepCallback
@@ -24,7 +27,7 @@ class SampleOutputs(StepCallback):
     >>> callback = SampleOutputs(["en 3/5/19"], ["2019-03-05"], every=500)
     """
 
-    def __init__(self, inputs, references, every, count=4):
+    def __init__(self, inputs: Sequence[str], references: Sequence[str], every: int, count: int = 4) -> None:
         check_no_table(inputs=inputs, references=references)
         if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
@@ -36,7 +39,7 @@ class SampleOutputs(StepCallback):
         self.every, self.count = every, min(count, len(inputs))
         self._console = require("rich", "train").get_console()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         if self.step % self.every:
             return

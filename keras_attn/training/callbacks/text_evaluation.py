@@ -1,9 +1,17 @@
 """Figures of what the model generates, among those of training."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 from keras_attn.argument_checks import check_positive
 from keras_attn.columns import check_no_table
 from keras_attn.training.callbacks.sigterm import check_interrupted
 from keras_attn.training.callbacks.step_callback import StepCallback
+
+if TYPE_CHECKING:
+    from keras_attn.training.text_metrics.text_metric import TextMetric
 
 
 class TextEvaluation(StepCallback):
@@ -31,7 +39,16 @@ class TextEvaluation(StepCallback):
     >>> callbacks = [evaluation]  # for fit(..., callbacks=callbacks)
     """
 
-    def __init__(self, inputs, references, metrics, every=None, batch_size=64, prefix="val_", **kwargs):
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        references: Sequence[str] | Sequence[Sequence[str]],
+        metrics: Sequence[TextMetric | Callable[..., float]],
+        every: int | None = None,
+        batch_size: int = 64,
+        prefix: str = "val_",
+        **kwargs: Any,
+    ) -> None:
         check_no_table(inputs=inputs, references=references)
         if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
@@ -48,7 +65,7 @@ class TextEvaluation(StepCallback):
         self.outputs, self.figures = [], {}
         self._options = kwargs
 
-    def evaluate(self):
+    def evaluate(self) -> dict[str, float]:
         """Dict of the figures of the model as it is; `outputs` then are the texts, in the order of the inputs."""
         order = sorted(range(len(self.inputs)), key=lambda i: len(self.inputs[i]))
         outputs = [None] * len(order)
@@ -62,12 +79,12 @@ class TextEvaluation(StepCallback):
         self.figures = {self.prefix + metric.name: metric(outputs, self.references) for metric in self.metrics}
         return self.figures
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         if self.every is not None and self.step % self.every == 0:
             self._put(self.evaluate(), logs)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._put(self.evaluate() if self.every is None else self.figures, logs)
 
     @staticmethod

@@ -1,5 +1,7 @@
 """States of a training on disk, each proven whole before it is used."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import os
@@ -9,7 +11,9 @@ import time
 import types
 import warnings
 import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +22,7 @@ from keras_attn.argument_checks import is_integer
 from keras_attn.training.checkpoints.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
 from keras_attn.training.checkpoints.run_settings import differences, in_words, unnumbered
+from keras_attn.typing import Array, PathLike, Shape
 
 # What was there of the same step, until the new one has its name.
 _REPLACED = ".replaced."
@@ -63,7 +68,15 @@ class Checkpoints:
     []
     """
 
-    def __init__(self, folder, every=1000, keep=3, keep_best=0, monitor="val_loss", mode="min"):
+    def __init__(
+        self,
+        folder: PathLike,
+        every: int = 1000,
+        keep: int = 3,
+        keep_best: int = 0,
+        monitor: str = "val_loss",
+        mode: str = "min",
+    ) -> None:
         for name, value, least in (("every", every, 1), ("keep", keep, 1), ("keep_best", keep_best, 0)):
             if not is_integer(value) or value < least:
                 raise ValueError(f"`{name}` must be an integer of {least} or more. Received: {name}={value!r}")
@@ -77,13 +90,13 @@ class Checkpoints:
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
         self._lock = FolderLock(self.folder)
 
-    def steps(self):
+    def steps(self) -> list[int]:
         """The steps of which there are checkpoints, whole or damaged, in ascending order."""
         found = [_NAME.fullmatch(entry.name) for entry in self._entries() if entry.is_dir()]
         return sorted({int(name[2]) for name in found if name and name[1] == _name(int(name[2]))})
 
     @contextlib.contextmanager
-    def writing(self, tries=1):
+    def writing(self, tries: int = 1) -> Iterator[None]:
         """A scope in which nobody else may write to the folder, and which begins with its being tidied up.
 
         Args:
@@ -98,7 +111,16 @@ class Checkpoints:
                 self._remove_unfinished()
             yield
 
-    def save(self, step, state, model, logs=None, dataset=None, memory=None, settings=None):
+    def save(
+        self,
+        step: int,
+        state: Mapping[str, Array],
+        model: keras.Model,
+        logs: Mapping[str, float] | None = None,
+        dataset: str | None = None,
+        memory: Mapping[str, Array] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
         """Writes a checkpoint, and removes those that are no longer to be kept.
 
         Args:
@@ -147,7 +169,7 @@ class Checkpoints:
             _remove(work)
             self._end_replacements()
 
-    def latest(self, shapes, dataset=None):
+    def latest(self, shapes: Mapping[str, Shape], dataset: str | None = None) -> tuple[int, dict[str, Array]] | None:
         """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
 
         Args:
@@ -160,7 +182,9 @@ class Checkpoints:
         found = self.latest_record(shapes, dataset)
         return found and (found[0]["step"], found[1])
 
-    def latest_record(self, shapes, dataset=None, settings=None):
+    def latest_record(
+        self, shapes: Mapping[str, Shape], dataset: str | None = None, settings: Mapping[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """As `latest`, with the content of `checkpoint.json` instead of the step.
 
         Args:
@@ -188,7 +212,7 @@ class Checkpoints:
             )
         return None
 
-    def average(self, model, last=None, best=None):
+    def average(self, model: keras.Model, last: int | None = None, best: int | None = None) -> list[int]:
         """Sets the weights of a model to the mean of those of several checkpoints.
 
         Args:

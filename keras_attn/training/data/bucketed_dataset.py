@@ -1,7 +1,11 @@
 """Examples of like lengths in batches of few shapes."""
 
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from keras_attn.training.data.data_summary import DataSummary
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import encode
 from keras_attn.training.data.records import as_records
+from keras_attn.typing import Array, Nest
 
 
 class BucketedDataset(Dataset):
@@ -52,21 +57,21 @@ class BucketedDataset(Dataset):
 
     def __init__(
         self,
-        records,
-        sides,
-        parse=None,
+        records: Any,
+        sides: Sequence[Any],
+        parse: Callable[..., Any] | None = None,
         *,
-        columns=None,
-        batch_size=None,
-        tokens_per_batch=None,
-        row_multiple=8,
-        num_shapes=8,
-        max_length=None,
-        too_long="truncate",
-        shuffle=True,
-        seed=0,
-        epochs=None,
-    ):
+        columns: Sequence[int | str] | None = None,
+        batch_size: int | None = None,
+        tokens_per_batch: int | None = None,
+        row_multiple: int = 8,
+        num_shapes: int = 8,
+        max_length: int | None = None,
+        too_long: str = "truncate",
+        shuffle: bool = True,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> None:
         if (batch_size is None) == (tokens_per_batch is None):
             raise ValueError(
                 "One of `batch_size` and `tokens_per_batch` must be given. "
@@ -107,18 +112,18 @@ class BucketedDataset(Dataset):
             padding_share=1 - tokens / sum(s.rows * s.batches * sum(s.widths) for s in self._shapes),
         )
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._ends[-1]
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         return checksum(self.shuffle, self.seed, self.summary.shapes, *(ids.flat for ids in self._columns))
 
-    def batch_settings(self):
+    def batch_settings(self) -> dict[str, Any]:
         given = {"shuffle": self.shuffle, "seed": self.seed, "examples": self.summary.examples}
         return self._settings | given
 
-    def plan(self, epoch):
+    def plan(self, epoch: int) -> Any:
         """The examples of each batch, -1 for a row of padding: a matrix `(batches, rows)` a shape, and the order."""
         rng = np.random.default_rng((self.seed, epoch))
         batches_of_shapes = []
@@ -129,14 +134,14 @@ class BucketedDataset(Dataset):
             batches_of_shapes.append(places.T)
         return batches_of_shapes, rng.permutation(len(self)) if self.shuffle else np.arange(len(self))
 
-    def batch(self, plan, index):
+    def batch(self, plan: Any, index: int) -> Nest:
         batches_of_shapes, order = plan
         number = int(order[index])
         which = next(i for i, end in enumerate(self._ends) if number < end)
         shape = self._shapes[which]
         return self.arrays(batches_of_shapes[which][number - self._ends[which]], shape.widths)
 
-    def arrays(self, rows, widths):
+    def arrays(self, rows: Array, widths: Sequence[int]) -> Nest:
         """A batch of examples: int `(B,)`, -1 for a row of padding, and the columns of each side."""
         raise NotImplementedError
 

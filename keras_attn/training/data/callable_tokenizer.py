@@ -1,5 +1,8 @@
 """Any function from texts to ids as a tokenizer."""
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from keras_attn.argument_checks import is_count
@@ -29,7 +32,13 @@ class CallableTokenizer:
     # The special ids that `function` itself does not put around a text.
     prefix = suffix = ()
 
-    def __init__(self, function, pad_id=0, start_id=None, end_id=None):
+    def __init__(
+        self,
+        function: Callable[[Sequence[str]], Any],
+        pad_id: int = 0,
+        start_id: int | None = None,
+        end_id: int | None = None,
+    ) -> None:
         if not callable(function):
             raise ValueError(f"`function` must be callable. Received: function={function!r}")
         ids = {"pad_id": pad_id, "start_id": start_id, "end_id": end_id}
@@ -38,7 +47,7 @@ class CallableTokenizer:
         self.function = function
         self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
 
-    def tokenize(self, texts):
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Lists of ids, without padding."""
         rows = self.function(list(texts))
         if hasattr(rows, "to_list"):

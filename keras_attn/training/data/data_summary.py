@@ -24,16 +24,16 @@ class DataSummary:
 
     records: int
     malformed: int
-    problems: tuple
+    problems: tuple[str, ...]
     truncated: int
     dropped: int
     examples: int
     tokens: int
     batches: int
-    shapes: tuple
+    shapes: tuple[tuple[int, tuple[int, ...]], ...]
     padding_share: float
 
-    def __str__(self):
+    def __str__(self) -> str:
         shapes = ", ".join(" x ".join(map(str, (rows, "+".join(map(str, widths))))) for rows, widths in self.shapes)
         return "\n".join(
             [

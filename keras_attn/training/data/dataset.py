@@ -1,11 +1,20 @@
 """Batches whose place in the training is a number."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
 import keras
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.batch_sharding import checksum, rows, untuned
 from keras_attn.training.data.prefetched import Prefetched
+from keras_attn.typing import Nest
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class Dataset:
@@ -30,7 +39,7 @@ class Dataset:
     >>> from keras_attn.training import Dataset
     >>> class Sums(Dataset):
     ...     row_divisor = 6
-    ...     def __len__(self):
+    ...     def __len__(self) -> int:
     ...         return 100
     ...     def batch(self, plan, index):
     ...         x = np.random.default_rng((7, plan, index)).integers(10, size=(6, 2))
@@ -46,14 +55,14 @@ class Dataset:
     # Whether rows are padded with the id of their tokenizer.
     holds_padding = True
 
-    def __len__(self):
+    def __len__(self) -> int:
         raise NotImplementedError
 
-    def plan(self, epoch):
+    def plan(self, epoch: int) -> Any:
         """What `batch` needs to know of an epoch: here its number."""
         return epoch
 
-    def batch(self, plan, index):
+    def batch(self, plan: Any, index: int) -> Nest:
         """The `index`-th batch of the epoch of a plan.
 
         Returns:
@@ -62,16 +71,16 @@ class Dataset:
         raise NotImplementedError
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         """A str that tells whether a position belongs to this data: it follows from the first batch and the length."""
         arrays = keras.tree.flatten(self.batch(self.plan(0), 0))
         return checksum(len(self), *arrays)
 
-    def batch_settings(self):
+    def batch_settings(self) -> dict[str, Any]:
         """What batches depend on besides the records, a dict by name; an error about checkpoints names what differs."""
         return {"batches_per_epoch": len(self), "batch_size": len(keras.tree.flatten(self.batch(self.plan(0), 0))[0])}
 
-    def batches(self, start=0, shard=0, num_shards=1):
+    def batches(self, start: int = 0, shard: int = 0, num_shards: int = 1) -> Iterator[Nest]:
         """Iterates over batches from the `start`-th on, which a thread prepares.
 
         Args:
@@ -100,7 +109,7 @@ class Dataset:
             )
         return Prefetched(self._batches(start, shard, num_shards))
 
-    def as_tf_dataset(self, start=0):
+    def as_tf_dataset(self, start: int = 0) -> tf.data.Dataset[Any]:
         """The same batches as a `tf.data.Dataset`, of arrays without static shape.
 
         It tells a `Trainer`, and `fit` of this package's models, the label of padding, as this data set does; what
@@ -123,7 +132,7 @@ class Dataset:
         batches = batches.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
         return self._with_ids(untuned(batches))
 
-    def map(self, function):
+    def map(self, function: Callable[[Nest, int], Nest]) -> Dataset:
         """A data set whose batch `i` is `function(batch, i)`.
 
         Args:
@@ -155,7 +164,7 @@ class _Mapped(Dataset):
         dataset._with_ids(self)
         self.labels = getattr(dataset, "labels", None)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._dataset)
 
     @property

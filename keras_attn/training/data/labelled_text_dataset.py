@@ -1,6 +1,10 @@
 """Texts and their classes."""
 
+from __future__ import annotations
+
 import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -10,6 +14,11 @@ from keras_attn.training.data.dataset import checksum
 from keras_attn.training.data.encoding import as_tokenizer, read_side
 from keras_attn.training.data.problem_log import RecordError
 from keras_attn.training.data.records import as_records
+from keras_attn.typing import Array, Nest
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+    from keras_attn.training.data.callable_tokenizer import CallableTokenizer
 
 
 class LabelledTextDataset(BucketedDataset):
@@ -57,7 +66,15 @@ class LabelledTextDataset(BucketedDataset):
     # Every label is a class.
     ignore_id = None
 
-    def __init__(self, records, tokenizer, labels=None, *, columns=None, **options):
+    def __init__(
+        self,
+        records: Any,
+        tokenizer: Tokenizer | CallableTokenizer | Callable[[Sequence[str]], Any],
+        labels: Sequence[str] | None = None,
+        *,
+        columns: Sequence[int | str] | None = None,
+        **options: Any,
+    ) -> None:
         records = as_records(records, columns, self.usual_columns)
         stored = records.stored_label_names() if labels is not None else None
         labels = records.label_names() if labels is None else labels
@@ -93,10 +110,10 @@ class LabelledTextDataset(BucketedDataset):
             )
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         return f"{super().fingerprint}-{checksum(self.labels, self._classes)}"
 
-    def arrays(self, rows, widths):
+    def arrays(self, rows: Array, widths: Sequence[int]) -> Nest:
         (width,) = widths
         real = rows >= 0
         labels = np.where(real, self._classes[rows], np.int32(0))

@@ -1,7 +1,17 @@
 """Pairs of a text to read and one to write."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 from keras_attn.training.data.bucketed_dataset import BucketedDataset, label_padding
 from keras_attn.training.data.encoding import as_tokenizer, read_side, target_side
+from keras_attn.typing import Array, Nest
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+    from keras_attn.training.data.callable_tokenizer import CallableTokenizer
 
 
 class ParallelTextDataset(BucketedDataset):
@@ -37,14 +47,23 @@ class ParallelTextDataset(BucketedDataset):
 
     usual_columns = ("source", "target")
 
-    def __init__(self, records, tokenizer, target_tokenizer=None, *, ignore_id=None, too_long="drop", **options):
+    def __init__(
+        self,
+        records: Any,
+        tokenizer: Tokenizer | CallableTokenizer | Callable[[Sequence[str]], Any],
+        target_tokenizer: Tokenizer | CallableTokenizer | Callable[[Sequence[str]], Any] | None = None,
+        *,
+        ignore_id: int | None = None,
+        too_long: str = "drop",
+        **options: Any,
+    ) -> None:
         tokenizer = as_tokenizer(tokenizer)
         target_tokenizer = tokenizer if target_tokenizer is None else as_tokenizer(target_tokenizer)
         sides = (read_side(tokenizer), target_side(target_tokenizer))
         self.ignore_id = label_padding(ignore_id, target_tokenizer)
         super().__init__(records, sides, too_long=too_long, **options)
 
-    def arrays(self, rows, widths):
+    def arrays(self, rows: Array, widths: Sequence[int]) -> Nest:
         source, target = widths
         inputs = {"source_ids": self._inputs(0, rows, source), "target_ids": self._inputs(1, rows, target)}
         return inputs, self._labels(1, rows, target, self.ignore_id)

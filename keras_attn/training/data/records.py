@@ -3,9 +3,9 @@
 import itertools
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_attn.columns import is_table
 from keras_attn.lines import is_unicode
@@ -67,23 +67,29 @@ class Records:
     ValueError: ... Received: dates.csv:3: expected 3 columns, got 4
     """
 
-    def __init__(self, *files, columns=None, format=None, on_error="raise"):
+    def __init__(
+        self,
+        *files: Any,
+        columns: Sequence[int | str] | None = None,
+        format: str | None = None,
+        on_error: str = "raise",
+    ) -> None:
         sides = [[side] if isinstance(side, (str, os.PathLike)) or is_table(side) else list(side) for side in files]
         if not sides or not all(sides):
             raise ValueError(f"`files` must name one file or more. Received: {files}")
         if format is not None and format not in FORMATS:
             raise ValueError(f"`format` must be one of {sorted(FORMATS)}. Received: format={format!r}")
-        self.sides = [[part if is_table(part) else Path(part) for part in side] for side in sides]
+        self.sides: list[list[Any]] = [[part if is_table(part) else Path(part) for part in side] for side in sides]
         self.columns, self.format = checked_columns(columns), format
         self.on_error = ProblemLog(on_error).on_error
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[tuple[str, ...]]:
         log = ProblemLog(self.on_error)
         for _, fields in self.located(log):
             yield fields
         log.warn()
 
-    def located(self, log):
+    def located(self, log: ProblemLog) -> Iterator[tuple[Any, tuple[str, ...]]]:
         """Pairs of a record's place, which prints as file and line, and its texts; malformed ones go to `log`."""
         for parts in self._rows():
             log.read += 1
@@ -94,11 +100,11 @@ class Records:
             else:
                 yield parts[0][0], tuple(text for _, fields in parts for text in fields)
 
-    def label_names(self):
+    def label_names(self) -> list[str] | None:
         """The names of the classes that the last column knows in order, or None: those of a table may."""
         return self._names_of(label_names)
 
-    def stored_label_names(self):
+    def stored_label_names(self) -> list[str] | None:
         """The `label_names` of a last column that stores their numbers, as a `datasets.ClassLabel` does, or None."""
         return self._names_of(stored_label_names)
 
@@ -188,7 +194,7 @@ def as_records(values, columns=None, usual=None):
     return GivenRecords(values, columns, usual)
 
 
-def checked_columns(columns):
+def checked_columns(columns: Sequence[int | str] | None) -> list[int | str] | None:
     """`columns` as a list, where they are given; a ValueError unless they are names, or numbers."""
     if columns is None:
         return None

@@ -1,7 +1,17 @@
 """Texts to continue, one a row."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
 from keras_attn.training.data.bucketed_dataset import BucketedDataset, label_padding
 from keras_attn.training.data.encoding import as_tokenizer, continued_side, read_side
+from keras_attn.typing import Array, Nest
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+    from keras_attn.training.data.callable_tokenizer import CallableTokenizer
 
 
 class TextDataset(BucketedDataset):
@@ -40,11 +50,19 @@ class TextDataset(BucketedDataset):
 
     usual_columns = ("text",)
 
-    def __init__(self, records, tokenizer, *, causal=True, ignore_id=None, **options):
+    def __init__(
+        self,
+        records: Any,
+        tokenizer: Tokenizer | CallableTokenizer | Callable[[Sequence[str]], Any],
+        *,
+        causal: bool = True,
+        ignore_id: int | None = None,
+        **options: Any,
+    ) -> None:
         tokenizer = as_tokenizer(tokenizer)
         self.ignore_id = label_padding(ignore_id, tokenizer)
         super().__init__(records, (continued_side(tokenizer) if causal else read_side(tokenizer),), **options)
 
-    def arrays(self, rows, widths):
+    def arrays(self, rows: Array, widths: Sequence[int]) -> Nest:
         (width,) = widths
         return {"token_ids": self._inputs(0, rows, width)}, self._labels(0, rows, width, self.ignore_id)

@@ -1,11 +1,21 @@
 """Blocks of one long text."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
 import numpy as np
 
 from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.training.data.dataset import Dataset, checksum
 from keras_attn.training.data.encoding import as_tokenizer, encode, joined_side
 from keras_attn.training.data.records import as_records
+from keras_attn.typing import Array, Nest
+
+if TYPE_CHECKING:
+    from keras_attn.text.tokenizer import Tokenizer
+    from keras_attn.training.data.callable_tokenizer import CallableTokenizer
 
 
 class TokenBlockDataset(Dataset):
@@ -51,7 +61,16 @@ class TokenBlockDataset(Dataset):
     ignore_id = None
     tokenizers = ()
 
-    def __init__(self, ids, length, batch_size, *, shuffle=True, seed=0, epochs=None):
+    def __init__(
+        self,
+        ids: Array | Sequence[int],
+        length: int,
+        batch_size: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        epochs: int | None = None,
+    ) -> None:
         check_positive(length=length, batch_size=batch_size, epochs=1 if epochs is None else epochs)
         check_count(seed=seed)
         ids = ids if isinstance(ids, np.ndarray) else np.asarray(ids)
@@ -64,7 +83,16 @@ class TokenBlockDataset(Dataset):
         self.row_divisor = batch_size
 
     @classmethod
-    def from_records(cls, records, tokenizer, length, batch_size, *, columns=None, **settings):
+    def from_records(
+        cls,
+        records: Any,
+        tokenizer: Tokenizer | CallableTokenizer | Callable[[Sequence[str]], Any],
+        length: int,
+        batch_size: int,
+        *,
+        columns: Sequence[int | str] | None = None,
+        **settings: Any,
+    ) -> Self:
         """Blocks of many texts, each with its end id behind it if the tokenizer has one.
 
         Args:
@@ -79,18 +107,18 @@ class TokenBlockDataset(Dataset):
         blocks.tokenizers = (tokenizer,)
         return blocks
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-(len(self.ids) - 1) // (self.length * self.batch_size))
 
     @property
-    def fingerprint(self):
+    def fingerprint(self) -> str:
         return checksum(self.shuffle, self.seed, self.length, self.batch_size, self.ids)
 
-    def batch_settings(self):
+    def batch_settings(self) -> dict[str, Any]:
         names = ("length", "batch_size", "shuffle", "seed")
         return {name: getattr(self, name) for name in names} | {"tokens": len(self.ids)}
 
-    def batch(self, plan, index):
+    def batch(self, plan: Any, index: int) -> Nest:
         number = plan * len(self) + index
         if self.shuffle:
             rng = np.random.default_rng((self.seed, number))

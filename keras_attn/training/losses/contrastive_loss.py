@@ -1,10 +1,15 @@
 """Vectors that must find their partners."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive_number
 from keras_attn.training.losses.summed_loss import SummedLoss
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -46,16 +51,18 @@ class ContrastiveLoss(SummedLoss):
     0.2395
     """
 
-    def __init__(self, temperature=0.05, symmetric=False, name="contrastive", **kwargs):
+    def __init__(
+        self, temperature: float = 0.05, symmetric: bool = False, name: str = "contrastive", **kwargs: Any
+    ) -> None:
         check_positive_number(temperature=temperature)
         super().__init__(name=name, **kwargs)
         self.temperature = temperature
         self.symmetric = symmetric
 
-    def labels(self, y_true, y_pred):
+    def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return ops.zeros(ops.shape(y_pred)[:1], dtype="int32")
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The loss of each row, float32 `(B,)`."""
         if len(y_pred.shape) != 3 or y_pred.shape[1] != 2:
             raise ValueError(f"`y_pred` must have shape (B, 2, D). Received: y_pred.shape={tuple(y_pred.shape)}")
@@ -68,5 +75,5 @@ class ContrastiveLoss(SummedLoss):
             losses = (losses + ops.logsumexp(logits, axis=0) - found) / 2
         return losses
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "temperature": self.temperature, "symmetric": self.symmetric}

@@ -1,6 +1,7 @@
 """The labels that losses and metrics ignore."""
 
 from numbers import Integral
+from typing import Any
 
 from keras_attn.special_ids import NO_TOKEN
 
@@ -19,7 +20,7 @@ class IgnoredLabels:
     # The losses inside this one that ignore the same labels.
     _followers = ()
 
-    def set_ignore_id(self, ignore_id):
+    def set_ignore_id(self, ignore_id: int | str | None) -> None:
         """Keeps the argument of the constructor."""
         is_integer = isinstance(ignore_id, Integral) and not isinstance(ignore_id, bool)
         if ignore_id is not None and ignore_id != AUTO and not is_integer:
@@ -30,17 +31,17 @@ class IgnoredLabels:
             follower.set_ignore_id(ignore_id)
 
     @property
-    def ignore_id(self):
+    def ignore_id(self) -> int | None:
         """The label that does not count, or None."""
         return self._padding_label if self.given_ignore_id == AUTO else self.given_ignore_id
 
     @property
-    def ignored_labels(self):
+    def ignored_labels(self) -> tuple[int, ...]:
         """All labels that do not count, a tuple."""
         found = () if self.ignore_id is None else (self.ignore_id,)
         return found if self.given_ignore_id != AUTO or NO_TOKEN in found else (*found, NO_TOKEN)
 
-    def bind_ignore_id(self, ignore_id, is_final=True):
+    def bind_ignore_id(self, ignore_id: int | None, is_final: bool = True) -> None:
         """Says what "auto" stands for: once, or until it is said for good.
 
         Raises:
@@ -55,5 +56,5 @@ class IgnoredLabels:
         for follower in self._followers:
             follower.bind_ignore_id(ignore_id, is_final)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "ignore_id": self.given_ignore_id}

@@ -1,5 +1,10 @@
 """Label-smoothed cross entropy over the real tokens of a batch."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -10,6 +15,7 @@ from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_c
 from keras_attn.training.losses.entries import aligned, entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
 from keras_attn.training.losses.summed_loss import SummedLoss
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -57,21 +63,27 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
     (1.3863, 1.0)
     """
 
-    def __init__(self, label_smoothing=0.0, ignore_id="auto", name="masked_cross_entropy", **kwargs):
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        ignore_id: int | str | None = "auto",
+        name: str = "masked_cross_entropy",
+        **kwargs: Any,
+    ) -> None:
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"`label_smoothing` must be in [0, 1). Received: label_smoothing={label_smoothing}")
         super().__init__(name=name, **kwargs)
         self.label_smoothing = label_smoothing
         self.set_ignore_id(ignore_id)
 
-    def labels(self, y_true, y_pred):
+    def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return token_labels(y_true, y_pred)
 
-    def real(self, y_true):
+    def real(self, y_true: Tensor) -> Tensor:
         """Float32, 1 at tokens that count."""
         return real_tokens(y_true, self.ignored_labels)
 
-    def check_labels(self, name, labels, num_classes, weights=None):
+    def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
         counts = ~np.isin(labels, self.ignored_labels)
         if weights is not None:
@@ -84,13 +96,15 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
                 ) from None
         check_vocabulary(num_classes, **{name: labels[counts]})
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The loss of each token, float32 `(B, T)`: zero where it does not count, NaN where its label is no class."""
         real, is_class, labels = self._classes(y_true, y_pred.shape[-1])
         losses = smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
         return real * ops.where(is_class, losses, float("nan"))
 
-    def linear_total(self, y_true, hidden, projection, sample_weight=None):
+    def linear_total(
+        self, y_true: Tensor, hidden: Tensor, projection: Mapping[str, Any], sample_weight: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """`total` of the logits that `projection` makes of hidden states, which are never held together.
 
         Args:
@@ -119,5 +133,5 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
         # `ignore_id` may lie outside of the vocabulary, as -100 does.
         return real, ops.logical_or(in_range, ops.equal(real, 0)), classes
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}

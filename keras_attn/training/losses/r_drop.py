@@ -1,5 +1,9 @@
 """Two dropout passes that have to agree."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -7,6 +11,7 @@ from keras import ops
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
 from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
 from keras_attn.training.losses.summed_loss import SummedLoss
+from keras_attn.typing import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -46,7 +51,14 @@ class RDrop(IgnoredLabels, SummedLoss):
     ((2, 2), 1.3863)
     """
 
-    def __init__(self, alpha=1.0, label_smoothing=0.0, ignore_id="auto", name="r_drop", **kwargs):
+    def __init__(
+        self,
+        alpha: float = 1.0,
+        label_smoothing: float = 0.0,
+        ignore_id: int | str | None = "auto",
+        name: str = "r_drop",
+        **kwargs: Any,
+    ) -> None:
         if not alpha >= 0:
             raise ValueError(f"`alpha` must not be negative. Received: alpha={alpha}")
         super().__init__(name=name, **kwargs)
@@ -56,7 +68,7 @@ class RDrop(IgnoredLabels, SummedLoss):
         self._followers = (self._cross_entropy,)
 
     @staticmethod
-    def repeat(*batch):
+    def repeat(*batch: Nest) -> Nest:
         """A batch with each row twice, one behind the other: any nests of arrays or tensors."""
 
         def twice(x):
@@ -65,18 +77,18 @@ class RDrop(IgnoredLabels, SummedLoss):
         repeated = keras.tree.map_structure(twice, batch)
         return repeated[0] if len(batch) == 1 else repeated
 
-    def labels(self, y_true, y_pred):
+    def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         return self._cross_entropy.labels(y_true, y_pred)
 
-    def real(self, y_true):
+    def real(self, y_true: Tensor) -> Tensor:
         """Float32, 1 at tokens that count."""
         return self._cross_entropy.real(y_true)
 
-    def check_labels(self, name, labels, num_classes, weights=None):
+    def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
         """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
         self._cross_entropy.check_labels(name, labels, num_classes, weights)
 
-    def call(self, y_true, y_pred):
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The loss of each token, the divergence in equal parts in both passes."""
         rows = y_pred.shape[0]
         if rows is not None and rows % 2:
@@ -89,5 +101,5 @@ class RDrop(IgnoredLabels, SummedLoss):
             divergence, 2, axis=0
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "alpha": self.alpha, "label_smoothing": self._cross_entropy.label_smoothing}

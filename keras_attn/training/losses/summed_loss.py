@@ -1,10 +1,13 @@
 """What losses have in common that are a sum divided by a weight."""
 
+from __future__ import annotations
+
 import keras
 from keras import ops
 
 from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.losses.entries import entry_weights
+from keras_attn.typing import Tensor
 
 
 class SummedLoss(keras.losses.Loss):
@@ -34,15 +37,15 @@ class SummedLoss(keras.losses.Loss):
         Float32 scalar; with `reduction=None`, the shape of the losses.
     """
 
-    def labels(self, y_true, y_pred):
+    def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The labels in the shape of the losses."""
         return ops.convert_to_tensor(y_true)
 
-    def real(self, y_true):
+    def real(self, y_true: Tensor) -> Tensor:
         """Float32, 1 where an entry counts."""
         return ops.ones(ops.shape(y_true), dtype="float32")
 
-    def check_labels(self, name, labels, num_classes, weights=None):
+    def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
         """Raises a ValueError where labels do not fit outputs `(..., num_classes)`; here, all fit.
 
         For arrays, before a step: within it, XLA would take any number for a label.
@@ -54,7 +57,7 @@ class SummedLoss(keras.losses.Loss):
             weights: optional array as of a call's `sample_weight`.
         """
 
-    def total(self, y_true, y_pred, sample_weight=None):
+    def total(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`(sum, weight)`, float32 scalars: `sum_i w_i l_i` and `sum_i w_i`, where `w_i` is 0 at what does not count.
 
         The loss is their quotient. Neither is divided by anything, so both may be added up over parts of a batch.
@@ -62,7 +65,7 @@ class SummedLoss(keras.losses.Loss):
         losses, weights = self._weighted(y_true, y_pred, sample_weight)
         return ops.sum(losses), ops.sum(weights)
 
-    def __call__(self, y_true, y_pred, sample_weight=None):
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         if self.reduction in (None, "none"):
             return self._weighted(y_true, y_pred, sample_weight)[0]
         total, weight = self.total(y_true, y_pred, sample_weight)

@@ -1,11 +1,16 @@
 """How often the likeliest token is the right one."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.losses.entries import entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -27,11 +32,11 @@ class MaskedAccuracy(IgnoredLabels, keras.metrics.Mean):
     0.5
     """
 
-    def __init__(self, ignore_id="auto", name="accuracy", **kwargs):
+    def __init__(self, ignore_id: int | str | None = "auto", name: str = "accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.set_ignore_id(ignore_id)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Adds a batch.
 
         Args:

@@ -1,10 +1,15 @@
 """How many tokens the model hesitates between."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
 from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -25,20 +30,20 @@ class Perplexity(IgnoredLabels, keras.metrics.Mean):
     5.0
     """
 
-    def __init__(self, ignore_id="auto", name="perplexity", **kwargs):
+    def __init__(self, ignore_id: int | str | None = "auto", name: str = "perplexity", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.set_ignore_id(ignore_id)
         self._loss = MaskedCrossEntropy(ignore_id=ignore_id)
         self._followers = (self._loss,)
 
-    def update_state(self, y_true, y_pred, sample_weight=None):
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Adds a batch; see `MaskedAccuracy.update_state`."""
         self.update_total(*self._loss.total(y_true, y_pred, sample_weight))
 
-    def update_total(self, total, weight):
+    def update_total(self, total: Tensor, weight: Tensor) -> None:
         """Adds what `total` or `linear_total` of a `MaskedCrossEntropy` gave for a batch."""
         self.total.assign_add(total)
         self.count.assign_add(weight)
 
-    def result(self):
+    def result(self) -> Tensor:
         return ops.exp(super().result())

@@ -1,9 +1,14 @@
 """Adam in one TensorFlow operation a variable."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.plain_numbers import plain
+from keras_attn.typing import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -34,7 +39,7 @@ class FusedAdam(keras.optimizers.Adam):
     True
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         # Keras takes a learning rate of NumPy's for none.
         super().__init__(*plain(args), **plain(kwargs))
 
@@ -54,7 +59,7 @@ class FusedAdam(keras.optimizers.Adam):
             grads, trainable_variables, (rate, *powers, rate * (self.weight_decay or 0.0))
         )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Nest) -> None:
         """Updates one variable; `learning_rate` is what `_backend_update_step` makes of it."""
         if not self._is_fused:
             return super().update_step(gradient, variable, learning_rate)

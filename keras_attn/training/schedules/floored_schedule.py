@@ -1,9 +1,14 @@
 """A learning rate that falls no lower than a minimum."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive_number
+from keras_attn.typing import Tensor
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -29,7 +34,7 @@ class FlooredSchedule(Schedule):
     [0.1, 0.05, 0.02]
     """
 
-    def __init__(self, schedule, minimum_learning_rate):
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, minimum_learning_rate: float) -> None:
         if not isinstance(schedule, Schedule):
             raise ValueError(
                 f"`schedule` must be a keras.optimizers.schedules.LearningRateSchedule. Received: schedule={schedule!r}"
@@ -39,15 +44,15 @@ class FlooredSchedule(Schedule):
         self.schedule = schedule
         self.minimum_learning_rate = minimum_learning_rate
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         return ops.maximum(self.schedule(step), self.minimum_learning_rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "schedule": keras.saving.serialize_keras_object(self.schedule),
             "minimum_learning_rate": self.minimum_learning_rate,
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config | {"schedule": keras.saving.deserialize_keras_object(config["schedule"])})

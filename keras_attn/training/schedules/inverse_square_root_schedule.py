@@ -1,7 +1,13 @@
 """The learning-rate schedule of the Transformer paper."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
+
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -29,7 +35,7 @@ class InverseSquareRootSchedule(keras.optimizers.schedules.LearningRateSchedule)
     0.000699
     """
 
-    def __init__(self, hidden_dim, warmup_steps=4000, scale=1.0):
+    def __init__(self, hidden_dim: int, warmup_steps: int = 4000, scale: float = 1.0) -> None:
         for name, value in (("hidden_dim", hidden_dim), ("warmup_steps", warmup_steps), ("scale", scale)):
             if not value > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={value}")
@@ -38,11 +44,11 @@ class InverseSquareRootSchedule(keras.optimizers.schedules.LearningRateSchedule)
         self.warmup_steps = warmup_steps
         self.scale = scale
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         # Keras counts from 0, where the formula would stand still for a whole step.
         step = ops.cast(step, "float32") + 1.0
         rise = step * self.warmup_steps**-1.5
         return self.scale * self.hidden_dim**-0.5 * ops.minimum(ops.rsqrt(step), rise)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"hidden_dim": self.hidden_dim, "warmup_steps": self.warmup_steps, "scale": self.scale}

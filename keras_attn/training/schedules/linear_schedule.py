@@ -1,9 +1,14 @@
 """A learning rate that rises and falls in straight lines."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_count, check_positive, check_positive_number
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -32,7 +37,9 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
     [0.0, 0.0005, 0.001, 0.0005, 0.0]
     """
 
-    def __init__(self, peak_learning_rate, total_steps, warmup_steps=0, final_learning_rate=0.0):
+    def __init__(
+        self, peak_learning_rate: float, total_steps: int, warmup_steps: int = 0, final_learning_rate: float = 0.0
+    ) -> None:
         check_positive_number(peak_learning_rate=peak_learning_rate)
         check_positive(total_steps=total_steps)
         check_count(warmup_steps=warmup_steps)
@@ -51,7 +58,7 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.warmup_steps = warmup_steps
         self.final_learning_rate = final_learning_rate
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         rise = step / max(self.warmup_steps, 1)
         fall = ops.clip((self.total_steps - step) / (self.total_steps - self.warmup_steps), 0.0, 1.0)
@@ -62,7 +69,7 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
             floor + (self.peak_learning_rate - floor) * fall,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak_learning_rate": self.peak_learning_rate,
             "total_steps": self.total_steps,

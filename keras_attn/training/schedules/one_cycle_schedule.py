@@ -1,11 +1,15 @@
 """The learning-rate schedule of super-convergence."""
 
+from __future__ import annotations
+
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_positive_number
+from keras_attn.typing import Tensor
 
 # How far from one rate to the next, after a part of the way.
 _ANNEALS = {"cos": lambda part: (1 - ops.cos(math.pi * part)) / 2, "linear": lambda part: part}
@@ -41,8 +45,14 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(
-        self, peak_learning_rate, total_steps, pct_start=0.3, anneal="cos", div_factor=25.0, final_div_factor=1e4
-    ):
+        self,
+        peak_learning_rate: float,
+        total_steps: int,
+        pct_start: float = 0.3,
+        anneal: str = "cos",
+        div_factor: float = 25.0,
+        final_div_factor: float = 1e4,
+    ) -> None:
         check_positive_number(
             peak_learning_rate=peak_learning_rate, div_factor=div_factor, final_div_factor=final_div_factor
         )
@@ -59,7 +69,7 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         self.div_factor = div_factor
         self.final_div_factor = final_div_factor
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32")
         first = self.peak_learning_rate / self.div_factor
         top, end = self.pct_start * self.total_steps - 1, self.total_steps - 1
@@ -72,7 +82,7 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         rise = between(0.0, top, first, self.peak_learning_rate)
         return ops.where(step <= top, rise, between(top, end, self.peak_learning_rate, first / self.final_div_factor))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "peak_learning_rate": self.peak_learning_rate,
             "total_steps": self.total_steps,

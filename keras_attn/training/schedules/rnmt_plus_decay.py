@@ -1,9 +1,14 @@
 """The learning-rate schedule of RNMT+."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_count, check_positive, check_positive_number
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -34,7 +39,14 @@ class RNMTPlusDecay(keras.optimizers.schedules.LearningRateSchedule):
     [0.0001, 0.00025, 0.0004, 0.0004, 5e-05]
     """
 
-    def __init__(self, scale, num_replicas, warmup_steps=500, start_step=600_000, end_step=1_200_000):
+    def __init__(
+        self,
+        scale: float,
+        num_replicas: int,
+        warmup_steps: int = 500,
+        start_step: int = 600_000,
+        end_step: int = 1_200_000,
+    ) -> None:
         check_positive_number(scale=scale)
         check_positive(num_replicas=num_replicas, warmup_steps=warmup_steps, end_step=end_step)
         check_count(start_step=start_step)
@@ -47,13 +59,13 @@ class RNMTPlusDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.start_step = start_step
         self.end_step = end_step
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step, count = ops.cast(step, "float32"), float(self.num_replicas)
         rise = 1.0 + step * ((count - 1.0) / (count * self.warmup_steps))
         fall = count * ops.power(2.0 * count, (self.start_step - count * step) / (self.end_step - self.start_step))
         return self.scale * ops.minimum(ops.minimum(rise, count), fall)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {
             "scale": self.scale,
             "num_replicas": self.num_replicas,

@@ -1,9 +1,14 @@
 """A learning rate that falls with the square root of the step."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_positive_number
+from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -31,15 +36,15 @@ class RsqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
     [0.1, 0.1, 0.05]
     """
 
-    def __init__(self, scale, warmup_steps):
+    def __init__(self, scale: float, warmup_steps: int) -> None:
         check_positive_number(scale=scale)
         check_positive(warmup_steps=warmup_steps)
         super().__init__()
         self.scale = scale
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         return self.scale * ops.rsqrt(ops.maximum(ops.cast(step, "float32"), float(self.warmup_steps)))
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return {"scale": self.scale, "warmup_steps": self.warmup_steps}

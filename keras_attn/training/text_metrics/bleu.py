@@ -1,5 +1,7 @@
 """BLEU."""
 
+from collections.abc import Sequence
+
 from keras_attn.extras import require
 from keras_attn.training.text_metrics.text_metric import TextMetric, streams
 
@@ -27,13 +29,13 @@ class Bleu(TextMetric):
     100.0
     """
 
-    def __init__(self, tokenize="13a", lowercase=False, name="bleu"):
+    def __init__(self, tokenize: str = "13a", lowercase: bool = False, name: str = "bleu") -> None:
         super().__init__(name)
         # The texts of a tokenised corpus are tokenised on purpose.
         self._bleu = require("sacrebleu", "metrics").BLEU(
             tokenize=tokenize, lowercase=lowercase, force=tokenize == "none"
         )
 
-    def score(self, outputs, references):
+    def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         # Rounding may lead past it.
         return min(self._bleu.corpus_score(outputs, streams(references)).score, 100.0)

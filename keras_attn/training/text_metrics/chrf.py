@@ -1,5 +1,7 @@
 """The F-score of characters."""
 
+from collections.abc import Sequence
+
 from keras_attn.extras import require
 from keras_attn.training.text_metrics.text_metric import TextMetric, streams
 
@@ -26,9 +28,9 @@ class Chrf(TextMetric):
     100.0
     """
 
-    def __init__(self, word_order=0, lowercase=False, name="chrf"):
+    def __init__(self, word_order: int = 0, lowercase: bool = False, name: str = "chrf") -> None:
         super().__init__(name)
         self._chrf = require("sacrebleu", "metrics").CHRF(word_order=word_order, lowercase=lowercase)
 
-    def score(self, outputs, references):
+    def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         return self._chrf.corpus_score(outputs, streams(references)).score

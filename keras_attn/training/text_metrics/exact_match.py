@@ -1,5 +1,7 @@
 """How many texts are right."""
 
+from collections.abc import Sequence
+
 from keras_attn.training.text_metrics.text_metric import TextMetric
 
 
@@ -19,8 +21,8 @@ class ExactMatch(TextMetric):
     0.5
     """
 
-    def __init__(self, name="exact_match"):
+    def __init__(self, name: str = "exact_match") -> None:
         super().__init__(name)
 
-    def score(self, outputs, references):
+    def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         return sum(output in texts for output, texts in zip(outputs, references, strict=True)) / len(outputs)

@@ -1,5 +1,7 @@
 """ROUGE."""
 
+from collections.abc import Sequence
+
 from keras_attn.extras import require
 from keras_attn.training.text_metrics.text_metric import TextMetric
 
@@ -27,7 +29,7 @@ class Rouge(TextMetric):
     0.6667
     """
 
-    def __init__(self, kind="rougeL", use_stemmer=False, name=None):
+    def __init__(self, kind: str = "rougeL", use_stemmer: bool = False, name: str | None = None) -> None:
         kinds = ("rouge1", "rouge2", "rougeL", "rougeLsum")
         if kind not in kinds:
             raise ValueError(f"`kind` must be one of {kinds}. Received: kind={kind!r}")
@@ -35,7 +37,7 @@ class Rouge(TextMetric):
         self.kind = kind
         self._scorer = require("rouge_score.rouge_scorer", "metrics").RougeScorer([kind], use_stemmer=use_stemmer)
 
-    def score(self, outputs, references):
+    def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         pairs = zip(outputs, references, strict=True)
         scores = [self._scorer.score_multi(texts, output)[self.kind].fmeasure for output, texts in pairs]
         return sum(scores) / len(scores)

@@ -1,6 +1,7 @@
 """What figures of texts have in common."""
 
 import abc
+from collections.abc import Sequence
 
 from keras_attn.columns import check_no_table
 
@@ -24,10 +25,10 @@ class TextMetric(abc.ABC):
         ValueError: there are no outputs, or not as many references, or an output has none.
     """
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
-    def __call__(self, outputs, references):
+    def __call__(self, outputs: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]]) -> float:
         check_no_table(outputs=outputs, references=references)
         outputs, references = list(outputs), [[r] if isinstance(r, str) else list(r) for r in references]
         if not outputs or len(outputs) != len(references):
@@ -40,7 +41,7 @@ class TextMetric(abc.ABC):
         return float(self.score(outputs, references))
 
     @abc.abstractmethod
-    def score(self, outputs, references):
+    def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
         """The figure of strings and as many lists of strings."""
 
 

@@ -1,6 +1,13 @@
 """The known formats and tasks: the module of each defines `Emitter` or `Task`. A user may register others."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from keras_attn.export.formats.format import Format
+    from keras_attn.export.tasks.task import Task
 
 _HOMES = {
     "formats": {
@@ -17,7 +24,7 @@ _HOMES = {
 _registered = {"formats": {}, "tasks": {}}
 
 
-def register_format(cls):
+def register_format(cls: type[Format]) -> type[Format]:
     """Makes a `Format` of your own known to `export`, `verify` and `inspect` by its `name`; a decorator.
 
     Raises:
@@ -34,7 +41,7 @@ def register_format(cls):
     return _register("formats", cls)
 
 
-def register_task(cls):
+def register_task(cls: type[Task]) -> type[Task]:
     """Makes a `Task` of your own known to `export` and `verify` by its `name`; a decorator.
 
     Raises:

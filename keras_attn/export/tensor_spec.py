@@ -1,5 +1,7 @@
 """What goes into an artefact: shapes with named dynamic axes."""
 
+from __future__ import annotations
+
 import dataclasses
 
 

@@ -1,14 +1,21 @@
 """What generation asks of a model."""
 
+from __future__ import annotations
+
 import contextlib
-import typing
 import weakref
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 from keras import ops
 
+if TYPE_CHECKING:
+    from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.text import Tokenizer
+    from keras_attn.typing import Array, Nest, Tensor
 
-class GenerativeModel(typing.Protocol):
+
+class GenerativeModel(Protocol):
     """The members of a model that `generate`, `stream`, `score`, all strategies and the tasks of `export` work with.
 
     Any model that has `prefill` and `decode` will do, be it of this package or not. All other members of
@@ -36,7 +43,9 @@ class GenerativeModel(typing.Protocol):
     (1, 5)
     """
 
-    def prefill(self, ids, mask=None, *, length, bounded=True):
+    def prefill(
+        self, ids: Tensor, mask: Tensor | None = None, *, length: int, bounded: bool = True
+    ) -> tuple[Nest, Nest]:
         """Everything that decoding needs of prompts or sources.
 
         Args:
@@ -49,7 +58,7 @@ class GenerativeModel(typing.Protocol):
             `(cache, memory)`: nests of tensors, rows first. `decode` returns another cache; the memory stays.
         """
 
-    def decode(self, ids, positions, cache, memory=()):
+    def decode(self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = ()) -> tuple[Tensor, Nest]:
         """The logits of the tokens that follow `ids`.
 
         Args:
@@ -65,7 +74,8 @@ class GenerativeModel(typing.Protocol):
 class GenerationDefaults:
     """The optional members of a `GenerativeModel`, for one that starts targets with a start token."""
 
-    tokenizer = generation_config = None
+    tokenizer: Tokenizer | None = None
+    generation_config: GenerationConfig | None = None
     # Whether generation continues its inputs, instead of starting a target with the start token.
     continues_prompts = False
     # Negative: there is no padding.
@@ -73,7 +83,7 @@ class GenerationDefaults:
     # Whether the cache of `decode` has a slot per token, of which its `attention_mask` hides some: beams then share it.
     has_slots = False
 
-    def begin(self, ids, mask, start_id):
+    def begin(self, ids: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
 
         Args:
@@ -83,24 +93,26 @@ class GenerationDefaults:
         """
         return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
-    def known_tokens(self, ids, mask, start_id):
+    def known_tokens(self, ids: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """What stands before the first generated token, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
         first = ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32")
         return first, ops.ones_like(first, dtype="bool")
 
-    def padding_mask(self, ids, mask=None):
+    def padding_mask(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
         """Which of `ids`, int32 `(B, S)`, are real: bool `(B, S)`."""
         return ops.not_equal(ids, self.pad_id) if mask is None else ops.cast(mask, "bool")
 
-    def hidden(self, ids, positions, cache, memory=(), **masks):
+    def hidden(
+        self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), **masks: Tensor
+    ) -> tuple[Tensor, Nest]:
         """As `decode`, with what `logits` makes the logits of."""
         return self.decode(ids, positions, cache, memory, **masks)
 
-    def logits(self, hidden):
+    def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` of what `hidden` returned."""
         return hidden
 
-    def score_logits(self, ids, tokens, start_id):
+    def score_logits(self, ids: Array, tokens: Array, start_id: int) -> Tensor:
         """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
         cache, memory = self.prefill(ids, None, length=tokens.shape[1])
         token, position = self.begin(ids, None, start_id)
@@ -111,19 +123,19 @@ class GenerationDefaults:
             token = ops.convert_to_tensor(tokens[:, step : step + 1], "int32")
         return ops.concatenate(logits, axis=1)
 
-    def check_prompt(self, ids, max_length):
+    def check_prompt(self, ids: Array, max_length: int) -> None:
         """Raises a ValueError if the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
 
-    def packed_weights(self):
+    def packed_weights(self) -> contextlib.AbstractContextManager[None]:
         """A scope in which weights are read as they were packed at its start."""
         return contextlib.nullcontext()
 
-    def alignment_layers(self):
+    def alignment_layers(self) -> list[str]:
         """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
         return []
 
 
-def as_generative(model):
+def as_generative(model: Any) -> Any:
     """A model with all members that generation asks for: the model itself, or one that adds the defaults to its own.
 
     Raises:

@@ -1,10 +1,20 @@
 """What the formats have in common."""
 
+from __future__ import annotations
+
 import collections
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from keras_attn.export.precisions import suffixed
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_attn.export.tasks.task import Task
+    from keras_attn.typing import Array
 
 
 class Format:
@@ -31,20 +41,23 @@ class Format:
     'model.float16.tflite'
     """
 
-    name = runtime = file_name = None
-    requires = text_requires = ()
-    precisions = ("float32",)
-    selective = ()
-    int8_levels = 127
+    name: str
+    runtime: str
+    file_name: str
+    requires: tuple[tuple[str, str], ...] = ()
+    text_requires: tuple[tuple[str, str], ...] = ()
+    precisions: tuple[str, ...] = ("float32",)
+    selective: tuple[str, ...] = ()
+    int8_levels: int = 127
 
-    def path(self, task_name, precision="float32"):
+    def path(self, task_name: str, precision: str = "float32") -> str:
         """Name of the artefact of a task, relative to the export folder."""
         return suffixed(self.file_name, precision)
 
-    def check_names(self, task):
+    def check_names(self, task: Task) -> None:
         """Raises a ValueError if a `Task` has names of inputs or outputs that the format cannot show."""
 
-    def convert(self, tasks, workplace):
+    def convert(self, tasks: list[Task], workplace: Path) -> Any:
         """What `write` makes each precision of.
 
         Args:
@@ -53,7 +66,14 @@ class Format:
         """
         return tasks
 
-    def write(self, converted, folder, precision="float32", keep=(), calibration=None):
+    def write(
+        self,
+        converted: Any,
+        folder: Path,
+        precision: str = "float32",
+        keep: Sequence[keras.Variable] = (),
+        calibration: dict[str, list[dict[str, Array]]] | None = None,
+    ) -> None:
         """Writes the artefacts into `folder`, under the names of `path`.
 
         Args:
@@ -68,7 +88,7 @@ class Format:
         """
         raise NotImplementedError
 
-    def client(self):
+    def client(self) -> Path:
         """The script that runs artefacts: `python client.py ARTEFACT --task NAME --cases IN.npz --out OUT.npz`.
 
         As `export/README.md` says, it reads arrays named `inputs/<case>/<name>`, and writes `outputs/<case>/<name>`,
@@ -86,11 +106,11 @@ class Format:
                 return path
         raise FileNotFoundError(f"the client {name} is neither at {clone} nor at {installed}")
 
-    def slow_import(self, path):
+    def slow_import(self, path: Path) -> str | None:
         """Name of a module that the client of the artefact at `path` imports, and that takes seconds, or `None`."""
         return None
 
-    def attach(self, path, files, requests):
+    def attach(self, path: Path, files: dict[str, str], requests: dict[str, dict[str, Array]]) -> None:
         """Puts texts into the artefact at `path`, where its format keeps such things.
 
         Args:
@@ -99,19 +119,19 @@ class Format:
             requests: task name -> arrays of a first request.
         """
 
-    def attached(self, path):
+    def attached(self, path: Path) -> dict[str, str]:
         """The texts that `attach` put there: file name -> text."""
         return {}
 
-    def operators(self, path):
+    def operators(self, path: Path) -> collections.Counter[str]:
         """`collections.Counter` of the names of the artefact's operators."""
         return collections.Counter()
 
-    def reads(self, path):
+    def reads(self, path: Path) -> bool:
         """Whether a path, of no known export, looks like an artefact of the format."""
         return False
 
-    def contents(self, path):
+    def contents(self, path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """`(signatures, weights)` of the artefact, for `inspect`.
 
         Returns:

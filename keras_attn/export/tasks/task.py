@@ -1,10 +1,21 @@
 """What the tasks have in common."""
 
+from __future__ import annotations
+
 import types
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from keras_attn.export.tasks import random_inputs, reference
+from keras_attn.export.tensor_spec import TensorSpec
+
+if TYPE_CHECKING:
+    import keras
+
+    from keras_attn.text.tokenizer import Tokenizer
+    from keras_attn.typing import Array, Tensor
 
 
 class Task:
@@ -41,25 +52,27 @@ class Task:
     ('batch', 'x_length', 3)
     """
 
-    name = None
-    tokenizer = None
-    counts_classes = False
-    formats = output_names = ()
-    rows = "batch"
-    output_axes = types.MappingProxyType({})
+    name: str
+    inputs: dict[str, TensorSpec]
+    tokenizer: Tokenizer | None = None
+    counts_classes: bool = False
+    formats: tuple[str, ...] = ()
+    rows: str | None = "batch"
+    output_names: tuple[str, ...] = ()
+    output_axes: Mapping[str, tuple[str, ...]] = types.MappingProxyType({})
 
-    def __init__(self, model, tokenizer=None):
+    def __init__(self, model: keras.Model, tokenizer: Tokenizer | bool | None = None) -> None:
         self.model = model
 
-    def call(self, **inputs):
+    def call(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Output name -> tensor, of tensors by name. Written in `keras.ops`."""
         raise NotImplementedError
 
-    def reference(self, case):
+    def reference(self, case: dict[str, Array]) -> dict[str, Array]:
         """Output name -> array: what the Keras model returns for a case."""
         return reference.outputs(self.call, case)
 
-    def cases(self, samples=None):
+    def cases(self, samples: Any = None) -> list[dict[str, Array]]:
         """What the artefact is verified on: a list of dicts of arrays, of unequal sizes in every free axis."""
         rng, cases = np.random.default_rng(0), []
         free = sorted({axis for spec in self.inputs.values() for axis in spec.axes if isinstance(axis, str)})
@@ -73,7 +86,7 @@ class Task:
         return cases
 
     @staticmethod
-    def agreement(inputs, expected, actual):
+    def agreement(inputs: dict[str, Array], expected: dict[str, Array], actual: dict[str, Array]) -> tuple[int, int]:
         """How many outputs say the same, and of how many: here rows of which every number is within 0.1 %, or 0.001."""
         same = [
             np.all(np.isclose(actual[name], value, rtol=1e-3, atol=1e-3), axis=tuple(range(1, value.ndim)))

@@ -14,18 +14,18 @@ class TensorSpec:
         dtype: name of the dtype.
     """
 
-    axes: tuple
+    axes: tuple[int | str, ...]
     dtype: str
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int | None, ...]:
         """`axes` with `None` for the dynamic ones."""
         return tuple(axis if isinstance(axis, int) else None for axis in self.axes)
 
-    def fits(self, shape):
+    def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape can go in."""
         return len(shape) == len(self.axes) and all(a in (None, b) for a, b in zip(self.shape, shape, strict=True))
 
-    def sized(self, sizes):
+    def sized(self, sizes: dict[str, int]) -> TensorSpec:
         """The spec with fixed axes for those that `sizes`, name -> int, has."""
         return TensorSpec(tuple(sizes.get(axis, axis) for axis in self.axes), self.dtype)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Inspection:
             `None`.
     """
 
-    def __init__(self, items: list[dict[str, Any]]) -> None:
+    def __init__(self, items: Iterable[dict[str, Any]]) -> None:
         self.items = list(items)
 
     def to_json(self) -> str:

@@ -82,8 +82,8 @@ class AttentionMask:
 
     def block(
         self,
-        queries: tuple[Tensor, int],
-        keys: tuple[Tensor, int],
+        queries: tuple[Tensor, int] | None,
+        keys: tuple[Tensor, int] | None,
         rows: tuple[Tensor, int] | None = None,
         heads: tuple[Tensor, int] | None = None,
     ) -> AttentionMask:

@@ -18,10 +18,11 @@ from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training.callbacks.callback_memory import CallbackMemory
 from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, interruptible, sigterm
 from keras_attn.training.checkpoints import run_settings
-from keras_attn.training.checkpoints.checkpoints import named
+from keras_attn.training.checkpoints.checkpoints import Checkpoints, named
 from keras_attn.training.checkpoints.place import Place
 from keras_attn.training.checkpoints.resumption import resumed
 from keras_attn.training.data import batch_sharding
+from keras_attn.training.data.batches import Batches
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
 from keras_attn.training.losses.entries import only
@@ -40,9 +41,6 @@ from keras_attn.typing import Metric
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-    from keras_attn.training.checkpoints.checkpoints import Checkpoints
-    from keras_attn.training.data.dataset import Dataset
 
 
 # Their files are the same on every worker, and often in a folder that all of them see.
@@ -137,10 +135,10 @@ class Trainer:
 
     def fit(
         self,
-        dataset: Dataset | tf.data.Dataset[Any],
+        dataset: Batches,
         steps: int,
         callbacks: Sequence[keras.callbacks.Callback] = (),
-        validation_data: Dataset | tf.data.Dataset[Any] | None = None,
+        validation_data: Batches | None = None,
         validation_freq: int | None = None,
     ) -> keras.callbacks.History:
         """Trains until `steps` updates were made, those of the checkpoint it goes on from included.
@@ -247,9 +245,7 @@ class Trainer:
                 raise SystemExit(TERMINATED)
         return history
 
-    def evaluate(
-        self, dataset: Dataset | tf.data.Dataset[Any], callbacks: keras.callbacks.CallbackList | None = None
-    ) -> dict[str, float]:
+    def evaluate(self, dataset: Batches, callbacks: keras.callbacks.CallbackList | None = None) -> dict[str, float]:
         """The loss and the metrics over a finite dataset, exact whatever the number of replicas.
 
         Args:

@@ -66,7 +66,7 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
         self,
         hidden_dim: int,
         kernel_size: int = 3,
-        strides: Sequence[int] = (1, 2),
+        strides: int | Sequence[int] = (1, 2),
         activation: Activation = "gelu",
         use_bias: bool = True,
         kernel_initializer: Initializer = "glorot_uniform",

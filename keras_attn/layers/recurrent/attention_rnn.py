@@ -85,7 +85,7 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         """`(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
         return self.cell.project_memory(memory)
 
-    def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> list[Tensor]:
+    def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> tuple[Tensor, ...]:
         """The states before the first step, see `AttentionCell.start`, for a call with `memory_cache`."""
         return tuple(self.cell.start(keys, memory, cell_state))
 

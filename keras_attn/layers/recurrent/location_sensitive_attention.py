@@ -55,7 +55,7 @@ class LocationSensitiveAttention(AdditiveAttention):
     recurrent = True
 
     def __init__(
-        self, units: int, filters: int = 32, kernel_size: int = 31, cumulative: bool = False, **kwargs: Any
+        self, units: int, filters: int | None = 32, kernel_size: int = 31, cumulative: bool = False, **kwargs: Any
     ) -> None:
         check_positive(kernel_size=kernel_size)
         if filters is not None:

@@ -11,7 +11,7 @@ import time
 import types
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from keras_attn.argument_checks import is_integer
 from keras_attn.training.checkpoints.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
 from keras_attn.training.checkpoints.run_settings import differences, in_words, unnumbered
-from keras_attn.typing import Array, PathLike, Shape
+from keras_attn.typing import Array, PathLike
 
 # What was there of the same step, until the new one has its name.
 _REPLACED = ".replaced."
@@ -169,7 +169,9 @@ class Checkpoints:
             _remove(work)
             self._end_replacements()
 
-    def latest(self, shapes: Mapping[str, Shape], dataset: str | None = None) -> tuple[int, dict[str, Array]] | None:
+    def latest(
+        self, shapes: Mapping[str, Sequence[int]], dataset: str | None = None
+    ) -> tuple[int, dict[str, Array]] | None:
         """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
 
         Args:
@@ -183,7 +185,7 @@ class Checkpoints:
         return found and (found[0]["step"], found[1])
 
     def latest_record(
-        self, shapes: Mapping[str, Shape], dataset: str | None = None, settings: Mapping[str, Any] | None = None
+        self, shapes: Mapping[str, Sequence[int]], dataset: str | None = None, settings: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Array]] | None:
         """As `latest`, with the content of `checkpoint.json` instead of the step.
 

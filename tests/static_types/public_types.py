@@ -43,7 +43,7 @@ def public_names():
 
 
 def main():
-    command = [sys.executable, "-m", "pyright", "--pythonpath", sys.executable]
+    command = [sys.executable, "-m", "basedpyright", "--pythonpath", sys.executable]
     # pyright follows no import hook, as by which an editable installation is found.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     usage = subprocess.run([*command, str(Path(__file__).parent / "usage.py")], cwd=ROOT, env=environment)

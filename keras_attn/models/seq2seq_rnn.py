@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_layers, check_positive
 from keras_attn.layers import (
     AdditiveAttention,
     AttentionCell,
@@ -22,6 +21,7 @@ from keras_attn.layers import (
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.models.base import AttentionModel, symbolic_inputs
+from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
 from keras_attn.ops.sums import add
 from keras_attn.typing import Nest, Tensor
@@ -29,10 +29,6 @@ from keras_attn.typing import Nest, Tensor
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.text.tokenizer import Tokenizer
-
-
-CELLS = {"lstm": keras.layers.LSTMCell, "gru": keras.layers.GRUCell, "simple": keras.layers.SimpleRNNCell}
-READOUTS = ("tanh", "linear", "maxout", None)
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -124,9 +120,9 @@ class Seq2SeqRNN(AttentionModel):
         given, readout = each_deserialized(attention), deserialized(readout)
         scheduled_sampling, guided_alignment = deserialized(scheduled_sampling), deserialized(guided_alignment)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
-        _check_arguments(given, cell, readout, num_layers, num_bidirectional_layers, residual_from)
-        _check_layer("scheduled_sampling", scheduled_sampling, ScheduledSampling)
-        _check_layer("guided_alignment", guided_alignment, GuidedAlignment)
+        check_arguments(given, cell, readout, num_layers, num_bidirectional_layers, residual_from)
+        check_layer("scheduled_sampling", scheduled_sampling, ScheduledSampling)
+        check_layer("guided_alignment", guided_alignment, GuidedAlignment)
         attention = AdditiveAttention(hidden_dim, dtype=policy, name="attention") if given is None else given
         self.hidden_dim = hidden_dim
         self._residual_from = residual_from
@@ -374,32 +370,3 @@ def _first(scores):
 
 def _time_first(x):
     return ops.transpose(x, (1, 0, *range(2, len(x.shape))))
-
-
-def _check_layer(name, layer, kind):
-    if layer is not None and not isinstance(layer, kind):
-        raise ValueError(f"`{name}` must be a {kind.__name__} layer. Received: {name}={layer!r}")
-
-
-def _check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):
-    check_layers(num_layers)
-    attentions = attention if isinstance(attention, list) else [attention]
-    if not attentions or (attention is not None and not all(isinstance(x, Alignment) for x in attentions)):
-        raise ValueError(
-            f"`attention` must be an Alignment layer, or a list of them. Received: attention={attention!r}"
-        )
-    if cell not in CELLS:
-        raise ValueError(f"`cell` must be one of {list(CELLS)}. Received: cell={cell!r}")
-    if not isinstance(readout, keras.layers.Layer) and readout not in READOUTS:
-        raise ValueError(f"`readout` must be one of {list(READOUTS)}, or a Keras layer. Received: readout={readout!r}")
-    if num_bidirectional not in range(num_layers + 1):
-        raise ValueError(f"`num_bidirectional_layers` must be in 0 to {num_layers}. Received: {num_bidirectional!r}")
-    if residual_from is not None:
-        check_positive(residual_from=residual_from)
-        widths = [1] + [2 if i < num_bidirectional else 1 for i in range(num_layers)]
-        uneven = [i for i in range(1, num_layers + 1) if widths[i - 1] != widths[i]]
-        if uneven and residual_from <= uneven[-1]:
-            raise ValueError(
-                f"`residual_from` must be above {uneven[-1]}, the last encoder layer whose outputs are not as wide as "
-                f"its inputs. Received: residual_from={residual_from}"
-            )

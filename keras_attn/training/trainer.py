@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import math
 import time
 import warnings
@@ -15,6 +14,7 @@ import numpy as np
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
+from keras_attn.training import trainer_checks
 from keras_attn.training.callbacks.callback_memory import CallbackMemory
 from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, interruptible, sigterm
 from keras_attn.training.checkpoints import run_settings
@@ -30,13 +30,6 @@ from keras_attn.training.metrics.metric_set import MetricSet
 from keras_attn.training.metrics.running_figures import RunningFigures, open_epoch
 from keras_attn.training.refused_step import check_updated, explained
 from keras_attn.training.train_step import TrainStep
-from keras_attn.training.trainer_checks import (
-    check_arguments,
-    check_batch,
-    check_callbacks,
-    check_monitor,
-    check_shown_labels,
-)
 from keras_attn.typing import Metric
 
 if TYPE_CHECKING:
@@ -116,7 +109,7 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
-        check_arguments(self, optimizer)
+        trainer_checks.check_arguments(self, optimizer)
         self.metrics.build(only(getattr(model, "outputs", None)))
         check_ignored(model, self._rated)
         with self.strategy.scope():
@@ -179,8 +172,8 @@ class Trainer:
             agree("validation_data", validation_data, self.model, self._rated)
         self._labels = labels_of(dataset)
         callbacks = keras.tree.flatten(callbacks)
-        check_callbacks(callbacks)
-        check_monitor(self, callbacks, validation_data is not None)
+        trainer_checks.check_callbacks(callbacks)
+        trainer_checks.check_monitor(self, callbacks, validation_data is not None)
         writes = self.checkpoints is not None and self._is_chief
         with self.checkpoints.writing(_TRIES) if writes else contextlib.nullcontext():
             return self._fit(dataset, steps, callbacks, validation_data, validation_freq)
@@ -268,8 +261,8 @@ class Trainer:
     def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()
         running = RunningFigures(self.metrics)
-        for number, batch in enumerate(self._finite(name, dataset)):
-            check_batch(self.model, self.loss, name, batch)
+        for number, batch in enumerate(batch_sharding.finite(name, dataset, *self._shard)):
+            trainer_checks.check_batch(self.model, self.loss, name, batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, flags = self._step.evaluate(
                 batch_sharding.spread(batch, self.strategy, self._shard[0]), self._flag(stopping)
@@ -277,7 +270,7 @@ class Trainer:
             if int(flags):
                 raise TerminationError
             if not np.isfinite(total):
-                check_shown_labels(self.model, self.loss, name, batch)
+                trainer_checks.check_shown_labels(self.model, self.loss, name, batch)
             running.add(total, weight, changes)
             callbacks.on_test_batch_end(number, running.logs())
         if not running.weight:
@@ -347,7 +340,7 @@ class Trainer:
             if batch is None:
                 raise ValueError("`dataset` must hold batches. Received: an empty one")
         else:
-            check_batch(self.model, self.loss, "dataset", batch)
+            trainer_checks.check_batch(self.model, self.loss, "dataset", batch)
         self._previous = batch
         function = self._step.update if micro + 1 == self.accumulation_steps else self._step.accumulate
         if flag == _ENDED and self._shard[1] == 1:
@@ -370,12 +363,6 @@ class Trainer:
             )
         running.add(total, weight, changes)
         return flags, *(float(x) for x in rest)
-
-    def _finite(self, name, dataset):
-        batches = batch_sharding.Source(name, dataset, 0, *self._shard, endless=False)
-        if getattr(dataset, "epochs", 1) is None:
-            batches = itertools.islice(batches, len(dataset))
-        return batches
 
     def _overwrite_with_average(self):
         updater = self._step.updater

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 from keras import constraints, initializers, ops, regularizers
@@ -13,6 +13,7 @@ from keras_attn.layers.attention.head_projections import HeadProjections, defaul
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.attention_axes import AttentionAxes
@@ -21,9 +22,6 @@ from keras_attn.ops.boolean_mask import boolean, both
 from keras_attn.ops.mechanisms import check_mechanism
 from keras_attn.ops.sums import add
 from keras_attn.typing import Constraint, Initializer, Nest, Regularizer, Seed, Shape, Tensor
-
-if TYPE_CHECKING:
-    from keras_attn.layers.positions.position_encoding import PositionEncoding
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -388,21 +386,3 @@ class MultiHeadAttention(Configurable, HeadProjections):
         if cache is not None:
             results.append(keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), cache))
         return results[0] if len(results) == 1 else tuple(results)
-
-    def _zero_dead_queries(self, output, mask, num_keys):
-        """The output's bias must not fill in for a query that attended to nothing.
-
-        `num_keys` is None where there is a key for every query.
-        """
-        if not self.use_bias:
-            return output
-        live = mask.live_queries()
-        if live is not None:
-            live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
-            for _ in output.shape[3:]:
-                live = ops.expand_dims(live, -1)
-        elif num_keys is None or (isinstance(num_keys, int) and num_keys > 0):
-            return output
-        else:
-            live = ops.greater(num_keys, 0)
-        return ops.where(live, output, ops.zeros_like(output))

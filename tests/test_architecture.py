@@ -15,7 +15,18 @@ PACKAGE = ROOT / "keras_attn"
 FILES = sorted(PACKAGE.rglob("*.py"))
 KIT = sorted((ROOT / "export").rglob("*.py"))
 
-HELPERS = {"argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"}
+HELPERS = {
+    "argument_checks",
+    "columns",
+    "extras",
+    "folder_lock",
+    "labels",
+    "lazy",
+    "lines",
+    "plain_numbers",
+    "special_ids",
+    "plot",
+}
 MAY_IMPORT = {
     "ops": set(),
     "layers": {"ops"},

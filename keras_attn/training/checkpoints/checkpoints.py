@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_attn.argument_checks import is_integer
-from keras_attn.training.checkpoints.folder_lock import FolderInUseError, FolderLock
+from keras_attn.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
 from keras_attn.training.checkpoints.run_settings import differences, in_words, unnumbered
 

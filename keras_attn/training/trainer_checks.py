@@ -3,8 +3,9 @@
 import keras
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.compat import keras_mask
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 from keras_attn.training.checkpoints.checkpoints import Checkpoints
 from keras_attn.training.losses.compiled_loss import check_labels, decides_itself
@@ -143,5 +144,5 @@ def _check_optimizer(optimizer, strategy):
             "`optimizer` must not accumulate gradients, which `accumulation_steps` of the trainer does. "
             f"Received: gradient_accumulation_steps={updater.gradient_accumulation_steps}"
         )
-    if updater._distribution_strategy is not strategy and strategy.num_replicas_in_sync > 1:
+    if compat.strategy_of(updater) is not strategy and strategy.num_replicas_in_sync > 1:
         raise ValueError("`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside")

@@ -1,6 +1,6 @@
 """The mask that an upstream layer attached to a tensor."""
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.compat import keras_mask
 
 
 def implicit_mask(x, given=None, mask=None):

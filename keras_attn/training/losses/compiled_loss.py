@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.compat import keras_mask
 from keras_attn.ops.boolean_mask import both
-from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.losses.entries import aligned, check_fits, label_kind, same_rank
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.compat import keras_mask
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
 from keras_attn.training.losses.entries import aligned, entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels

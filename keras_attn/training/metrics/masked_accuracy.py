@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn.compat import keras_mask
 from keras_attn.training.losses.entries import entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
 

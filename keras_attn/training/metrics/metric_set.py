@@ -5,7 +5,8 @@ import re
 
 import keras
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn import compat
+from keras_attn.compat import keras_mask
 from keras_attn.training.losses.entries import aligned, label_kind
 
 _LATE = (
@@ -54,7 +55,7 @@ class MetricSet:
             ValueError: a metric has no variables without labels of another kind, or its result is several numbers.
         """
         for metric in self:
-            if not getattr(metric, "_built", True):
+            if not compat.is_built(metric):
                 self._update_once(metric, outputs)
             if not metric.variables:
                 raise ValueError(_LATE.format(f"{metric.name!r} without any"))

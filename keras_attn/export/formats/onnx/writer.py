@@ -6,6 +6,7 @@ import logging
 import re
 import types
 
+from keras_attn import compat
 from keras_attn.export import registry
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
@@ -170,15 +171,12 @@ def _optimized(graph):
     tf2onnx's own loop copies or writes out the whole graph, with the bodies of its loops, before each of some fifty
     passes, of which few change anything, and hides what goes wrong in them.
     """
-    from tf2onnx import optimizer
-
     changed, iteration = True, 0
     while changed:
         changed = False
-        for factory in optimizer._get_optimizers().values():
-            optimization = factory()
+        for optimization in compat.tf2onnx_passes():
             optimization.opt_iteration = iteration
-            graph = optimization._optimize(graph)
+            graph = compat.run_pass(optimization, graph)
             if optimization.graph_been_opt:
                 graph.delete_unused_nodes(graph.outputs)
                 changed = True

@@ -5,6 +5,8 @@ This is the one file to port to another release of theirs. Each docstring says w
 """
 
 import contextlib
+import logging
+import re
 import time
 import types
 import zipfile
@@ -325,6 +327,28 @@ def tf2onnx_passes():
 def run_pass(optimization, graph):
     """The graph after a pass; the public `optimize` also writes the whole graph out."""
     return optimization._optimize(graph)
+
+
+@contextlib.contextmanager
+def ops_that_tf2onnx_lacks():
+    """Yields a set that fills with the operators that tf2onnx cannot convert, which it only logs; its log is quiet."""
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Tensorflow op \[.*: (\S+)\] is not supported", record.getMessage())
+            if found:
+                operators.add(found.group(1))
+
+    operators = set()
+    logger = logging.getLogger("tf2onnx")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [Listener()], False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield operators
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
 
 
 # What Keras and NumPy write archives with.

@@ -526,25 +526,38 @@ def test_tflite_calibration_and_quantization():
 # tf2onnx.
 
 
-def test_tf2onnx_passes():
+def onnx_graph(function):
+    """What tf2onnx makes of a function of a 2 x 3 matrix."""
     from tf2onnx import tf_loader, tfonnx
 
-    function = tf.function(lambda x: tf.transpose(tf.transpose(x)), autograph=False)
-    concrete = function.get_concrete_function(tf.TensorSpec((2, 3), name="x"))
+    concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((2, 3), name="x"))
     ends = {"input_names": [concrete.inputs[0].name], "output_names": [concrete.outputs[0].name]}
     frozen = tf_loader.from_function(concrete, **ends)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name="")
-        converted = tfonnx.process_tf_graph(graph, opset=18, **ends)
-    assert sum(node.type == "Transpose" for node in converted.get_nodes()) == 2
+        return tfonnx.process_tf_graph(graph, opset=18, **ends)
+
+
+def test_tf2onnx_passes():
+    graph = onnx_graph(lambda x: tf.transpose(tf.transpose(x)))
+    assert sum(node.type == "Transpose" for node in graph.get_nodes()) == 2
     changed = []
     for optimization in compat.tf2onnx_passes():
         optimization.opt_iteration = 0
-        converted = compat.run_pass(optimization, converted)
+        graph = compat.run_pass(optimization, graph)
         changed.append(optimization.graph_been_opt)
-    converted.delete_unused_nodes(converted.outputs)
+    graph.delete_unused_nodes(graph.outputs)
     assert any(changed)
-    assert not any(node.type == "Transpose" for node in converted.get_nodes())
+    assert not any(node.type == "Transpose" for node in graph.get_nodes())
+
+
+def test_ops_that_tf2onnx_lacks(caplog):
+    with compat.ops_that_tf2onnx_lacks() as lacking:
+        onnx_graph(tf.tanh)
+        assert lacking == set()
+        onnx_graph(lambda x: tf.math.igamma(x, x))
+    assert lacking == {"Igamma"}
+    assert not [record for record in caplog.records if record.name.startswith("tf2onnx")]
 
 
 # Archives.

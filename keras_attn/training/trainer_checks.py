@@ -5,7 +5,6 @@ import numpy as np
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
-from keras_attn.compat import keras_mask
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 from keras_attn.training.checkpoints.checkpoints import Checkpoints
 from keras_attn.training.losses.compiled_loss import check_labels, decides_itself
@@ -98,7 +97,7 @@ def check_shown_labels(model, loss, name, batch):
         return
     inputs, labels, weights, _ = batch
     outputs = only(model(inputs, training=False))
-    if (mask := keras_mask(outputs)) is not None:
+    if (mask := compat.keras_mask(outputs)) is not None:
         mask = keras.ops.convert_to_numpy(mask)
         weights = mask if weights is None else mask * aligned(weights, mask.ndim)
     check_labels(loss, f"{name} labels", labels, outputs.shape[-1], weights)
@@ -107,7 +106,7 @@ def check_shown_labels(model, loss, name, batch):
 def _knows_labels_late(model, loss):
     """Whether a Keras mask decides which labels count; losses of Keras multiply what is hidden, NaN too, by 0."""
     outputs = getattr(model, "outputs", None)
-    return bool(outputs) and hasattr(loss, "check_labels") and keras_mask(outputs[0]) is not None
+    return bool(outputs) and hasattr(loss, "check_labels") and compat.keras_mask(outputs[0]) is not None
 
 
 def _check_model(model):

@@ -6,7 +6,6 @@ import re
 import keras
 
 from keras_attn import compat
-from keras_attn.compat import keras_mask
 from keras_attn.training.losses.entries import aligned, label_kind
 
 _LATE = (
@@ -86,7 +85,7 @@ class MetricSet:
         # Rows that only make parts even count for no metric.
         present = None if present is None else aligned(present, len(labels.shape))
         weights = present if weights is None else weights
-        mask = keras_mask(outputs)
+        mask = compat.keras_mask(outputs)
         if weights is not None and mask is not None:
             # Keras multiplies the two as they are.
             weights = aligned(weights, len(mask.shape))

@@ -5,6 +5,8 @@ import reprlib
 
 import numpy as np
 
+from keras_attn import compat
+
 # Deeper than any model that was published.
 MOST_LAYERS = 4096
 
@@ -86,7 +88,7 @@ def check_vocabulary(vocabulary_size, **values):
 def check_padding(model, **pad_ids):
     """Raises a ValueError where what pads with an id, by its name, meets a layer that takes another id for padding."""
     for name, pad_id in pad_ids.items():
-        for layer in model._flatten_layers(include_self=False):
+        for layer in compat.layers_of(model, include_self=False):
             masked = 0 if getattr(layer, "mask_zero", False) else getattr(layer, "pad_id", -1)
             if masked not in (-1, pad_id):
                 raise ValueError(

@@ -47,7 +47,7 @@ def ended_at(line, fault, staging, path):
 
     def trace(frame, event, argument):
         nonlocal count
-        if frame.f_code.co_filename == staging.__file__:
+        if frame.f_code.co_filename in (staging.__file__, staging.folder_lock.__file__):
             count += event == "line"
             if event == "line" and count == line:
                 fault()

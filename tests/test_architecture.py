@@ -1,6 +1,7 @@
 """Who imports whom, and what `import keras_attn` costs: the table in docs/architecture.md, enforced."""
 
 import ast
+import functools
 import graphlib
 import json
 import os
@@ -8,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
+
+import keras_attn
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_attn"
@@ -16,7 +20,17 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 KIT = sorted((ROOT / "export").rglob("*.py"))
 
 HELPERS = {
-    *("argument_checks", "columns", "extras", "labels", "lazy", "lines", "plain_numbers", "special_ids", "plot"),
+    "argument_checks",
+    "columns",
+    "compat",
+    "extras",
+    "folder_lock",
+    "labels",
+    "lazy",
+    "lines",
+    "plain_numbers",
+    "plot",
+    "special_ids",
     "typing",
 }
 MAY_IMPORT = {
@@ -206,3 +220,136 @@ def test_what_is_imported_at_once_needs_the_core_only(cost):
             roots = {imported.partition(".")[0] for imported in imports(at_import(parse(path)))}
             foreign = roots - {"keras_attn", "keras", "numpy"} - sys.stdlib_module_names
             assert not foreign, name(path)
+
+
+PRIVATE_PACKAGES = ("keras.src", "tensorflow.python", "tensorflow.lite.python")
+# What code holds that it did not make itself. Whatever derives from these adds to their names.
+FOREIGN = (
+    keras.layers.Layer,
+    keras.Model,
+    keras.Sequential,
+    keras.Variable,
+    keras.KerasTensor,
+    keras.DTypePolicy,
+    keras.optimizers.Adam,
+    keras.optimizers.LossScaleOptimizer,
+    keras.losses.MeanSquaredError,
+    keras.metrics.MeanSquaredError,
+    keras.callbacks.EarlyStopping,
+    keras.callbacks.ModelCheckpoint,
+)
+OUR_OWN = [path for path in FILES if path != PACKAGE / "compat.py"]
+
+
+# What `typing.NamedTuple` offers, where no field may have a name like that.
+PUBLIC = {"_asdict", "_replace"}
+
+
+def is_private(word):
+    return word.isidentifier() and word.strip("_") and word[0] == "_" != word[1] and word not in PUBLIC
+
+
+def is_own(node):
+    """Whether a node is `self`, `cls` or `super()`."""
+    if isinstance(node, ast.Call):
+        node = node.func
+    return isinstance(node, ast.Name) and node.id in ("self", "cls", "super")
+
+
+def is_attribute_by_name(node):
+    """Whether a call is `getattr(x, "name")` or the like."""
+    is_one = isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr", "setattr", "delattr")
+    found = getattr(node.args[1], "values", node.args[1:])[0] if is_one else None
+    return isinstance(found, ast.Constant)
+
+
+def private_names(tree, own):
+    """Names that a tree defines, or touches on `self`, if `own`; or else gets from another object."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_own(node.value) is own:
+            yield node.attr
+        elif isinstance(node, ast.Call) and is_attribute_by_name(node) and is_own(node.args[0]) is own:
+            # Of an f-string its beginning.
+            yield getattr(node.args[1], "values", node.args[1:])[0].value
+        elif own and isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name
+        elif own and isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+
+
+def strings(tree):
+    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+
+
+@functools.cache
+def classes_in(file):
+    return {node.name: node for node in ast.walk(parse(Path(file))) if isinstance(node, ast.ClassDef)}
+
+
+@functools.cache
+def own_names(cls):
+    """The private names that a class defines, or touches on itself."""
+    file = getattr(sys.modules[cls.__module__], "__file__", None)
+    tree = classes_in(file).get(cls.__name__) if file and file.endswith(".py") else None
+    return set() if tree is None else set(filter(is_private, private_names(tree, own=True)))
+
+
+def foreign_names(cls):
+    """The private names of the classes of Keras and TensorFlow that a class derives from."""
+    foreign = [base for base in cls.__mro__ if base.__module__.partition(".")[0] in ("keras", "tensorflow")]
+    return set().union(*map(own_names, foreign))
+
+
+@functools.cache
+def names_of_others():
+    return set().union(*map(foreign_names, FOREIGN))
+
+
+@functools.cache
+def names_of_ours():
+    return {word for path in FILES for word in private_names(parse(path), own=True) if is_private(word)}
+
+
+@pytest.mark.parametrize("path", OUR_OWN, ids=name)
+def test_only_compat_knows_private_names(path):
+    tree = parse(path)
+    assert not [module for module in imports(tree) if module.startswith(PRIVATE_PACKAGES)]
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not dotted & {"keras.src", "tf.python", "tensorflow.python"}
+    touched = set(filter(is_private, private_names(tree, own=False)))
+    assert not touched - names_of_ours(), "no class of ours has these"
+    assert not touched & names_of_others(), "classes of Keras have these"
+    # As in `getattr(layer, "_dtype_policy")`.
+    assert not strings(tree) & names_of_others() - names_of_ours()
+
+
+def test_no_class_touches_what_is_private_to_its_keras_base():
+    modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == keras_attn.__name__]
+    ours = {x for module in modules for x in vars(module).values() if isinstance(x, type)}
+    derived = [cls for cls in ours if cls.__module__.startswith("keras_attn.") and foreign_names(cls)]
+    assert len(derived) > 50
+    found = {
+        (base.__name__, word)
+        for cls in derived
+        for base in cls.__mro__
+        if base.__module__.startswith("keras_attn.") and base.__module__ != "keras_attn.compat"
+        for word in own_names(base) & foreign_names(cls)
+    }
+    assert not found
+
+
+@pytest.mark.parametrize("path", OUR_OWN, ids=name)
+def test_only_compat_patches(path):
+    tree = parse(path)
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    # `sys` is there to be written to.
+    imported = {alias.asname or alias.name for node in nodes for alias in node.names} - {"sys"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+            target = node.value
+            while isinstance(target, ast.Attribute):
+                target = target.value
+            assert not (isinstance(target, ast.Name) and target.id in imported), ast.unparse(node)
+            assert not (isinstance(target, ast.Call) and ast.unparse(target.func) == "vars"), ast.unparse(node)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("object.__setattr__", "object.__delattr__"):
+            assert is_own(node.args[0]), ast.unparse(node)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 
+from keras_attn import compat
 from keras_attn.export.report import ExportError, reason
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -41,7 +42,7 @@ def _advice(emitter, model, message):
             f"{emitter.name} lacks the tables of Keras' lookup layers; `format='saved_model'` has them, or export the "
             "part of the model behind them"
         )
-    layers = model._flatten_layers()
+    layers = compat.layers_of(model)
     if any(getattr(layer, "quantization_mode", None) for layer in layers):
         return (
             f"{emitter.name} lacks the products of a model after `quantize`; export the model as it was before, with "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_attn import compat
 from keras_attn.argument_checks import is_integer, is_number
 from keras_attn.export import labelled_data, precisions, registry
 from keras_attn.export.attempt import LOGGER, Attempt
@@ -163,7 +164,7 @@ def _check_model(model):
             "`model` must be a built functional keras.Model, whose inputs have names and shapes, or must generate. "
             f"Received: model={model!r}"
         )
-    dtypes = {layer.compute_dtype for layer in model._flatten_layers() if not isinstance(layer, keras.Model)}
+    dtypes = {layer.compute_dtype for layer in compat.layers_of(model) if not isinstance(layer, keras.Model)}
     if other := sorted(dtypes & {"float16", "bfloat16", "float64"}):
         raise ValueError(f"`model` must compute in float32. Received: layers that compute in {other}")
 

@@ -7,6 +7,7 @@ import re
 import threading
 import zipfile
 
+from keras_attn import compat
 from keras_attn.export.report import reason
 
 # Vocabularies are a few megabytes; an archive of kilobytes may claim any size.
@@ -64,11 +65,9 @@ def _weights_of(path):
 @contextlib.contextmanager
 def _at_most(limit):
     """Within the scope, the layers that this thread makes have at most `limit` numbers of weights together."""
-    from keras.layers import Layer
+    thread, count = threading.get_ident(), 0
 
-    add_weight, thread, count = Layer.add_weight, threading.get_ident(), 0
-
-    def counted(layer, shape=None, *arguments, **options):
+    def check(layer, shape):
         nonlocal count
         if threading.get_ident() == thread:
             count += math.prod(shape or ())
@@ -76,10 +75,6 @@ def _at_most(limit):
                 raise ValueError(
                     f"its config asks for weights that its file does not hold, such as {tuple(shape)} in {layer.name}"
                 )
-        return add_weight(layer, shape, *arguments, **options)
 
-    Layer.add_weight = counted
-    try:
+    with compat.before_add_weight(check):
         yield
-    finally:
-        Layer.add_weight = add_weight

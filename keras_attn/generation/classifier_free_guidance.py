@@ -9,7 +9,6 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
-from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
@@ -100,5 +99,5 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             logs.append(ops.log_softmax(ops.cast(logits, "float32"), axis=-1))
         guided = logs[1] + self.number("scale") * (logs[0] - logs[1])
         plain = {name: value for name, value in state.items() if not name.startswith("other")}
-        state = super().advance(decoded(decoding, guided), fixed, {**plain, "cache": ()})
+        state = self.accept(decoding, fixed, {**plain, "cache": ()}, guided)
         return {**state, **caches, "other_token": state["token"]}

@@ -11,7 +11,6 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams
-from keras_attn.generation.draft_model import decoded
 from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import log_probabilities
@@ -139,7 +138,7 @@ class ContrastiveSearch(SingleSequence):
             return ops.sum(ops.multiply(values, here), axis=1, keepdims=True)
 
         token = ops.sum(ops.where(is_best, state["layout"]["token"], 0), axis=1)
-        written = super().advance(decoded(decoding, state["logits"]), {**fixed, "drawing": token}, state)
+        written = self.accept(decoding, {**fixed, "drawing": token}, state, state["logits"])
         logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
         size = ops.shape(state["heard"])[1]
         column = ops.equal(ops.arange(size, dtype="int32"), add(state["step"], size - decoding.config.max_length))

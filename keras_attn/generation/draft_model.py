@@ -55,18 +55,3 @@ def rewound(cache, count):
     """The cache of a model without the last `count` tokens, an int32 scalar."""
     caches, slots = cache
     return caches, tuple(cache_slots.rewind(held, count) for held in slots)
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoded:
-    """Stands in for a model that has decoded already: its `decode` returns `logits` `(R, 1, V)`."""
-
-    logits: object
-
-    def decode(self, ids, positions, cache, memory):
-        return self.logits, cache
-
-
-def decoded(decoding, logits):
-    """`Decoding` whose next logits are given."""
-    return dataclasses.replace(decoding, model=Decoded(logits))

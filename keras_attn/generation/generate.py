@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.generation.prompts import Prompts
 from keras_attn.generation.scoring import check_alignments, score
 from keras_attn.generation.settings import power_of_two
@@ -199,7 +200,7 @@ def _padded(model, ids):
     """`ids` with padding behind and last rows repeated, up to powers of two."""
     batch, size = ids.shape
     length = power_of_two(size)
-    limits = [layer.max_length for layer in model._flatten_layers() if getattr(layer, "max_length", None)]
+    limits = [layer.max_length for layer in compat.layers_of(model) if getattr(layer, "max_length", None)]
     length = max(size, min([length, *limits])) if model.pad_id >= 0 else size
     ids = np.pad(ids, ((0, 0), (0, length - size)), constant_values=model.pad_id)
     return ids[np.minimum(np.arange(power_of_two(batch, 1)), batch - 1)]

@@ -58,9 +58,15 @@ class SingleSequence(Strategy):
         return ops.logical_and(state["step"] < decoding.last_step, ops.logical_not(ops.all(state["done"])))
 
     def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        step, done = state["step"], state["done"]
-        positions = add(fixed["position"], step)
+        positions = add(fixed["position"], state["step"])
         logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
+        return self.accept(decoding, fixed, {**state, "cache": cache}, logits)
+
+    def accept(
+        self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest], logits: Tensor
+    ) -> dict[str, Nest]:
+        """The state with the token that is chosen by its logits, `(R, 1, V)`."""
+        step, done = state["step"], state["done"]
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
         chosen = self.choose(decoding, fixed["drawing"], logits, step)
         score = pick(ops.maximum(ops.log_softmax(logits, axis=-1), BANNED), chosen)
@@ -71,7 +77,7 @@ class SingleSequence(Strategy):
             "done": ops.logical_or(done, decoding.ends(token)),
             "tokens": put(state["tokens"], step, token),
             "scores": put(state["scores"], step, ops.where(done, ops.zeros_like(score), score)),
-            "cache": cache,
+            "cache": state["cache"],
             "processors": decoding.update_processors(state["processors"], token, step),
         }
 

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.generation.draft_model import DraftModel, decoded, rewound
+from keras_attn.generation.draft_model import DraftModel, rewound
 from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
@@ -132,10 +132,9 @@ class SpeculativeDecoding(GreedyOrSampling):
         def more(accepted, state):
             return ops.logical_and(accepted, self.unfinished(decoding, state))
 
-        def accept(_, state):
+        def accept_next(_, state):
             here = ops.expand_dims(state["step"] - step, 0)
-            choice = decoded(decoding, ops.take(logits, here, axis=1))
-            state = super(SpeculativeDecoding, self).advance(choice, fixed, {**state, "cache": ()})
+            state = self.accept(decoding, fixed, {**state, "cache": ()}, ops.take(logits, here, axis=1))
             state.pop("cache")
             proposal = ops.take(proposals, here, axis=1)
             agreed = ops.squeeze(ops.equal(state["token"], proposal), 1)
@@ -143,7 +142,7 @@ class SpeculativeDecoding(GreedyOrSampling):
             return ops.logical_and(in_draft, ops.all(ops.logical_or(agreed, state["done"]))), state
 
         _, changed = ops.while_loop(
-            more, accept, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
+            more, accept_next, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
         )
         rejected = step + count - changed["step"]
         rounds = add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))

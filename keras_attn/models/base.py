@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras.dtype_policies import DTypePolicyMap
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generative_model import GenerationDefaults
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
-class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, keras.Model):
+class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, compat.CloneHook, keras.Model):
     """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
 
     The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
@@ -69,7 +70,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             self.trainable = False
         self._policy = policy
         # By it Keras decides whether a loss is scaled; a map answers for its default only.
-        self._dtype_policy = policy.default_policy if isinstance(policy, DTypePolicyMap) else policy
+        compat.set_dtype_policy(self, policy.default_policy if isinstance(policy, DTypePolicyMap) else policy)
         self._config = config
         self._body = None
 
@@ -103,23 +104,21 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     def compute_output_spec(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Nest:
         # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
         inputs = self._all_inputs(inputs)
-        return self._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
+        return compat.symbolic_outputs(self, inputs)
 
     def compute_output_shape(self, input_shape: Nest) -> Nest:
         shapes = input_shape if isinstance(input_shape, dict) else {self._required_inputs()[0]: input_shape}
         inputs = {name: keras.KerasTensor(x, dtype=self.input[name].dtype) for name, x in shapes.items() if x}
         return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
 
-    def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
-        # Keras makes a plain functional model of what this returns to `clone_model`, whatever the class.
-        if operation_fn.__module__.endswith(".models.cloning"):
-            name = type(self).__name__
-            raise ValueError(
-                f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and need "
-                f"all optional inputs. Use `{name}.from_config(model.get_config())`, and `set_weights` for the same "
-                f"weights. Received: {self.name}"
-            )
-        return super()._run_through_graph(inputs, operation_fn=operation_fn, call_fn=call_fn)
+    def check_clone(self):
+        """Raises a ValueError: `keras.models.clone_model` makes a plain functional model, whatever the class."""
+        name = type(self).__name__
+        raise ValueError(
+            f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and need "
+            f"all optional inputs. Use `{name}.from_config(model.get_config())`, and `set_weights` for the same "
+            f"weights. Received: {self.name}"
+        )
 
     def _all_inputs(self, inputs):
         if not isinstance(inputs, dict):
@@ -133,7 +132,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return {name: inputs.get(name) for name in self.input}
 
     def _required_inputs(self):
-        return [name for name, x in self.input.items() if not x._keras_history.operation.optional]
+        return [name for name, x in self.input.items() if not compat.operation_of(x).optional]
 
     def _check_inputs(self, inputs):
         unknown = sorted(set(inputs) - set(self.input))
@@ -165,7 +164,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """What Keras computes otherwise on several replicas than on one."""
         optimizer = self.optimizer
         updater = getattr(optimizer, "inner_optimizer", optimizer)
-        drops = any(getattr(layer, "rate", None) for layer in self._flatten_layers())
+        drops = any(getattr(layer, "rate", None) for layer in compat.layers_of(self))
         faults = {
             "clips each replica's gradient by itself": getattr(updater, "global_clipnorm", None),
             "takes the mean of the replicas' means, whatever their numbers of tokens": hasattr(self.loss, "total"),
@@ -228,7 +227,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             Dict of arguments of `keras_attn.ops.linear_cross_entropy`: `kernel`, `bias` and `transpose_kernel`. None
             where the outputs are something else: no logits of tokens, or such with a soft cap or quantised weights.
         """
-        layer = self.output._keras_history.operation
+        layer = compat.operation_of(self.output)
         return layer.output_projection() if isinstance(layer, TokenEmbedding) else None
 
     def hidden_states(self, inputs: Nest, training: bool | None = None) -> Tensor:
@@ -247,8 +246,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         if self._body is None:
             if self.output_projection() is None:
                 raise ValueError(f"`hidden_states` needs a model with an `output_projection`. Received: {self.name}")
-            layer, node, _ = self.output._keras_history
-            (hidden,) = layer._inbound_nodes[node].input_tensors
+            (hidden,) = compat.operation_inputs(self.output)
             body = keras.Model(self.input, hidden, name=f"{self.name}_body")
             # As an attribute, it would count as a layer of the model, and its layers twice.
             self._body = lambda: body

@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.ops.sums import add
 
 
@@ -16,8 +17,7 @@ class LoopSeeds:
     """
 
     def __init__(self):
-        # No public name tells which scope one is in.
-        self._scope = keras.src.backend.common.stateless_scope.get_stateless_scope()
+        self._scope = compat.current_stateless_scope()
         self._seen = {} if self._scope is None else dict(self._scope.state_mapping)
         self._drawn = None
 

@@ -2,6 +2,7 @@
 
 import keras
 
+from keras_attn import compat
 from keras_attn.ops.target import current
 
 
@@ -10,6 +11,5 @@ def available():
     if not current().has_unequal_loops or keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
-    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-    return tf.executing_eagerly() or not GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return tf.executing_eagerly() or not compat.in_xla_context()

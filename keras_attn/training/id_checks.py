@@ -2,6 +2,7 @@
 
 import warnings
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_padding
 from keras_attn.special_ids import NO_TOKEN, START_ID
 from keras_attn.training.losses.ignored_labels import AUTO
@@ -45,7 +46,7 @@ def agree(name, dataset, model, losses):
 
 def _reader(model):
     """The model of this package inside a model, or itself."""
-    return next((layer for layer in model._flatten_layers() if hasattr(layer, "padding_label")), model)
+    return next((layer for layer in compat.layers_of(model) if hasattr(layer, "padding_label")), model)
 
 
 def _check_tokenizers(name, tokenizers, model):

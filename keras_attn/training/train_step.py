@@ -4,6 +4,7 @@ import contextlib
 
 import keras
 
+from keras_attn import compat
 from keras_attn.training.losses.compiled_loss import loss_total
 from keras_attn.training.losses.entries import only
 from keras_attn.training.refused_step import EMPTY, GRADIENT, LOSS, RATE, SCALE, STATE
@@ -57,7 +58,8 @@ class TrainStep:
         self.accumulate = tf.function(self._accumulate, **options)
         self.update = tf.function(self._update, **options)
         # A data set has a few shapes, and each is compiled once: TensorFlow would warn at the sixth.
-        self.accumulate._omit_frequent_tracing_warning = self.update._omit_frequent_tracing_warning = jit_compile
+        for function in (self.accumulate, self.update) if jit_compile else ():
+            compat.allow_retracing(function)
         self.evaluate = tf.function(self._evaluate, autograph=False, reduce_retracing=True)
         self.vote = tf.function(self._vote, autograph=False)
 
@@ -297,7 +299,7 @@ class TrainStep:
             share = tf.cast(momentum, average.dtype)
             average.assign(share * average + (1 - share) * value)
 
-        averages = optimizer._model_variables_moving_average
+        averages = compat.moving_averages(optimizer)
         pairs = [(a.value, v.value) for a, v in zip(averages, self._variables, strict=True) if a is not None]
         self._at_all(move, pairs)
 
@@ -324,9 +326,8 @@ def _reduced_already(optimizer):
     """A scope in which an optimizer takes its gradients for sums over replicas, and leaves averages to the caller."""
     use_ema = optimizer.use_ema
     optimizer.use_ema = False
-    optimizer._all_reduce_sum_gradients = list
     try:
-        yield
+        with compat.without_all_reduce(optimizer):
+            yield
     finally:
-        del optimizer._all_reduce_sum_gradients
         optimizer.use_ema = use_ema

@@ -368,7 +368,7 @@ class Trainer:
         updater = self._step.updater
         if updater.use_ema and updater.ema_overwrite_frequency and self.step % updater.ema_overwrite_frequency == 0:
             with self.strategy.scope():
-                updater._overwrite_model_variables_with_average_value(self.model.trainable_variables)
+                updater.finalize_variable_values(self.model.trainable_variables)
 
     def _state(self):
         """The variables that make a training go on, by name."""

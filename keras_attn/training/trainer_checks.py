@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
-from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 from keras_attn.training.checkpoints.checkpoints import Checkpoints
 from keras_attn.training.losses.compiled_loss import check_labels, decides_itself
@@ -97,7 +97,7 @@ def check_shown_labels(model, loss, name, batch):
         return
     inputs, labels, weights, _ = batch
     outputs = only(model(inputs, training=False))
-    if (mask := keras_mask(outputs)) is not None:
+    if (mask := compat.keras_mask(outputs)) is not None:
         mask = keras.ops.convert_to_numpy(mask)
         weights = mask if weights is None else mask * aligned(weights, mask.ndim)
     check_labels(loss, f"{name} labels", labels, outputs.shape[-1], weights)
@@ -106,7 +106,7 @@ def check_shown_labels(model, loss, name, batch):
 def _knows_labels_late(model, loss):
     """Whether a Keras mask decides which labels count; losses of Keras multiply what is hidden, NaN too, by 0."""
     outputs = getattr(model, "outputs", None)
-    return bool(outputs) and hasattr(loss, "check_labels") and keras_mask(outputs[0]) is not None
+    return bool(outputs) and hasattr(loss, "check_labels") and compat.keras_mask(outputs[0]) is not None
 
 
 def _check_model(model):
@@ -143,5 +143,5 @@ def _check_optimizer(optimizer, strategy):
             "`optimizer` must not accumulate gradients, which `accumulation_steps` of the trainer does. "
             f"Received: gradient_accumulation_steps={updater.gradient_accumulation_steps}"
         )
-    if updater._distribution_strategy is not strategy and strategy.num_replicas_in_sync > 1:
+    if compat.strategy_of(updater) is not strategy and strategy.num_replicas_in_sync > 1:
         raise ValueError("`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside")

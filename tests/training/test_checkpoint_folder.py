@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from keras_attn.training import Checkpoints, Trainer
 
 STATE = {"a": np.arange(3.0)}
-LOCK = importlib.util.find_spec("keras_attn.training.checkpoints.folder_lock").origin
+LOCK = importlib.util.find_spec("keras_attn.folder_lock").origin
 
 
 @pytest.fixture(scope="module")

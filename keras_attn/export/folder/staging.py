@@ -1,24 +1,21 @@
 """A workplace inside the target folder, and moves from there of which all happen or none, whatever ends the process."""
 
 import contextlib
+import functools
 import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
+from keras_attn import folder_lock
 from keras_attn.export.folder.plain_files import is_folder, is_inside, is_there, read_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has none
-    fcntl = None
 
 PREFIX = ".export-"
 # In a workplace: what is being moved, from before the first move until after the last; what was there before; what was
 # moved and is not wanted.
 _JOURNAL, _REPLACED, _DROPPED = "moves.json", "replaced", "dropped"
-_LOCK = ".export.lock"
+locked = functools.partial(folder_lock.locked, name=".export.lock")
 
 
 @contextlib.contextmanager
@@ -76,50 +73,6 @@ def install(folder, names, path):
         _undo(folder, path)
         raise
     (folder / _JOURNAL).unlink()
-
-
-@contextlib.contextmanager
-def locked(folder, wait=True):
-    """Holds the lock of a folder, which is released when its process ends in any way.
-
-    Args:
-        folder: an existing folder.
-        wait: whether to wait for another holder.
-
-    Yields:
-        Whether the lock is held. It never is where the system or the disk has no locks.
-    """
-    if fcntl is None:
-        yield False
-        return
-    path = folder / _LOCK
-    # A file object closes itself wherever an interrupt comes; a descriptor would hold the lock for good.
-    with contextlib.closing(_lock(path, wait)) as file:
-        try:
-            yield not file.closed
-        finally:
-            if not file.closed:
-                path.unlink(missing_ok=True)
-
-
-def _lock(path, wait):
-    """The file at `path`, locked; closed if it cannot be."""
-    while True:
-        file = open(path, "ab", opener=_open_no_link)  # noqa: SIM115
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except OSError:
-            file.close()
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
-                return file
-        # The holder before has removed it.
-        file.close()
-
-
-def _open_no_link(path, flags):
-    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def _clean_after_kills(path):

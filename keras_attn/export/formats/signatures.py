@@ -8,6 +8,7 @@ import re
 import keras
 import tensorflow as tf
 
+from keras_attn import compat
 from keras_attn.export.tasks.symbol_task import SymbolTask
 from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
@@ -60,11 +61,8 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
 
 def tables(model):
     """What Keras' preprocessing layers look strings up in, which no variable holds."""
-    from tensorflow.python.trackable.resource import CapturableResource
-
-    layers = model._flatten_layers() if isinstance(model, keras.Model) else ()
-    values = [value for layer in layers for value in vars(layer).values()]
-    return [value for value in values if isinstance(value, CapturableResource)]
+    layers = compat.layers_of(model) if isinstance(model, keras.Model) else ()
+    return [table for layer in layers for table in compat.lookup_tables_of(layer)]
 
 
 @contextlib.contextmanager

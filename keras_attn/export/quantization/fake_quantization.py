@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.export.formats.onnx.quantization import levels_of_blocks
 
 
@@ -56,7 +57,7 @@ def matrices(model, precision):
 
     owners = {}
     # The layer that holds fewest weights is the one that uses them.
-    for layer in sorted(model._flatten_layers(), key=lambda layer: -len(layer.variables)):
+    for layer in sorted(compat.layers_of(model), key=lambda layer: -len(layer.variables)):
         owners.update({variable.path: layer for variable in layer.variables})
     found = []
     for variable in model.variables:

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.export.report import reason
 from keras_attn.export.tasks import random_inputs, reference
 from keras_attn.export.tasks.made_up_sizes import MadeUpSizes
@@ -38,7 +39,7 @@ class Task(SizedTask):
         self.inputs = {
             name: TensorSpec(_axes(name, tensor.shape), tensor.dtype)
             for name, tensor in _named(model.input, [tensor.name for tensor in model.inputs])
-            if not tensor._keras_history.operation.optional
+            if not compat.operation_of(tensor).optional
         }
         self._shared = {} if self._is_ours else self._part()
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_attn import compat
+
 HARD = ("It's a na\u00efve  caf\u00e9, isn't it?\t1234", "\u65e5\u672c\u8a9e \x01\u200d\u00a0e\u0301 \u0663")
 
 
@@ -26,7 +28,7 @@ def of_spec(rng, model, spec, shape):
 
 
 def _vocabulary_sizes(model):
-    return [layer.input_dim for layer in model._flatten_layers() if hasattr(layer, "input_dim")]
+    return [layer.input_dim for layer in compat.layers_of(model) if hasattr(layer, "input_dim")]
 
 
 def pad_id(model):

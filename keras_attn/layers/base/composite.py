@@ -6,6 +6,8 @@ import keras
 from keras import dtype_policies
 from keras.dtype_policies import DTypePolicyMap
 
+from keras_attn import compat
+from keras_attn.layers.base.freezable import Freezable, set_own_trainable
 from keras_attn.layers.base.serialization import blueprint, deserialized
 from keras_attn.lazy import register, register_again
 
@@ -16,7 +18,7 @@ _QUANTIZATION = {
 }
 
 
-class Composite:
+class Composite(Freezable, compat.BuildHook):
     """Keeps in the config which sub-layers were frozen, quantised or given LoRA.
 
     Keras' own composite layers forget that: their configs hold the constructor's arguments alone. Here, the entry
@@ -30,21 +32,9 @@ class Composite:
 
     # What `from_config` read, until the sub-layers are there.
     _sublayer_states = None
-    # Whether somebody has set `trainable` since the constructor.
-    _trainable_was_set = False
 
-    @property
-    def trainable(self) -> bool:
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable_was_set = True
-        set_own_trainable(self, bool(value))
-        for layer in self._layers:
-            layer.trainable = value
+    def _forget_trainable(self):
         if self._sublayer_states:
-            # What is said last counts.
             states = self._sublayer_states.items()
             self._keep({path: {k: v for k, v in state.items() if k != "trainable"} for path, state in states})
 
@@ -64,7 +54,7 @@ class Composite:
         register(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
         layer = super().from_config(config, *args, **kwargs)
-        vars(layer)["_made_trainable"] = trainable
+        compat.set_untracked(layer, "_made_trainable", trainable)
         set_own_trainable(layer, trainable)
         if layer.built:
             restore(layer, states)
@@ -73,11 +63,10 @@ class Composite:
         return layer
 
     def _keep(self, states):
-        # Set as usual, Keras would wrap the dict, to track layers in it.
-        vars(self)["_sublayer_states"] = states
+        compat.set_untracked(self, "_sublayer_states", states)
 
-    def _post_build(self):
-        super()._post_build()
+    def after_build(self):
+        """Restores what `from_config` read of the sub-layers."""
         states, self._sublayer_states = self._sublayer_states, None
         restore(self, states or {})
 
@@ -115,7 +104,7 @@ def restore(root, states):
     for path, _, layer in walk:
         if isinstance(layer.dtype_policy, DTypePolicyMap) and layer.path:
             # Keras' own layers ask a map for its default only when they are quantised or saved.
-            layer._dtype_policy = _policy(layer)
+            compat.set_dtype_policy(layer, _policy(layer))
         _restore_weights(layer, states.get(path, {}))
     unfrozen = set()
     for path, parent, layer in walk:
@@ -130,19 +119,9 @@ def restore(root, states):
                 unfrozen.add(id(layer))
 
 
-def set_own_trainable(layer, value):
-    """Sets `trainable` of a layer and its own weights, not of its sub-layers. Weights under LoRA stay frozen."""
-    vars(layer).setdefault("_made_trainable", layer._trainable)
-    layer._trainable = value
-    base = getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
-    frozen = base if getattr(layer, "lora_enabled", False) else None
-    for variable in layer._trainable_variables:
-        variable.trainable = value and variable is not frozen
-
-
 def _made_trainable(layer):
     """`trainable` as the constructor left it. Only layers of this package are made frozen by one around them."""
-    return vars(layer).get("_made_trainable", layer._trainable if isinstance(layer, Composite) else True)
+    return vars(layer).get("_made_trainable", compat.own_trainable(layer) if isinstance(layer, Composite) else True)
 
 
 def _inherited(layer, parent_trainable):
@@ -167,22 +146,15 @@ def _restore_weights(layer, state):
     if policy.quantization_mode is not None and state.keys() & {"dtype", "quantization_config"}:
         config = state.get("quantization_config", blueprint(_default_config(policy.quantization_mode)))
         if policy.name != _policy(layer).name or config != blueprint(layer.quantization_config):
-            layer._dtype_policy, layer.quantization_config = policy, deserialized(config)
+            compat.set_dtype_policy(layer, policy)
+            layer.quantization_config = deserialized(config)
             if layer.built:
-                _build_anew(layer)
+                # Without values: to quantise those that it has would take long.
+                compat.build_anew(layer)
     elif "dtype" in state:
-        layer._dtype_policy = policy
+        compat.set_dtype_policy(layer, policy)
     if "lora_rank" in state and not layer.lora_enabled:
         layer.enable_lora(state["lora_rank"], lora_alpha=state["lora_alpha"])
-
-
-def _build_anew(layer):
-    """Variables of the layer's new policy, without values: to quantise those that it has would take long."""
-    for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
-        layer._untrack_variable(variable)
-    layer._tracker.unlock()
-    layer.built = layer.lora_enabled = False
-    layer.build(**layer._build_shapes_dict)
 
 
 def _walk(root):
@@ -202,10 +174,12 @@ def _walk(root):
 
 def _children(layer):
     """`(name, sub-layer)`: the attribute that holds it, or its own name where none does, as in functional models."""
-    tracked = {id(x): x for x in layer._layers}
-    attributes = [name for name in vars(layer) if not (isinstance(layer, keras.Model) and name.startswith("_"))]
-    for attribute in sorted(set(attributes) - {"_layers"}, key=lambda name: (name.startswith("_"), name)):
-        for name, x in _held(attribute, vars(layer)[attribute]):
+    tracked = {id(x): x for x in compat.sublayers_of(layer)}
+    attributes = compat.attributes_of(layer)
+    for attribute in sorted(attributes, key=lambda name: (name.startswith("_"), name)):
+        if isinstance(layer, keras.Model) and attribute.startswith("_"):
+            continue
+        for name, x in _held(attribute, attributes[attribute]):
             if tracked.pop(id(x), None) is not None:
                 yield name, x
     for x in tracked.values():

@@ -1,6 +1,6 @@
 """The mask that an upstream layer attached to a tensor."""
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn import compat
 
 
 def implicit_mask(x, given=None, mask=None):
@@ -10,4 +10,4 @@ def implicit_mask(x, given=None, mask=None):
     `keras.layers.TimeDistributed`, hand a mask on to layers with an argument `mask`, and attach none to the tensor.
     """
     given = mask if given is None else given
-    return keras_mask(x) if given is None else given
+    return compat.keras_mask(x) if given is None else given

@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+from keras_attn import compat
+
 
 @contextlib.contextmanager
 def listening(model):
@@ -12,7 +14,7 @@ def listening(model):
     The index tells several outputs of a layer apart. A layer whose `call` is its own, not its class's, is not heard.
     """
     heard = []
-    layers = [layer for layer in model._flatten_layers() if layer is not model and "call" not in vars(layer)]
+    layers = [layer for layer in compat.layers_of(model) if layer is not model and "call" not in vars(layer)]
 
     def listener(layer, call):
         def heard_call(*args, **kwargs):
@@ -23,10 +25,7 @@ def listening(model):
 
         return heard_call
 
-    for layer in layers:
-        object.__setattr__(layer, "call", listener(layer, layer.call))
-    try:
-        yield heard
-    finally:
+    with contextlib.ExitStack() as stack:
         for layer in layers:
-            object.__delattr__(layer, "call")
+            stack.enter_context(compat.overriding_call(layer, listener(layer, layer.call)))
+        yield heard

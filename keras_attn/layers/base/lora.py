@@ -4,10 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from keras_attn.layers.base.composite import set_own_trainable
+from keras_attn import compat
+from keras_attn.layers.base.freezable import Freezable
 
 
-class Lora:
+class Lora(Freezable):
     """Saves the matrices of LoRA beside the weights that they change. Comes before the Keras class among the bases.
 
     Keras' own layers add their product to the weights in the file: where these are int8 or int4, most of it is rounded
@@ -17,16 +18,6 @@ class Lora:
 
     # The weights that LoRA changes, as Keras' attributes name them.
     _adapted = "kernel"
-    _trainable_was_set = False
-
-    @property
-    def trainable(self) -> bool:
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable_was_set = True
-        set_own_trainable(self, bool(value))
 
     def save_own_variables(self, store: Any) -> None:
         enabled, self.lora_enabled = self.lora_enabled, False
@@ -56,23 +47,8 @@ class Lora:
         return getattr(self, f"lora_{self._adapted}_a"), getattr(self, f"lora_{self._adapted}_b")
 
     def _add_product(self, saved):
-        weights = getattr(self, f"_{self._adapted}")
+        scale, a, b = (saved[name] for name in ("lora_scale", "lora_a", "lora_b"))
         if self.quantization_mode is None:
-            weights.assign_add(saved["lora_scale"] * (saved["lora_a"] @ saved["lora_b"]))
-            return
-        rank = saved["lora_a"].shape[-1]
-        borrowed = {"lora_enabled": True, "lora_rank": rank, "lora_alpha": float(saved["lora_scale"]) * rank}
-        borrowed |= {f"lora_{self._adapted}_{side}": saved[f"lora_{side}"] for side in "ab"}
-        own = {name: vars(self)[name] for name in borrowed if name in vars(self)}
-        # Set as usual, Keras would take the matrices for weights of this layer.
-        vars(self).update(borrowed)
-        try:
-            values = getattr(self, f"_get_{self._adapted}_with_merged_lora")()
-        finally:
-            for name in borrowed:
-                del vars(self)[name]
-            vars(self).update(own)
-        for name in (f"_{self._adapted}", f"{self._adapted}_scale", f"{self._adapted}_zero"):
-            value, *values = values
-            if value is not None:
-                getattr(self, name).assign(value)
+            compat.stored_weights(self).assign_add(scale * (a @ b))
+        else:
+            compat.add_to_quantized(self, self._adapted, a, b, scale)

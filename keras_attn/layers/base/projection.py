@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.layers.base.lora import Lora
 from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.ops.sums import add
@@ -72,7 +73,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         super().build(input_shape)
         if self.quantization_mode == "float8":
             # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
-            self._trainable_variables.sort(key=lambda variable: variable.name not in ("kernel", "bias"))
+            compat.put_first(self, ("kernel", "bias"))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         shape = ops.shape(inputs)
@@ -93,7 +94,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     @property
     def _outputs(self):
-        return tuple(self._kernel.shape)[self._num_contracted :]
+        return tuple(compat.stored_weights(self).shape)[self._num_contracted :]
 
     @property
     def _bias_has_lead(self):
@@ -130,7 +131,7 @@ def packed_weights(model):
     kept negated: XLA fuses the product of one row and a sum behind it into a loop that takes half as long again as the
     product on all cores, TensorFlow into an operation of oneDNN's that does so too, and both leave a difference alone.
     """
-    found = [layer for layer in model._flatten_layers() if isinstance(layer, Projection)]
+    found = [layer for layer in compat.layers_of(model) if isinstance(layer, Projection)]
     found = [layer for layer in found if layer.built and layer.quantization_mode is None]
     token = _packed.set({id(layer): layer._pack() for layer in found})
     try:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.lora import Lora
@@ -136,7 +136,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
 
     def _quantized_table(self):
         """`(table, scale)` of a reverse call, `(D, V)` and `(V,)`, whose quotient is the table that was quantised."""
-        table, kind = (self._embeddings, "") if self.tie_weights else (self.reverse_embeddings, "reverse_")
+        table, kind = (compat.stored_weights(self), "") if self.tie_weights else (self.reverse_embeddings, "reverse_")
         scale = getattr(self, f"{kind}embeddings_scale")
         if self.quantization_mode == "int4":
             table = keras.quantizers.unpack_int4(table, self.output_dim, axis=-1 if self.tie_weights else 0)
@@ -172,9 +172,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
     def _with_mask(self, vectors, ids):
         """Vectors with their Keras mask also where ids are floats, which only the call tells from a reverse call's."""
         if self.mask_zero and self.compute_mask(ids) is None:
-            # Tracers of JAX take no attributes.
-            with contextlib.suppress(AttributeError):
-                vectors._keras_mask = ops.not_equal(ids, 0)
+            compat.attach_keras_mask(vectors, ops.not_equal(ids, 0))
         return vectors
 
     def compute_output_shape(self, input_shape: Shape, reverse: bool = False) -> Shape:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import activations, ops, tree
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.projection import Projection
@@ -320,7 +321,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         x = ops.concatenate([inputs, *fed], axis=-1) if self.input_feeding else inputs
         sizes = self.cell.state_size
         packed = tree.pack_sequence_as(sizes, list(states)) if tree.is_nested(sizes) else list(states)
-        takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
+        takes_training = isinstance(self.cell, keras.layers.Layer) and compat.takes_training(self.cell)
         output, states = self.cell(x, packed, **({"training": training} if takes_training else {}))
         return ops.cast(output, self.compute_dtype), tree.flatten(states)
 

@@ -7,6 +7,7 @@ import functools
 import keras
 from keras import ops, tree
 
+from keras_attn import compat
 from keras_attn.layers.base.boolean_masks import BooleanMasks
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.no_rows import on_no_rows
@@ -65,7 +66,7 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
     def inner_loop(
         self, sequences: Tensor, initial_state: Nest, mask: Tensor, training: bool = False
     ) -> tuple[Tensor, Tensor, list[Tensor]]:
-        takes_training = isinstance(self.cell, keras.layers.Layer) and self.cell._call_has_training_arg
+        takes_training = isinstance(self.cell, keras.layers.Layer) and compat.takes_training(self.cell)
         kwargs = {"training": training} if takes_training else {}
 
         def step(x, state):

@@ -1,5 +1,6 @@
 """Initial values of kernels in any layer, times a number."""
 
+from keras_attn import compat
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.transformer.scaled_initializer import scaled
 
@@ -32,7 +33,7 @@ def _owners(layer):
     """The outermost layers with a `kernel_initializer`: their sub-layers have theirs from them."""
     if hasattr(layer, "kernel_initializer"):
         return [layer]
-    return [owner for part in layer._layers for owner in _owners(part)]
+    return [owner for part in compat.sublayers_of(layer) for owner in _owners(part)]
 
 
 def _refuse(layer):

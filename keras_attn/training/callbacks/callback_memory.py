@@ -3,20 +3,12 @@
 import math
 import warnings
 
-import keras
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 
 _EPOCHS, _HISTORY, _DIRECTION = "epochs", "history/", "direction"
-# Attributes that change while a callback works: numbers, lists of weights, and dicts of figures.
-_REMEMBERED = {
-    keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "wait", "stopped_epoch"),
-    keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
-    keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
-    keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
-    TextEvaluation: ("figures",),
-}
 
 
 class CallbackMemory:
@@ -30,7 +22,8 @@ class CallbackMemory:
     def __init__(self, callbacks, history):
         self._history, self._callbacks, self._bests = history, {}, {}
         for callback in callbacks:
-            attributes = next((names for kind, names in _REMEMBERED.items() if isinstance(callback, kind)), None)
+            # They hold numbers, lists of weights, and dicts of figures.
+            attributes = ("figures",) if isinstance(callback, TextEvaluation) else compat.callback_state(callback)
             if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
                 # Not by their order: of several workers, one has those that write files.
@@ -121,5 +114,4 @@ def _best(callback):
 
 def _set_direction(callback):
     if callback.monitor_op is None:
-        # Keras does so at the end of an epoch, and may compare with the best before.
-        callback._set_monitor_op()
+        compat.set_monitor_op(callback)

@@ -7,8 +7,6 @@ import math
 import os
 import re
 import shutil
-import time
-import types
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,8 +16,9 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.argument_checks import is_integer
-from keras_attn.training.checkpoints.folder_lock import FolderInUseError, FolderLock
+from keras_attn.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
 from keras_attn.training.checkpoints.run_settings import differences, in_words, unnumbered
 from keras_attn.typing import Array, PathLike
@@ -154,7 +153,7 @@ class Checkpoints:
         try:
             work.mkdir()
             np.savez(work / STATE, **{name: _storable(x) for name, x in arrays.items()})
-            with _years_of_archives():
+            with compat.years_of_archives():
                 model.save(work / MODEL)
             write_record(work, record)
             for path in work.iterdir():
@@ -332,19 +331,6 @@ class Checkpoints:
 
 def _name(step):
     return f"step-{step:08d}"
-
-
-@contextlib.contextmanager
-def _years_of_archives():
-    """A scope in which archives are written though the clock, which nobody may have set, says a year before theirs."""
-    if 1980 <= time.localtime().tm_year <= 2107:
-        yield
-        return
-    zipfile.time = types.SimpleNamespace(time=lambda: 0.0, localtime=lambda *_: (1980, 1, 1, 0, 0, 0))
-    try:
-        yield
-    finally:
-        zipfile.time = time
 
 
 def _remove(path):

@@ -6,6 +6,7 @@ import warnings
 
 import keras
 
+from keras_attn import compat
 from keras_attn.training.data import batch_sharding
 from keras_attn.training.losses.compiled_loss import FunctionLoss
 
@@ -27,7 +28,7 @@ def run_settings(trainer):
         "weighted_metrics": [_serialized(metric) for metric in trainer.metrics.weighted],
         "jit_compile": trainer.jit_compile,
         "replicas": trainer.strategy.num_replicas_in_sync,
-        "random_seed": _random_seed(),
+        "random_seed": compat.random_seed(),
         "model": _serialized(trainer.model),
     }
     return json.loads(json.dumps(_plain(described)))
@@ -99,7 +100,7 @@ def _serialized(thing):
             warnings.simplefilter("ignore")
             described = keras.saving.serialize_keras_object(thing)
         # Losses and metrics of Keras leave some of their arguments, such as Huber's `delta`, out of their config.
-        if arguments := getattr(thing, "_fn_kwargs", None):
+        if arguments := compat.function_arguments(thing):
             described["config"] = {**arguments, **described["config"]}
         return described
     except Exception:  # a user's own class may raise anything, and only settings are left unnamed
@@ -137,10 +138,3 @@ def _shown(value):
     if isinstance(value, dict) and "class_name" in value:
         return f"{value['class_name']}({', '.join(f'{k}={v!r}' for k, v in value.items() if k != 'class_name')})"
     return repr(value)
-
-
-def _random_seed():
-    """That of `keras.utils.set_random_seed`, or None. Keras tells it nowhere in public."""
-    from keras.src.utils.rng_utils import get_random_seed
-
-    return get_random_seed()

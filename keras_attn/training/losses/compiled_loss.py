@@ -6,8 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.ops.boolean_mask import both
-from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.training.losses.entries import aligned, check_fits, label_kind, same_rank
 
 
@@ -82,9 +82,9 @@ def loss_total(loss, batch, outputs, part):
 
 
 def _sums(loss, labels, outputs, weights, present, part):
-    outputs_mask = keras_mask(outputs)
+    outputs_mask = compat.keras_mask(outputs)
     losses = loss.call(ops.cast(labels, loss.dtype), ops.cast(outputs, loss.dtype))
-    mask = both(outputs_mask, keras_mask(losses))
+    mask = both(outputs_mask, compat.keras_mask(losses))
     dtype = "float64" if keras.backend.standardize_dtype(losses.dtype) == "float64" else "float32"
     losses = ops.cast(losses, dtype)
     given = {"sample_weight": weights, "mask": mask, "present": present}

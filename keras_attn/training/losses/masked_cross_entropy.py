@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.argument_checks import check_vocabulary
-from keras_attn.ops.keras_mask import keras_mask
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy, smoothed_cross_entropy
 from keras_attn.training.losses.entries import aligned, entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
@@ -118,7 +118,7 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
         """
         num_classes = projection["kernel"].shape[0 if projection.get("transpose_kernel") else 1]
         real, is_class, labels = self._classes(token_labels(y_true, hidden), num_classes)
-        weights = entry_weights(real, sample_weight, keras_mask(hidden))
+        weights = entry_weights(real, sample_weight, compat.keras_mask(hidden))
         total = linear_cross_entropy(
             hidden, labels=labels, weights=weights, label_smoothing=self.label_smoothing, **projection
         )

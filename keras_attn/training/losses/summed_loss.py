@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn import compat
 from keras_attn.training.losses.entries import entry_weights
 from keras_attn.typing import Tensor
 
@@ -72,7 +72,7 @@ class SummedLoss(keras.losses.Loss):
         return total if self.reduction == "sum" else ops.divide_no_nan(total, weight) / _num_replicas()
 
     def _weighted(self, y_true, y_pred, sample_weight):
-        mask, y_pred = keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        mask, y_pred = compat.keras_mask(y_pred), ops.convert_to_tensor(y_pred)
         y_true = self.labels(y_true, y_pred)
         weights = entry_weights(self.real(y_true), sample_weight, mask)
         # Zero times what is no number would be no number.

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn import compat
 from keras_attn.training.losses.entries import entry_weights, real_tokens, token_labels
 from keras_attn.training.losses.ignored_labels import IgnoredLabels
 from keras_attn.typing import Tensor
@@ -44,7 +44,7 @@ class MaskedAccuracy(IgnoredLabels, keras.metrics.Mean):
             y_pred: float logits `(B, T, V)` or `(B, V)`. What their Keras mask hides does not count.
             sample_weight: optional float, one for each row or label.
         """
-        mask, y_pred = keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        mask, y_pred = compat.keras_mask(y_pred), ops.convert_to_tensor(y_pred)
         labels = ops.cast(token_labels(y_true, y_pred), "int32")
         weights = entry_weights(real_tokens(labels, self.ignored_labels), sample_weight, mask)
         hits = ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32"))

@@ -5,7 +5,7 @@ import re
 
 import keras
 
-from keras_attn.ops.keras_mask import keras_mask
+from keras_attn import compat
 from keras_attn.training.losses.entries import aligned, label_kind
 
 _LATE = (
@@ -54,7 +54,7 @@ class MetricSet:
             ValueError: a metric has no variables without labels of another kind, or its result is several numbers.
         """
         for metric in self:
-            if not getattr(metric, "_built", True):
+            if not compat.is_built(metric):
                 self._update_once(metric, outputs)
             if not metric.variables:
                 raise ValueError(_LATE.format(f"{metric.name!r} without any"))
@@ -85,7 +85,7 @@ class MetricSet:
         # Rows that only make parts even count for no metric.
         present = None if present is None else aligned(present, len(labels.shape))
         weights = present if weights is None else weights
-        mask = keras_mask(outputs)
+        mask = compat.keras_mask(outputs)
         if weights is not None and mask is not None:
             # Keras multiplies the two as they are.
             weights = aligned(weights, len(mask.shape))

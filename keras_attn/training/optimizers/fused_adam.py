@@ -7,12 +7,13 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.plain_numbers import plain
 from keras_attn.typing import Nest, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class FusedAdam(keras.optimizers.Adam):
+class FusedAdam(compat.UpdateHooks, keras.optimizers.Adam):
     """`keras.optimizers.Adam` that updates a variable by one operation, where Keras takes about twenty.
 
     Arguments, weights, config and results are those of `keras.optimizers.Adam`. What a step has once, as the learning
@@ -43,40 +44,38 @@ class FusedAdam(keras.optimizers.Adam):
         # Keras takes a learning rate of NumPy's for none.
         super().__init__(*plain(args), **plain(kwargs))
 
-    def _apply_weight_decay(self, variables):
-        # Keras would compute the learning rate for each variable; `update_step` has it.
-        if not self._is_fused:
-            super()._apply_weight_decay(variables)
+    @property
+    def decays_in_update_step(self):
+        """Whether `update_step` decays a variable; Keras would compute the learning rate once more for each."""
+        return self._is_fused
 
-    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+    def prepared_rate(self, learning_rate):
+        """The learning rate, both bias corrections' powers and the weight decay, for all calls of `update_step`."""
         if not self._is_fused:
-            return super()._backend_update_step(grads, trainable_variables, learning_rate)
+            return learning_rate
         rate = ops.cast(learning_rate, "float32")
         step = ops.cast(self.iterations + 1, "float32")
         powers = [ops.power(ops.cast(beta, "float32"), step) for beta in (self.beta_1, self.beta_2)]
-        # In the place of the learning rate, since Keras hands that on to `update_step` on every replica.
-        return super()._backend_update_step(
-            grads, trainable_variables, (rate, *powers, rate * (self.weight_decay or 0.0))
-        )
+        return rate, *powers, rate * (self.weight_decay or 0.0)
 
     def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Nest) -> None:
-        """Updates one variable; `learning_rate` is what `_backend_update_step` makes of it."""
+        """Updates one variable; `learning_rate` is what `prepared_rate` makes of it."""
         if not self._is_fused:
             return super().update_step(gradient, variable, learning_rate)
         import tensorflow as tf
 
         rate, beta_1_power, beta_2_power, decay = learning_rate
-        if self.weight_decay and self._use_weight_decay(variable):
+        if self.weight_decay and compat.is_decayed(self, variable):
             variable.assign_sub(variable * tf.cast(decay, variable.dtype))
         if variable.dtype != tf.float32:
             return super().update_step(gradient, variable, rate)
         if isinstance(gradient, tf.IndexedSlices):
             gradient = tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
-        index = self._get_variable_index(variable)
+        m, v = compat.adam_moments(self, variable)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=self._momentums[index].handle,
-            v=self._velocities[index].handle,
+            m=m.handle,
+            v=v.handle,
             beta1_power=beta_1_power,
             beta2_power=beta_2_power,
             lr=rate,

@@ -1,11 +1,9 @@
 """ONNX: one file a task, at the highest opset that tf2onnx writes."""
 
-import contextlib
 import copy
-import logging
-import re
 import types
 
+from keras_attn import compat
 from keras_attn.export import registry
 from keras_attn.export.formats.format import Format
 from keras_attn.export.precisions import suffixed
@@ -151,7 +149,7 @@ def _convert(task):
         "output_names": [tensor.name for tensor in concrete.outputs],
     }
     frozen = tf_loader.from_function(concrete, **ends)
-    with tf.Graph().as_default() as graph, _unsupported_ops() as unsupported:
+    with tf.Graph().as_default() as graph, compat.ops_that_tf2onnx_lacks() as unsupported:
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(
             graph, opset=OPSET, custom_op_handlers=_HANDLERS, tensors_to_rename=names, **ends
@@ -176,15 +174,12 @@ def _optimized(graph):
     tf2onnx's own loop copies or writes out the whole graph, with the bodies of its loops, before each of some fifty
     passes, of which few change anything, and hides what goes wrong in them.
     """
-    from tf2onnx import optimizer
-
     changed, iteration = True, 0
     while changed:
         changed = False
-        for factory in optimizer._get_optimizers().values():
-            optimization = factory()
+        for optimization in compat.tf2onnx_passes():
             optimization.opt_iteration = iteration
-            graph = optimization._optimize(graph)
+            graph = compat.run_pass(optimization, graph)
             if optimization.graph_been_opt:
                 graph.delete_unused_nodes(graph.outputs)
                 changed = True
@@ -273,28 +268,6 @@ def _name_axes(model, task, outputs):
     if rows is None:
         given = {axis for axes in known.values() for axis in axes if isinstance(axis, str)}
         shapes.name_proven(model, given)
-
-
-@contextlib.contextmanager
-def _unsupported_ops():
-    """Yields a set that fills with the operators that tf2onnx cannot convert; its log is kept quiet."""
-
-    class Listener(logging.Handler):
-        def emit(self, record):
-            found = re.search(r"Tensorflow op \[.*: (\S+)\] is not supported", record.getMessage())
-            if found:
-                operators.add(found.group(1))
-
-    operators = set()
-    logger = logging.getLogger("tf2onnx")
-    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
-    logger.handlers, logger.propagate = [Listener()], False
-    logger.setLevel(logging.ERROR)
-    try:
-        yield operators
-    finally:
-        logger.handlers, logger.propagate = handlers, propagate
-        logger.setLevel(level)
 
 
 def _erfc(context, node, name, args):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.export.formats.tflite import graphs
 
 _LEAST_RANGE = 1e-5
@@ -18,22 +19,12 @@ def quantized(content, calibration, quantizes):
     Returns:
         Bytes.
     """
-    import tensorflow as tf
-    from tensorflow.lite.python import convert
-
     others = sorted(set(graphs.operators(content)) - {quantizes})
-    return convert.mlir_quantize(
-        _calibrated(content, calibration),
-        denylisted_ops=others,
-        input_data_type=tf.float32,
-        output_data_type=tf.float32,
-    )
+    return compat.quantize_tflite(_calibrated(content, calibration), others)
 
 
 def _calibrated(content, calibration):
     """The file with the least and greatest value that each tensor of floats had."""
-    from tensorflow.lite.python.optimize.calibrator import Calibrator
-
     # A calibrator resizes one input after the other, between which the shapes of two cases need not go together.
     groups = {}
     for name, cases in calibration.items():
@@ -42,7 +33,7 @@ def _calibrated(content, calibration):
             groups.setdefault((name, *shapes), []).append((name, case))
     ranges, model = {}, None
     for samples in groups.values():
-        schema, model = graphs.unpacked(Calibrator(content).calibrate(lambda samples=samples: iter(samples)))
+        schema, model = graphs.unpacked(compat.calibrate_tflite(content, samples))
         for place, tensor in _tensors(model):
             if (measured := tensor.quantization) is not None and measured.min is not None and len(measured.min):
                 ranges.setdefault(place, []).append((measured.min[0], measured.max[0]))

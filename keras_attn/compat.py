@@ -1,0 +1,367 @@
+"""Every private name of Keras, TensorFlow and tf2onnx that this package uses, and every patch of their objects.
+
+This is the one file to port to another release of theirs. Each docstring says what the public interface lacks;
+`tests/test_compat.py` has a test per name that fails when it is gone or means something else.
+"""
+
+import contextlib
+import logging
+import re
+import time
+import types
+import zipfile
+
+# Layers.
+
+
+def layers_of(model, include_self=True):
+    """All layers in a model or layer, at any depth; the public `layers` are those of a model's first level."""
+    return model._flatten_layers(include_self=include_self)
+
+
+def sublayers_of(layer):
+    """The layers directly in a layer; only models have the public `layers`."""
+    return layer._layers
+
+
+def attributes_of(layer):
+    """Dict of a layer's attributes, without the list that Keras itself keeps of the sub-layers among them."""
+    return {name: value for name, value in vars(layer).items() if name != "_layers"}
+
+
+def set_untracked(layer, name, value):
+    """Sets an attribute as it is; the public `setattr` wraps dicts and lists, to find layers and variables in them."""
+    vars(layer)[name] = value
+
+
+@contextlib.contextmanager
+def overriding_call(layer, function):
+    """Within the scope, `layer.call` is `function`; Keras has no hook after a call, and tracks what is set."""
+    object.__setattr__(layer, "call", function)
+    try:
+        yield
+    finally:
+        object.__delattr__(layer, "call")
+
+
+def takes_training(layer):
+    """Whether the class's `call` takes `training`; the signature of an overridden `call` does not tell."""
+    return layer._call_has_training_arg
+
+
+class BuildHook:
+    """Calls `after_build()` once a layer is built; a base class's public `build` ends before its subclass's does."""
+
+    def _post_build(self):
+        super()._post_build()
+        self.after_build()
+
+
+@contextlib.contextmanager
+def before_add_weight(function):
+    """Within the scope, `function(layer, shape)` runs before any thread adds a weight; Keras has no hook there."""
+    from keras.layers import Layer
+
+    original = Layer.add_weight
+
+    def add_weight(layer, shape=None, *arguments, **options):
+        function(layer, shape)
+        return original(layer, shape, *arguments, **options)
+
+    Layer.add_weight = add_weight
+    try:
+        yield
+    finally:
+        Layer.add_weight = original
+
+
+# Weights.
+
+
+def own_trainable(layer):
+    """What `trainable` of a layer returns; a class that overrides the public property cannot read it there."""
+    return layer._trainable
+
+
+def set_own_trainable(layer, value):
+    """Sets `trainable` of a layer and its own weights; Keras' setter reaches sub-layers and weights under LoRA."""
+    layer._trainable = value
+    frozen = stored_weights(layer) if getattr(layer, "lora_enabled", False) else None
+    for variable in layer._trainable_variables:
+        variable.trainable = value and variable is not frozen
+
+
+def put_first(layer, names):
+    """Moves a layer's own trainable variables of these names to the front; their public lists are copies."""
+    layer._trainable_variables.sort(key=lambda variable: variable.name not in names)
+
+
+def set_dtype_policy(layer, policy):
+    """Sets the dtype policy and nothing else; the public setter writes into policy maps and quantises weights."""
+    layer._dtype_policy = policy
+
+
+def build_anew(layer):
+    """Replaces a layer's variables by new ones of its dtype policy; a second `build` would add to the first's."""
+    for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
+        layer._untrack_variable(variable)
+    layer._tracker.unlock()
+    layer.built = layer.lora_enabled = False
+    layer.build(**layer._build_shapes_dict)
+
+
+def stored_weights(layer):
+    """The variable of a kernel or table, or None; the public `kernel` and `embeddings` are it with LoRA's product."""
+    return getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
+
+
+def add_to_quantized(layer, name, a, b, scale):
+    """Adds `scale * (a @ b)` to the quantised weights `name`, "kernel" or "embeddings"; Keras only ever saves that."""
+    rank = a.shape[-1]
+    borrowed = {"lora_enabled": True, "lora_rank": rank, "lora_alpha": float(scale) * rank}
+    borrowed |= {f"lora_{name}_a": a, f"lora_{name}_b": b}
+    own = {attribute: vars(layer)[attribute] for attribute in borrowed if attribute in vars(layer)}
+    # Set as usual, Keras would take the matrices for weights of this layer.
+    vars(layer).update(borrowed)
+    try:
+        values = getattr(layer, f"_get_{name}_with_merged_lora")()
+    finally:
+        for attribute in borrowed:
+            del vars(layer)[attribute]
+        vars(layer).update(own)
+    for attribute, value in zip((f"_{name}", f"{name}_scale", f"{name}_zero"), values, strict=True):
+        if value is not None:
+            getattr(layer, attribute).assign(value)
+
+
+# Functional models and tensors.
+
+
+class CloneHook:
+    """Calls `check_clone()` before `keras.models.clone_model` copies a model, which calls no public method of it."""
+
+    def _run_through_graph(self, inputs, operation_fn=lambda operation: operation, call_fn=None):
+        if operation_fn.__module__.endswith(".models.cloning"):
+            self.check_clone()
+        return super()._run_through_graph(inputs, operation_fn=operation_fn, call_fn=call_fn)
+
+
+def symbolic_outputs(model, inputs):
+    """Specs of a functional model's outputs; the public `compute_output_spec` fails on an input that is None."""
+    return model._run_through_graph(inputs, operation_fn=lambda operation: operation.compute_output_spec)
+
+
+def operation_of(tensor):
+    """The layer or operation that made a symbolic tensor; no public attribute names it."""
+    return tensor._keras_history.operation
+
+
+def operation_inputs(tensor):
+    """The symbolic tensors that `operation_of(tensor)` was called on; a layer's public `input` is that of one call."""
+    operation, node, _ = tensor._keras_history
+    return operation._inbound_nodes[node].input_tensors
+
+
+def keras_mask(x):
+    """The mask, True where `x` is real, that a layer attached to it, or None; it is read by no public function."""
+    return getattr(x, "_keras_mask", None)
+
+
+def attach_keras_mask(x, mask):
+    """Attaches a mask to `x`; the public `compute_mask`, which Keras asks for it, is not told how a layer is called."""
+    # Tracers of JAX take no attributes.
+    with contextlib.suppress(AttributeError):
+        x._keras_mask = mask
+
+
+# Scopes and random numbers.
+
+
+def current_stateless_scope():
+    """The innermost `keras.StatelessScope`, or None; the public class does not say which one is entered."""
+    from keras.src.backend.common.stateless_scope import get_stateless_scope
+
+    return get_stateless_scope()
+
+
+def random_seed():
+    """The seed that `keras.utils.set_random_seed` was given, or None; it can be set in public, and not read."""
+    from keras.src.utils.rng_utils import get_random_seed
+
+    return get_random_seed()
+
+
+def in_xla_context():
+    """Whether XLA compiles the graph that is traced, or one around it; TensorFlow tells that in private only."""
+    import tensorflow as tf
+    from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
+
+    return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
+# Losses, metrics and callbacks.
+
+
+def function_arguments(wrapper):
+    """Arguments of the function in a Keras loss or metric; some public configs, as that of Huber, leave them out."""
+    return getattr(wrapper, "_fn_kwargs", None) or {}
+
+
+def is_built(metric):
+    """Whether a metric has its variables; some, as AUC, make them at the first update, and have no public `built`."""
+    return getattr(metric, "_built", True)
+
+
+def callback_state(callback):
+    """Names of the attributes in which a callback keeps what it has seen; Keras' callbacks offer no state to save."""
+    import keras
+
+    attributes = {
+        keras.callbacks.EarlyStopping: ("best", "best_epoch", "best_weights", "wait", "stopped_epoch"),
+        keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
+        keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
+        keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
+    }
+    return next((names for kind, names in attributes.items() if isinstance(callback, kind)), ())
+
+
+def set_monitor_op(callback):
+    """Decides between less and more, `monitor_op`; Keras does so at the end of an epoch, and may compare before."""
+    callback._set_monitor_op()
+
+
+# Optimizers.
+
+
+class UpdateHooks:
+    """Gives `update_step` what `prepared_rate(rate)` returns, for Keras prepares nothing once per step, and leaves
+    the weight decay to it where `decays_in_update_step`."""
+
+    decays_in_update_step = False
+
+    def prepared_rate(self, learning_rate):
+        """What all calls of `update_step` in a step are given as the learning rate."""
+        return learning_rate
+
+    def _apply_weight_decay(self, variables):
+        if not self.decays_in_update_step:
+            super()._apply_weight_decay(variables)
+
+    def _backend_update_step(self, grads, trainable_variables, learning_rate):
+        return super()._backend_update_step(grads, trainable_variables, self.prepared_rate(learning_rate))
+
+
+def is_decayed(optimizer, variable):
+    """Whether the weight decay applies to a variable; `exclude_from_weight_decay` can be called, and not read."""
+    return optimizer._use_weight_decay(variable)
+
+
+def adam_moments(optimizer, variable):
+    """The variables `(m, v)` of Adam for a variable; the public `variables` do not tell whose they are."""
+    index = optimizer._get_variable_index(variable)
+    return optimizer._momentums[index], optimizer._velocities[index]
+
+
+@contextlib.contextmanager
+def without_all_reduce(optimizer):
+    """Within the scope, gradients are sums over replicas already; the public `apply` would add them up once more."""
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        del optimizer._all_reduce_sum_gradients
+
+
+def moving_averages(optimizer):
+    """The averages of `use_ema` in the order of the weights; the public `variables` do not tell which those are."""
+    return optimizer._model_variables_moving_average
+
+
+def strategy_of(optimizer):
+    """The `tf.distribute.Strategy` in whose scope an optimizer was made; only models have `distribute_strategy`."""
+    return optimizer._distribution_strategy
+
+
+# TensorFlow.
+
+
+def allow_retracing(function):
+    """Turns off the warning of a `tf.function` that it was traced often; it has no option for that."""
+    function._omit_frequent_tracing_warning = True
+
+
+def lookup_tables_of(layer):
+    """The tables in which a preprocessing layer looks strings up; they are no variables, and have no public base."""
+    from tensorflow.python.trackable.resource import CapturableResource
+
+    return [value for value in vars(layer).values() if isinstance(value, CapturableResource)]
+
+
+def calibrate_tflite(content, cases):
+    """A `.tflite` file with the range of each tensor on `(signature, inputs)` cases; the converter has no such step."""
+    from tensorflow.lite.python.optimize.calibrator import Calibrator
+
+    return Calibrator(content).calibrate(lambda: iter(cases))
+
+
+def quantize_tflite(content, float_ops):
+    """A calibrated `.tflite` file in int8, `float_ops` excepted; the public converter cannot leave operators out."""
+    import tensorflow as tf
+    from tensorflow.lite.python import convert
+
+    return convert.mlir_quantize(
+        content, denylisted_ops=float_ops, input_data_type=tf.float32, output_data_type=tf.float32
+    )
+
+
+# tf2onnx.
+
+
+def tf2onnx_passes():
+    """New passes of tf2onnx's optimizer; its public `optimize_graph` copies the graph before each, and hides errors."""
+    from tf2onnx import optimizer
+
+    return [make() for make in optimizer._get_optimizers().values()]
+
+
+def run_pass(optimization, graph):
+    """The graph after a pass; the public `optimize` also writes the whole graph out."""
+    return optimization._optimize(graph)
+
+
+@contextlib.contextmanager
+def ops_that_tf2onnx_lacks():
+    """Yields a set that fills with the operators that tf2onnx cannot convert, which it only logs; its log is quiet."""
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            found = re.search(r"Tensorflow op \[.*: (\S+)\] is not supported", record.getMessage())
+            if found:
+                operators.add(found.group(1))
+
+    operators = set()
+    logger = logging.getLogger("tf2onnx")
+    handlers, level, propagate = logger.handlers, logger.level, logger.propagate
+    logger.handlers, logger.propagate = [Listener()], False
+    logger.setLevel(logging.ERROR)
+    try:
+        yield operators
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)
+
+
+# What Keras and NumPy write archives with.
+
+
+@contextlib.contextmanager
+def years_of_archives():
+    """Within the scope, archives can be written whatever year the clock says; `zipfile` refuses those before 1980."""
+    if 1980 <= time.localtime().tm_year <= 2107:
+        yield
+        return
+    zipfile.time = types.SimpleNamespace(time=lambda: 0.0, localtime=lambda *_: (1980, 1, 1, 0, 0, 0))
+    try:
+        yield
+    finally:
+        zipfile.time = time

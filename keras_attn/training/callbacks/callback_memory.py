@@ -15,7 +15,7 @@ _REMEMBERED = {
     keras.callbacks.ModelCheckpoint: ("best", "_batches_seen_since_last_saving", "_last_batch_seen"),
     keras.callbacks.ReduceLROnPlateau: ("best", "wait", "cooldown_counter"),
     keras.callbacks.SwapEMAWeights: ("_ema_weights_in_model",),
-    TextEvaluation: ("figures",),
+    TextEvaluation: ("figures", "is_due"),
 }
 
 

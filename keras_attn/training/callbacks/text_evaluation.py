@@ -1,8 +1,10 @@
 """Figures of what the model generates, among those of training."""
 
+import contextlib
+
 from keras_attn.argument_checks import check_positive
 from keras_attn.columns import check_no_table
-from keras_attn.training.callbacks.sigterm import check_interrupted
+from keras_attn.training.callbacks.sigterm import TerminationError, check_interrupted
 from keras_attn.training.callbacks.step_callback import StepCallback
 
 
@@ -45,7 +47,7 @@ class TextEvaluation(StepCallback):
         super().__init__()
         self.inputs, self.references, self.metrics = list(inputs), list(references), list(metrics)
         self.every, self.batch_size, self.prefix = every, batch_size, prefix
-        self.outputs, self.figures = [], {}
+        self.outputs, self.figures, self.is_due = [], {}, False
         self._options = kwargs
 
     def evaluate(self):
@@ -60,15 +62,23 @@ class TextEvaluation(StepCallback):
                 outputs[i] = text
         self.outputs = outputs
         self.figures = {self.prefix + metric.name: metric(outputs, self.references) for metric in self.metrics}
+        self.is_due = False
         return self.figures
+
+    def on_train_batch_begin(self, batch, logs=None):
+        # One that SIGTERM has ended is made up for while the weights are those of its step.
+        if self.is_due:
+            self.evaluate()
 
     def on_train_batch_end(self, batch, logs=None):
         super().on_train_batch_end(batch, logs)
         if self.every is not None and self.step % self.every == 0:
-            self._put(self.evaluate(), logs)
+            self.is_due = True
+            with contextlib.suppress(TerminationError):
+                self._put(self.evaluate(), logs)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._put(self.evaluate() if self.every is None else self.figures, logs)
+        self._put(self.evaluate() if self.every is None or self.is_due else self.figures, logs)
 
     @staticmethod
     def _put(figures, logs):

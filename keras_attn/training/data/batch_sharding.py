@@ -1,5 +1,6 @@
 """Global batches, and the rows of them that each worker and replica works on."""
 
+import itertools
 import zlib
 
 import keras
@@ -50,6 +51,12 @@ class Source:
         if self._is_split or self._num_shards == 1:
             return batch
         return rows(with_even_rows(batch, self._num_shards), self._shard, self._num_shards)
+
+
+def finite(name, dataset, shard, num_shards):
+    """A `Source` of one epoch, also of a dataset that repeats its own."""
+    batches = Source(name, dataset, 0, shard, num_shards, endless=False)
+    return itertools.islice(batches, len(dataset)) if getattr(dataset, "epochs", 1) is None else batches
 
 
 def check_source(name, dataset, endless=True):

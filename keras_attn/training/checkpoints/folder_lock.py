@@ -70,7 +70,10 @@ class FolderLock:
         while True:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK, 0o666)
+                if self._path.is_symlink():
+                    # Whatever it leads to would be overwritten.
+                    self._path.unlink()
+                descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW, 0o666)
             except OSError:
                 return None
             tries -= 1

@@ -1,5 +1,6 @@
 """Drafts that a smaller model writes."""
 
+import copy
 import dataclasses
 
 from keras import ops
@@ -69,4 +70,7 @@ class Decoded:
 
 def decoded(decoding, logits):
     """`Decoding` whose next logits are given."""
-    return dataclasses.replace(decoding, model=Decoded(logits))
+    given = copy.copy(decoding)
+    # Not by `replace`, which asks for a model that can also start.
+    object.__setattr__(given, "model", Decoded(logits))
+    return given

@@ -94,6 +94,8 @@ OUTSIDE = {
     "drop": lambda folder, entry: {"max_accuracy_drop": float("nan")},
     "kept": lambda folder, entry: {"keep_float": 5},
     "tokenizer": lambda folder, entry: {"tokenizer": "abc"},
+    "tokenizer of two lines": lambda folder, entry: {"tokenizer": {"class": "A\n\x1b[31m", "vocabulary_size": 5}},
+    "tokenizer of no size": lambda folder, entry: {"tokenizer": {"class": "A", "vocabulary_size": "5\n"}},
 }
 
 

@@ -242,8 +242,16 @@ def _problem_of_notes(entry):
         return f"has a `max_accuracy_drop` that is no number in [0, 1), {reprlib.repr(drop)}"
     if kept is not None and (not isinstance(kept, list) or not all(isinstance(path, str) for path in kept)):
         return f"has a `keep_float` that is no list of names, {reprlib.repr(kept)}"
-    if tokenizer is not None and (not isinstance(tokenizer, dict) or {*tokenizer} != {"class", "vocabulary_size"}):
+    if tokenizer is not None and not _is_tokenizer(tokenizer):
         return f"has a `tokenizer` that is no class and size, {reprlib.repr(tokenizer)}"
     if not isinstance(inputs := entry.get("inputs", {}), dict):
         return f"has `inputs` that are no shapes by name, {reprlib.repr(inputs)}"
     return None
+
+
+def _is_tokenizer(value):
+    """Whether it is what `tokenizer` returns: it is printed."""
+    if not isinstance(value, dict) or {*value} != {"class", "vocabulary_size"}:
+        return False
+    name, size = value["class"], value["vocabulary_size"]
+    return isinstance(name, str) and name.isidentifier() and isinstance(size, int)

@@ -19,6 +19,36 @@ def lines_of(text):
     return text.removesuffix("\n").split("\n") if text else []
 
 
+def texts(value, decode=False):
+    """Strings that a runtime can take: what UTF-8 cannot say is replaced, as Python does in decoding.
+
+    That is what `surrogateescape` makes of bytes that are not UTF-8, and what half a pair of surrogates is.
+
+    Args:
+        value: an array of str or bytes.
+        decode: whether bytes become strings too.
+
+    Returns:
+        An array of objects.
+
+    Raises:
+        ValueError: there are none, which ends the process in the tokenizers of some runtimes.
+    """
+    if not value.size:
+        raise ValueError(f"An input of texts must hold one or more. Received: shape {value.shape}")
+    return np.array([_text(item, decode) for item in value.ravel().tolist()], object).reshape(value.shape)
+
+
+def _text(item, decode):
+    if isinstance(item, str):
+        decode = True
+        try:
+            item = item.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            item = item.encode("utf-8", "surrogatepass")
+    return item.decode("utf-8", "replace") if decode else item
+
+
 def answer(artefact, line):
     """One line in (text, or ids separated by spaces), one line out."""
     if len(artefact.inputs) > 1:

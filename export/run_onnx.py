@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from client import lines_of, main
+from client import lines_of, main, texts
 
 DTYPES = {
     "tensor(string)": np.str_,
@@ -57,9 +57,7 @@ def _session(path):
 
 
 def _to_object(value):
-    if value.dtype.kind == "S":
-        value = np.char.decode(value, "utf-8", "replace")
-    return value.astype(object) if value.dtype.kind == "U" else value
+    return texts(value, decode=True) if value.dtype.kind in "USO" else value
 
 
 def _to_str(value):

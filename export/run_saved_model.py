@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from client import lines_of, main
+from client import lines_of, main, texts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
@@ -38,7 +38,7 @@ class SavedModelArtefact:
         self.labels = lines_of(labels.read_text(encoding="utf-8")) if labels.is_file() else []
 
     def __call__(self, inputs):
-        outputs = self.signature(**{name: tf.constant(value) for name, value in inputs.items()})
+        outputs = self.signature(**{name: tf.constant(_to_object(value)) for name, value in inputs.items()})
         return {name: _to_str(value.numpy()) for name, value in outputs.items()}
 
 
@@ -52,6 +52,11 @@ def _load(path):
     import tensorflow_text  # noqa: F401  (registers the operators of its tokenizers)
 
     return tf.saved_model.load(path)
+
+
+def _to_object(value):
+    # TensorFlow's operators take none as well, and it lists.
+    return texts(value) if isinstance(value, np.ndarray) and value.dtype.kind in "USO" and value.size else value
 
 
 def _to_str(value):

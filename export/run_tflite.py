@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from client import lines_of, main
+from client import lines_of, main, texts
 
 
 class TFLiteArtefact:
@@ -42,7 +42,7 @@ class TFLiteArtefact:
     def __call__(self, inputs):
         runner = self._runner({name: value.shape for name, value in inputs.items()})
         try:
-            outputs = runner(**{name: _to_bytes(value) for name, value in inputs.items()})
+            outputs = runner(**{name: _to_object(value) for name, value in inputs.items()})
         except RuntimeError as error:
             if "gather index out of bounds" not in str(error):
                 raise
@@ -77,8 +77,8 @@ def _labels(path):
         return lines_of(files.read("labels.txt").decode()) if "labels.txt" in files.namelist() else []
 
 
-def _to_bytes(value):
-    return np.char.encode(value, "utf-8").astype(object) if value.dtype.kind == "U" else value
+def _to_object(value):
+    return texts(value) if value.dtype.kind in "USO" else value
 
 
 def _to_str(value):

@@ -71,6 +71,9 @@ class FolderLock:
         while True:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
+                if self._path.is_symlink():
+                    # Whatever it leads to would be overwritten.
+                    self._path.unlink()
                 file, problem = _open_locked(self._path, wait=False)
             except OSError:
                 return None

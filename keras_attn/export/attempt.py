@@ -52,6 +52,7 @@ class Attempt:
         for task in self.tasks:
             entry = manifest.entry(self.folder, self.emitter, task.name, self.precision)
             entry["tokenizer"] = manifest.tokenizer(task.tokenizer)
+            entry["inputs"] = manifest.inputs(task, self._first_case(task))
             entry["keep_float"] = [variable.path for variable in keep]
             entry["max_accuracy_drop"] = self.max_accuracy_drop
             self.entries.append(entry)

@@ -249,14 +249,15 @@ def _calibration(tasks, calibration, samples):
 def _install(folder, path, entries, report):
     """Moves everything into `path`, beside artefacts of other names that earlier exports left there."""
     artefacts = list(dict.fromkeys(entry["path"] for entry in entries))
-    cases = {name: digest for entry in entries for name, digest in entry["files"].items() if name == entry["cases"]}
     report.save(folder / "report.json")
     # Of two exports to one folder, the second reads what the first has written.
     with staging.locked(path):
-        earlier = [entry for entry in manifest.earlier(path) if entry["path"] not in artefacts]
-        for entry in earlier:
-            # A task has one file of cases for all formats.
-            entry["files"] |= {name: cases[name] for name in entry["files"] if name in cases}
-        manifest.write(folder, earlier + entries)
+        earlier = manifest.earlier(path)
+        stay = [entry for entry in earlier if entry["path"] not in artefacts]
+        known = [manifest.with_cases(entry, entries, path, folder) for entry in stay] + entries
+        manifest.write(folder, known)
         moved = [name for artefact in artefacts for name in manifest.parts_of(artefact)]
-        staging.install(folder, [*moved, *cases, manifest.NAME, "report.json"], path)
+        cases = dict.fromkeys(entry["cases"] for entry in known)
+        moved += [name for name in cases if (folder / name).exists()]
+        moved += [entry["cases"] for entry in earlier if entry["cases"] not in cases]
+        staging.install(folder, [*moved, manifest.NAME, "report.json"], path)

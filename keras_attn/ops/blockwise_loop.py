@@ -5,6 +5,7 @@ short sequences do not pay for many small steps. Results go into buffers that `I
 place; each comes from `Empty`, which no optimiser shares or folds, and has one user at a time.
 """
 
+import dataclasses
 import functools
 
 import keras
@@ -32,9 +33,11 @@ def attend_in_loop(q, k, v, bias, sinks, *, mask, scale, logit_soft_cap, dropout
     """
     queries, keys = Blocks.of(q, QUERIES), Blocks.of(k, KEYS)
     is_triangular = q.dtype != tf.float16 and _is_triangular(mask, queries, keys)
+    if mask is not None and mask.explicit is not None:
+        mask = dataclasses.replace(mask, explicit=_spelled_out(mask.explicit, None, None, queries, keys))
     mask, ranges = blocked_mask(mask, queries, keys)
     if bias is not None:
-        bias = keys.pad(queries.pad(_spelled_out(bias, q, k), 2), 3)
+        bias = keys.pad(queries.pad(_spelled_out(bias, tf.shape(q)[0], q.shape[1], queries, keys), 2), 3)
     loop = functools.partial(
         _Loop,
         queries=queries,
@@ -313,10 +316,16 @@ def _empty(shape, dtype):
     return tf.raw_ops.Empty(shape=shape, dtype=dtype, init=True)
 
 
-def _spelled_out(bias, q, k):
-    """The bias without axes of unknown length, since such a one might broadcast."""
-    if None not in bias.shape:
-        return bias
-    sizes = (tf.shape(q)[0], q.shape[1], tf.shape(q)[2], tf.shape(k)[2])
-    shape = [full if size is None else size for size, full in zip(bias.shape, sizes, strict=True)]
-    return tf.broadcast_to(bias, shape)
+def _spelled_out(pairs, rows, heads, queries, keys):
+    """A bias or a mask without axes of unknown length, since such a one might broadcast.
+
+    Rows or heads whose number is not given may still do so.
+    """
+    if None not in pairs.shape:
+        return pairs
+    own, sizes = tf.unstack(tf.shape(pairs)), (rows, heads, queries.length, keys.length)
+    shape = [
+        known if known is not None else present if full is None else full
+        for known, present, full in zip(pairs.shape, own, sizes, strict=True)
+    ]
+    return tf.broadcast_to(pairs, shape)

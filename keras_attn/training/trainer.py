@@ -16,7 +16,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training import trainer_checks
 from keras_attn.training.callbacks.callback_memory import CallbackMemory
-from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, interruptible, sigterm
+from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, ends_evaluation, interruptible, sigterm
 from keras_attn.training.checkpoints import run_settings
 from keras_attn.training.checkpoints.checkpoints import Checkpoints, named
 from keras_attn.training.checkpoints.place import Place
@@ -123,8 +123,7 @@ class Trainer:
         self._step = TrainStep(
             model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
         )
-        self.step, self._place, self._settings = 0, Place(), None
-        self._labels = None
+        self.step, self._place, self._settings, self._labels = 0, Place(), None, None
 
     def fit(
         self,
@@ -256,7 +255,8 @@ class Trainer:
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
         agree("dataset", dataset, self.model, self._rated)
         with self._step.all_or_nothing("evaluation"):
-            return self._evaluate("dataset", dataset, callbacks or keras.callbacks.CallbackList([], model=self.model))
+            callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
+            return self._evaluate("dataset", dataset, callbacks, ends_evaluation())
 
     def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()
@@ -303,9 +303,15 @@ class Trainer:
 
     def _train(self, source, running, first, until, calls, stopping):
         """Updates of the epoch from the step `first` to `until`; returns the logs."""
+        alone = stopping if self.num_workers == 1 else None
         while self.step < until and not self.model.stop_training:
             start, before, rows = time.perf_counter(), running.weight, source.rows
-            calls.on_train_batch_begin(self.step - first)
+            try:
+                with interruptible(alone, evaluations=False):
+                    calls.on_train_batch_begin(self.step - first)
+            except TerminationError:
+                self._save(running.logs(), running.state())
+                raise SystemExit(TERMINATED) from None
             with self._step.all_or_nothing("update"):
                 for micro in range(self.accumulation_steps - 1):
                     self._call(source, micro, stopping, running)
@@ -315,13 +321,13 @@ class Trainer:
             self._overwrite_with_average()
             running.update = {"learning_rate": rate, "grad_norm": norm}
             seconds = time.perf_counter() - start
-            # A clock may stand still, or be set back.
+            # A clock may stand still, or be set back. The weight of a sum is 1, whatever it is a sum of.
             speed = (running.weight - before) / seconds if seconds > 0 else 0.0
-            # The weight of a sum is 1, whatever it is a sum of.
             speed = {} if sums_up(self.loss) else {"tokens_per_second": speed}
-            calls.on_train_batch_end(self.step - 1 - first, running.logs() | speed)
+            with interruptible(alone, evaluations=False):
+                calls.on_train_batch_end(self.step - 1 - first, running.logs() | speed)
             self._memory.keep_finite()
-            stopped = flags % _ENDED > 0
+            stopped = flags % _ENDED > 0 or (alone is not None and alone.is_set())
             if stopped or (self._is_due and self.step < until):
                 self._save(running.logs(), running.state())
             if stopped:

@@ -76,6 +76,8 @@ OUTSIDE = {
     },
     "absolute": lambda folder, entry: {"path": str(folder.parent / "A" / entry["path"])},
     "cases": lambda folder, entry: {"cases": "../A/" + entry["cases"]},
+    "cases of another": lambda folder, entry: {"cases": "verification/forward.model.float16.tflite.npz"},
+    "inputs": lambda folder, entry: {"inputs": ["x"]},
     "a file more": lambda folder, entry: {"files": {**entry["files"], "/etc/hostname": "0" * 64}},
     "a file above": lambda folder, entry: {"files": {**entry["files"], "saved_model/../../A/manifest.json": "0" * 64}},
     "no files": lambda folder, entry: {"files": {}},
@@ -92,6 +94,8 @@ OUTSIDE = {
     "drop": lambda folder, entry: {"max_accuracy_drop": float("nan")},
     "kept": lambda folder, entry: {"keep_float": 5},
     "tokenizer": lambda folder, entry: {"tokenizer": "abc"},
+    "tokenizer of two lines": lambda folder, entry: {"tokenizer": {"class": "A\n\x1b[31m", "vocabulary_size": 5}},
+    "tokenizer of no size": lambda folder, entry: {"tokenizer": {"class": "A", "vocabulary_size": "5\n"}},
 }
 
 
@@ -169,6 +173,7 @@ def test_stored_cases_that_cannot_be_compared(folder):
 
 
 NAMES = ["model.tflite", "saved_model/saved_model.pb", "verification/forward.npz", "../A/model.tflite", "/etc/passwd"]
+NAMES += ["verification/forward.model.tflite.npz"]
 NAMES += ["saved_model/../../A/manifest.json", ".", "..", "", "a\0b", "saved_model\\..", "tflite", "onnx", "forward"]
 VALUES = st.one_of(
     st.sampled_from(NAMES),
@@ -180,7 +185,7 @@ VALUES = st.one_of(
     st.lists(st.sampled_from(NAMES), max_size=2),
     st.dictionaries(st.sampled_from(NAMES), st.sampled_from(["0" * 64, ""]), max_size=3),
 )
-FIELDS = [*sorted(manifest.FIELDS), "max_accuracy_drop", "keep_float", "tokenizer"]
+FIELDS = [*sorted(manifest.FIELDS), "max_accuracy_drop", "keep_float", "tokenizer", "inputs"]
 EDITS = st.lists(st.tuples(st.integers(0, 1), st.sampled_from(FIELDS), VALUES, st.booleans()), min_size=1, max_size=4)
 
 

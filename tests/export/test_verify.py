@@ -112,3 +112,42 @@ def test_no_known_answer_is_no_accuracy(labels, accuracy):
     problems = verification._differences(entry, row, arrays | {"outputs/0/y": expected}, {"outputs/0/y": actual})
     assert row["accuracy"] == accuracy
     assert any("loses 50.00%" in problem for problem in problems)
+
+
+def cases_of(folder):
+    files = {f"verification/{path.name}" for path in (folder / "verification").iterdir()}
+    cases = {entry["path"]: entry["cases"] for entry in manifest.read(folder)}
+    assert files == {*cases.values()}
+    return cases
+
+
+def test_exports_of_other_inputs_to_one_folder(classifier, tmp_path):
+    def exported(precision, **arguments):
+        assert export(classifier, tmp_path, "tflite", tasks="forward", precision=precision, **arguments).ok
+
+    shared, own = "verification/forward.npz", "verification/forward.model.tflite.npz"
+    exported("float32", shapes={"batch": 1, "features_length": 7})
+    for _ in range(2):
+        # No case of the second fits into the first.
+        exported("float16")
+        assert cases_of(tmp_path) == {"model.tflite": own, "model.float16.tflite": shared}
+        assert verify(tmp_path).ok
+    exported("float32")
+    assert set(cases_of(tmp_path).values()) == {shared}
+    exported("float32", shapes={"batch": 2})
+    assert cases_of(tmp_path)["model.float16.tflite"] == "verification/forward.model.float16.tflite.npz"
+    # Of like inputs, the newest cases are for all: an artefact of older weights is found.
+    classifier.layers[-1].kernel.assign(-classifier.layers[-1].kernel)
+    exported("float32")
+    assert set(cases_of(tmp_path).values()) == {shared}
+    [failure] = verify(tmp_path).failures
+    assert "model.float16.tflite (tflite, forward): logits" in failure
+
+
+def test_a_folder_of_an_older_version(classifier, tflite_folder):
+    entries = manifest.read(tflite_folder)
+    del entries[0]["inputs"]
+    manifest.write(tflite_folder, entries)
+    assert verify(tflite_folder).ok
+    export(classifier, tflite_folder, "tflite", tasks="forward", precision="float16")
+    assert verify(tflite_folder).ok

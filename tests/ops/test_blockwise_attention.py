@@ -267,3 +267,19 @@ def test_skips_what_a_causal_mask_hides():
 def test_scores_are_refused():
     with pytest.raises(ValueError, match="`return_scores` must be False"):
         blockwise_attention(*heads(), return_scores=True)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 1, 9), (1, 1, 9, 1), (1, 2, 1, 1)])
+def test_a_mask_that_broadcasts_in_a_graph_that_does_not_know(shape):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 2, 9, 4)).astype("float32")
+    explicit = rng.random(shape) < 0.5
+
+    @tf.function(
+        autograph=False, input_signature=[tf.TensorSpec([None, 2, None, 4]), tf.TensorSpec([None] * 4, "bool")]
+    )
+    def attend(x, explicit):
+        return blockwise_attention(x, x, x, mask=AttentionMask(explicit=explicit))
+
+    expected = dense_attention(x, x, x, mask=AttentionMask(explicit=explicit))
+    np.testing.assert_allclose(attend(x, explicit), expected, rtol=1e-5, atol=1e-6)

@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from keras_attn.training import Checkpoints, Trainer
+from keras_attn.training.checkpoints.record import _record_digest
 
 STATE = {"a": np.arange(3.0)}
 LOCK = importlib.util.find_spec("keras_attn.folder_lock").origin
@@ -137,7 +138,7 @@ def test_a_record_of_other_entries_is_damaged_or_of_another_run(key, value, orig
     record = json.loads(content)
     record[key] = value
     del record["record_sha256"]
-    record["record_sha256"] = record._record_digest(record)
+    record["record_sha256"] = _record_digest(record)
     path.write_text(json.dumps(record))
     # Its checksum is right, as that of another version may be: nothing but a refusal in words may come of it.
     try:
@@ -314,3 +315,47 @@ def test_a_fit_without_anything_left_says_so(tmp_path):
             again.fit(ones(), steps)
     with pytest.warns(UserWarning, match="`steps` is 3, as many as were made: nothing is left to train"):
         assert small_trainer(tmp_path).fit(ones(), 3).history["loss"]
+
+
+@pytest.mark.parametrize("target", ["nowhere", "itself"])
+@pytest.mark.parametrize("name", ["step-00000002", "step-00000003", ".replaced.step-00000003", ".lock"])
+def test_links_that_lead_nowhere(name, target, folder, model):
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder / name)
+    (folder / name).symlink_to(folder / (name if target == "itself" else "nowhere"))
+    assert found(folder) == (1 if name == "step-00000002" else 2)
+    for step in (2, 3):
+        Checkpoints(folder).save(step, {"a": STATE["a"] + step}, model, {"loss": 1.0})
+        assert found(folder) == step
+    assert {path.name for path in folder.iterdir()} == {f"step-0000000{step}" for step in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("stray", ["link", "file"])
+def test_a_checkpoint_that_was_set_aside_for_what_is_none(stray, folder):
+    path = folder / "step-00000002"
+    path.rename(folder / ".replaced.step-00000002")
+    path.symlink_to("nowhere") if stray == "link" else path.write_text("")
+    assert found(folder) == 2
+    assert {path.name for path in folder.iterdir()} == {"step-00000001", "step-00000002"}
+
+
+@pytest.mark.parametrize("value", [None, 5, b"run", "a\0b"])
+def test_a_folder_that_is_none(value):
+    with pytest.raises(ValueError, match="`folder` must be the path of a folder"):
+        Checkpoints(value)
+
+
+def test_a_folder_that_is_a_link_to_nothing(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"`folder` must be a folder.* a link to what is not there"):
+        Checkpoints(tmp_path / "run")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder in which nobody can write")
+def test_a_folder_that_cannot_be_written_to_is_named_at_the_start():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    trainer = Trainer(model, keras.optimizers.SGD(0.1), "mse", checkpoints=Checkpoints("/proc/runs"))
+    data = tf.data.Dataset.from_tensor_slices((np.ones((4, 1), "float32"), np.ones((4, 1), "float32"))).batch(2)
+    with pytest.raises(OSError, match=r"`checkpoints` must be in a folder that can be written to.*/proc/runs"):
+        trainer.fit(data, steps=2)
+    assert trainer.step == 0

@@ -56,7 +56,18 @@ class Length:
         return float(np.mean([len(text) for text in outputs]))
 
 
-def train(folder, stops_at=None, generation_stops_at=None):
+class Evaluates(keras.callbacks.Callback):
+    """Evaluates with the trainer at the end of each epoch."""
+
+    def __init__(self, trainer, data):
+        super().__init__()
+        self.trainer, self.data = trainer, data
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs["other_loss"] = self.trainer.evaluate(self.data)["loss"]
+
+
+def train(folder, stops_at=None, generation_stops_at=None, every=None, other_stops_at=None):
     """`(trainer, history, batches of validation)`; SIGTERM comes while the so many-th batch is made."""
     keras.utils.set_random_seed(2)
     inputs = keras.Input((3,))
@@ -76,13 +87,17 @@ def train(folder, stops_at=None, generation_stops_at=None):
     validation.stops_at = stops_at
     callbacks = [
         keras.callbacks.EarlyStopping("val_loss", patience=10),
-        TextEvaluation(["a", "bc", "def"], ["a", "b", "c"], [Length()], batch_size=1),
+        TextEvaluation(["a", "bc", "def"], ["a", "b", "c"], [Length()], every, batch_size=1),
     ]
+    if other_stops_at is not None:
+        validation, other = None, Batches(40)
+        other.stops_at = other_stops_at
+        callbacks[0] = Evaluates(one, other)
     try:
         history = one.fit(Batches(10**6), 6, callbacks, validation, validation_freq=2).history
     except SystemExit as end:
         history = end.code
-    return one, history, validation.asked, len(asked)
+    return one, history, (validation or other).asked, len(asked)
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +152,25 @@ def test_states_of_a_validation_that_failed_are_as_before(tmp_path):
     with pytest.raises(OSError, match="a disk is gone"):
         one.evaluate(Failing(5))
     assert largest_difference([np.asarray(v) for v in one.model.variables], before) == 0
+
+
+def test_an_evaluation_by_a_callback_is_left_at_once(tmp_path):
+    whole, expected, validated, _ = train(tmp_path / "whole", other_stops_at=-1)
+    assert validated == 120
+    one, history, validated, _ = train(tmp_path / "cut", other_stops_at=42)
+    assert (one.step, history, validated) == (4, 128 + signal.SIGTERM, 42)
+    one, history, *_ = train(tmp_path / "cut", other_stops_at=-1)
+    assert largest_difference(one.model.get_weights(), whole.model.get_weights()) == 0
+    assert history["other_loss"] == expected["other_loss"]
+
+
+@pytest.mark.parametrize("texts", [5, 6, 8, 9])
+def test_texts_between_validations_are_left_at_once_and_made_up_for(texts, tmp_path):
+    """Generated after the steps 1 to 6, three texts each, of which those of step 2 and 4 are for a validation too."""
+    whole, expected, _, generated = train(tmp_path / "whole", every=1)
+    assert generated == 18
+    one, history, _, generated = train(tmp_path / "cut", every=1, generation_stops_at=texts)
+    assert (one.step, history, generated) == (-(-texts // 3), 128 + signal.SIGTERM, texts)
+    one, history, *_ = train(tmp_path / "cut", every=1)
+    assert largest_difference(one.model.get_weights(), whole.model.get_weights()) == 0
+    assert history["val_length"] == expected["val_length"]

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import reprlib
+import shutil
 
 from keras_attn.export import registry
 from keras_attn.export.folder.plain_files import files_of, is_inside, read_json
@@ -20,6 +21,11 @@ TOOLS += ("onnxruntime_extensions", "ai-edge-litert", "sentencepiece")
 def cases_name(task_name):
     """Where the cases of a task lie, relative to the export folder."""
     return f"verification/{task_name}.npz"
+
+
+def own_cases_name(task_name, path):
+    """Where those of one artefact lie whose inputs are not those that the task was last exported with."""
+    return f"verification/{task_name}.{path}.npz"
 
 
 def entry(folder, emitter, task_name, precision):
@@ -82,6 +88,34 @@ def earlier(path):
         ) from error
 
 
+def with_cases(entry, entries, path, folder):
+    """An entry of an earlier export after another one, which replaces the cases of a task for all of its artefacts.
+
+    An artefact that takes other inputs than the new ones cannot be run on the new cases, and keeps those that it has.
+
+    Args:
+        entry: the entry, of an artefact that stays.
+        entries: those of the new export.
+        path: the export folder.
+        folder: the workplace of the new export, where cases are put that are kept under a name of their own.
+
+    Returns:
+        The entry with the cases that it is verified on from now on.
+    """
+    new = next((other for other in entries if other["task"] == entry["task"]), None)
+    if new is None:
+        return entry
+    before, files = entry["cases"], dict(entry["files"])
+    digest = files.pop(before)
+    if entry.get("inputs") in (None, new["inputs"]):
+        cases, digest = new["cases"], new["files"][new["cases"]]
+    else:
+        cases = own_cases_name(entry["task"], entry["path"])
+        if files_of(path, before):
+            shutil.copyfile(path / before, folder / cases)
+    return {**entry, "cases": cases, "files": {**files, cases: digest}}
+
+
 def write(path, entries):
     """Writes the manifest into the folder `path`."""
     text = json.dumps({"artefacts": entries}, indent=2, ensure_ascii=False)
@@ -133,6 +167,15 @@ def versions():
     return found
 
 
+def inputs(task, case):
+    """`{name: {"dtype", "shape"}}` of what a task takes, None for an axis of any size; `case` is one of its cases."""
+    shapes = {name: task.inputs[name].shape if name in task.inputs else [None] * x.ndim for name, x in case.items()}
+    return {
+        name: {"dtype": "string" if x.dtype.kind in "SU" else x.dtype.name, "shape": list(shapes[name])}
+        for name, x in case.items()
+    }
+
+
 def tokenizer(value):
     """`{"class", "vocabulary_size"}` of a tokenizer, `None` of none."""
     return value and {"class": type(value).__name__, "vocabulary_size": value.vocabulary_size}
@@ -171,10 +214,11 @@ def _problem_of(entry):
     emitter = registry.load("formats", entry["format"])()
     if entry["precision"] not in emitter.precisions:
         return f"has another precision than {entry['format']} is written in, {reprlib.repr(entry['precision'])}"
-    expected = {"path": emitter.path(entry["task"], entry["precision"]), "cases": cases_name(entry["task"])}
-    for field, name in expected.items():
-        if entry[field] != name:
-            return f"has another `{field}` than {name!r}, {reprlib.repr(entry[field])}"
+    path = emitter.path(entry["task"], entry["precision"])
+    expected = {"path": [path], "cases": [cases_name(entry["task"]), own_cases_name(entry["task"], path)]}
+    for field, names in expected.items():
+        if entry[field] not in names:
+            return f"has another `{field}` than {names[0]!r}, {reprlib.repr(entry[field])}"
     return _problem_of_files(entry) or _problem_of_notes(entry)
 
 
@@ -198,6 +242,16 @@ def _problem_of_notes(entry):
         return f"has a `max_accuracy_drop` that is no number in [0, 1), {reprlib.repr(drop)}"
     if kept is not None and (not isinstance(kept, list) or not all(isinstance(path, str) for path in kept)):
         return f"has a `keep_float` that is no list of names, {reprlib.repr(kept)}"
-    if tokenizer is not None and (not isinstance(tokenizer, dict) or {*tokenizer} != {"class", "vocabulary_size"}):
+    if tokenizer is not None and not _is_tokenizer(tokenizer):
         return f"has a `tokenizer` that is no class and size, {reprlib.repr(tokenizer)}"
+    if not isinstance(inputs := entry.get("inputs", {}), dict):
+        return f"has `inputs` that are no shapes by name, {reprlib.repr(inputs)}"
     return None
+
+
+def _is_tokenizer(value):
+    """Whether it is what `tokenizer` returns: it is printed."""
+    if not isinstance(value, dict) or {*value} != {"class", "vocabulary_size"}:
+        return False
+    name, size = value["class"], value["vocabulary_size"]
+    return isinstance(name, str) and name.isidentifier() and isinstance(size, int)

@@ -23,7 +23,9 @@ class CallbackMemory:
         self._history, self._callbacks, self._bests = history, {}, {}
         for callback in callbacks:
             # They hold numbers, lists of weights, and dicts of figures.
-            attributes = ("figures",) if isinstance(callback, TextEvaluation) else compat.callback_state(callback)
+            attributes = (
+                ("figures", "is_due") if isinstance(callback, TextEvaluation) else compat.callback_state(callback)
+            )
             if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
                 # Not by their order: of several workers, one has those that write files.

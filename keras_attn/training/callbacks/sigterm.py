@@ -6,7 +6,7 @@ import threading
 
 # The exit status of a process that it ended.
 TERMINATED = 128 + signal.SIGTERM
-_interruptible = None
+_interruptible = _evaluation = None
 
 
 class TerminationError(Exception):
@@ -14,14 +14,22 @@ class TerminationError(Exception):
 
 
 @contextlib.contextmanager
-def interruptible(arrived):
-    """A scope in which `check_interrupted` raises once the event `arrived` is set; None for never."""
-    global _interruptible
-    _interruptible = arrived
+def interruptible(arrived, evaluations=True):
+    """A scope in which `check_interrupted` raises once the event `arrived` is set; None for never.
+
+    So do `evaluations` by a trainer, unless what calls them could not be called anew.
+    """
+    global _interruptible, _evaluation
+    _interruptible, _evaluation = arrived, arrived if evaluations else None
     try:
         yield
     finally:
-        _interruptible = None
+        _interruptible = _evaluation = None
+
+
+def ends_evaluation():
+    """The event that ends an evaluation, or None."""
+    return _evaluation
 
 
 def check_interrupted():
@@ -41,4 +49,5 @@ def sigterm():
     try:
         yield arrived
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None: a handler that is not Python's, which it cannot put back.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.columns import check_no_table
-from keras_attn.training.callbacks.sigterm import check_interrupted
+from keras_attn.training.callbacks.sigterm import TerminationError, check_interrupted
 from keras_attn.training.callbacks.step_callback import StepCallback
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class TextEvaluation(StepCallback):
         super().__init__()
         self.inputs, self.references, self.metrics = list(inputs), list(references), list(metrics)
         self.every, self.batch_size, self.prefix = every, batch_size, prefix
-        self.outputs, self.figures = [], {}
+        self.outputs, self.figures, self.is_due = [], {}, False
         self._options = kwargs
 
     def evaluate(self) -> dict[str, float]:
@@ -77,15 +78,23 @@ class TextEvaluation(StepCallback):
                 outputs[i] = text
         self.outputs = outputs
         self.figures = {self.prefix + metric.name: metric(outputs, self.references) for metric in self.metrics}
+        self.is_due = False
         return self.figures
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        # One that SIGTERM has ended is made up for while the weights are those of its step.
+        if self.is_due:
+            self.evaluate()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, logs)
         if self.every is not None and self.step % self.every == 0:
-            self._put(self.evaluate(), logs)
+            self.is_due = True
+            with contextlib.suppress(TerminationError):
+                self._put(self.evaluate(), logs)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._put(self.evaluate() if self.every is None else self.figures, logs)
+        self._put(self.evaluate() if self.every is None or self.is_due else self.figures, logs)
 
     @staticmethod
     def _put(figures, logs):

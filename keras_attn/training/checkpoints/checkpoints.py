@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -81,9 +82,7 @@ class Checkpoints:
                 raise ValueError(f"`{name}` must be an integer of {least} or more. Received: {name}={value!r}")
         if mode not in ("min", "max"):
             raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")
-        self.folder, self.every = Path(os.fspath(folder)), every
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ValueError(f"`folder` must be a folder, or not be there yet. Received: {self.folder}, a file")
+        self.folder, self.every = _folder(folder), every
         if not isinstance(monitor, str):
             raise ValueError(f"`monitor` must be the name of a figure. Received: monitor={monitor!r}")
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
@@ -91,8 +90,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of which there are checkpoints, whole or damaged, in ascending order."""
-        found = [_NAME.fullmatch(entry.name) for entry in self._entries() if entry.is_dir()]
-        return sorted({int(name[2]) for name in found if name and name[1] == _name(int(name[2]))})
+        names = [(entry, name) for entry in self._entries() if (name := _NAME.fullmatch(entry.name))]
+        return sorted({int(n[2]) for entry, n in names if n[1] == _name(int(n[2])) and Path(entry.path).is_dir()})
 
     @contextlib.contextmanager
     def writing(self, tries: int = 1) -> Iterator[None]:
@@ -103,8 +102,11 @@ class Checkpoints:
 
         Raises:
             FolderInUseError: a `ValueError` and an `OSError`: another training run writes to the folder.
+            OSError: nothing can be written there, which a single try, by who may only read, does not ask.
         """
         with self._lock.held(tries) as is_alone:
+            if not is_alone and tries > 1:
+                self._check_writable()
             self._end_replacements()
             if is_alone:
                 self._remove_unfinished()
@@ -134,7 +136,6 @@ class Checkpoints:
         Raises:
             OSError: it could not be written; earlier ones are as they were.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         record = {
             "step": step,
             "dataset": dataset,
@@ -143,6 +144,7 @@ class Checkpoints:
             "shapes": {name: list(value.shape) for name, value in state.items()},
         }
         with self.writing(_TRIES):
+            self.folder.mkdir(parents=True, exist_ok=True)
             self._write(step, state | (memory or {}), model, record)
             self._prune(step)
 
@@ -158,7 +160,7 @@ class Checkpoints:
             write_record(work, record)
             for path in work.iterdir():
                 _flush(path)
-            if target.exists():
+            if os.path.lexists(target):
                 os.replace(target, self.folder / f"{_REPLACED}{target.name}")
             os.replace(work, target)
             _flush(self.folder)
@@ -209,7 +211,8 @@ class Checkpoints:
             warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
         if steps:
             raise ValueError(
-                f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged"
+                f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged; delete "
+                "them, or name another folder, to begin anew"
             )
         return None
 
@@ -255,6 +258,16 @@ class Checkpoints:
             variable.assign(keras.ops.cast(sums[name] / len(steps), variable.dtype))
         return steps
 
+    def _check_writable(self):
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.folder).close()
+        except OSError as error:
+            what = (
+                f"`checkpoints` must be in a folder that can be written to. Received: {self.folder}: {error.strerror}"
+            )
+            raise OSError(error.errno, what) from error
+
     def _path(self, step):
         path = self.folder / _name(step)
         replaced = path.with_name(f"{_REPLACED}{path.name}")
@@ -298,9 +311,12 @@ class Checkpoints:
         for entry in self._entries():
             if entry.name.startswith(_REPLACED) and (name := _NAME.fullmatch(entry.name)):
                 path = Path(entry.path)
-                if (target := path.with_name(name[1])).exists():
+                if (target := path.with_name(name[1])).is_dir():
                     _remove(path)
                 else:
+                    # It may be a link to nothing.
+                    with contextlib.suppress(OSError):
+                        target.unlink()
                     # Another worker may be first.
                     with contextlib.suppress(FileNotFoundError):
                         os.replace(path, target)
@@ -327,6 +343,20 @@ class Checkpoints:
                 )
         for step in set(steps) - kept:
             shutil.rmtree(self._path(step), ignore_errors=True)
+
+
+def _folder(path):
+    """A `Path` that is a folder, or may become one."""
+    if not isinstance(path, str | os.PathLike) or "\0" in str(path):
+        raise ValueError(f"`folder` must be the path of a folder. Received: folder={path!r}")
+    path = Path(path)
+    try:
+        if not os.path.lexists(path) or path.is_dir():
+            return path
+        what = "a link to what is not there" if path.is_symlink() and not path.exists() else "a file"
+    except OSError as error:
+        what = error.strerror
+    raise ValueError(f"`folder` must be a folder, or not be there yet. Received: {path}, {what}")
 
 
 def _name(step):

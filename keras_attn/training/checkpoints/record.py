@@ -30,7 +30,9 @@ def read_record(folder, step):
             return None, f"{RECORD} is not what was written"
     except (OSError, ValueError, RecursionError) as error:
         return None, f"{RECORD} cannot be read ({_words(error)})"
-    if not all(isinstance(record.get(name), kind) for name, kind in _KINDS.items()):
+    if not all(isinstance(record.get(name), kind) for name, kind in _KINDS.items()) or not all(
+        isinstance(shape, list) for shape in record["shapes"].values()
+    ):
         return None, f"{RECORD} lacks entries, or has others"
     if record["step"] != step:
         return None, f"it is a copy of the checkpoint of step {record['step']}"

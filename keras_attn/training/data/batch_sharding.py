@@ -54,7 +54,7 @@ class Source:
 
 
 def finite(name, dataset, shard, num_shards):
-    """The batches of a dataset once: those of one epoch, if it has endless ones."""
+    """A `Source` of one epoch, also of a dataset that repeats its own."""
     batches = Source(name, dataset, 0, shard, num_shards, endless=False)
     return itertools.islice(batches, len(dataset)) if getattr(dataset, "epochs", 1) is None else batches
 

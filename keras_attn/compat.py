@@ -10,6 +10,7 @@ import re
 import time
 import types
 import zipfile
+from typing import Any
 
 # Layers.
 
@@ -237,9 +238,9 @@ class UpdateHooks:
     """Gives `update_step` what `prepared_rate(rate)` returns, for Keras prepares nothing once per step, and leaves
     the weight decay to it where `decays_in_update_step`."""
 
-    decays_in_update_step = False
+    decays_in_update_step: bool = False
 
-    def prepared_rate(self, learning_rate):
+    def prepared_rate(self, learning_rate: Any) -> Any:
         """What all calls of `update_step` in a step are given as the learning rate."""
         return learning_rate
 

@@ -111,7 +111,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         inputs = {name: keras.KerasTensor(x, dtype=self.input[name].dtype) for name, x in shapes.items() if x}
         return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
 
-    def check_clone(self):
+    def check_clone(self) -> None:
         """Raises a ValueError: `keras.models.clone_model` makes a plain functional model, whatever the class."""
         name = type(self).__name__
         raise ValueError(

@@ -144,7 +144,7 @@ class Task(SizedTask):
 
     def _check_windows(self, sizes):
         """Raises what Keras does where a window is longer than its input: in a graph of free shapes nothing does."""
-        layers = self.model._flatten_layers()
+        layers = compat.layers_of(self.model)
         if any(hasattr(layer, "kernel_size") or hasattr(layer, "pool_size") for layer in layers):
             import keras
 

@@ -65,7 +65,7 @@ class Composite(Freezable, compat.BuildHook):
     def _keep(self, states):
         compat.set_untracked(self, "_sublayer_states", states)
 
-    def after_build(self):
+    def after_build(self) -> None:
         """Restores what `from_config` read of the sub-layers."""
         states, self._sublayer_states = self._sublayer_states, None
         restore(self, states or {})

@@ -45,11 +45,11 @@ class FusedAdam(compat.UpdateHooks, keras.optimizers.Adam):
         super().__init__(*plain(args), **plain(kwargs))
 
     @property
-    def decays_in_update_step(self):
+    def decays_in_update_step(self) -> bool:
         """Whether `update_step` decays a variable; Keras would compute the learning rate once more for each."""
         return self._is_fused
 
-    def prepared_rate(self, learning_rate):
+    def prepared_rate(self, learning_rate: Tensor) -> Nest:
         """The learning rate, both bias corrections' powers and the weight decay, for all calls of `update_step`."""
         if not self._is_fused:
             return learning_rate

@@ -172,6 +172,18 @@ def test_stored_cases_that_cannot_be_compared(folder):
     assert "cannot be compared with its cases" in message
 
 
+def test_stored_cases_without_outputs(folder):
+    entries = entries_of(folder)[:1]
+    path = folder / entries[0]["cases"]
+    with np.load(path) as stored:
+        arrays = {name: x for name, x in stored.items() if not name.startswith("outputs/1/")}
+    np.savez(path, **arrays)
+    entries[0]["files"][entries[0]["cases"]] = manifest.sha256(path)
+    change(folder, entries)
+    [message] = verify(folder).failures
+    assert "case 1 has no outputs to compare with" in message
+
+
 NAMES = ["model.tflite", "saved_model/saved_model.pb", "verification/forward.npz", "../A/model.tflite", "/etc/passwd"]
 NAMES += ["verification/forward.model.tflite.npz"]
 NAMES += ["saved_model/../../A/manifest.json", ".", "..", "", "a\0b", "saved_model\\..", "tflite", "onnx", "forward"]

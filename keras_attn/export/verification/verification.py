@@ -161,6 +161,8 @@ def _differences(entry, row, stored, answers):
     tokens, scores = [], []
     for case in sorted({name.split("/")[1] for name in stored if name.startswith("inputs/")}, key=int):
         inputs, expected = _case(stored, "inputs", case), _case(stored, "outputs", case)
+        if not expected:
+            problems.append(f"case {case} has no outputs to compare with")
         actual = _case(answers, "outputs", case)
         generated = "tokens" in expected
         for name, value in expected.items():

@@ -76,7 +76,9 @@ class Decoding:
     vocabulary_size: int | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", as_generative(self.model))
+        # Processors need no model.
+        if hasattr(self.model, "prefill"):
+            object.__setattr__(self, "model", as_generative(self.model))
         if self.vocabulary_size is None:
             from keras_attn.generation.prompts import settings_of
 

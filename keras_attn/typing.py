@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import keras
 import numpy as np
+
+if TYPE_CHECKING:
+    import keras
 
 # A tensor of the backend, a `keras.KerasTensor`, a variable or a NumPy array: no static type knows what all can do.
 Tensor: TypeAlias = Any
@@ -17,10 +19,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Shape: TypeAlias = tuple[int | None, ...]
 PathLike: TypeAlias = str | os.PathLike[str]
 
-# What Keras finds by name or config, or takes as it is.
+# What Keras finds by name or config, or takes as it is. In quotes: these names do not wait for Keras.
 Activation: TypeAlias = str | dict[str, Any] | Callable[..., Any]
-Initializer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | keras.initializers.Initializer
-Regularizer: TypeAlias = str | dict[str, Any] | Callable[..., Any] | keras.regularizers.Regularizer
-Constraint: TypeAlias = str | dict[str, Any] | Callable[..., Any] | keras.constraints.Constraint
-Metric: TypeAlias = str | Callable[..., Any] | keras.metrics.Metric
-Seed: TypeAlias = int | keras.random.SeedGenerator
+Initializer: TypeAlias = "str | dict[str, Any] | Callable[..., Any] | keras.initializers.Initializer"
+Regularizer: TypeAlias = "str | dict[str, Any] | Callable[..., Any] | keras.regularizers.Regularizer"
+Constraint: TypeAlias = "str | dict[str, Any] | Callable[..., Any] | keras.constraints.Constraint"
+Metric: TypeAlias = "str | Callable[..., Any] | keras.metrics.Metric"
+Seed: TypeAlias = "int | keras.random.SeedGenerator"

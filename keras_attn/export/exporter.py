@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import keras
-
 from keras_attn import compat
 from keras_attn.argument_checks import is_integer, is_number
 from keras_attn.export import labelled_data, precisions, registry
@@ -26,6 +24,8 @@ from keras_attn.plain_numbers import plain
 from keras_attn.typing import PathLike
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_attn.text.tokenizer import Tokenizer
 
 

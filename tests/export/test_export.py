@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_attn
 from keras_attn.export import ExportError, Report, export, registry
 from keras_attn.export.folder import manifest, staging
 from keras_attn.export.formats.tflite import graphs
@@ -270,7 +271,7 @@ def test_a_missing_extra_is_named(format, module, extra, classifier, tmp_path, m
 
 def test_importing_export_is_light():
     code = "import sys, types; sys.modules['keras_attn'] = p = types.ModuleType('keras_attn'); "
-    code += f"p.__path__ = [{os.path.dirname(os.path.dirname(clients.__file__))!r}]; import keras_attn.export; "
+    code += f"p.__path__ = [{os.path.dirname(keras_attn.__file__)!r}]; import keras_attn.export; "
     code += "print(sorted({'keras', 'tensorflow', 'onnx', 'tf2onnx', 'onnxruntime'} & set(sys.modules)))"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert process.stdout.strip() == "[]", process.stderr

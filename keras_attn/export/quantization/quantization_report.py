@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from keras_attn.export import labelled_data, precisions, registry
@@ -17,6 +16,8 @@ from keras_attn.export.quantization.sensitivity import Sensitivity
 from keras_attn.export.report import aligned
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_attn.text.tokenizer import Tokenizer
 
 

@@ -85,7 +85,7 @@ def catalogue():
             papers = re.search(r"References?:\n((?:    .*\n?)+)", doc)
             papers = " ".join(papers.group(1).split()) if papers else "–"
             file = pathlib.Path(inspect.getfile(cls))
-            link = f"[{file.name}](../keras_attn/layers/{file.name})"
+            link = f"[{file.name}](../{file.relative_to(pathlib.Path(__file__).parents[1]).as_posix()})"
             rows[name] = [f"`{name}`", summary.replace("|", "\\|"), papers, link]
     return rows
 

@@ -358,7 +358,7 @@ def ops_that_tf2onnx_lacks():
 @contextlib.contextmanager
 def years_of_archives():
     """Within the scope, archives can be written whatever year the clock says; `zipfile` refuses those before 1980."""
-    if 1980 <= time.localtime().tm_year <= 2107:
+    if 1980 <= time.localtime(time.time()).tm_year <= 2107:
         yield
         return
     zipfile.time = types.SimpleNamespace(time=lambda: 0.0, localtime=lambda *_: (1980, 1, 1, 0, 0, 0))

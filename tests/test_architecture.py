@@ -118,7 +118,7 @@ def imports(tree):
 
 
 class Runtime(ast.NodeTransformer):
-    """Leaves out what stands under `if TYPE_CHECKING:`.
+    """Leaves out imports under `if TYPE_CHECKING:`.
 
     Nothing of it ever runs, so that it makes no package need another. An annotation may name a class above its own: a
     logit processor is told which `GenerationConfig` it is part of.

@@ -1,4 +1,4 @@
-"""Where `LayerNormalization` was found before the package had sub-packages."""
+"""`keras_attn.layers.transformer.layer_normalization`, by a shorter name."""
 
 from keras_attn.layers.transformer.layer_normalization import LayerNormalization
 

@@ -68,6 +68,13 @@ class TrainStep:
         for variable in self._sums:
             variable.assign(self._tf.zeros_like(variable))
 
+    def overwrite_with_average(self, step):
+        """Makes the moving averages the weights, after the updates at which the optimizer says so."""
+        every = self.updater.ema_overwrite_frequency
+        if self.updater.use_ema and every and step % every == 0:
+            with self._strategy.scope():
+                self.updater.finalize_variable_values(self._variables)
+
     @contextlib.contextmanager
     def all_or_nothing(self, batches):
         """A scope of several batches: an error takes back what those before it have written.

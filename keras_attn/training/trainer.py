@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -195,16 +194,9 @@ class Trainer:
             self._memory = CallbackMemory(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
-            if self._memory.has_stopped and self.step < steps:
-                warnings.warn(
-                    f"An EarlyStopping ended this training run at step {self.step}: `steps`, which is {steps}, is "
-                    "ignored. Leave the callback out to go on",
-                    stacklevel=3,
-                )
             first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, steps, freq)
-            if self.step >= steps and first_epoch >= epochs:
-                made = f"of which {self.step} were made" if steps < self.step else "as many as were made"
-                warnings.warn(f"`steps` is {steps}, {made}: nothing is left to train", stacklevel=3)
+            if first_epoch >= epochs:
+                trainer_checks.warn_of_no_steps(self.step, steps)
             for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
@@ -318,7 +310,7 @@ class Trainer:
                 flags, rate, norm = self._call(source, self.accumulation_steps - 1, stopping, running)
             self.step += 1
             self._place = self._place.after(self.accumulation_steps, source.rows - rows, source.first)
-            self._overwrite_with_average()
+            self._step.overwrite_with_average(self.step)
             running.update = {"learning_rate": rate, "grad_norm": norm}
             seconds = time.perf_counter() - start
             # A clock may stand still, or be set back. The weight of a sum is 1, whatever it is a sum of.
@@ -369,12 +361,6 @@ class Trainer:
             )
         running.add(total, weight, changes)
         return flags, *(float(x) for x in rest)
-
-    def _overwrite_with_average(self):
-        updater = self._step.updater
-        if updater.use_ema and updater.ema_overwrite_frequency and self.step % updater.ema_overwrite_frequency == 0:
-            with self.strategy.scope():
-                updater.finalize_variable_values(self.model.trainable_variables)
 
     def _state(self):
         """The variables that make a training go on, by name."""

@@ -1,5 +1,7 @@
 """Whether a `Trainer`, or its `fit`, can do what it was given."""
 
+import warnings
+
 import keras
 import numpy as np
 
@@ -67,6 +69,23 @@ def check_monitor(trainer, callbacks, has_validation):
 def _logs_nothing_unknown(callback):
     module = type(callback).__module__.partition(".")[0]
     return module in ("keras", "keras_attn") and not isinstance(callback, keras.callbacks.LambdaCallback)
+
+
+def warn_of_no_steps(step, steps):
+    """Warns the caller of `Trainer.fit` that no update is left to be made.
+
+    Args:
+        step: how many were made.
+        steps: how many were asked for; with more than were made, an `EarlyStopping` has ended the training run.
+    """
+    if step < steps:
+        words = f"An EarlyStopping ended this training run at step {step}: `steps`, which is {steps}, is ignored. "
+        words += "Leave the callback out to go on"
+    else:
+        made = f"of which {step} were made" if steps < step else "as many as were made"
+        words = f"`steps` is {steps}, {made}: nothing is left to train"
+    # Of `fit`, which calls `_fit`.
+    warnings.warn(words, stacklevel=4)
 
 
 def check_batch(model, loss, name, batch):

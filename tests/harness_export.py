@@ -44,6 +44,7 @@ def _differences(cases, layers, format_name, folder):
     task = types.SimpleNamespace(
         name="forward",
         tokenizer=None,
+        reads_text=False,
         call=call,
         inputs={f"{case.name}__{name}": spec for case in cases for name, spec in tensor_specs(case).items()},
         model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),

@@ -53,6 +53,7 @@ MAY_IMPORT_INSIDE = {
         "positions": {"base"},
         "attention": {"base", "positions"},
         "pooling": {"base", "attention"},
+        "heads": {"base", "pooling"},
         "embeddings": {"base"},
         "transformer": {"base", "attention"},
         "recurrent": {"base"},

@@ -198,7 +198,7 @@ def _check_dtypes(emitter, task):
 
 def _fix(tasks, shapes):
     for task in tasks:
-        if task.tokenizer is not None:
+        if task.reads_text:
             raise ValueError(f"`shapes` goes with `tokenizer=False`, as a text has any length. Received: {shapes!r}")
         if not isinstance(task, SizedTask):
             raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
@@ -232,7 +232,7 @@ def _check_keep_float(keep_float, emitters, chosen):
 
 def _calibration(tasks, calibration, samples):
     """Cases by task name."""
-    if any(task.tokenizer is not None for task in tasks):
+    if any(task.reads_text for task in tasks):
         raise ValueError("`precision` may be 'int8_full' only where no task takes strings. Received: a tokenizer")
     if calibration is None:
         return {task.name: labelled_data.cases(task, samples) for task in tasks}

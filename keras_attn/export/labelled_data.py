@@ -20,8 +20,8 @@ def batches(values, size=None):
 def fits(task, samples):
     """Whether a task takes samples of this kind: strings, or a dict of its inputs."""
     if isinstance(samples, dict):
-        return task.tokenizer is None and samples.keys() == task.inputs.keys()
-    return task.tokenizer is not None
+        return not task.reads_text and samples.keys() == task.inputs.keys()
+    return task.reads_text
 
 
 def cases(task, samples=None):
@@ -75,7 +75,7 @@ def check(tasks, samples, references):
         check_no_table(samples=samples)
     usable = [task for task in tasks if fits(task, samples)]
     if not usable:
-        wanted = " or ".join(sorted({str(sorted(task.inputs)) for task in tasks if task.tokenizer is None}))
+        wanted = " or ".join(sorted({str(sorted(task.inputs)) for task in tasks if not task.reads_text}))
         kind = f"a dict of arrays {wanted}" if wanted else "strings"
         received = f"a dict of {sorted(samples)}" if isinstance(samples, dict) else type(samples).__name__
         if not isinstance(samples, dict) and wanted:

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beams import along, beams, flat_rows
-from keras_attn.generation.generative_model import vocabulary_size_of
+from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
@@ -101,6 +101,8 @@ class BeamSearch(Strategy):
                 f"`num_beams` must leave each beam candidates in a vocabulary of {vocabulary_size}. "
                 f"Received: num_beams={self.num_beams}"
             )
+        if self.coverage_penalty:
+            check_reads_ids(model, "`coverage_penalty`")
         if self.coverage_penalty and not model.alignment_layers():
             raise ValueError(
                 "`coverage_penalty` must be 0 for a model without attention to a memory. "

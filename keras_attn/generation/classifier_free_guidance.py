@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
+from keras_attn.generation.generative_model import check_reads_ids
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
@@ -66,6 +67,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
         return {"scale": in_float32(self.scale)}
 
     def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+        check_reads_ids(model, "ClassifierFreeGuidance")
         if self.unconditional_ids is not None:
             check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)
         elif not model.continues_prompts:

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 from keras import ops
 
-from keras_attn import compat
-from keras_attn.generation.prompts import Prompts
+from keras_attn.generation.prompts import Prompts, prompt_arguments, split_prompt
 from keras_attn.generation.scoring import check_alignments, score
 from keras_attn.generation.settings import power_of_two
 from keras_attn.generation.strategy import Decoding, run
@@ -59,9 +57,10 @@ def generate(
     quantise it, or give it a tokenizer.
 
     Args:
-        model: a model with `prefill`, `begin` and `decode`: a `Transformer`, `LanguageModel` or `Seq2SeqRNN`.
-        inputs: a list of strings, where the model carries a tokenizer; or int `(B, S)` ids, padded behind: sources, or
-            prompts to continue.
+        model: A `GenerativeModel`: a `Transformer`, `LanguageModel`, `Seq2SeqRNN`, or your own.
+        inputs: Sources, or prompts to continue: a list of strings if the model carries a tokenizer; int `(B, S)` ids,
+            right-padded; or, for a model that reads features, an array or a dict of arrays by the names of
+            `model.prompt_specs`, a bool mask among them.
         max_length: number of tokens to generate at most; that of `config` where None.
         config: `GenerationConfig`; the model's own, or the default one, where None.
         jit_compile: whether XLA compiles the loop.
@@ -69,7 +68,8 @@ def generate(
         return_alignments: whether the attention to the source is, too; takes another pass.
 
     Returns:
-        A list of strings for strings; for ids, int32 `(B, max_length)` with the end token included and padding behind.
+        A list of strings for strings, and for features if the model carries a tokenizer; else int32
+        `(B, max_length)`, with the end token included, right-padded.
         With a strategy that gives `n` sequences a row, lists of `n` strings, or `(B, n, max_length)`. With
         `return_dict` or `return_alignments`, a dict of `text` for strings, `tokens`, `scores` float32 of their shape,
         the log-probability of each token, `sequence_scores` `(B,)` or `(B, n)`, what the strategy ranks by, and
@@ -90,17 +90,19 @@ def generate(
     ['scores', 'sequence_scores', 'tokens']
     """
     prompts = Prompts(model, inputs, config, max_length)
-    model, config, ids = prompts.model, prompts.config, prompts.ids
+    model, config, count = prompts.model, prompts.config, len(prompts.prompt)
     if return_alignments:
         check_alignments(model)
-    padded = _padded(model, ids) if jit_compile else ids
+    if jit_compile:
+        prompts.pad_to_powers_of_two()
     seed = getattr(config.chosen_strategy, "seed", 0)
-    graph, numbers = graph_of(model, config, jit_compile, len(padded) == 1)
-    outputs = graph(*(ops.convert_to_tensor(x, "int32") for x in (padded, seed, config.max_length)), *numbers)
-    outputs = {name: ops.convert_to_numpy(value)[: len(ids)] for name, value in outputs.items()}
+    graph, numbers = graph_of(model, config, jit_compile, len(prompts.prompt) == 1)
+    outputs = graph(*prompts.tensors, *_int32(seed, config.max_length), *numbers)
+    outputs = {name: ops.convert_to_numpy(value)[:count] for name, value in outputs.items()}
     outputs |= {name: outputs[name][..., : config.max_length] for name in ("tokens", "scores")}
     if return_alignments:
-        outputs["alignments"] = score(model, ids, outputs["tokens"], config, return_alignments=True)["alignments"]
+        targets = outputs["tokens"]
+        outputs["alignments"] = score(model, inputs, targets, config, return_alignments=True)["alignments"]
     if prompts.tokenizer is not None:
         outputs["text"] = prompts.decode(outputs["tokens"])
     if return_dict or return_alignments:
@@ -109,19 +111,19 @@ def generate(
 
 
 def graph_of(model, config, jit_compile=False, is_alone=False):
-    """`(graph, numbers)`: that of `run` for `model`, `(ids, seed, limit, *numbers)` to a dict, and these of `config`.
+    """`(graph, numbers)`: that of `run` for `model`, and the numbers of `config`.
 
-    XLA has a graph of its own for a prompt that `is_alone`.
+    The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a prompt that `is_alone`.
     """
     shared = SharedSettings(config)
     owner = weakref.ref(model)
 
-    def call(ids, seed, limit, *numbers):
-        return run(Decoding(owner(), shared.given(numbers), seed, limit), ids)
+    def call(*arguments):
+        prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
+        return run(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
 
     batch, others = 1 if jit_compile and is_alone else None, config.chosen_strategy.models
-    shapes = [(batch, None), (), ()]
-    specs = [keras.KerasTensor(shape, "int32") for shape in shapes] + shared.specs
+    specs = [*prompt_arguments(model, batch), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return cached_graph(model, (shared.config, jit_compile, batch), call, specs, jit_compile, others), shared.numbers
 
 
@@ -196,11 +198,5 @@ def _alone_at_first(graph):
     return call
 
 
-def _padded(model, ids):
-    """`ids` with padding behind and last rows repeated, up to powers of two."""
-    batch, size = ids.shape
-    length = power_of_two(size)
-    limits = [layer.max_length for layer in compat.layers_of(model) if getattr(layer, "max_length", None)]
-    length = max(size, min([length, *limits])) if model.pad_id >= 0 else size
-    ids = np.pad(ids, ((0, 0), (0, length - size)), constant_values=model.pad_id)
-    return ids[np.minimum(np.arange(power_of_two(batch, 1)), batch - 1)]
+def _int32(*numbers):
+    return [ops.convert_to_tensor(x, "int32") for x in numbers]

@@ -44,13 +44,13 @@ class GenerativeModel(Protocol):
     """
 
     def prefill(
-        self, ids: Tensor, mask: Tensor | None = None, *, length: int, bounded: bool = True
+        self, inputs: Tensor, mask: Tensor | None = None, *, length: int, bounded: bool = True
     ) -> tuple[Nest, Nest]:
         """Everything that decoding needs of prompts or sources.
 
         Args:
-            ids: int32 `(B, S)`.
-            mask: optional bool `(B, S)`, which of them are real; if None, all that are not `pad_id`.
+            inputs: int32 `(B, S)` token ids, or the tensor `(B, S, ...)` that `prompt_specs` names.
+            mask: Optional bool `(B, S)`, which of them are real; if None, all ids that are not `pad_id`.
             length: number of tokens that `decode` will be called with.
             bounded: whether the cache may leave out what `decode` cannot see again if it takes one token per call.
 
@@ -83,24 +83,34 @@ class GenerationDefaults:
     # Whether the cache of `decode` has a slot per token, of which its `attention_mask` hides some: beams then share it.
     has_slots = False
 
-    def begin(self, ids: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
+    @property
+    def prompt_specs(self) -> dict[str, keras.KerasTensor]:
+        """Name -> spec, batch first, of the tensors that generation starts from: token ids here.
+
+        A model may read one tensor of another kind instead, `(B, S, ...)`, and a bool mask `(B, S)` after it. The names
+        are those of an artefact's inputs, and of the dict that `generate` takes.
+        """
+        return {"source_ids": keras.KerasTensor((None, None), "int32")}
+
+    def begin(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
 
         Args:
-            ids: int32 `(B, S)`, what `prefill` was given.
-            mask: optional bool `(B, S)`, what `prefill` was given.
-            start_id: the token that starts a target.
+            inputs, mask: The arguments of `prefill`.
+            start_id: The token that starts a target.
         """
-        return ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
+        return ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
-    def known_tokens(self, ids: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
-        """What stands before the first generated token, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
-        first = ops.full((ops.shape(ids)[0], 1), start_id, dtype="int32")
+    def known_tokens(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
+        """The tokens before the first generated one, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
+        first = ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32")
         return first, ops.ones_like(first, dtype="bool")
 
-    def padding_mask(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Which of `ids`, int32 `(B, S)`, are real: bool `(B, S)`."""
-        return ops.not_equal(ids, self.pad_id) if mask is None else ops.cast(mask, "bool")
+    def padding_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Which of the inputs are real: bool `(B, S)`."""
+        if mask is not None:
+            return ops.cast(mask, "bool")
+        return ops.not_equal(inputs, self.pad_id) if reads_ids(self) else ops.ones(ops.shape(inputs)[:2], "bool")
 
     def hidden(
         self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), **masks: Tensor
@@ -112,10 +122,16 @@ class GenerationDefaults:
         """Logits `(B, T, V)` of what `hidden` returned."""
         return hidden
 
-    def score_logits(self, ids: Array, tokens: Array, start_id: int) -> Tensor:
-        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
-        cache, memory = self.prefill(ids, None, length=tokens.shape[1])
-        token, position = self.begin(ids, None, start_id)
+    def score_logits(self, inputs: Array, tokens: Array, start_id: int, mask: Array | None = None) -> Tensor:
+        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, after prompts or sources.
+
+        Args:
+            inputs, mask: The arguments of `prefill`.
+            tokens: int array `(B, L)`.
+            start_id: The token that starts a target.
+        """
+        cache, memory = self.prefill(inputs, mask, length=tokens.shape[1])
+        token, position = self.begin(inputs, mask, start_id)
         logits = []
         for step in range(tokens.shape[1]):
             found, cache = self.decode(token, position + step, cache, memory)
@@ -123,8 +139,8 @@ class GenerationDefaults:
             token = ops.convert_to_tensor(tokens[:, step : step + 1], "int32")
         return ops.concatenate(logits, axis=1)
 
-    def check_prompt(self, ids: Array, max_length: int) -> None:
-        """Raises a ValueError if the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
+    def check_prompt(self, inputs: Array, max_length: int) -> None:
+        """Raises a ValueError if the model cannot generate `max_length` tokens from `inputs`, `(B, S, ...)`."""
 
     def packed_weights(self) -> contextlib.AbstractContextManager[None]:
         """A scope in which weights are read as they were packed at its start."""
@@ -162,6 +178,21 @@ class _Completed(GenerationDefaults):
 
 
 _completed = weakref.WeakKeyDictionary()
+
+
+def reads_ids(model):
+    """Whether generation starts from token ids."""
+    specs = [*getattr(model, "prompt_specs", {}).values()]
+    return not specs or ("int" in specs[0].dtype and len(specs[0].shape) == 2)
+
+
+def check_reads_ids(model, setting):
+    """Raises a ValueError if a setting of generation needs the ids of prompts or sources and the model has none."""
+    if not reads_ids(model):
+        raise ValueError(
+            f"`config` must do without {setting} for a model whose prompts are no token ids. "
+            f"Received: prompts of {list(model.prompt_specs)}"
+        )
 
 
 def vocabulary_size_of(model, tokenizer=None):

@@ -1,11 +1,16 @@
 """What generation starts from, checked."""
 
 import dataclasses
+from collections.abc import Mapping
 
+import keras
 import numpy as np
+from keras import ops
 
+from keras_attn import compat
 from keras_attn.generation.generation_config import GenerationConfig
-from keras_attn.generation.generative_model import as_generative, vocabulary_size_of
+from keras_attn.generation.generative_model import as_generative, check_reads_ids, reads_ids, vocabulary_size_of
+from keras_attn.generation.settings import power_of_two
 
 
 class Prompts:
@@ -17,9 +22,10 @@ class Prompts:
     Attributes:
         model: the model as a `GenerativeModel`.
         inputs: as given.
-        ids: int array `(B, S)`.
+        prompt: Array `(B, S, ...)`: token ids, or features.
+        mask: Bool array `(B, S)` of features; None for ids.
         config: `GenerationConfig`.
-        tokenizer: what turns tokens into text, where the inputs were text; else None.
+        tokenizer: The tokenizer that turns tokens into text if the inputs were text or features; else None.
 
     Raises:
         ValueError: see `generate`.
@@ -30,28 +36,106 @@ class Prompts:
         config = settings_of(model, config)
         if max_length is not None:
             config = dataclasses.replace(config, max_length=max_length)
-        is_text = isinstance(inputs, (list, tuple)) and len(inputs) > 0 and all(isinstance(x, str) for x in inputs)
         tokenizer = getattr(model, "tokenizer", None)
-        if isinstance(inputs, str) or (is_text and tokenizer is None):
-            kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
-            raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
-        ids = prompt_ids(model, tokenizer, inputs) if is_text else np.asarray(inputs)
-        if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
-            raise ValueError(
-                "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
-                f"Received: shape {ids.shape}, dtype {ids.dtype}"
-            )
+        self.writes_text = is_text = isinstance(inputs, (list, tuple)) and len(inputs) > 0 and _are_strings(inputs)
+        if not reads_ids(model):
+            self.writes_text = tokenizer is not None
+            prompt, mask = _features(model, inputs)
+        else:
+            if isinstance(inputs, Mapping):
+                inputs = _lone(model, inputs)
+            if isinstance(inputs, str) or (is_text and tokenizer is None):
+                kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
+                raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
+            prompt, mask = prompt_ids(model, tokenizer, inputs) if is_text else np.asarray(inputs), None
+            if prompt.ndim != 2 or 0 in prompt.shape or not np.issubdtype(prompt.dtype, np.integer):
+                raise ValueError(
+                    "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
+                    f"Received: shape {prompt.shape}, dtype {prompt.dtype}"
+                )
         strategy = config.chosen_strategy
         config.validate(vocabulary_size_of(model))
+        for processor in config.processors:
+            if processor.needs_source_ids:
+                check_reads_ids(model, type(processor).__name__)
         strategy.validate(model, config)
         for asked in (model, *strategy.models):
-            asked.check_prompt(ids, config.max_length + strategy.lookahead)
-        self.model, self.inputs, self.ids, self.config = model, inputs, ids, config
-        self.tokenizer = tokenizer if is_text else None
+            asked.check_prompt(prompt, config.max_length + strategy.lookahead)
+        self.model, self.inputs, self.prompt, self.mask, self.config = model, inputs, prompt, mask, config
+        self.tokenizer = tokenizer if self.writes_text else None
+
+    @property
+    def tensors(self):
+        """The arguments that graphs take: the prompt, and its mask if there is one."""
+        given = (self.prompt,) if self.mask is None else (self.prompt, self.mask)
+        specs = self.model.prompt_specs.values()
+        return tuple(ops.convert_to_tensor(x, spec.dtype) for x, spec in zip(given, specs, strict=True))
+
+    def pad_to_powers_of_two(self):
+        """Repeats the last row, and right-pads ids, so that XLA compiles few shapes."""
+        batch, size = self.prompt.shape[:2]
+        if reads_ids(self.model) and self.model.pad_id >= 0:
+            limits = [layer.max_length for layer in compat.layers_of(self.model) if getattr(layer, "max_length", None)]
+            length = max(size, min([power_of_two(size), *limits]))
+            self.prompt = np.pad(self.prompt, ((0, 0), (0, length - size)), constant_values=self.model.pad_id)
+        rows = np.minimum(np.arange(power_of_two(batch, 1)), batch - 1)
+        self.prompt = self.prompt[rows]
+        self.mask = None if self.mask is None else self.mask[rows]
 
     def decode(self, tokens):
         """A list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
-        return texts_of(tokens, self.model, self.tokenizer, self.ids)
+        return texts_of(tokens, self.model, self.tokenizer, self.prompt)
+
+
+def prompt_arguments(model, batch=None):
+    """Specs of the arguments of a graph that a prompt makes up, for any batch or one of `batch` rows."""
+    return [keras.KerasTensor((batch, *spec.shape[1:]), spec.dtype) for spec in model.prompt_specs.values()]
+
+
+def split_prompt(model, arguments):
+    """`((inputs, mask), further)`: the arguments of a graph, of which those of the prompt come first."""
+    count = len(model.prompt_specs)
+    prompt = arguments[:count] if count > 1 else (*arguments[:count], None)
+    return prompt, arguments[count:]
+
+
+def _are_strings(values):
+    return all(isinstance(x, str) for x in values)
+
+
+def _lone(model, inputs):
+    """The value of a dict with the name of a model's only input."""
+    [name] = model.prompt_specs
+    if inputs.keys() != {name}:
+        raise ValueError(f"`inputs` must be a dict of {name!r} alone. Received: {sorted(inputs)}")
+    return inputs[name]
+
+
+def _features(model, inputs):
+    """`(features, mask)` of a model that reads no ids, from an array or a dict by the names of `prompt_specs`."""
+    names, specs = list(model.prompt_specs), list(model.prompt_specs.values())
+    if not isinstance(inputs, Mapping):
+        inputs = {names[0]: inputs}
+    if names[0] not in inputs or not inputs.keys() <= set(names):
+        raise ValueError(f"`inputs` must be {names[0]!r}, or a dict of {names}. Received: {sorted(map(str, inputs))}")
+    features = np.asarray(inputs[names[0]])
+    fits = len(features.shape) == len(specs[0].shape) and 0 not in features.shape
+    fits = fits and features.dtype.kind in "fiub"
+    if not fits or any(size not in (None, own) for size, own in zip(specs[0].shape, features.shape, strict=True)):
+        raise ValueError(
+            f"`inputs` must be {names[0]!r}, {specs[0].dtype} of shape {specs[0].shape} and not empty. "
+            f"Received: shape {features.shape}, dtype {features.dtype}"
+        )
+    if len(names) == 1:
+        return features, None
+    mask = inputs.get(names[1])
+    mask = np.ones(features.shape[:2], "bool") if mask is None else np.asarray(mask)
+    if mask.shape != features.shape[:2] or mask.dtype != "bool":
+        raise ValueError(
+            f"`inputs` must have a bool {names[1]!r} of shape {features.shape[:2]}. "
+            f"Received: shape {mask.shape}, dtype {mask.dtype}"
+        )
+    return features, mask
 
 
 def prompt_ids(model, tokenizer, texts):

@@ -9,10 +9,11 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.generation.generative_model import reads_ids
 from keras_attn.generation.processors.selection import unless_banned
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
-from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
+from keras_attn.ops.hashed_uniform import checksums, hashed_uniform, row_keys
 from keras_attn.ops.sums import add
 from keras_attn.typing import Nest, Tensor
 
@@ -60,7 +61,8 @@ class Sampling(SingleSequence):
     def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
         real = decoding.model.padding_mask(ids, mask)
         count = self.num_sequences
-        keys = tuple(ops.repeat(key, count) for key in row_keys(ids, real)) if count > 1 else row_keys(ids, real)
+        keys = row_keys(ids if reads_ids(decoding.model) else checksums(ids), real)
+        keys = tuple(ops.repeat(key, count) for key in keys) if count > 1 else keys
         if count > 1:
             number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
             keys = tuple(add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))

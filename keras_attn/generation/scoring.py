@@ -59,20 +59,22 @@ def score(
     # Neither has a say here, nor need it fit the one token that is asked for.
     config = dataclasses.replace(settings_of(model, config), strategy=None, processors=())
     prompts = Prompts(model, inputs, config, 1)
-    model, config, ids = prompts.model, prompts.config, prompts.ids
+    model, config, prompt = prompts.model, prompts.config, prompts.prompt
     if return_alignments:
         check_alignments(model)
     tokens = _as_ids(targets, prompts)
-    if tokens.ndim != 2 or len(tokens) != len(ids) or not np.issubdtype(tokens.dtype, np.integer):
+    if tokens.ndim != 2 or len(tokens) != len(prompt) or not np.issubdtype(tokens.dtype, np.integer):
         raise ValueError(
-            f"`targets` must be one string, or one row of ids, for each of {len(ids)} inputs. "
+            f"`targets` must be one string, or one row of ids, for each of {len(prompt)} inputs. "
             f"Received: shape {tokens.shape}, dtype {tokens.dtype}"
         )
     size = vocabulary_size_of(model)
     check_vocabulary(size, targets=tokens)
     real = _up_to_end(tokens, config)
     with recording() as records:
-        logits = model.score_logits(ids, np.where(real, tokens, config.pad_id), config.start_id)[..., :size]
+        masks = {} if prompts.mask is None else {"mask": prompts.mask}
+        targets = np.where(real, tokens, config.pad_id)
+        logits = model.score_logits(prompt, targets, config.start_id, **masks)[..., :size]
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
     flat = ops.reshape(log_probabilities, (-1, logits.shape[-1]))
     scores = ops.reshape(pick(flat, ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1,))), tokens.shape)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.draft_model import DraftModel, rewound
-from keras_attn.generation.generative_model import vocabulary_size_of
+from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
 from keras_attn.ops.sums import add
@@ -95,6 +95,8 @@ class SpeculativeDecoding(GreedyOrSampling):
                 raise ValueError(
                     f"`{name}` must have a cache of which tokens can be taken back. Received: {type(value).__name__}"
                 )
+        if not self.models:
+            check_reads_ids(model, "PromptLookup")
         for draft in self.models:
             if draft is model:
                 raise ValueError("`draft` must be another model. Received: the model itself")

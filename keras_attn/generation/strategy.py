@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import ops
 
-from keras_attn.generation.generative_model import as_generative, vocabulary_size_of
+from keras_attn.generation.generative_model import as_generative, reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
@@ -112,8 +112,8 @@ class Decoding:
             max_length=self.last_step,
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
-            source=ids,
-            source_mask=self.model.padding_mask(ids, mask),
+            source=ids if reads_ids(self.model) else None,
+            source_mask=self.model.padding_mask(ids, mask) if reads_ids(self.model) else None,
         )
 
     def start_processors(self, history: History) -> tuple[Nest, ...]:

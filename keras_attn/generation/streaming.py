@@ -14,7 +14,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_positive_number
 from keras_attn.generation import strategy
 from keras_attn.generation.generate import SharedSettings, cached_graph
-from keras_attn.generation.prompts import Prompts
+from keras_attn.generation.prompts import Prompts, prompt_arguments, split_prompt
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import Decoding
 from keras_attn.typing import Tensor
@@ -70,8 +70,8 @@ def stream(
     deadline = float("inf") if max_time is None else time.monotonic() + max_time
     begin, go_on, numbers = _graphs(model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
-    fixed, state = begin(ops.convert_to_tensor(prompts.ids, "int32"), seed, limit, *numbers)
-    step, told, is_last = 0, [""] * len(prompts.ids), False
+    fixed, state = begin(*prompts.tensors, seed, limit, *numbers)
+    step, told, is_last = 0, [""] * len(prompts.prompt), False
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
         state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
@@ -95,13 +95,14 @@ def whole_characters(text):
 def _graphs(model, config):
     shared, owner = SharedSettings(config), weakref.ref(model)
 
-    def begin(ids, seed, limit, *numbers):
-        return strategy.start(Decoding(owner(), shared.given(numbers), seed, limit), ids)
+    def begin(*arguments):
+        prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
+        return strategy.start(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
 
     def go_on(fixed, state, limit, until, *numbers):
         return strategy.go_on(Decoding(owner(), shared.given(numbers), limit=limit), fixed, state, until)
 
-    specs = [keras.KerasTensor(shape, "int32") for shape in ((None, None), (), ())] + shared.specs
+    specs = [*prompt_arguments(model), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return (
         cached_graph(model, (shared.config, "begin"), begin, specs),
         cached_graph(model, (shared.config, "go_on"), go_on),

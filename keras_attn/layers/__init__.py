@@ -7,6 +7,7 @@ from keras_attn.layers.embeddings.audio_front_end import AudioFrontEnd
 from keras_attn.layers.embeddings.patch_embedding import PatchEmbedding
 from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
 from keras_attn.layers.embeddings.token_type_embedding import TokenTypeEmbedding
+from keras_attn.layers.heads.classification_head import ClassificationHead
 from keras_attn.layers.pooling.attention_pooling import AttentionPooling
 from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
@@ -49,6 +50,7 @@ __all__ = [
     "AttentionRNN",
     "AudioFrontEnd",
     "AxialRotaryPositionEncoding",
+    "ClassificationHead",
     "Decoder",
     "DecoderBlock",
     "Encoder",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import types
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 import numpy as np
+from keras import ops
 from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn import compat
@@ -20,6 +22,7 @@ from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
 from keras_attn.layers.transformer.stack import with_templates
+from keras_attn.models.features import AttachMask, FeatureMask, passes_masks
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
 from keras_attn.plain_numbers import PlainNumbers
@@ -51,6 +54,11 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
     # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
     has_slots = True
+    # The layer that embeds inputs other than token ids, and name -> spec of what it reads.
+    embeddings = None
+    features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})
+    # Name of the optional input that tells padding of the features.
+    _feature_mask = "padding_mask"
 
     def __init__(
         self,
@@ -77,20 +85,23 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     def _prepare(self, sizes, pad_id, dropout, dtype, *, tokenizer, **carried):
         """Makes what every model has, keeps what it carries, and returns the dtype policy of its layers.
 
-        `sizes` is a dict of positive integers, `vocabulary_size` among them.
+        `sizes` is a dict of positive integers, `vocabulary_size` among them if the model reads or writes tokens.
         """
         check_positive(**sizes)
         carried = {"tokenizer": tokenizer, **carried}
         carried = {name: deserialized(value) for name, value in carried.items()}
         texts = carried["tokenizer"], carried.get("generation_config")
-        pad_id = self._keep_texts(sizes["vocabulary_size"], pad_id, *texts)
+        pad_id = self._keep_texts(sizes.get("vocabulary_size"), pad_id, *texts)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])
         self._carried = tuple(carried)
-        self.padding_mask = PaddingMask(pad_id, dtype=policy, name="token_mask")
+        mask = FeatureMask if self.features else PaddingMask
+        self.padding_mask = mask(pad_id, dtype=policy, name="token_mask")
         # A language model calls it in generation only, and is built before.
         self.padding_mask.build((None, None))
+        if self.features:
+            self.attach_mask = AttachMask(dtype=policy, name="attach_mask")
         self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
         return policy
 
@@ -188,19 +199,48 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """Name of an input of ids -> number of the tokens that it may hold; what is prompted with comes first."""
         return {name: getattr(self, table).input_dim for name, table in _TABLES.items() if name in self.input}
 
-    def check_prompt(self, ids: Tensor, max_length: int) -> None:
-        """Raises a ValueError where the model cannot generate `max_length` tokens from `ids`, an int array `(B, S)`."""
-        check_vocabulary(next(iter(self.vocabularies.values())), inputs=ids)
+    @property
+    def prompt_specs(self) -> dict[str, keras.KerasTensor]:
+        """See `GenerationDefaults.prompt_specs`."""
+        if not self.features:
+            return super().prompt_specs
+        masks = [self._feature_mask] if passes_masks(self.embeddings) else []
+        return {**self.features, **{name: keras.KerasTensor((None, None), "bool") for name in masks}}
+
+    def check_prompt(self, inputs: Tensor, max_length: int) -> None:
+        """Raises a ValueError if the model cannot generate `max_length` tokens from `inputs`, a batch of prompts."""
+        if not self.features:
+            check_vocabulary(next(iter(self.vocabularies.values())), inputs=inputs)
+
+    def _embed_inputs(self, inputs, mask, table):
+        """`(vectors, mask)` of token ids; the mask of features is attached to their vectors, and None here."""
+        if not self.features:
+            return table(inputs), self.padding_mask(inputs, mask)
+        if not isinstance(inputs, dict):
+            return self.embeddings(self.attach_mask(inputs, mask)), None
+        first = next(iter(self.features))
+        return self.embeddings({**inputs, first: self.attach_mask(inputs[first], mask)}), None
+
+    def encode_with_mask(self, inputs: Nest, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The vectors of `encode`, float `(B, T, D)`, and which of them are not padding, bool `(B, T)`."""
+        if not self.features:
+            mask = self.padding_mask(inputs, mask)
+            return self.encode(inputs, mask), mask
+        vectors = self.encode(inputs, mask)
+        mask = compat.keras_mask(vectors)
+        return vectors, ops.ones(ops.shape(vectors)[:2], dtype="bool") if mask is None else mask
 
     def packed_weights(self) -> AbstractContextManager[None]:
         """A scope in which projections read matrices that were made of their weights at its start."""
         return packed_weights(self)
 
-    def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int) -> Tensor:
-        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, for `ids`, one `(B, S)`."""
+    def score_logits(self, inputs: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:
+        """See `GenerationDefaults.score_logits`."""
         first = np.full((len(tokens), 1), start_id, tokens.dtype)
         target_ids = np.concatenate([first, tokens[:, :-1]], axis=1)
-        return self({"source_ids": ids, "target_ids": target_ids}, training=False)
+        name = next(iter(self.features), "source_ids")
+        masks = {} if mask is None else {"source_mask": mask}
+        return self({name: inputs, "target_ids": target_ids, **masks}, training=False)
 
     def decode(
         self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None
@@ -227,6 +267,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             Dict of arguments of `keras_attn.ops.linear_cross_entropy`: `kernel`, `bias` and `transpose_kernel`. None
             where the outputs are something else: no logits of tokens, or such with a soft cap or quantised weights.
         """
+        if not isinstance(self.output, keras.KerasTensor):
+            return None
         layer = compat.operation_of(self.output)
         return layer.output_projection() if isinstance(layer, TokenEmbedding) else None
 
@@ -269,14 +311,16 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return super().from_config(with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
 
-def symbolic_inputs(*ids, masks, optional_ids=()):
+def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
     """A model's inputs by name: int32 `(B, T)` for each of `ids`, and others that may be absent.
 
     Args:
-        *ids, optional_ids: names.
-        masks: name -> rank, less the batch, of optional boolean inputs.
+        *ids, optional_ids: Names.
+        masks: Name -> rank, without the batch, of optional boolean inputs.
+        features: Mapping from names to the specs of further inputs, which come first.
     """
-    inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in ids}
+    inputs = {name: keras.Input(features[name].shape[1:], dtype=features[name].dtype, name=name) for name in features}
+    inputs |= {name: keras.Input((None,), dtype="int32", name=name) for name in ids}
     for name, rank in masks.items():
         inputs[name] = keras.Input((None,) * rank, dtype="bool", name=name, optional=True)
     for name in optional_ids:

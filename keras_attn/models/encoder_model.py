@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
@@ -21,8 +21,9 @@ from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.pooling.pooling import Pooling
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs, passes_masks
 from keras_attn.models.token_gather import TokenGather
-from keras_attn.typing import Activation, Tensor
+from keras_attn.typing import Activation, Nest, Tensor
 
 if TYPE_CHECKING:
     from keras_attn.layers.positions.position_encoding import PositionEncoding
@@ -39,18 +40,28 @@ class EncoderModel(AttentionModel):
     | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)` |
     | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
+    | a Keras layer | `head(x)`: `x` carries its Keras mask |
+    | a dict of Keras layers | a dict of the outputs of each, by name |
+
+    With `embeddings`, the inputs are features instead of ids: an image classifier or an audio encoder.
 
     Args:
-        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
+        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces. None with
+            `embeddings`.
         num_layers: number of blocks.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
-        head: see the table.
+        head: See the table. As a layer: a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
         num_classes: classes of the two classifiers; the number of `labels` where None.
         labels: optional names of the classes, in order, as `LabelledTextDataset.labels`; saved with the model.
             `Trainer` compares them with those of the data, and exports carry them.
         pooling: pooling layer of the sequence classifier; `FirstTokenPooling()` where None.
+        embeddings: Optional Keras layer that turns features into vectors `(B, T, embedding_dim or hidden_dim)`, instead
+            of the embedding table: a `PatchEmbedding`, an `AudioFrontEnd`, a dense layer. If it supports masking, the
+            Keras mask of its output tells which vectors are padding. Position, norm and dropout apply to its output.
+        inputs: With `embeddings`, dict from the name of each tensor that it reads to a `keras.Input`; a layer of
+            several is called with the dict. If None, the inputs of `embeddings`, a functional model with such a dict.
         num_token_types: number of token types with an embedding of their own; 0 for none.
         embedding_dim: width of the embeddings, which a projection brings to `hidden_dim`; `hidden_dim` where None.
         embedding_norm: whether the embeddings are normalised.
@@ -73,7 +84,8 @@ class EncoderModel(AttentionModel):
             int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
             row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent; with
             `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as `mask_tokens` gives them: the head then computes
-            the logits of these tokens alone, `(B, P, V)`.
+            the logits of these tokens alone, `(B, P, V)`. With `embeddings`, the features take the place of
+            `token_ids`, and `padding_mask` is over their second axis.
 
     Returns:
         Float, see the table.
@@ -96,13 +108,15 @@ class EncoderModel(AttentionModel):
 
     def __init__(
         self,
-        vocabulary_size: int,
+        vocabulary_size: int | None,
         num_layers: int,
         hidden_dim: int,
         num_heads: int,
         intermediate_dim: int | None = None,
         *,
-        head: str | None = None,
+        embeddings: keras.layers.Layer | None = None,
+        inputs: Mapping[str, Any] | None = None,
+        head: str | keras.layers.Layer | Mapping[str, keras.layers.Layer] | None = None,
         num_classes: int | None = None,
         labels: Sequence[str] | None = None,
         pooling: Pooling | None = None,
@@ -121,13 +135,22 @@ class EncoderModel(AttentionModel):
         dtype: str | keras.DTypePolicy | None = None,
         **kwargs: Any,
     ) -> None:
-        sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
-        sizes["num_heads"] = num_heads
+        reserved = ("padding_mask", "attention_mask", "positions", "segments", "token_type_ids", "mask_positions")
+        self.embeddings, self.features = checked_embeddings(embeddings, inputs, reserved)
+        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, "num_heads": num_heads}
+        if not self.features:
+            sizes = {"vocabulary_size": vocabulary_size, **sizes}
+        elif vocabulary_size is not None or tokenizer is not None or head == "masked_lm":
+            raise ValueError(
+                "`embeddings` takes the place of `vocabulary_size`, and goes without `tokenizer` and "
+                f"head='masked_lm'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, head={head!r}"
+            )
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)
-        pooling = deserialized(pooling)
+        pooling, head = deserialized(pooling), deserialized(head)
         self.labels = labels = None if labels is None else Labels(labels).names
-        num_classes = len(labels) if labels and num_classes is None else num_classes
+        if labels and num_classes is None and isinstance(head, str):
+            num_classes = len(labels)
         _check_head(head, num_classes, labels, pooling)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
@@ -139,14 +162,17 @@ class EncoderModel(AttentionModel):
         def dense(name, equation, width, activation=None):
             return Projection(equation, width, bias_axes=equation[-1], activation=activation, dtype=policy, name=name)
 
-        self.embedding = TokenEmbedding(
-            vocabulary_size,
-            hidden_dim if embedding_dim is None else embedding_dim,
-            scale=scale_embeddings,
-            use_bias=head == "masked_lm",
-            dtype=policy,
-            name="embedding",
-        )
+        self.embedding, width = None, hidden_dim if embedding_dim is None else embedding_dim
+        if not self.features:
+            self.embedding = TokenEmbedding(
+                vocabulary_size,
+                width,
+                scale=scale_embeddings,
+                use_bias=head == "masked_lm",
+                dtype=policy,
+                name="embedding",
+            )
+        self.hidden_dim = hidden_dim
         self.position = position or LearnedPositionEmbedding(512, dtype=policy, name="position")
         self.token_types = self.embedding_norm = self.embedding_projection = None
         if num_token_types:
@@ -162,26 +188,50 @@ class EncoderModel(AttentionModel):
 
         ids = ["positions", "segments", *(["token_type_ids"] if num_token_types else [])]
         chosen = ["mask_positions"] if head == "masked_lm" else []
-        inputs = symbolic_inputs("token_ids", masks={"padding_mask": 1, "attention_mask": 2}, optional_ids=ids + chosen)
-        mask = self.padding_mask(inputs["token_ids"], inputs["padding_mask"])
-        encoded = {name: x for name, x in inputs.items() if name not in chosen}
-        outputs = _HEADS[head](
-            self.encode(**{**encoded, "padding_mask": mask}),
-            mask,
-            mask_positions=inputs.get("mask_positions"),
-            dense=dense,
-            new_norm=new_norm,
-            dropout=self.dropout,
-            embedding=self.embedding,
-            activation=activation,
-            num_classes=num_classes,
-            pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
-        )
+        masks = {"padding_mask": 1, "attention_mask": 2}
+        if self.features and not passes_masks(self.embeddings):
+            del masks["padding_mask"]
+        read = () if self.features else ("token_ids",)
+        tensors = symbolic_inputs(*read, masks=masks, optional_ids=ids + chosen, features=self.features)
+        first, mask = tensors.get("token_ids"), tensors.get("padding_mask")
+        if self.features:
+            first = {name: tensors[name] for name in self.features}
+            first = first if len(first) > 1 else first[next(iter(first))]
+        else:
+            mask = self.padding_mask(first, mask)
+        others = {name: tensors[name] for name in ("attention_mask", *ids)}
+        vectors = self.encode(first, mask, **others)
+        if self.features:
+            # It is attached to the vectors.
+            mask = None
+        if head is None or isinstance(head, str):
+            outputs = _HEADS[head](
+                vectors,
+                mask,
+                mask_positions=tensors.get("mask_positions"),
+                dense=dense,
+                new_norm=new_norm,
+                dropout=self.dropout,
+                embedding=self.embedding,
+                activation=activation,
+                num_classes=num_classes,
+                pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
+            )
+        else:
+            if mask is not None:
+                vectors = AttachMask(dtype=policy, name="attach_head_mask")(vectors, mask)
+            several = isinstance(head, Mapping)
+            outputs = {name: layer(vectors) for name, layer in head.items()} if several else head(vectors)
+            if labels is not None and (several or outputs.shape[-1] != len(labels)):
+                raise ValueError(f"`labels` must name what a lone `head` returns logits of. Received: labels={labels}")
         config = {
             **options,
             **settings,
+            "vocabulary_size": vocabulary_size,
             **sizes,
             "intermediate_dim": intermediate_dim,
+            "embeddings": self.embeddings,
+            "inputs": config_of_specs(self.features),
             "head": head,
             "num_classes": num_classes,
             "labels": labels,
@@ -192,7 +242,7 @@ class EncoderModel(AttentionModel):
             "scale_embeddings": scale_embeddings,
             "position": position,
         }
-        super().__init__(inputs, outputs, policy=policy, config=config, **own)
+        super().__init__(tensors, outputs, policy=policy, config=config, **own)
 
     @property
     def padding_label(self) -> int | None:
@@ -211,15 +261,20 @@ class EncoderModel(AttentionModel):
 
     def encode(
         self,
-        token_ids: Tensor,
+        inputs: Nest,
         padding_mask: Tensor | None = None,
         attention_mask: Tensor | None = None,
         positions: Tensor | None = None,
         segments: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """The encoder's vectors, float `(B, T, D)`; for the arguments see the inputs of the model."""
-        x = self.embedding(token_ids)
+        """The encoder's vectors, float `(B, T, D)`.
+
+        Args:
+            inputs: int32 `(B, T)` token ids; with `embeddings`, a feature tensor, or a dict of several.
+            padding_mask, attention_mask, positions, segments, token_type_ids: See the inputs of the model.
+        """
+        x, padding_mask = self._embed_inputs(inputs, padding_mask, self.embedding)
         if self.token_types is not None:
             x = self.token_types(x, token_type_ids)
         elif token_type_ids is not None:
@@ -228,11 +283,16 @@ class EncoderModel(AttentionModel):
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.dropout(x)
+        if self.embedding_projection is None and x.shape[-1] != self.hidden_dim:
+            raise ValueError(
+                f"`embeddings` must return vectors of hidden_dim={self.hidden_dim}, or `embedding_dim` be their width. "
+                f"Received: shape {x.shape}"
+            )
         if self.embedding_projection is not None:
             x = self.embedding_projection(x)
         return self.encoder(
             x,
-            inputs_mask=self.padding_mask(token_ids, padding_mask),
+            inputs_mask=padding_mask,
             attention_mask=attention_mask,
             positions=positions,
             segments=segments,
@@ -273,10 +333,14 @@ _HEADS = {
 
 
 def _check_head(head, num_classes, labels, pooling):
-    if head not in _HEADS:
-        *names, last = map(repr, _HEADS)
-        raise ValueError(f"`head` must be {', '.join(names)} or {last}. Received: head={head!r}")
-    classifies = head in ("sequence_classification", "token_classification")
+    layers = list(head.values()) if isinstance(head, Mapping) else [head]
+    is_layer = bool(layers) and all(isinstance(layer, keras.layers.Layer) for layer in layers)
+    if not is_layer and (isinstance(head, Mapping) or head not in _HEADS):
+        raise ValueError(
+            f"`head` must be {', '.join(map(repr, _HEADS))}, a Keras layer, or a dict of layers. "
+            f"Received: head={head!r}"
+        )
+    classifies = not is_layer and head in ("sequence_classification", "token_classification")
     if classifies:
         check_positive(num_classes=num_classes)
         if labels is not None and len(labels) != num_classes:

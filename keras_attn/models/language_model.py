@@ -18,6 +18,7 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.attention.head_projections import default_positions
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.features import checked_embeddings
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh
 from keras_attn.typing import Activation, Nest, Tensor
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.layers.positions.position_encoding import PositionEncoding
     from keras_attn.text.tokenizer import Tokenizer
+
+
+_IDS = keras.KerasTensor((None, None), dtype="int32")
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -38,6 +42,8 @@ class LanguageModel(AttentionModel):
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        embeddings: Optional Keras layer that turns token ids `(B, T)` into vectors `(B, T, hidden_dim)`, instead of the
+            embedding table, which then only makes the logits.
         tie_output: whether the output projection is the embedding table.
         output_bias: whether the logits have a bias.
         logit_soft_cap: optional `c`: the model's logits become `c * tanh(logits / c)`. That of attention logits is set
@@ -90,6 +96,7 @@ class LanguageModel(AttentionModel):
         num_heads: int,
         intermediate_dim: int | None = None,
         *,
+        embeddings: keras.layers.Layer | None = None,
         tie_output: bool = True,
         output_bias: bool = False,
         logit_soft_cap: float | None = None,
@@ -113,6 +120,7 @@ class LanguageModel(AttentionModel):
             self.padding_mask = PromptMask(self.pad_id, dtype=policy, name="prompt_mask")
             self.padding_mask.build((None, None))
         self.position = position or RotaryPositionEncoding(dtype=policy, name="position")
+        self.embeddings, _ = checked_embeddings(embeddings, None if embeddings is None else {"token_ids": _IDS}, ())
         self.embedding = TokenEmbedding(
             vocabulary_size,
             hidden_dim,
@@ -129,8 +137,13 @@ class LanguageModel(AttentionModel):
 
         masks = {"padding_mask": 1, "attention_mask": 2}
         inputs = symbolic_inputs("token_ids", masks=masks, optional_ids=("positions", "segments"))
+        embedded = self._embed(inputs["token_ids"], inputs["positions"])
+        if embedded.shape[-1] != hidden_dim:
+            raise ValueError(
+                f"`embeddings` must return vectors of hidden_dim={hidden_dim}. Received: shape {embedded.shape}"
+            )
         x = self.decoder(
-            self._embed(inputs["token_ids"], inputs["positions"]),
+            embedded,
             inputs_mask=inputs["padding_mask"],
             attention_mask=inputs["attention_mask"],
             positions=inputs["positions"],
@@ -141,6 +154,7 @@ class LanguageModel(AttentionModel):
             **settings,
             **sizes,
             "intermediate_dim": intermediate_dim,
+            "embeddings": self.embeddings,
             "tie_output": tie_output,
             "output_bias": output_bias,
             "logit_soft_cap": logit_soft_cap,
@@ -217,7 +231,7 @@ class LanguageModel(AttentionModel):
         """The prompt itself, and which of its tokens are real; see `GenerationDefaults.known_tokens`."""
         return ids, self.padding_mask(ids, mask)
 
-    def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int) -> Tensor:
+    def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:
         lengths = np.maximum(np.asarray(self.padding_mask(ids, None)).sum(axis=1), 1)
         whole = np.pad(ids, ((0, 0), (0, tokens.shape[1])), constant_values=max(self.pad_id, 0))
         # The logits of a token are those of the place before it.
@@ -262,4 +276,5 @@ class LanguageModel(AttentionModel):
         return ops.maximum(ops.sum(real, axis=1, keepdims=True) - 1, 0)
 
     def _embed(self, ids, positions):
-        return self.dropout(self.position(self.embedding(ids), positions))
+        embed = self.embedding if self.embeddings is None else self.embeddings
+        return self.dropout(self.position(embed(ids), positions))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
 from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.features import checked_embeddings, config_of_specs, passes_masks
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -17,17 +20,30 @@ if TYPE_CHECKING:
     from keras_attn.text.tokenizer import Tokenizer
 
 
+_ATTENTION_MASKS = tuple(f"{side}_attention_mask" for side in ("source", "target", "memory"))
+
+
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Transformer(AttentionModel):
     """Encoder and decoder stacks over token embeddings: source ids and target ids in, logits out.
 
+    With `embeddings`, the source is features instead of ids: audio frames, image patches or vectors.
+
     Args:
         vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: blocks in the encoder, and in the decoder.
+        num_layers: blocks in the encoder, and in the decoder unless `num_decoder_layers` is given.
         hidden_dim: model width `D`.
         num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        num_decoder_layers: Number of blocks in the decoder. If None, `num_layers`.
+        decoder_options: Optional dict of arguments of `Decoder` that differ from those of the encoder: `norm`,
+            `window`, `dropout`, ...
         source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
+        embeddings: Optional Keras layer that turns a feature tensor into vectors `(B, S, hidden_dim)`, instead of the
+            source's embedding table; for example an `AudioFrontEnd`. If it supports masking, the Keras mask of its
+            output tells which vectors are padding. `position` and `dropout` apply to its output.
+        inputs: With `embeddings`, dict from the name of the feature tensor to a `keras.Input`. If None, the input of
+            `embeddings`, a functional model with a dict of one input.
         tie_output: whether the output projection is the target table.
         dropout: rate of the dropout on embeddings and on each sub-layer's output.
         norm: "post" as in the paper, or another of `Residual`.
@@ -45,7 +61,8 @@ class Transformer(AttentionModel):
         inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
             True = may attend: `source_mask` `(B, S)` (`source_ids != pad_id` where absent), `target_mask` `(B, T)`,
             `source_attention_mask` `(B, S, S)`, `target_attention_mask` `(B, T, T)`, which adds to the causal mask,
-            and `memory_attention_mask` `(B, T, S)`; for these three, `B` may be 1.
+            and `memory_attention_mask` `(B, T, S)`; for these three, `B` may be 1. With `embeddings`, the feature
+            tensor takes the place of `source_ids`, and `source_mask` is over its second axis.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -65,6 +82,8 @@ class Transformer(AttentionModel):
     (1, 2, 100)
     """
 
+    _feature_mask = "source_mask"
+
     def __init__(
         self,
         vocabulary_size: int,
@@ -73,7 +92,11 @@ class Transformer(AttentionModel):
         num_heads: int = 8,
         intermediate_dim: int = 2048,
         *,
+        num_decoder_layers: int | None = None,
+        decoder_options: Mapping[str, Any] | None = None,
         source_vocabulary_size: int | None = None,
+        embeddings: keras.layers.Layer | None = None,
+        inputs: Mapping[str, Any] | None = None,
         tie_output: bool = True,
         dropout: float = 0.1,
         norm: str | None = "post",
@@ -88,9 +111,17 @@ class Transformer(AttentionModel):
     ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         sizes["num_heads"] = num_heads
+        check_positive(num_decoder_layers=1 if num_decoder_layers is None else num_decoder_layers)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         decoder_position = checked_position("decoder_position", decoder_position)
+        reserved = ("target_ids", "source_mask", "target_mask", *_ATTENTION_MASKS)
+        self.embeddings, self.features = checked_embeddings(embeddings, inputs, reserved)
+        if len(self.features) > 1 or (self.features and source_vocabulary_size is not None):
+            raise ValueError(
+                "`embeddings` must read one tensor, and takes the place of `source_vocabulary_size`. Received: "
+                f"inputs={list(self.features)}, source_vocabulary_size={source_vocabulary_size}"
+            )
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
         self.num_layers = num_layers
         self.hidden_dim = hidden_dim
@@ -117,22 +148,38 @@ class Transformer(AttentionModel):
         stack = stack_arguments(
             options, intermediate_dim, num_layers=num_layers, num_heads=num_heads, norm=norm, dropout=dropout
         )
-        # What DeepNorm wants of an encoder depends on the decoder behind it.
-        constants = deepnorm(num_layers, num_layers)[0] if norm == "deepnorm" else {}
+        _, decoder_options = split_options(decoder_options or {})
+        decoder = {**stack, "position": self.decoder_position, **decoder_options}
+        decoder["num_layers"] = num_layers if num_decoder_layers is None else num_decoder_layers
+        # The encoder's constants of DeepNorm depend on the decoder's depth.
+        constants = deepnorm(num_layers, decoder["num_layers"])[0] if norm == "deepnorm" else {}
         self.encoder = Encoder(**constants | stack, position=self.position, dtype=policy, name="encoder")
-        self.decoder = Decoder(**stack, position=self.decoder_position, dtype=policy, name="decoder")
+        self.decoder = Decoder(**decoder, dtype=policy, name="decoder")
 
-        masks = {"source_mask": 1, "target_mask": 1}
-        masks |= {f"{side}_attention_mask": 2 for side in ("source", "target", "memory")}
-        inputs = symbolic_inputs("source_ids", "target_ids", masks=masks)
-        source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
-        memory = self.encode(inputs["source_ids"], source_mask, inputs["source_attention_mask"])
+        masks = {"source_mask": 1, "target_mask": 1} | dict.fromkeys(_ATTENTION_MASKS, 2)
+        if self.features:
+            if not passes_masks(self.embeddings):
+                del masks["source_mask"]
+            inputs = symbolic_inputs("target_ids", masks=masks, features=self.features)
+            source = inputs[next(iter(self.features))]
+        else:
+            inputs = symbolic_inputs("source_ids", "target_ids", masks=masks)
+            source = inputs["source_ids"]
+        source_mask = inputs.get("source_mask")
+        if not self.features:
+            source_mask = self.padding_mask(source, source_mask)
+        memory = self.encode(source, source_mask, inputs["source_attention_mask"])
+        if memory.shape[-1] != hidden_dim:
+            raise ValueError(
+                f"`embeddings` must return vectors of hidden_dim={hidden_dim}. Received: shape {memory.shape}"
+            )
         x = self._embed_target(inputs["target_ids"], None)
         x = self.decoder(
             x,
             memory,
             inputs_mask=inputs["target_mask"],
-            memory_mask=source_mask,
+            # That of features is attached to the memory.
+            memory_mask=None if self.features else source_mask,
             attention_mask=inputs["target_attention_mask"],
             memory_attention_mask=inputs["memory_attention_mask"],
         )
@@ -140,7 +187,11 @@ class Transformer(AttentionModel):
             **options,
             **sizes,
             "intermediate_dim": intermediate_dim,
+            "num_decoder_layers": num_decoder_layers,
+            "decoder_options": decoder_options or None,
             "source_vocabulary_size": source_vocabulary_size,
+            "embeddings": self.embeddings,
+            "inputs": config_of_specs(self.features),
             "tie_output": tie_output,
             "norm": norm,
             "scale_embeddings": scale_embeddings,
@@ -161,19 +212,29 @@ class Transformer(AttentionModel):
         return cls(vocabulary_size, **{**settings, "use_attention_bias": False, **kwargs})
 
     def encode(
-        self, source_ids: Tensor, source_mask: Tensor | None = None, source_attention_mask: Tensor | None = None
+        self, inputs: Tensor, source_mask: Tensor | None = None, source_attention_mask: Tensor | None = None
     ) -> Tensor:
-        """Runs the encoder: int32 `(B, S)`, optional bool masks `(B, S)` and `(B, S, S)`, to float `(B, S, D)`."""
-        source_mask = self.padding_mask(source_ids, source_mask)
-        x = self.dropout(self.position(self.source_embedding(source_ids)))
+        """Runs the encoder.
+
+        Args:
+            inputs: int32 `(B, S)` source ids, or the features.
+            source_mask: Optional bool `(B, S)`.
+            source_attention_mask: Optional bool, `(B, S, S)`.
+
+        Returns:
+            Float `(B, S, D)`.
+        """
+        x, source_mask = self._embed_inputs(inputs, source_mask, self.source_embedding)
+        x = self.dropout(self.position(x))
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
-    def check_prompt(self, ids: Tensor, max_length: int) -> None:
-        super().check_prompt(ids, max_length)
+    def check_prompt(self, inputs: Tensor, max_length: int) -> None:
+        super().check_prompt(inputs, max_length)
         limit = self.position.max_length
-        if limit is not None and ids.shape[1] > limit:
+        shape = self.embeddings.compute_output_shape(inputs.shape) if self.features else inputs.shape
+        if limit is not None and shape[1] > limit:
             raise ValueError(
-                f"`inputs` must be at most the {limit} positions of the encoder long. Received: shape {ids.shape}"
+                f"`inputs` must be at most the {limit} positions of the encoder long. Received: shape {inputs.shape}"
             )
         limit = self.decoder_position.max_length
         if limit is not None and max_length > limit:
@@ -183,22 +244,21 @@ class Transformer(AttentionModel):
             )
 
     def prefill(
-        self, source_ids: Tensor, source_mask: Tensor | None = None, *, length: int, bounded: bool = True
+        self, inputs: Tensor, source_mask: Tensor | None = None, *, length: int, bounded: bool = True
     ) -> tuple[Nest, Nest]:
         """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
 
         Args:
-            source_ids: int32 `(B, S)`.
-            source_mask: optional bool `(B, S)`.
-            length: number of target tokens that the cache can hold.
-            bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
+            inputs: int32 `(B, S)` source ids, or the features.
+            source_mask: Optional bool `(B, S)`.
+            length: Number of target tokens that the cache can hold.
+            bounded: Whether a layer with a window keeps only that window; `decode` then takes one token per call.
 
         Returns:
             `(cache, memory)` for `decode`: the caches of `Decoder.start`, and the projected memory with its mask.
         """
-        source_mask = self.padding_mask(source_ids, source_mask)
-        encoded = self.encode(source_ids, source_mask)
-        cache = self.decoder.start(keras.ops.shape(source_ids)[0], length, bounded)
+        encoded, source_mask = self.encode_with_mask(inputs, source_mask)
+        cache = self.decoder.start(keras.ops.shape(inputs)[0], length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
     def hidden(

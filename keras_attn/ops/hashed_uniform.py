@@ -30,6 +30,17 @@ def row_keys(ids, mask):
     return tuple(keys)
 
 
+def checksums(features):
+    """int32 `(B, S)` that tells features `(B, S, ...)` apart, of multiples of 1/64: the arithmetic is exact."""
+    prime = _PRIMES[0]
+    parts = ops.floor(ops.multiply(ops.clip(ops.cast(features, "float32"), -(2.0**14), 2.0**14), 64.0))
+    parts = ops.mod(ops.cast(parts, "int32"), prime)
+    parts = ops.reshape(parts, (*ops.shape(parts)[:2], -1))
+    places = ops.arange(ops.shape(parts)[2], dtype="int32")
+    # Of each: a sum of many numbers below the prime would overflow.
+    return ops.mod(ops.sum(ops.mod(_cube(add(parts, _times(places, 31337, prime)), prime), 8191), axis=-1), prime)
+
+
 def hashed_uniform(keys, step, seed, size):
     """Float32 `(B, size)` in (0, 1), the same for the same key, step and seed.
 

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_attn import compat
-from keras_attn.export.tasks.symbol_task import SymbolTask
+from keras_attn.export.tasks.text_task import TextTask
 from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
@@ -21,8 +21,7 @@ def trace(task, target, half=()):
         target: the `Target` of the format.
         half: pairs of a Keras variable and the `tf.Variable` in half precision that stands for it.
     """
-    specs = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
-    return _concrete(_reading(half, task.call), specs, target)
+    return _concrete(_reading(half, task.call), _specs(task), target)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
@@ -78,16 +77,23 @@ def quiet_tensorflow():
 
 
 def _trace_text(task, text_ops, target, half):
-    inner = SymbolTask(task)
+    inner = TextTask(task)
 
-    def call(source):
-        outputs = inner.call(text_ops.symbols(source))
+    def call(**inputs):
+        if task.reads_text:
+            inputs = {"source_symbols": text_ops.symbols(inputs["source"])}
+        outputs = inner.call(**inputs)
         if "text_rows" in outputs:
             strings = text_ops.strings(outputs.pop("text_rows"))
             outputs["text"] = tf.reshape(strings, tf.shape(outputs["tokens"])[:-1])
         return outputs
 
-    return _concrete(_reading(half, call), {"source": tf.TensorSpec((None,), tf.string, "source")}, target)
+    specs = {"source": tf.TensorSpec((None,), tf.string, "source")} if task.reads_text else _specs(task)
+    return _concrete(_reading(half, call), specs, target)
+
+
+def _specs(task):
+    return {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in task.inputs.items()}
 
 
 def _reading(half, call):

@@ -1,14 +1,14 @@
-"""Classification of a text: ids or a string in, the probability of each class out."""
+"""Classification: ids, a string or features in, the probability of each class out."""
 
 import numpy as np
 
 from keras_attn.export.tasks import forward
-from keras_attn.export.tasks.id_task import IdTask
+from keras_attn.export.tasks.prompt_task import PromptTask, reads_ids
 
 
-class Task(IdTask):
-    """Exports a model that makes a row of logits of ids: `probabilities` float32 `(batch, classes)`, and the likeliest
-    class, `label` int32 `(batch,)`.
+class Task(PromptTask):
+    """Exports a model that returns one row of logits per input: `probabilities` float32 `(batch, classes)`, and the
+    likeliest class, `label` int32 `(batch,)`.
     """
 
     name = "classify"
@@ -16,18 +16,19 @@ class Task(IdTask):
 
     def check_model(self):
         self.forward = forward.Task(self.model)
-        ids, outputs = list(self.forward.inputs.values()), self.model.outputs
-        reads_ids = len(ids) == 1 and len(ids[0].axes) == 2 and ids[0].dtype.startswith("int")
-        if not reads_ids or len(outputs) != 1 or len(outputs[0].shape) != 2:
+        specs, outputs = list(self.forward.inputs.values()), self.model.outputs
+        is_ids = len(specs) == 1 and len(specs[0].axes) == 2 and specs[0].dtype.startswith("int")
+        if (reads_ids(self.model) and not is_ids) or len(outputs) != 1 or len(outputs[0].shape) != 2:
             self.refuse("with one input of ids (batch, length) and one output of logits (batch, classes)")
 
-    def call(self, source_ids):
+    def call(self, **inputs):
         from keras import ops
 
         from keras_attn.generation.strategy import index_of_largest
 
-        [name] = self.forward.inputs
-        [logits] = self.forward.call(**{name: source_ids}).values()
+        if reads_ids(self.model):
+            inputs = dict(zip(self.forward.inputs, inputs.values(), strict=True))
+        [logits] = self.forward.call(**inputs).values()
         logits = ops.cast(logits, "float32")
         label = ops.cast(index_of_largest(logits), "int32")
         return {"probabilities": ops.softmax(logits, axis=-1), "label": label}

@@ -1,11 +1,11 @@
-"""The encoder alone: source ids or strings in, vectors out."""
+"""The encoder alone: ids, strings or features in, vectors out."""
 
 import numpy as np
 
-from keras_attn.export.tasks.id_task import IdTask
+from keras_attn.export.tasks.prompt_task import PromptTask
 
 
-class Task(IdTask):
+class Task(PromptTask):
     """Exports `model.encode`: `vectors` float32 `(batch, source_length, D)`, and their mean over each row's tokens,
     `mean_vector` `(batch, D)`. At padding, vectors are zero.
     """
@@ -16,13 +16,18 @@ class Task(IdTask):
         if not hasattr(self.model, "encode") or not hasattr(self.model, "padding_mask"):
             self.refuse("of this package with an encoder")
 
-    def call(self, source_ids):
+    def call(self, **inputs):
         from keras import ops
 
         from keras_attn.ops import masked_mean
 
-        real = self.model.padding_mask(source_ids, None)
-        vectors = ops.cast(self.model.encode(source_ids, real), "float32")
+        prompt, mask = self.prompt(inputs)
+        if hasattr(self.model, "encode_with_mask"):
+            vectors, real = self.model.encode_with_mask(prompt, mask)
+        else:
+            real = self.model.padding_mask(prompt, mask)
+            vectors = self.model.encode(prompt, real)
+        vectors = ops.cast(vectors, "float32")
         vectors = ops.where(ops.expand_dims(real, -1), vectors, ops.zeros_like(vectors))
         return {"vectors": vectors, "mean_vector": masked_mean(vectors, real)}
 

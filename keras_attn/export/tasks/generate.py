@@ -1,11 +1,11 @@
-"""Generation in the graph: source ids or strings in, tokens, scores and perhaps text out."""
+"""Generation in the graph: ids, strings or features in; tokens, scores and perhaps text out."""
 
 import numpy as np
 
-from keras_attn.export.tasks.id_task import IdTask
+from keras_attn.export.tasks.prompt_task import PromptTask, prompt_specs
 
 
-class Task(IdTask):
+class Task(PromptTask):
     """Exports generation under the model's own `generation_config`."""
 
     name = "generate"
@@ -21,18 +21,20 @@ class Task(IdTask):
         self.check_length()
 
     def check_length(self):
-        """Raises a ValueError where the model has too few positions for `max_length` tokens after the least input."""
-        self._check_prompt(np.array([[0 if self.generative.pad_id else 1]]))
+        """Raises a ValueError if the model has too few positions for `max_length` tokens after the shortest input."""
+        spec = next(iter(prompt_specs(self.model).values()))
+        shape = [1, *(size or 1 for size in spec.shape[1:])]
+        self._check_prompt(np.full(shape, 0 if self.generative.pad_id else 1, spec.dtype))
 
-    def accepts(self, ids):
+    def accepts(self, inputs):
         try:
-            self._check_prompt(ids)
+            self._check_prompt(self.prompt(inputs)[0])
         except ValueError:
             return False
         return True
 
-    def _check_prompt(self, ids):
-        self.generative.check_prompt(ids, self.config.max_length + self.config.chosen_strategy.lookahead)
+    def _check_prompt(self, prompt):
+        self.generative.check_prompt(prompt, self.config.max_length + self.config.chosen_strategy.lookahead)
 
     def padded_references(self, references):
         """References of tokens, int `(N, L)`, as wide as the outputs."""
@@ -57,11 +59,12 @@ class Task(IdTask):
 
         return vocabulary_size_of(self.model, self.tokenizer)
 
-    def call(self, source_ids):
+    def call(self, **inputs):
         """`tokens` int32 and `scores` float32, both `(batch, target_length)`, or `(batch, n, target_length)`."""
         from keras_attn.generation import Decoding, run
 
-        return run(Decoding(self.model, self.config, vocabulary_size=self.vocabulary_size), source_ids)
+        decoding = Decoding(self.model, self.config, vocabulary_size=self.vocabulary_size)
+        return run(decoding, *self.prompt(inputs))
 
     @staticmethod
     def agreement(inputs, expected, actual):

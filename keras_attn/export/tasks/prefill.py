@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from keras_attn.export.tasks.id_task import IdTask
+from keras_attn.export.tasks.prompt_task import PromptTask
 
 
-class Task(IdTask):
-    """Exports the start of a generation: ids in, and everything that `decode` takes out.
+class Task(PromptTask):
+    """Exports the start of a generation: ids or features in, and everything that `decode` takes out.
 
     * `token_ids` int32 `(batch, 1)` and `positions` int32 `(batch, 1)` or `(1, 1)`, for the first call of `decode`.
     * `present_*`: the cache, which `decode` takes as `past_*`. It holds `generation_config.max_length` new tokens.
@@ -15,7 +15,7 @@ class Task(IdTask):
     Choosing tokens is the caller's, and so is the tokenizer.
 
     Args:
-        model: see `IdTask`.
+        model: see `PromptTask`.
         tokenizer: says the start token, if the model carries no tokenizer.
     """
 
@@ -33,14 +33,14 @@ class Task(IdTask):
 
         self.generative = as_generative(self.model)
 
-    def accepts(self, ids):
+    def accepts(self, inputs):
         try:
-            self.generative.check_prompt(ids, self.model.generation_config.max_length)
+            self.generative.check_prompt(self.prompt(inputs)[0], self.model.generation_config.max_length)
         except ValueError:
             return False
         return True
 
-    def call(self, source_ids):
+    def call(self, **inputs):
         """Tensors by name, see above."""
         import keras
 
@@ -48,10 +48,11 @@ class Task(IdTask):
         from keras_attn.generation.prompts import settings_of
 
         config = settings_of(self.model, tokenizer=self.known_tokenizer)
-        cache, memory = self.generative.prefill(source_ids, length=config.max_length)
+        prompt, mask = self.prompt(inputs)
+        cache, memory = self.generative.prefill(prompt, mask, length=config.max_length)
         # What `decode` makes of the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
-        token, positions = self.generative.begin(source_ids, None, config.start_id)
+        token, positions = self.generative.begin(prompt, mask, config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
 
     @staticmethod

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from keras_attn.export.tasks import random_inputs
-from keras_attn.export.tasks.id_task import checked_tokenizer
+from keras_attn.export.tasks.prompt_task import checked_tokenizer
 from keras_attn.export.tasks.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
 

@@ -32,7 +32,7 @@ class Task:
         name: what `export(tasks=...)` calls it.
         inputs: dict from a name to the `TensorSpec` of an input of `call`.
         tokenizer: the `Tokenizer` that becomes part of the artefact, or None. With one the artefact takes strings,
-            `source`, instead of ids, `source_ids`, and returns `text` beside `tokens`. `IdTask` has that.
+            `source`, instead of ids, `source_ids`, and returns `text` beside `tokens`. `PromptTask` has that.
         counts_classes: whether outputs are logits of classes on their last axis.
         formats: the runtimes that can run the task, all if empty.
         rows: name of the first axis of all outputs, or None if they need not have one.
@@ -63,6 +63,11 @@ class Task:
 
     def __init__(self, model: keras.Model, tokenizer: Tokenizer | bool | None = None) -> None:
         self.model = model
+
+    @property
+    def reads_text(self) -> bool:
+        """Whether the artefact takes strings."""
+        return self.tokenizer is not None
 
     def call(self, **inputs: Tensor) -> dict[str, Tensor]:
         """Output name -> tensor, of tensors by name. Written in `keras.ops`."""

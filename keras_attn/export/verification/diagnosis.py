@@ -26,7 +26,8 @@ def first_difference(task, case, write, format, precision):
         precision: name of the precision.
     """
     if "source" in case:
-        case = {"source_ids": np.asarray(task.tokenizer.encode(case["source"].tolist()), "int32")}
+        [name] = task.inputs
+        case = {name: np.asarray(task.tokenizer.encode(case["source"].tolist()), "int32")}
         task = type(task)(task.model, False)
     found = _differing(task, case, write, format, precision)
     if found is None and task.name != "forward":

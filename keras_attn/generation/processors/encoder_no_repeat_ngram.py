@@ -41,6 +41,8 @@ class EncoderNoRepeatNGram(NoRepeatNGram):
     array([[ True, True, False, True]])
     """
 
+    needs_source_ids = True
+
     def start(self, history: History) -> tuple[Tensor, ...]:
         ids = ops.cast(history.source, "int32")
         tokens = with_free_slots(ids, history.source_mask, self.size)

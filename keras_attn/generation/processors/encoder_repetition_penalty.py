@@ -46,6 +46,8 @@ class EncoderRepetitionPenalty(LogitProcessor):
     array([[ 8., 16., -4., -8.]], dtype=float32)
     """
 
+    needs_source_ids = True
+
     penalty: float
 
     def __post_init__(self):

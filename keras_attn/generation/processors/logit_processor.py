@@ -66,6 +66,8 @@ class LogitProcessor(Settings):
 
     # Whether it makes no sense for rows that nothing ends.
     needs_end = False
+    # Whether it reads the token ids of prompts or sources.
+    needs_source_ids = False
 
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         """Raises a ValueError where the processor does not fit a `GenerationConfig` or the vocabulary."""

@@ -8,7 +8,7 @@ from keras_attn.export import registry
 from keras_attn.export.formats.format import Format
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
-from keras_attn.export.tasks.symbol_task import SymbolTask
+from keras_attn.export.tasks.text_task import TextTask
 from keras_attn.export.tensor_spec import TensorSpec
 
 OPSET = 18
@@ -54,7 +54,7 @@ class Emitter(Format):
                 )
 
     def convert(self, tasks, workplace):
-        return [(task, _convert(task if task.tokenizer is None else SymbolTask(task))) for task in tasks]
+        return [(task, _convert(task if task.tokenizer is None else TextTask(task))) for task in tasks]
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import onnx
@@ -70,7 +70,7 @@ class Emitter(Format):
                 quantize = quantization.QUANTIZERS[precision]
                 model = quantize(model, frozenset(graphs.of_variables(model, keep)))
             if task.tokenizer is not None:
-                model = _join_tokenizer(model, task.tokenizer)
+                model = _join_tokenizer(model, task)
             self.finish(model)
             for graph in graphs.graphs(model.graph):
                 del graph.value_info[:]
@@ -189,16 +189,17 @@ def _optimized(graph):
     return graph
 
 
-def _join_tokenizer(model, tokenizer):
+def _join_tokenizer(model, task):
     from onnx import compose
 
     from keras_attn.text.onnx_emitter import onnx_symbols
 
-    name = model.graph.name
-    symbols = onnx_symbols(tokenizer, "source" if tokenizer.replaces_bytes else "text", "symbols")
-    if not tokenizer.replaces_bytes:
-        symbols = compose.merge_models(_replacing_bytes(), symbols, io_map=[("valid", "text")])
-    model = compose.merge_models(symbols, model, io_map=[("symbols", "source_symbols")])
+    name, tokenizer = model.graph.name, task.tokenizer
+    if task.reads_text:
+        symbols = onnx_symbols(tokenizer, "source" if tokenizer.replaces_bytes else "text", "symbols")
+        if not tokenizer.replaces_bytes:
+            symbols = compose.merge_models(_replacing_bytes(), symbols, io_map=[("valid", "text")])
+        model = compose.merge_models(symbols, model, io_map=[("symbols", "source_symbols")])
     outputs = {value.name: value.type.tensor_type for value in model.graph.output}
     if "text_rows" in outputs:
         model = _join_strings(model, tokenizer, outputs)

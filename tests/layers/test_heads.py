@@ -1,0 +1,55 @@
+"""Heads of encoders."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from harness import LayerCase, pairs, run_check
+from harness_export import check_export
+from samples import DV, D, embedded, padded
+
+from keras_attn.layers import ClassificationHead, MeanPooling
+
+C = 7
+BAD = (
+    ({"num_classes": 0}, "`num_classes`"),
+    ({"hidden_dim": 0}, "`hidden_dim`"),
+    ({"pooling": "mean"}, "`pooling` must be a pooling layer or None"),
+    ({"inputs": np.ones((2, D), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
+)
+
+
+def pooled_oracle(weights, inputs, inputs_mask):
+    hidden, hidden_bias, kernel, bias = weights
+    x = np.stack([x[mask].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)])
+    return np.tanh(x @ hidden + hidden_bias) @ kernel + bias
+
+
+CASES = [
+    LayerCase(
+        "classification_head",
+        partial(ClassificationHead, num_classes=C, pooling=MeanPooling(), hidden_dim=DV, dropout=0.1),
+        padded,
+        pooled_oracle,
+        {"inputs": "inputs_mask"},
+        BAD,
+        {"dead_queries": "a row of padding alone has the logits of zeros, which the biases make"},
+        output_mask=lambda mask: mask.any(axis=1),
+    ),
+    LayerCase(
+        "classification_head_of_tokens",
+        partial(ClassificationHead, C),
+        embedded,
+        lambda weights, inputs: inputs @ weights[0] + weights[1],
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "case"), pairs(CASES))
+def test_layer(check, case, tmp_path):
+    run_check(check, case, tmp_path)
+
+
+@pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
+def test_export(format_name, tmp_path):
+    check_export(CASES, format_name, tmp_path)

@@ -30,14 +30,18 @@ def build_branch(layer, inputs_shape, memory_shape=None):
         layer.build(inputs_shape, *([] if second is None else [second]))
 
 
-def call_branch(layer, inputs, memory=None, **kwargs):
+def call_branch(layer, inputs, memory=None, use_causal_mask=None, **kwargs):
     """Calls a layer with inputs and, where there is one, a memory; else with the inputs as `value`, if it needs one.
+
+    What is None of `memory` and `use_causal_mask` is not passed on.
 
     Returns:
         `(output, rest)`, `rest` a list of what the layer returns besides.
     """
     if memory is None and needs_value(layer):
         kwargs["value"] = inputs
+    if use_causal_mask is not None:
+        kwargs["use_causal_mask"] = use_causal_mask
     output = layer(inputs, *([] if memory is None else [memory]), **kwargs)
     output, *rest = output if isinstance(output, tuple) else (output,)
     return output, rest

@@ -70,20 +70,20 @@ class EncoderBlock(Block):
     Any Keras layer that maps `(B, T, D)` to `(B, T, D)` can be `attention`:
 
     * The block calls `attention(inputs, ...)` with those of `query_mask`, `attention_mask`, `bias`, `positions`,
-      `segments`, `cache`, `slots`, `use_causal_mask` and `training` that its `call` has; with `**kwargs`, with all that
-      are not None. They mean what they do to `MultiHeadAttention`; `query_mask` hides keys too. An argument that is not
-      None and that `call` does not have is refused.
+      `segments`, `cache`, `slots`, `use_causal_mask` and `training` that its `call` has; with `**kwargs`, with all
+      tensors among them that are given. They mean what they do to `MultiHeadAttention`; `query_mask` hides keys too.
+      An argument that is not None and that `call` does not have is refused.
     * A layer whose `call` requires `value` is given its inputs as that, and `query_mask` as `value_mask` or `key_mask`.
       `keras.layers.MultiHeadAttention` and `keras.layers.GroupedQueryAttention` are such layers.
     * A layer with a constructor argument `position` that is None is given the block's: the layer itself, which all
       blocks of a stack share, its weights included. Without one, the block's position may only add to embeddings.
-    * In a causal block, a constructor argument `causal` is set to True; without one, each call has
-      `use_causal_mask=True`.
+    * In a causal block, a constructor argument `causal` is set to True; without one, each call is given
+      `use_causal_mask=True`, and must name it.
     * `init_gain` scales `value_initializer` if the constructor has it, else all kernels, as for `feed_forward`.
-    * To decode with a cache, `call` has `cache` and `slots`, and returns `(output, cache)` where `cache` is not None,
-      a tuple of tensors `(B, K, M, H)`; `empty_cache(batch, length)` returns one of zeros. The functions of
-      `keras_attn.ops.cache` store, write and load it. A layer with attributes `window` and `sink_tokens` keeps only the
-      slots within them.
+    * To decode with a cache, `call` has `positions`, `cache` and `slots`, and for beam search `attention_mask`. It
+      returns `(output, cache)` where `cache` is not None, a tuple of tensors `(B, K, M, H)`;
+      `empty_cache(batch, length)` returns one of zeros. The functions of `keras_attn.ops.cache` store, write and load
+      it. Of a layer with attributes `window` and `sink_tokens`, only the slots within them are kept.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1

@@ -38,11 +38,6 @@ def own_attention(template, position, causal, init_gain, **changes):
         edits.append(lambda config: {**config, "value_initializer": _scaled_values(config, init_gain)})
     layer = template.new(*edits, **changes)
     call = SelfAttentionCall(layer, use_causal_mask=causal and "causal" not in config)
-    if causal and "causal" not in config and not call.takes("use_causal_mask"):
-        raise ValueError(
-            "`attention` of a causal block must have an argument `causal`, or a `use_causal_mask` of its `call`. "
-            f"Received: attention={template!r}"
-        )
     return layer, call, bool(edits)
 
 

@@ -27,6 +27,7 @@ class Parallel(Configurable, keras.layers.Layer):
     Call arguments:
         inputs: float `(B, T, D)`.
         second_arguments: optional dict of call arguments for `second`.
+        use_causal_mask: optional bool, passed on to `first`.
         **kwargs: passed on to `first`.
 
     Returns:
@@ -59,10 +60,11 @@ class Parallel(Configurable, keras.layers.Layer):
         inputs: Tensor,
         *,
         second_arguments: Mapping[str, Any] | None = None,
+        use_causal_mask: bool | None = None,
         training: bool | None = None,
         **kwargs: Any,
     ) -> Tensor | tuple[Nest, ...]:
-        x, rest = call_branch(self.first, inputs, training=training, **kwargs)
+        x, rest = call_branch(self.first, inputs, None, use_causal_mask, training=training, **kwargs)
         x = add(x, self.second(inputs, training=training, **(second_arguments or {})))
         return (x, *rest) if rest else x
 

@@ -49,6 +49,7 @@ class Residual(Configurable, keras.layers.Wrapper):
     Call arguments:
         inputs: float `(B, T, D)`.
         memory: optional second tensor for the layer, `(B, S, Dm)`.
+        use_causal_mask: optional bool, passed on to the layer.
         **kwargs: passed on to the layer.
 
     Returns:
@@ -133,10 +134,17 @@ class Residual(Configurable, keras.layers.Wrapper):
         self.built = True
 
     def call(
-        self, inputs: Tensor, memory: Nest | None = None, *, training: bool | None = None, **kwargs: Any
+        self,
+        inputs: Tensor,
+        memory: Nest | None = None,
+        *,
+        use_causal_mask: bool | None = None,
+        training: bool | None = None,
+        **kwargs: Any,
     ) -> Tensor | tuple[Nest, ...]:
         x = inputs if self.norm_before is None else self.norm_before(inputs)
-        x, rest = call_branch(self.layer, x, memory, training=training, **kwargs)
+        # Of `kwargs`, Keras refuses a bool beside tensors.
+        x, rest = call_branch(self.layer, x, memory, use_causal_mask, training=training, **kwargs)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
         if self.norm_branch is not None:

@@ -175,11 +175,9 @@ class Block(Configurable, keras.layers.Layer):
             layer = self._multi_head_attention(width, {**rules, **(self.attention_options or {})})
             self._attention_call = SelfAttentionCall(layer)
             return layer, True
+        settings = {"position": self.position, "causal": causal, "init_gain": self.init_gain}
         named = {"name": "attention", "dtype": self.dtype_policy}
-        made = own_attention(self._attention, self.position, causal, self.init_gain, **named)
-        layer, self._attention_call, is_scaled = made
-        if self.position is not None and not self.position.built:
-            self.position.build((None, None, width))
+        layer, self._attention_call, is_scaled = own_attention(self._attention, width, **settings, **named)
         return layer, is_scaled
 
     def _multi_head_attention(self, width, options):

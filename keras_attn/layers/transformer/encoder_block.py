@@ -74,7 +74,7 @@ class EncoderBlock(Block):
       tensors among them that are given. They mean what they do to `MultiHeadAttention`; `query_mask` hides keys too.
       An argument that is not None and that `call` does not have is refused.
     * A layer whose `call` requires `value` is given its inputs as that, and `query_mask` as `value_mask` or `key_mask`.
-      `keras.layers.MultiHeadAttention` and `keras.layers.GroupedQueryAttention` are such layers.
+      `keras.layers.MultiHeadAttention` and `keras.layers.GroupQueryAttention` are such layers.
     * A layer with a constructor argument `position` that is None is given the block's: the layer itself, which all
       blocks of a stack share, its weights included. Without one, the block's position may only add to embeddings.
     * In a causal block, a constructor argument `causal` is set to True; without one, each call is given

@@ -7,11 +7,12 @@ from keras_attn.layers.transformer.scaled_initializer import scaled
 from keras_attn.layers.transformer.self_attention_call import SelfAttentionCall
 
 
-def own_attention(template, position, causal, init_gain, **changes):
+def own_attention(template, width, position, causal, init_gain, **changes):
     """A layer of a template for a block: with its position and causality, and its initial values scaled.
 
     Args:
         template: the `Template`.
+        width: channels of the block's inputs.
         position: the block's `PositionEncoding`, or None.
         causal: whether the block hides later positions.
         init_gain: factor on initial values, for layers with a `value_initializer`.
@@ -26,7 +27,10 @@ def own_attention(template, position, causal, init_gain, **changes):
     config, edits = template.config(), []
     check_position(position)
     if "position" in config:
-        changes |= {"position": position} if config["position"] is None else {}
+        if config["position"] is None and position is not None:
+            changes["position"] = position
+            if not position.built:
+                position.build((None, None, width))
     elif position is not None and acts_in_attention(position):
         raise ValueError(
             f"`position` must only add to embeddings where `attention` has no argument `position`, as "

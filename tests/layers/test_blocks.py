@@ -23,6 +23,7 @@ from keras_attn.layers import (
     FeedForward,
     GatedFeedForward,
     MixtureOfExperts,
+    MultiHeadAttention,
     Parallel,
     RelativePositionBias,
     Residual,
@@ -48,6 +49,19 @@ def decoder_oracle(weights, inputs, inputs_mask, memory, memory_mask, **kwargs):
     pairs = [inputs_mask[:, None, :, None] & m[:, None, None, :] for m in keras.tree.flatten(memory_mask)]
     memory_mask = tuple(pairs) if isinstance(memory, tuple) else pairs[0]
     return oracle.decoder_block(weights, inputs, memory, square(inputs_mask, causal=True), memory_mask, **kwargs)
+
+
+NORMS = {"self_attention": "post", "cross_attention": None, "feed_forward": "sandwich"}
+
+
+def norms_oracle(weights, inputs, inputs_mask, memory, memory_mask):
+    """A decoder block of `NORMS`."""
+    own = square(inputs_mask, causal=True)
+    other = inputs_mask[:, None, :, None] & memory_mask[:, None, None, :]
+    attention = oracle.multi_head_attention
+    x = oracle.residual(inputs, lambda y: attention(weights[:8], y, y, mask=own)[0], "post", weights[8:10])
+    x = oracle.residual(x, lambda y: attention(weights[10:18], y, memory, mask=other)[0], None, [])
+    return oracle.residual(x, lambda y: oracle.feed_forward(weights[18:22], y), "sandwich", weights[22:])
 
 
 def encoder_stack_oracle(weights, inputs, inputs_mask, layers, share_weights=False, final_norm=True, rms=False):
@@ -245,6 +259,14 @@ BLOCKS = [
         intermediate_dim=None,
         feed_forward=keras.saving.serialize_keras_object(FeedForward(DV, activation="gelu")),
     ),
+    encoder_case(
+        "attention_template",
+        {"rotate": rotate_six},
+        num_heads=None,
+        key_dim=None,
+        attention=keras.saving.serialize_keras_object(MultiHeadAttention(N, H)),
+        position=ROTARY,
+    ),
     encoder_case("packed", inputs=packed, remat=True),
     *map(decoder_case, ("pre", "post", "sandwich", "layerscale")),
     decoder_case("deepnorm", {"shortcut_scale": 1.7}, **SCALED),
@@ -264,6 +286,22 @@ BLOCKS = [
         decoder_oracle,
         {"inputs": "inputs_mask", "memory_0": "memory_mask_0", "memory_1": "memory_mask_1"},
         exempt=SHORTCUT,
+    ),
+    LayerCase(
+        "decoder_norms",
+        partial(DecoderBlock, norm=NORMS, **SIZES),
+        with_memory,
+        norms_oracle,
+        {"inputs": "inputs_mask", "memory": "memory_mask"},
+        (
+            ({"norm": {"self_attention": "pre", "feed_forward": "pre"}}, "`norm` must be one for all sub-layers, or"),
+            ({"cross_attention": False}, "`norm` must be one for all .* from 'self_attention', 'feed_forward'"),
+            ({"norm": {**NORMS, "pooling": "pre"}}, "`norm` must be one for all"),
+            ({"norm": {**NORMS, "self_attention": "deepnorm"}}, "`norm` must be 'deepnorm' for all sub-layers or for"),
+            ({"norm": {**NORMS, "self_attention": "middle"}}, "`norm` must be 'pre', .*'middle'"),
+            ({"parallel": True}, "`norm` must be one for both sub-layers with `parallel`"),
+        ),
+        SHORTCUT,
     ),
     LayerCase("decoder_cache", partial(DecoderBlock, **SIZES), block_cache_inputs, block_cache_oracle),
     LayerCase(
@@ -357,6 +395,23 @@ def test_stochastic_depth_grows_linearly_with_depth():
     np.testing.assert_allclose([block.stochastic_depth for block in encoder.blocks], [0.05, 0.1, 0.15, 0.2])
     assert Encoder(4, 3, 7, stochastic_depth=0.2, share_weights=True).blocks[0].stochastic_depth == 0.2
     assert Encoder(2, 3, 7, layer_options=[{"stochastic_depth": 0.3}]).blocks[0].stochastic_depth == 0.3
+
+
+@pytest.mark.parametrize(
+    ("last", "has_final_norm"), [("pre", True), ("sandwich", True), ("post", False), (None, False)]
+)
+def test_the_last_norm_of_a_stack_follows_that_of_the_networks(last, has_final_norm, tmp_path):
+    norm = {"self_attention": "rezero", "feed_forward": last}
+    encoder = made(Encoder, 2, 3, 7, norm=norm)
+    assert (encoder.final_norm is not None) == has_final_norm
+    assert {block.self_attention.norm for block in encoder.blocks} == {"rezero"}
+    stack = Encoder(2, 3, 7, norm=norm, final_norm=not has_final_norm)
+    assert (stack.final_norm is None) == has_final_norm
+    inputs = keras.Input((None, 12))
+    model = keras.Model(inputs, encoder(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(example()), model(example()))
 
 
 def test_sublayers_and_layers_drop_different_numbers():

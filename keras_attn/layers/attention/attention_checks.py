@@ -48,6 +48,18 @@ def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
             check_pairs(name, mask, query.shape[1], sources[-1])
 
 
+def check_position(position):
+    """Raises a ValueError where an optional `position` is no `PositionEncoding`."""
+    if position is not None and not isinstance(position, PositionEncoding):
+        raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+
+
+def acts_in_attention(position):
+    """Whether a `PositionEncoding` does more than add to embeddings."""
+    hooks = ("rotate", "logit_bias", "content_bias", "content_value")
+    return any(getattr(type(position), hook) is not getattr(PositionEncoding, hook) for hook in hooks)
+
+
 def check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_soft_cap, position, has_extra_keys):
     """Raises a ValueError where an argument of `MultiHeadAttention` does not fit; `sizes` are integers by name."""
     check_positive(**sizes)
@@ -65,8 +77,7 @@ def check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_s
         raise ValueError(f"`flash_attention` goes without dropout. Received: dropout={dropout}")
     if logit_soft_cap is not None and not logit_soft_cap > 0:
         raise ValueError(f"`logit_soft_cap` must be positive. Received: logit_soft_cap={logit_soft_cap}")
-    if position is not None and not isinstance(position, PositionEncoding):
-        raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+    check_position(position)
     if (heads := getattr(position, "num_heads", num_heads)) not in (1, num_heads):
         raise ValueError(
             f"`position` must be made for the num_heads={num_heads} of the attention. Received: a "

@@ -10,7 +10,8 @@ from keras import ops
 
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
-from keras_attn.typing import Tensor
+from keras_attn.ops import cache as kv_cache
+from keras_attn.typing import Nest, Tensor
 
 
 class HeadProjections(keras.layers.Layer):
@@ -100,6 +101,15 @@ class HeadProjections(keras.layers.Layer):
         if not self.built:
             raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
         return self._project_keys(value if key is None else key, None), heads_first(self.value_dense(value))
+
+    def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, Nest]:
+        """A `cache` of zeros for `batch` rows, an int or a scalar tensor, of up to `length` tokens.
+
+        Returns:
+            `(key, value)`, `(B, K, M, H)` each.
+        """
+        widths = self.key_dim, self.value_dim
+        return kv_cache.empty(batch, length, self.num_kv_heads, widths, self.compute_dtype)
 
     def _projection(self, equation, output_shape, bias_axes, initializer=None, **kwargs):
         return Projection(

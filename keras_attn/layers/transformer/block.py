@@ -14,10 +14,13 @@ from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.transformer.feed_forward import FeedForward
+from keras_attn.layers.transformer.own_attention import check_stands_in, own_attention
 from keras_attn.layers.transformer.parallel import Parallel
+from keras_attn.layers.transformer.placement import check_norms, norm_of
 from keras_attn.layers.transformer.residual import Residual
 from keras_attn.layers.transformer.scaled_initializer import scaled
-from keras_attn.layers.transformer.scaled_kernels import check_scaled, scale_kernels
+from keras_attn.layers.transformer.scaled_kernels import scale_kernels
+from keras_attn.layers.transformer.self_attention_call import SelfAttentionCall
 from keras_attn.layers.transformer.template import Template
 from keras_attn.ops.rematerialization import rematerialized
 from keras_attn.typing import Activation, Nest, Seed, Shape
@@ -26,12 +29,19 @@ if TYPE_CHECKING:
     from keras_attn.layers.positions.position_encoding import PositionEncoding
 
 
+# The arguments of a block that are layers, of which each block makes its own.
+TEMPLATES = ("attention", "feed_forward")
+
+
 class Block(Configurable, keras.layers.Layer):
     """Attention and feed-forward sub-layers in residual wrappers; see `EncoderBlock` for the arguments."""
 
+    # Whether there is attention to a memory besides.
+    _cross_attention = False
+
     def __init__(
         self,
-        num_heads: int,
+        num_heads: int | None = None,
         intermediate_dim: int | None = None,
         *,
         key_dim: int | None = None,
@@ -42,10 +52,11 @@ class Block(Configurable, keras.layers.Layer):
         position: PositionEncoding | None = None,
         window: int | None = None,
         attention_options: Mapping[str, Any] | None = None,
+        attention: keras.Layer | None = None,
         feed_forward: keras.Layer | None = None,
         activation: Activation = "relu",
         activation_dropout: float = 0.0,
-        norm: str | None = "pre",
+        norm: str | Mapping[str, str | None] | None = "pre",
         norm_layer: str = "layer",
         norm_epsilon: float = 1e-6,
         dropout: float = 0.0,
@@ -57,8 +68,12 @@ class Block(Configurable, keras.layers.Layer):
         seed: Seed | None = None,
         **kwargs: Any,
     ) -> None:
-        feed_forward = deserialized(feed_forward)
-        check_positive(num_heads=num_heads)
+        attention, feed_forward = Template.of(attention, "attention"), deserialized(feed_forward)
+        check_stands_in(attention, window=window, attention_options=attention_options)
+        if attention is None or self._cross_attention:
+            check_positive(num_heads=num_heads)
+        else:
+            check_stands_in(attention, key_dim=key_dim, num_kv_heads=num_kv_heads)
         if feed_forward is None:
             check_positive(intermediate_dim=intermediate_dim)
         elif not isinstance(feed_forward, keras.layers.Layer | Template) or intermediate_dim is not None:
@@ -70,6 +85,8 @@ class Block(Configurable, keras.layers.Layer):
             raise ValueError(f"`parallel` must be False, True or 'two_norms'. Received: parallel={parallel!r}")
         if parallel == "two_norms" and norm != "pre":
             raise ValueError(f"`parallel='two_norms'` goes with norm='pre' only. Received: norm={norm!r}")
+        cross_attention = ["cross_attention"] if self._cross_attention else []
+        check_norms(norm, ["self_attention", *cross_attention, "feed_forward"], parallel)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads, self.key_dim, self.num_kv_heads = num_heads, key_dim, num_kv_heads
@@ -78,7 +95,7 @@ class Block(Configurable, keras.layers.Layer):
         self.attention_options = deserialized(attention_options)
         self.intermediate_dim, self.activation_dropout = intermediate_dim, activation_dropout
         self.activation = activations.get(activation)
-        self._feed_forward = Template.of(feed_forward)
+        self._attention, self._feed_forward = attention, Template.of(feed_forward, "feed_forward")
         self.norm, self.norm_layer, self.norm_epsilon = norm, norm_layer, norm_epsilon
         self.dropout, self.stochastic_depth, self.residual_options = dropout, stochastic_depth, residual_options
         self.parallel, self.init_gain, self.remat, self.seed = parallel, init_gain, remat, seed
@@ -91,13 +108,14 @@ class Block(Configurable, keras.layers.Layer):
         """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
         if len(inputs_shape) != 3:
             raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
-        rules = {"position": self.position, "window": self.window, "causal": causal}
-        attention = self._attention(inputs_shape[-1], {**rules, **(self.attention_options or {})})
+        attention, is_scaled = self._self_attention(inputs_shape[-1], causal)
         network = self._network()
-        scaled_layers = None if self.init_gain == 1 else scale_kernels(network, self.init_gain)
+        unscaled = {"feed_forward": network} if is_scaled else {"feed_forward": network, "attention": attention}
+        gain = self.init_gain
+        checks = [] if gain == 1 else [scale_kernels(layer, gain, name) for name, layer in unscaled.items()]
         self._build_around(attention, network, inputs_shape, memory_shape, memory_options)
-        if scaled_layers is not None:
-            check_scaled(network, scaled_layers)
+        for check in checks:
+            check()
 
     def _build_around(self, attention, network, inputs_shape, memory_shape, memory_options):
         self._network_takes_mask = "inputs_mask" in inspect.signature(network.call).parameters
@@ -111,9 +129,9 @@ class Block(Configurable, keras.layers.Layer):
             several = isinstance(memory_shape[0], list | tuple)
             layers = []
             for number, shape in enumerate(memory_shape if several else [memory_shape]):
-                attention = self._attention(inputs_shape[-1], memory_options or {})
+                attention = self._multi_head_attention(inputs_shape[-1], memory_options or {})
                 name = f"cross_attention_{number}" if number else "cross_attention"
-                layers.append(self._residual(name, attention))
+                layers.append(self._residual(name, attention, "cross_attention"))
                 layers[-1].build(inputs_shape, shape)
             self.cross_attention = layers if several else layers[0]
         self.feed_forward = self._residual("feed_forward", network)
@@ -136,9 +154,10 @@ class Block(Configurable, keras.layers.Layer):
 
     def _sublayers(self, inputs, bias, memory, own, other, training):
         network = {"inputs_mask": own["query_mask"]} if self._network_takes_mask else {}
+        own = self._attention_call.arguments({"bias": bias, **own})
         if self.parallel:
-            return self.side_by_side(inputs, bias=bias, second_arguments=network, training=training, **own)
-        x = self.self_attention(inputs, bias=bias, training=training, **own)
+            return self.side_by_side(inputs, second_arguments=network, training=training, **own)
+        x = self.self_attention(inputs, training=training, **own)
         x, *cache = x if isinstance(x, tuple) else (x,)
         for layer, source, arguments in zip(self._cross_attentions() if other else (), memory, other, strict=True):
             x = layer(x, source, training=training, **arguments)
@@ -149,8 +168,20 @@ class Block(Configurable, keras.layers.Layer):
         """The sub-layers that attend to a memory, one each."""
         return self.cross_attention if isinstance(self.cross_attention, list) else [self.cross_attention]
 
-    def _attention(self, width, options):
-        """An attention layer for inputs of so many channels."""
+    def _self_attention(self, width, causal):
+        """`(layer, is_scaled)`: self-attention for inputs of so many channels, and whether `init_gain` is in it."""
+        if self._attention is None:
+            rules = {"position": self.position, "window": self.window, "causal": causal}
+            layer = self._multi_head_attention(width, {**rules, **(self.attention_options or {})})
+            self._attention_call = SelfAttentionCall(layer)
+            return layer, True
+        settings = {"position": self.position, "causal": causal, "init_gain": self.init_gain}
+        named = {"name": "attention", "dtype": self.dtype_policy}
+        layer, self._attention_call, is_scaled = own_attention(self._attention, width, **settings, **named)
+        return layer, is_scaled
+
+    def _multi_head_attention(self, width, options):
+        """An attention layer of the block's arguments for inputs of so many channels."""
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
                 f"`num_heads` must divide the {width} channels of the inputs, or `key_dim` must be given. "
@@ -172,13 +203,15 @@ class Block(Configurable, keras.layers.Layer):
                 activation=self.activation,
                 dropout=self.activation_dropout,
                 seed=self._next_seed(),
-            )
+            ),
+            "feed_forward",
         )
         return template.new(name="network", dtype=self.dtype_policy)
 
-    def _residual(self, name, layer, **options):
-        own = {"norm": self.norm, "dropout": self.dropout, "stochastic_depth": self.stochastic_depth}
-        own |= {"norm_layer": self.norm_layer, "norm_epsilon": self.norm_epsilon, **(self.residual_options or {})}
+    def _residual(self, name, layer, sublayer=None, **options):
+        own = {"norm": norm_of(self.norm, sublayer or name), "dropout": self.dropout}
+        own |= {"norm_layer": self.norm_layer, "norm_epsilon": self.norm_epsilon}
+        own |= {"stochastic_depth": self.stochastic_depth, **(self.residual_options or {})}
         return Residual(layer, **{**own, **options}, seed=self._next_seed(), dtype=self.dtype_policy, name=name)
 
     def _side_by_side(self, attention, network):

@@ -10,7 +10,6 @@ import keras
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.transformer.block import Block
-from keras_attn.ops import cache as kv_cache
 from keras_attn.typing import Nest, Shape, Tensor
 
 
@@ -23,8 +22,10 @@ class DecoderBlock(Block):
         cross_attention: whether there is attention to a memory; False gives the block of a decoder-only model.
         causal: whether self-attention hides later positions.
         cross_attention_options: optional dict of any further arguments of `MultiHeadAttention`, for attention to the
-            memory. `position` and `window` act in self-attention only.
-        **kwargs: every other argument of `EncoderBlock`; `parallel` goes without `cross_attention`.
+            memory. `position`, `window` and `attention` act in self-attention only: `num_heads` must be given where
+            there is attention to a memory.
+        **kwargs: every other argument of `EncoderBlock`; `parallel` goes without `cross_attention`. A `norm` of each
+            sub-layer has an entry "cross_attention" where there is attention to a memory.
 
     Call arguments:
         inputs: float `(B, T, D)`.
@@ -39,7 +40,8 @@ class DecoderBlock(Block):
         positions: optional int32 `(B, T)` or `(1, T)`; required with `cache`.
         segments, memory_segments: optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
             token attends to the whole memory.
-        cache: optional `(key, value)` of self-attention, from `empty_cache` or from the last call; `()` for the first.
+        cache: optional `(key, value)` of self-attention, or what an `attention` of one's own keeps, from `empty_cache`
+            or from the last call; `()` for the first.
         slots: optional, see `MultiHeadAttention`.
         memory_cache: optional result of `project_memory`.
         training: whether dropout is on.
@@ -67,7 +69,7 @@ class DecoderBlock(Block):
 
     def __init__(
         self,
-        num_heads: int,
+        num_heads: int | None = None,
         intermediate_dim: int | None = None,
         *,
         cross_attention: bool = True,
@@ -75,10 +77,11 @@ class DecoderBlock(Block):
         cross_attention_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
+        # The base's constructor checks its arguments by it.
+        self._cross_attention = cross_attention
         super().__init__(num_heads, intermediate_dim, **kwargs)
         if self.parallel and cross_attention:
             raise ValueError(f"`parallel` goes without `cross_attention`. Received: parallel={self.parallel!r}")
-        self._cross_attention = cross_attention
         self.causal = causal
         self.cross_attention_options = deserialized(cross_attention_options)
 
@@ -105,20 +108,31 @@ class DecoderBlock(Block):
             raise ValueError(f"`{name}` must be a tuple of {count}, one for each memory. Received: {value}")
         return [None] * count if value is None else list(value)
 
-    def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, Nest]:
-        """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built."""
+    def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, ...]:
+        """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built.
+
+        Raises:
+            ValueError: the block's `attention` has no `empty_cache`.
+        """
         layer = self._attention_layer()
-        widths = layer.key_dim, layer.value_dim
-        return kv_cache.empty(batch, length, layer.num_kv_heads, widths, layer.compute_dtype)
+        if not hasattr(layer, "empty_cache"):
+            raise ValueError(
+                "`attention` must have a method `empty_cache(batch, length)`, which returns a tuple of tensors "
+                f"(batch, heads, length, width), for tokens to be decoded with a cache. Received: attention={layer!r}"
+            )
+        return layer.empty_cache(batch, length)
 
     def reach(self) -> tuple[int, int] | None:
         """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
         layer = self._attention_layer()
-        return None if layer.window is None else (layer.window, layer.sink_tokens)
+        window = getattr(layer, "window", None)
+        return None if window is None else (window, getattr(layer, "sink_tokens", 0))
 
     def _attention_layer(self):
-        layer = self.side_by_side.layer.first if self.parallel else self.self_attention
-        return getattr(layer, "layer", layer)
+        if not self.parallel:
+            return self.self_attention.layer
+        first = self.side_by_side.layer.first
+        return first.layer if self.parallel == "two_norms" else first
 
     def call(
         self,

@@ -21,7 +21,7 @@ class Encoder(Stack):
         num_heads, intermediate_dim: see `EncoderBlock`.
         share_weights: whether one block is applied `num_layers` times, as in ALBERT.
         final_norm: whether a norm follows the last block. None leaves it to `norm`: yes for "pre", "sandwich" and
-            "layerscale".
+            "layerscale"; where each sub-layer has its own, that of "feed_forward" decides.
         layer_options: optional list of dicts, arguments that differ between blocks: block `i` takes entry
             `i % len(layer_options)`, so that two entries alternate.
         **options: every other argument of `EncoderBlock`, the same for all blocks but for two: `stochastic_depth` is

@@ -16,7 +16,7 @@ class EncoderBlock(Block):
     """Self-attention, then a feed-forward network, each inside a `Residual`; or both side by side inside one.
 
     Args:
-        num_heads: number of attention heads.
+        num_heads: number of attention heads; None where `attention` is given.
         intermediate_dim: inner width of the feed-forward network; None where `feed_forward` is given.
         key_dim: width of a head; the inputs' channels over `num_heads` where None.
         num_kv_heads: number of key/value heads; `num_heads` where None.
@@ -26,13 +26,18 @@ class EncoderBlock(Block):
         use_attention_bias: whether the projections of attention have biases.
         attention_dropout: rate of the dropout on attention weights.
         attention_options: optional dict of any further arguments of `MultiHeadAttention`, for self-attention.
+        attention: optional Keras layer, a template of the self-attention layer: the block makes its own from the
+            template's config. It stands in for `num_heads`, `key_dim`, `num_kv_heads`, `window`, `mechanism`,
+            `use_attention_bias`, `attention_dropout` and `attention_options`. It may be of a class of one's own; see
+            below for what a block asks of it.
         activation: activation of the feed-forward network.
         activation_dropout: rate of the dropout inside the feed-forward network.
         feed_forward: optional Keras layer, a template of the feed-forward network: the block builds its own from the
             template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`. It may be
             of a class of one's own, or hold such functions; only files need them registered with Keras. With
             `init_gain`, its layers must have a `kernel_initializer`.
-        norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`.
+        norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`. Or a dict from
+            each sub-layer, "self_attention" and "feed_forward", to one of these but "deepnorm"; without `parallel`.
         norm_layer: "layer" or "rms", see `Residual`.
         norm_epsilon: added to the variance, or to the mean square.
         dropout: rate of the dropout on each sub-layer's output.
@@ -61,6 +66,24 @@ class EncoderBlock(Block):
 
     Raises:
         ValueError: an argument or a shape does not fit; the message names it.
+
+    Any Keras layer that maps `(B, T, D)` to `(B, T, D)` can be `attention`:
+
+    * The block calls `attention(inputs, ...)` with those of `query_mask`, `attention_mask`, `bias`, `positions`,
+      `segments`, `cache`, `slots`, `use_causal_mask` and `training` that its `call` has; with `**kwargs`, with all
+      tensors among them that are given. They mean what they do to `MultiHeadAttention`; `query_mask` hides keys too.
+      An argument that is not None and that `call` does not have is refused.
+    * A layer whose `call` requires `value` is given its inputs as that, and `query_mask` as `value_mask` or `key_mask`.
+      `keras.layers.MultiHeadAttention` and `keras.layers.GroupQueryAttention` are such layers.
+    * A layer with a constructor argument `position` that is None is given the block's: the layer itself, which all
+      blocks of a stack share, its weights included. Without one, the block's position may only add to embeddings.
+    * In a causal block, a constructor argument `causal` is set to True; without one, each call is given
+      `use_causal_mask=True`, and must name it.
+    * `init_gain` scales `value_initializer` if the constructor has it, else all kernels, as for `feed_forward`.
+    * To decode with a cache, `call` has `positions`, `cache` and `slots`, and for beam search `attention_mask`. It
+      returns `(output, cache)` where `cache` is not None, a tuple of tensors `(B, K, M, H)`;
+      `empty_cache(batch, length)` returns one of zeros. The functions of `keras_attn.ops.cache` store, write and load
+      it. Of a layer with attributes `window` and `sink_tokens`, only the slots within them are kept.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1

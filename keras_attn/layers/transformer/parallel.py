@@ -9,6 +9,7 @@ import keras
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.transformer.branch import build_branch, call_branch
 from keras_attn.ops.sums import add
 from keras_attn.typing import Nest, Shape, Tensor
 
@@ -18,13 +19,15 @@ class Parallel(Configurable, keras.layers.Layer):
     """`first(x) + second(x)`: inside one `Residual`, attention and feed-forward network of GPT-J and PaLM.
 
     Args:
-        first: a layer, called with all arguments; where it returns a tuple, the rest of it is passed on.
+        first: a layer, called with all arguments; where it returns a tuple, the rest of it is passed on. One that
+            requires a `value` is given its inputs as that.
         second: a layer, called with the inputs and `second_arguments`.
         **kwargs: arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: float `(B, T, D)`.
         second_arguments: optional dict of call arguments for `second`.
+        use_causal_mask: optional bool, passed on to `first`.
         **kwargs: passed on to `first`.
 
     Returns:
@@ -50,19 +53,18 @@ class Parallel(Configurable, keras.layers.Layer):
 
     def build(self, inputs_shape: Shape) -> None:
         for layer in (self.first, self.second):
-            if not layer.built:
-                layer.build(inputs_shape)
+            build_branch(layer, inputs_shape)
 
     def call(
         self,
         inputs: Tensor,
         *,
         second_arguments: Mapping[str, Any] | None = None,
+        use_causal_mask: bool | None = None,
         training: bool | None = None,
         **kwargs: Any,
     ) -> Tensor | tuple[Nest, ...]:
-        x = self.first(inputs, training=training, **kwargs)
-        x, *rest = x if isinstance(x, tuple) else (x,)
+        x, rest = call_branch(self.first, inputs, None, use_causal_mask, training=training, **kwargs)
         x = add(x, self.second(inputs, training=training, **(second_arguments or {})))
         return (x, *rest) if rest else x
 

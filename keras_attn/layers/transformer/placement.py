@@ -1,6 +1,7 @@
 """Where norms and scales stand in a residual branch: one line of a table each."""
 
 import dataclasses
+from collections.abc import Mapping
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,35 @@ def placement(norm):
         *names, last = map(repr, _PLACEMENTS)
         raise ValueError(f"`norm` must be {', '.join(names)} or {last}. Received: norm={norm!r}")
     return _PLACEMENTS[norm]
+
+
+def norm_of(norm, sublayer):
+    """The name of one sub-layer's placement: `norm` itself, or its entry of a mapping."""
+    return norm[sublayer] if isinstance(norm, Mapping) else norm
+
+
+def check_norms(norm, sublayers, parallel):
+    """Raises a ValueError where a `norm` that is a mapping does not fit a block.
+
+    Args:
+        norm: the argument of the block.
+        sublayers: names of the block's sub-layers.
+        parallel: whether they are side by side.
+    """
+    if not isinstance(norm, Mapping):
+        return
+    if parallel:
+        raise ValueError(f"`norm` must be one for both sub-layers with `parallel`. Received: norm={norm}")
+    if set(norm) != set(sublayers):
+        names = ", ".join(map(repr, sublayers))
+        raise ValueError(f"`norm` must be one for all sub-layers, or a mapping from {names}. Received: norm={norm}")
+    if "deepnorm" in norm.values():
+        raise ValueError(
+            "`norm` must be 'deepnorm' for all sub-layers or for none, as its constants are those of a stack. "
+            f"Received: norm={norm}"
+        )
+    for name in norm.values():
+        placement(name)
 
 
 def deepnorm(encoder_layers=0, decoder_layers=0):

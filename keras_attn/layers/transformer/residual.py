@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.transformer.branch import build_branch, call_branch
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import placement
 from keras_attn.ops.sums import add
@@ -32,7 +33,8 @@ class Residual(Configurable, keras.layers.Wrapper):
 
     Args:
         layer: the layer to wrap; its output must have the shape of its first input. Where it returns a tuple, the
-            shortcut is round the first entry and the rest is passed on.
+            shortcut is round the first entry and the rest is passed on. A layer that requires a `value`, such as
+            `keras.layers.MultiHeadAttention`, is given its inputs as that where there is no `memory`.
         norm: placement of the norm, see the table.
         dropout: rate at which the layer's output is dropped in training.
         norm_epsilon: added to the variance, or to the mean square.
@@ -47,6 +49,7 @@ class Residual(Configurable, keras.layers.Wrapper):
     Call arguments:
         inputs: float `(B, T, D)`.
         memory: optional second tensor for the layer, `(B, S, Dm)`.
+        use_causal_mask: optional bool, passed on to the layer.
         **kwargs: passed on to the layer.
 
     Returns:
@@ -112,8 +115,7 @@ class Residual(Configurable, keras.layers.Wrapper):
         for norm in (self.norm_before, self.norm_branch, self.norm_after):
             if norm is not None:
                 norm.build(inputs_shape)
-        if not self.layer.built:
-            self.layer.build(inputs_shape, *([] if memory_shape is None else [memory_shape]))
+        build_branch(self.layer, inputs_shape, memory_shape)
         if self._placement.gain is not None:
             self.gain = self.add_weight(
                 name="gain",
@@ -132,11 +134,17 @@ class Residual(Configurable, keras.layers.Wrapper):
         self.built = True
 
     def call(
-        self, inputs: Tensor, memory: Nest | None = None, *, training: bool | None = None, **kwargs: Any
+        self,
+        inputs: Tensor,
+        memory: Nest | None = None,
+        *,
+        use_causal_mask: bool | None = None,
+        training: bool | None = None,
+        **kwargs: Any,
     ) -> Tensor | tuple[Nest, ...]:
         x = inputs if self.norm_before is None else self.norm_before(inputs)
-        x = self.layer(x, *([] if memory is None else [memory]), training=training, **kwargs)
-        x, *rest = x if isinstance(x, tuple) else (x,)
+        # Of `kwargs`, Keras refuses a bool beside tensors.
+        x, rest = call_branch(self.layer, x, memory, use_causal_mask, training=training, **kwargs)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
         if self.norm_branch is not None:

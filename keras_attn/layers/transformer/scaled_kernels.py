@@ -5,28 +5,32 @@ from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.transformer.scaled_initializer import scaled
 
 
-def scale_kernels(layer, gain):
-    """Multiplies the initial values of all kernels in a layer that is not built yet; see `check_scaled`.
+def scale_kernels(layer, gain, argument):
+    """Multiplies the initial values of all kernels in a layer that is not built yet.
+
+    Args:
+        layer: the layer.
+        gain: the factor.
+        argument: what the layer was given as, for error messages.
 
     Returns:
-        The layers whose `kernel_initializer` was scaled.
+        A function to call once the layer is built: it raises a ValueError where that has kernels that were not found.
 
     Raises:
-        ValueError: no layer in it has one, or the kernels are there already.
+        ValueError: no layer in it has a `kernel_initializer`, or the kernels are there already.
     """
     owners = _owners(layer)
     if not owners or any(owner.built for owner in owners):
-        _refuse(layer)
+        _refuse(layer, argument)
     for owner in owners:
         # Cloned, a given seed of everything leads to the numbers that it always led to.
         owner.kernel_initializer = cloned(scaled(owner.kernel_initializer, gain))
-    return owners
 
+    def check():
+        if {id(owner) for owner in _owners(layer)} != {id(owner) for owner in owners}:
+            _refuse(layer, argument)
 
-def check_scaled(layer, owners):
-    """Raises a ValueError where a layer, now built, has kernels that `scale_kernels` did not find."""
-    if {id(owner) for owner in _owners(layer)} != {id(owner) for owner in owners}:
-        _refuse(layer)
+    return check
 
 
 def _owners(layer):
@@ -36,9 +40,9 @@ def _owners(layer):
     return [owner for part in compat.sublayers_of(layer) for owner in _owners(part)]
 
 
-def _refuse(layer):
+def _refuse(layer, argument):
     raise ValueError(
-        "`feed_forward` must hold layers with a `kernel_initializer`, made in its constructor and not built, since "
+        f"`{argument}` must hold layers with a `kernel_initializer`, made in its constructor and not built, since "
         "`init_gain`, which norm='deepnorm' sets, scales their initial values. Give `init_gain=1`, and scale them "
-        f"yourself, for any other layer. Received: feed_forward={layer!r}"
+        f"yourself, for any other layer. Received: {argument}={layer!r}"
     )

@@ -11,9 +11,9 @@ import keras
 from keras_attn.argument_checks import check_layers
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized, serialized
-from keras_attn.layers.transformer.block import Block
+from keras_attn.layers.transformer.block import TEMPLATES, Block
 from keras_attn.layers.transformer.normalization import normalization
-from keras_attn.layers.transformer.placement import deepnorm, placement
+from keras_attn.layers.transformer.placement import deepnorm, norm_of, placement
 from keras_attn.layers.transformer.template import Template
 from keras_attn.typing import Nest, Shape
 
@@ -29,7 +29,7 @@ class Stack(Configurable, keras.layers.Layer):
     def __init__(
         self,
         num_layers: int,
-        num_heads: int,
+        num_heads: int | None = None,
         intermediate_dim: int | None = None,
         *,
         share_weights: bool = False,
@@ -57,7 +57,8 @@ class Stack(Configurable, keras.layers.Layer):
         ]
         self.final_norm = None
         own = {**_DEFAULTS, **options}
-        if placement(own["norm"]).final_norm if final_norm is None else final_norm:
+        last_norm = norm_of(own["norm"], "feed_forward")
+        if placement(last_norm).final_norm if final_norm is None else final_norm:
             self.final_norm = normalization(own["norm_layer"], own["norm_epsilon"], self.dtype_policy, "final_norm")
 
     def _options(self, index, options, layer_options):
@@ -100,6 +101,6 @@ class Stack(Configurable, keras.layers.Layer):
 
 
 def with_templates(options):
-    """Arguments of blocks by name, deserialised, and feed-forward networks as templates, which Keras does not track."""
+    """Arguments of blocks by name, deserialised, and the layers among them as templates, which Keras does not track."""
     options = {name: deserialized(value) for name, value in options.items()}
-    return options | {name: Template.of(options[name]) for name in ("feed_forward",) if name in options}
+    return options | {name: Template.of(options[name], name) for name in TEMPLATES if name in options}

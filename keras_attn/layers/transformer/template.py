@@ -26,22 +26,26 @@ class Template:
         ValueError: there is no other layer like this one, or the config does not say which functions it has.
     """
 
-    def __init__(self, layer, argument="feed_forward"):
+    def __init__(self, layer, argument):
         self.argument = argument
         # What becomes of the user's own layer afterwards does not matter.
         self._layer = self._copy(layer)
 
     @classmethod
-    def of(cls, value):
+    def of(cls, value, argument):
         """A template of a layer, of a layer's config, or like another template; None for None."""
         value = value.new() if isinstance(value, cls) else deserialized(value)
         if value is not None and not isinstance(value, keras.layers.Layer):
-            raise ValueError(f"`feed_forward` must be a Keras layer. Received: feed_forward={value!r}")
-        return value if value is None else cls(value)
+            raise ValueError(f"`{argument}` must be a Keras layer. Received: {argument}={value!r}")
+        return value if value is None else cls(value, argument)
 
-    def new(self, **changes):
-        """A new layer, not built, with `changes` of its name and dtype."""
-        return self._copy(self._layer, cloned, **changes)
+    def new(self, *edits, **changes):
+        """A new layer, not built: with `changes` of its config by name, and what each of `edits` makes of that."""
+        return self._copy(self._layer, cloned, edits, **changes)
+
+    def config(self):
+        """The layer's config, with the user's own functions and other objects themselves."""
+        return self._config_of(self._layer)
 
     def blueprint(self):
         """The layer's config as `keras.saving` has it."""
@@ -50,25 +54,31 @@ class Template:
     def __repr__(self):
         return repr(self._layer)
 
-    def _copy(self, layer, made=lambda value: value, **changes):
-        functions, classes = _own_objects(layer)
+    def _config_of(self, layer, made=lambda value: value):
         with live_objects(made), warnings.catch_warnings():
             # That a lambda cannot be saved matters once somebody saves it.
             warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
             try:
-                config = {**unmarked(layer.get_config()), **changes}
+                return unmarked(layer.get_config())
             except NotImplementedError as error:
                 raise ValueError(
                     f"`{self.argument}` must be a layer with a `get_config`, as layers like it are made from its "
                     f"config. Received: {self.argument}={layer!r}"
                 ) from error
-            scope = {keras.saving.get_registered_name(cls): cls for cls in classes}
-            config = self._with_names(config, functions, scope)
+
+    def _copy(self, layer, made=lambda value: value, edits=(), **changes):
+        functions, classes = _own_objects(layer)
+        scope = {keras.saving.get_registered_name(cls): cls for cls in classes}
+        with live_objects(made), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
+            config = self._with_names({**self._config_of(layer, made), **changes}, functions, scope)
         parameters = inspect.signature(type(layer).__init__).parameters.values()
         if all(parameter.kind != parameter.VAR_KEYWORD for parameter in parameters):
             taken = {parameter.name for parameter in parameters}
             config = {name: x for name, x in config.items() if name in taken or name not in _LAYER_ARGUMENTS}
         with keras.saving.custom_object_scope(scope):
+            for edit in edits:
+                config = edit(config)
             return type(layer).from_config(config)
 
     def _with_names(self, config, functions, scope):

@@ -1,0 +1,47 @@
+"""A layer on inputs of one shape, as residual wrappers and parallel layers hold it."""
+
+import contextlib
+import inspect
+
+import keras
+
+from keras_attn import compat
+
+
+def needs_value(layer):
+    """Whether a layer's `call` has a `value` without a default, as that of `keras.layers.MultiHeadAttention`."""
+    value = inspect.signature(layer.call).parameters.get("value")
+    return value is not None and value.default is value.empty
+
+
+def build_branch(layer, inputs_shape, memory_shape=None):
+    """Builds a layer that `call_branch` calls, if it is not built yet."""
+    if layer.built:
+        return
+    value_shape = inputs_shape if memory_shape is None and needs_value(layer) else None
+    if type(layer).build is keras.layers.Layer.build and not all(part.built for part in compat.sublayers_of(layer)):
+        # Without a `build`, sub-layers get their weights in a call; files that come before one would lack them.
+        x = keras.KerasTensor(inputs_shape, dtype=layer.compute_dtype)
+        with contextlib.suppress(Exception):
+            layer(x, **({} if value_shape is None else {"value": x}))
+    if not layer.built:
+        takes_several = len(inspect.signature(layer.build).parameters) > 1
+        second = memory_shape if memory_shape is not None else value_shape if takes_several else None
+        layer.build(inputs_shape, *([] if second is None else [second]))
+
+
+def call_branch(layer, inputs, memory=None, use_causal_mask=None, **kwargs):
+    """Calls a layer with inputs and, where there is one, a memory; else with the inputs as `value`, if it needs one.
+
+    What is None of `memory` and `use_causal_mask` is not passed on.
+
+    Returns:
+        `(output, rest)`, `rest` a list of what the layer returns besides.
+    """
+    if memory is None and needs_value(layer):
+        kwargs["value"] = inputs
+    if use_causal_mask is not None:
+        kwargs["use_causal_mask"] = use_causal_mask
+    output = layer(inputs, *([] if memory is None else [memory]), **kwargs)
+    output, *rest = output if isinstance(output, tuple) else (output,)
+    return output, rest

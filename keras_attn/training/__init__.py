@@ -25,6 +25,8 @@ from keras_attn.training.strategy import get_strategy
 # Keras finds only classes that were imported.
 _HOMES = {
     "checkpoints.checkpoints": "Checkpoints",
+    "losses.compiled_loss": "loss_total",
+    "losses.compute_loss": "ComputeLoss",
     "callbacks.text_evaluation": "TextEvaluation",
     "text_metrics": "Bleu Chrf ExactMatch Rouge TextMetric",
     "token_masking": "mask_tokens",
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
         TextDataset,
         TokenBlockDataset,
     )
+    from keras_attn.training.losses.compiled_loss import loss_total
+    from keras_attn.training.losses.compute_loss import ComputeLoss
     from keras_attn.training.text_metrics import Bleu, Chrf, ExactMatch, Rouge, TextMetric
     from keras_attn.training.token_masking import mask_tokens
     from keras_attn.training.trainer import Trainer
@@ -58,6 +62,7 @@ __all__ = [
     "CallableTokenizer",
     "Checkpoints",
     "Chrf",
+    "ComputeLoss",
     "ContrastiveLoss",
     "DataSummary",
     "Dataset",
@@ -86,5 +91,6 @@ __all__ = [
     "TokenBlockDataset",
     "Trainer",
     "get_strategy",
+    "loss_total",
     "mask_tokens",
 ]

@@ -3,12 +3,12 @@
 from keras_attn.layers.base.listening import listening
 
 
-def first_not_finite(model, inputs):
+def first_not_finite(model, call):
     """The first of a model's weights, or of the layers in it by the order in which they end, that is not finite.
 
     Args:
         model: `keras.Model`.
-        inputs: its inputs, as arrays.
+        call: a function without arguments that calls the model.
 
     Returns:
         What it is, in words.
@@ -17,7 +17,7 @@ def first_not_finite(model, inputs):
         if not is_finite(variable.value):
             return f"the weights {variable.path!r} are not finite"
     with listening(model) as heard:
-        model(inputs, training=False)
+        call()
     for layer, _, tensor in heard:
         if not is_finite(tensor):
             return f"the output of layer {layer.path!r} is the first that is not finite"

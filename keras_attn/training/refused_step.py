@@ -3,12 +3,13 @@
 import re
 
 from keras_attn.training.first_not_finite import first_not_finite, is_finite
-from keras_attn.training.trainer_checks import check_shown_labels
+from keras_attn.training.trainer_checks import call_model, check_shown_labels
 
 EMPTY = "no token of the batch counts"
 LOSS = "the loss of the batch is not finite"
 GRADIENT = "a gradient of the batch is not finite"
 STATE = "a state that the batch moves is not finite"
+WEIGHT = "the weight of the batch is not finite"
 RATE = "the learning rate is not finite"
 SCALE = "the scale of the loss is next to nothing"
 
@@ -26,13 +27,18 @@ def explained(error, trainer, batch):
     """
     message = str(error)
     if EMPTY in message:
+        weights = "" if trainer.compute_loss is None else ", and `compute_loss` return a weight above 0"
         return ValueError(
-            "`dataset` must hold batches with tokens that count. "
+            f"`dataset` must hold batches with tokens that count{weights}. "
             f"Received: padding or weights of 0 alone at step {trainer.step}"
         )
+    if WEIGHT in message:
+        return ValueError(
+            f"`compute_loss` must return a finite weight. Received: one that is not finite at step {trainer.step}"
+        )
     if LOSS in message:
-        check_shown_labels(trainer.model, trainer.loss, "dataset", batch)
-        where = first_not_finite(trainer.model, batch[0])
+        check_shown_labels(trainer, "dataset", batch)
+        where = first_not_finite(trainer.model, lambda: call_model(trainer, batch))
         if trainer.num_workers > 1:
             where = f"with the rows of this worker, one of {trainer.num_workers}, {where}"
         return FloatingPointError(f"the loss of step {trainer.step} is not finite: {where}")

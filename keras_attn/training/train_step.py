@@ -5,9 +5,11 @@ import contextlib
 import keras
 
 from keras_attn import compat
-from keras_attn.training.losses.compiled_loss import loss_total
+from keras_attn.training.losses.compiled_loss import batch_total
+from keras_attn.training.losses.compute_loss import computed
 from keras_attn.training.losses.entries import only
-from keras_attn.training.refused_step import EMPTY, GRADIENT, LOSS, RATE, SCALE, STATE
+from keras_attn.training.model_scope import ModelScope
+from keras_attn.training.refused_step import EMPTY, GRADIENT, LOSS, RATE, SCALE, STATE, WEIGHT
 
 # Of a loss in half precision: that of Keras is halved 39 times in a row before it is as small.
 _LEAST_SCALE = 2.0**-24
@@ -27,18 +29,19 @@ class TrainStep:
         model: a built `keras.Model` of one output.
         optimizer: `keras.optimizers.Optimizer`, or a `LossScaleOptimizer` around one.
         loss: `keras.losses.Loss`.
+        compute_loss: a `ComputeLoss` in its place, or None.
         metrics: a `MetricSet`.
         strategy: `tf.distribute.Strategy`.
         jit_compile: whether XLA compiles forward and backward.
         accumulation_steps: number of batches whose gradients are added before an update.
     """
 
-    def __init__(self, model, optimizer, loss, metrics, strategy, jit_compile, accumulation_steps):
+    def __init__(self, model, optimizer, loss, compute_loss, metrics, strategy, jit_compile, accumulation_steps):
         import tensorflow as tf
 
         self._tf, self._strategy = tf, strategy
         self._model, self._loss, self._metrics = model, loss, metrics
-        self._optimizer = optimizer
+        self._optimizer, self._compute_loss = optimizer, compute_loss
         self.updater = getattr(optimizer, "inner_optimizer", optimizer)
         self._averages = self.updater.use_ema
         self._variables = model.trainable_variables
@@ -139,7 +142,8 @@ class TrainStep:
         # Where the square of a gradient overflows, clipping and Adam make NaN and infinities of it.
         faults = tf.stack([_fault(x) for x in squares])
         rate = tf.cast(tf.convert_to_tensor(self.updater.learning_rate), "float32")
-        checks = [tf.debugging.Assert(tf.math.is_finite(rate), [RATE]), *self._checks(known, total, faults, mean)]
+        checks = self._checks(known, weight, total, faults, mean)
+        checks.append(tf.debugging.Assert(tf.math.is_finite(rate), [RATE]))
         with tf.control_dependencies(checks):
             norm = tf.sqrt(2.0 * tf.add_n(squares)) / self._scale()
             self._optimizer.apply(gradients, self._variables)
@@ -153,25 +157,30 @@ class TrainStep:
         total, weight, changes, moves, gradients = self._gradients(batch, self._drawn(step), self._scale())
         mean, fixed = self._split(moves)
         faults = self._tf.stack([_fault(g) for g in gradients])
-        total, known, flags, faults, *reduced = self._reduced([total, weight, flags, faults, *changes, *mean])
+        total, count, flags, faults, *reduced = self._reduced([total, weight, flags, faults, *changes, *mean])
         changes, mean = reduced[: len(changes)], [x / self._replicas for x in reduced[len(changes) :]]
-        with self._tf.control_dependencies(self._checks(None, total, faults, mean)):
+        with self._tf.control_dependencies(self._checks(None, count, total, faults, mean)):
             for variable, value in zip(self._sums, [*gradients, weight], strict=True):
                 variable.assign_add(value)
             self._write(mean, fixed)
-        return total, known, changes, flags
+        return total, count, changes, flags
 
-    def _checks(self, known, total, faults, mean):
+    def _checks(self, known, weight, total, faults, mean):
         """Operations that fail where a batch must leave no trace.
 
         Args:
             known: the weight of all that makes the update, or None where more is to come.
+            weight: that of the batch.
             total: the sum of the losses.
             faults: a vector, above 0 for each gradient that is not finite.
             mean: what the model's states of floats are to become.
         """
         tf = self._tf
-        checks = [tf.debugging.Assert(tf.math.is_finite(total), [LOSS])]
+        checks = []
+        if self._compute_loss is not None:
+            checks.append(tf.debugging.Assert(tf.math.is_finite(weight), [WEIGHT]))
+        with tf.control_dependencies(checks):
+            checks.append(tf.debugging.Assert(tf.math.is_finite(total), [LOSS]))
         if known is not None:
             # NaN is no lack of tokens.
             checks.append(tf.debugging.Assert(tf.logical_not(known <= 0), [EMPTY]))
@@ -197,10 +206,10 @@ class TrainStep:
         return checks
 
     def _replica_evaluate(self, batch, flags):
-        with keras.StatelessScope(collect_losses=True) as scope:
+        with self._scope() as scope:
             total, weight, outputs = self._forward(batch, 1 / self._replicas, training=False)
             total = self._with_added(total, weight, scope)
-            changes = self._metrics.changes(batch, outputs)
+            changes = self._changes(batch, outputs)
         for variable in [*self._states, *self.seeds]:
             if (value := scope.get_current_value(variable)) is not None:
                 variable.assign(value)
@@ -209,7 +218,7 @@ class TrainStep:
 
     def _gradients(self, batch, seeds, scale):
         tf = self._tf
-        with keras.StatelessScope(zip(self.seeds, seeds, strict=True), collect_losses=True) as scope:
+        with self._scope(zip(self.seeds, seeds, strict=True)) as scope:
             with tf.GradientTape() as tape:
                 part = 1 / (self._replicas * self._accumulation_steps)
                 total, weight, outputs = self._forward(batch, part, training=True)
@@ -217,8 +226,13 @@ class TrainStep:
                 # In half precision the gradient of a mean fits where that of a sum does not.
                 share = tf.maximum(weight, 1.0) if self._scaled else 1.0
                 objective = total * (scale / share)
-            changes = self._metrics.changes(batch, outputs)
+            changes = self._changes(batch, outputs)
         gradients = tape.gradient(objective, [v.value for v in self._variables])
+        if self._compute_loss is not None and all(g is None for g in gradients):
+            raise ValueError(
+                "`compute_loss` must return a total that is made of what `model` gives, by operations that have a "
+                "gradient. Received: a total that depends on none of its weights"
+            )
         gradients = [
             tf.zeros(v.shape, v.dtype) if g is None else tf.convert_to_tensor(g) * tf.cast(share, g.dtype)
             for v, g in zip(self._variables, gradients, strict=True)
@@ -227,9 +241,21 @@ class TrainStep:
         self._moved = [v for v, value in moves if value is not None]
         return total, weight, changes, [value for _, value in moves if value is not None], gradients
 
+    def _scope(self, states=()):
+        if self._compute_loss is None:
+            return keras.StatelessScope(states, collect_losses=True)
+        return ModelScope(self._model, states)
+
     def _with_added(self, total, weight, scope):
-        """The loss sum with what regularizers and layers add to a loss."""
-        added = [*scope.losses, *(v.regularizer(v.value) for v in self._variables if v.regularizer is not None)]
+        """The loss sum with what regularizers and layers of the model add to a loss."""
+        regularized = [v for v in self._variables if v.regularizer is not None]
+        if self._compute_loss is None:
+            added = [*scope.losses, *(v.regularizer(v.value) for v in regularized)]
+        else:
+            # The scope has those of other models too. Keras asks it for the values that are regularized.
+            for v in regularized:
+                scope.add_update((v, v.value))
+            added = self._model.losses
         if not added:
             return total
         # Means over a batch, which count by the batch's share of all tokens.
@@ -241,6 +267,8 @@ class TrainStep:
         `part` is what this is of all that makes one update.
         """
         model, (inputs, labels, weights, present) = self._model, batch
+        if self._compute_loss is not None:
+            return computed(self._compute_loss, model, batch, training, bool(self._metrics))
         if not self._metrics and hasattr(self._loss, "linear_total"):
             projection = getattr(model, "output_projection", lambda: None)()
             if projection is not None:
@@ -248,7 +276,11 @@ class TrainStep:
                 weights = present if weights is None else weights
                 return *self._loss.linear_total(labels, hidden, projection, weights), None
         outputs = only(model(inputs, training=training))
-        return *loss_total(self._loss, batch, outputs, part), outputs
+        return *batch_total(self._loss, batch, outputs, part), outputs
+
+    def _changes(self, batch, outputs):
+        """What a batch adds to the metrics; without any, labels may be a nest."""
+        return self._metrics.changes(batch, outputs) if self._metrics else []
 
     def _drawn(self, step):
         """States of the model's random generators, another for each step and replica."""

@@ -24,7 +24,7 @@ from keras_attn.training.data import batch_sharding
 from keras_attn.training.data.batches import Batches
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
-from keras_attn.training.losses.entries import only
+from keras_attn.training.losses.compute_loss import ComputeLoss
 from keras_attn.training.metrics.metric_set import MetricSet
 from keras_attn.training.metrics.running_figures import RunningFigures, open_epoch
 from keras_attn.training.refused_step import check_updated, explained
@@ -63,13 +63,17 @@ class Trainer:
         model: a built `keras.Model` of one output, made in the scope of `strategy`.
         optimizer: `keras.optimizers.Optimizer`, made in that scope. Under the policy `mixed_float16` it is wrapped in a
             `LossScaleOptimizer`, which skips a step where any replica's gradient overflowed.
-        loss: `keras.losses.Loss`, a function of labels and outputs, or the name of one.
+        loss: `keras.losses.Loss`, a function of labels and outputs, or the name of one. With `compute_loss`, None, or
+            the loss that it uses: the trainer then tells it the label of padding and checks the labels.
         metrics: `keras.metrics.Metric`s, functions or names. Variables of a metric add up over batches. If it makes
             them in its first update, it takes labels of the shape of the outputs, and gives one number. Metrics do not
             see sample weights, as in `compile`. Given any, the loss needs all logits at once.
         strategy: `tf.distribute.Strategy`; the current one where None.
         weighted_metrics: the same, that see sample weights: by these, data sets say which rows and tokens are padding.
         accumulation_steps: global batches whose gradients make one update.
+        compute_loss: optional `ComputeLoss`, a function `(model, inputs, labels, sample_weight, training)` that returns
+            `(total, weight)` or `(total, weight, outputs)` in the place of the forward pass and the loss: for teachers,
+            several passes or auxiliary losses. `model` may then have several outputs.
         jit_compile: whether XLA compiles forward and backward, once for each shape of a batch.
         checkpoints: optional `Checkpoints`. `fit` goes on from the latest, and saves to it; on SIGTERM too. Settings
             that differ from those of the checkpoint are named, see `Checkpoints`.
@@ -94,12 +98,13 @@ class Trainer:
         self,
         model: keras.Model,
         optimizer: keras.optimizers.Optimizer,
-        loss: keras.losses.Loss | Callable[..., Any] | str,
+        loss: keras.losses.Loss | Callable[..., Any] | str | None = None,
         metrics: Sequence[Metric] = (),
         strategy: tf.distribute.Strategy | None = None,
         *,
         weighted_metrics: Sequence[Metric] = (),
         accumulation_steps: int = 1,
+        compute_loss: ComputeLoss | None = None,
         jit_compile: bool = False,
         checkpoints: Checkpoints | None = None,
     ) -> None:
@@ -108,8 +113,11 @@ class Trainer:
         self.strategy = strategy or tf.distribute.get_strategy()
         self.model, self.loss, self.metrics = model, as_loss(loss), MetricSet(metrics, weighted_metrics)
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
+        self.compute_loss = compute_loss
         trainer_checks.check_arguments(self, optimizer)
-        self.metrics.build(only(getattr(model, "outputs", None)))
+        self._rated = [x for x in (self.loss, *self.metrics) if x is not None]
+        outputs = keras.tree.flatten(getattr(model, "outputs", None))
+        self.metrics.build(outputs[0] if len(outputs) == 1 else None)
         check_ignored(model, self._rated)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
@@ -119,9 +127,8 @@ class Trainer:
         # Callbacks of Keras look for it there.
         model.optimizer = self.optimizer = optimizer
         self._shard = batch_sharding.shard_of(self.strategy)
-        self._step = TrainStep(
-            model, optimizer, self.loss, self.metrics, self.strategy, jit_compile, accumulation_steps
-        )
+        rated = self.loss, compute_loss, self.metrics
+        self._step = TrainStep(model, optimizer, *rated, self.strategy, jit_compile, accumulation_steps)
         self.step, self._place, self._settings, self._labels = 0, Place(), None, None
 
     def fit(
@@ -162,11 +169,10 @@ class Trainer:
         """
         check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
         batch_sharding.check_source("dataset", dataset)
-        if validation_data is not None:
-            batch_sharding.check_source("validation_data", validation_data, endless=False)
         check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
         agree("dataset", dataset, self.model, self._rated)
         if validation_data is not None:
+            batch_sharding.check_source("validation_data", validation_data, endless=False)
             agree("validation_data", validation_data, self.model, self._rated)
         self._labels = labels_of(dataset)
         callbacks = keras.tree.flatten(callbacks)
@@ -254,15 +260,14 @@ class Trainer:
         callbacks.on_test_begin()
         running = RunningFigures(self.metrics)
         for number, batch in enumerate(batch_sharding.finite(name, dataset, *self._shard)):
-            trainer_checks.check_batch(self.model, self.loss, name, batch)
+            trainer_checks.check_batch(self, name, batch)
             callbacks.on_test_batch_begin(number)
             total, weight, changes, flags = self._step.evaluate(
                 batch_sharding.spread(batch, self.strategy, self._shard[0]), self._flag(stopping)
             )
             if int(flags):
                 raise TerminationError
-            if not np.isfinite(total):
-                trainer_checks.check_shown_labels(self.model, self.loss, name, batch)
+            trainer_checks.check_sums(self, name, batch, total, weight)
             running.add(total, weight, changes)
             callbacks.on_test_batch_end(number, running.logs())
         if not running.weight:
@@ -275,10 +280,6 @@ class Trainer:
     def _flag(stopping):
         """What a worker tells the others: whether it is to stop, by an event or None."""
         return np.float32(_STOP if stopping is not None and stopping.is_set() else _GOING)
-
-    @property
-    def _rated(self):
-        return [self.loss, *self.metrics]
 
     @property
     def num_workers(self) -> int:
@@ -338,7 +339,7 @@ class Trainer:
             if batch is None:
                 raise ValueError("`dataset` must hold batches. Received: an empty one")
         else:
-            trainer_checks.check_batch(self.model, self.loss, "dataset", batch)
+            trainer_checks.check_batch(self, "dataset", batch)
         self._previous = batch
         function = self._step.update if micro + 1 == self.accumulation_steps else self._step.accumulate
         if flag == _ENDED and self._shard[1] == 1:

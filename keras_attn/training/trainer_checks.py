@@ -9,7 +9,8 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 from keras_attn.training.checkpoints.checkpoints import Checkpoints
-from keras_attn.training.losses.compiled_loss import check_labels, decides_itself
+from keras_attn.training.losses.compiled_loss import check_labels, decides_itself, sums_up
+from keras_attn.training.losses.compute_loss import computed
 from keras_attn.training.losses.entries import aligned, only
 
 
@@ -27,7 +28,12 @@ def check_arguments(trainer, optimizer):
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {words}. Received: {name}={value!r}")
     check_positive(accumulation_steps=trainer.accumulation_steps)
-    _check_model(trainer.model)
+    if not (trainer.compute_loss is None or callable(trainer.compute_loss)):
+        raise ValueError(
+            "`compute_loss` must be a function of (model, inputs, labels, sample_weight, training). "
+            f"Received: compute_loss={trainer.compute_loss!r}"
+        )
+    _check_model(trainer)
     _check_loss(trainer)
     _check_optimizer(optimizer, trainer.strategy)
 
@@ -88,11 +94,12 @@ def warn_of_no_steps(step, steps):
     warnings.warn(words, stacklevel=4)
 
 
-def check_batch(model, loss, name, batch):
+def check_batch(trainer, name, batch):
     """Raises a ValueError if a batch of the data set `name` holds ids, positions or labels that the model lacks."""
+    model, loss = trainer.model, trainer.loss
     vocabularies, max_lengths = getattr(model, "vocabularies", {}), getattr(model, "max_lengths", {})
     inputs, labels, weights, _ = batch
-    if getattr(model, "outputs", None) and not _knows_labels_late(model, loss):
+    if len(getattr(model, "outputs", None) or ()) == 1 and not _knows_labels_late(model, loss):
         check_labels(loss, f"{name} labels", labels, model.outputs[0].shape[-1], weights)
     if isinstance(inputs, np.ndarray):
         inputs = dict.fromkeys(vocabularies, inputs)
@@ -107,15 +114,33 @@ def check_batch(model, loss, name, batch):
                 )
 
 
-def check_shown_labels(model, loss, name, batch):
+def check_sums(trainer, name, batch, total, weight):
+    """Raises a ValueError if the sums of a batch of an evaluation are not finite, and labels or the weight say why."""
+    if not np.isfinite(total):
+        check_shown_labels(trainer, name, batch)
+    if trainer.compute_loss is not None and not np.isfinite(weight):
+        raise ValueError(f"`compute_loss` must return a finite weight. Received: {float(weight)} in `{name}`")
+
+
+def call_model(trainer, batch):
+    """The outputs for a batch, without dropout; None if a `compute_loss` gives none."""
+    if trainer.compute_loss is None:
+        return only(trainer.model(batch[0], training=False))
+    return computed(trainer.compute_loss, trainer.model, batch, False)[2]
+
+
+def check_shown_labels(trainer, name, batch):
     """Checks the labels that `check_batch` could not, after a batch whose loss is not finite.
 
     The Keras mask of the outputs may hide labels that are no class, and is known only once the model is called.
     """
-    if not _knows_labels_late(model, loss):
+    loss = trainer.loss
+    if not _knows_labels_late(trainer.model, loss):
         return
-    inputs, labels, weights, _ = batch
-    outputs = only(model(inputs, training=False))
+    _, labels, weights, _ = batch
+    outputs = call_model(trainer, batch)
+    if outputs is None:
+        return
     if (mask := compat.keras_mask(outputs)) is not None:
         mask = keras.ops.convert_to_numpy(mask)
         weights = mask if weights is None else mask * aligned(weights, mask.ndim)
@@ -128,20 +153,31 @@ def _knows_labels_late(model, loss):
     return bool(outputs) and hasattr(loss, "check_labels") and compat.keras_mask(outputs[0]) is not None
 
 
-def _check_model(model):
+def _check_model(trainer):
+    model = trainer.model
     if not model.built:
         raise ValueError(f"`model` must be a built keras.Model. Received: model={model!r}")
     if not model.trainable_variables:
         raise ValueError("`model` must have weights to train. Received: one whose weights are all frozen")
     count = len(keras.tree.flatten(getattr(model, "outputs", None)))
-    if count > 1:
-        raise ValueError(f"`model` must have one output. Received: one with {count}")
+    if count > 1 and trainer.compute_loss is None:
+        raise ValueError(f"`model` must have one output. Received: one with {count}; `compute_loss` takes such")
 
 
 def _check_loss(trainer):
     loss = trainer.loss
     if loss is None:
-        raise ValueError("`loss` must be a keras.losses.Loss, a function, or the name of one. Received: None")
+        if trainer.compute_loss is None:
+            raise ValueError(
+                "`loss` must be a keras.losses.Loss, a function, or the name of one, unless `compute_loss` is given. "
+                "Received: None"
+            )
+        return
+    if trainer.compute_loss is not None and sums_up(loss):
+        raise ValueError(
+            "`loss` must have a reduction that is a mean, as `compute_loss` returns a sum and what it is divided by. "
+            f"Received: reduction={loss.reduction!r}"
+        )
     if getattr(loss, "reduction", "mean") in (None, "none"):
         raise ValueError(
             "`loss` must have a reduction, 'sum_over_batch_size', 'mean_with_sample_weight' or 'sum', as one number is "

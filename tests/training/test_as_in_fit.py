@@ -12,7 +12,7 @@ from training_processes import run_script
 
 from keras_attn.layers import TokenEmbedding
 from keras_attn.training import MaskedCrossEntropy, Trainer
-from keras_attn.training.losses.compiled_loss import loss_total
+from keras_attn.training.losses.compiled_loss import batch_total
 from keras_attn.training.metrics.metric_set import MetricSet
 
 
@@ -232,7 +232,7 @@ def test_metrics_that_cannot_be_built(metric, kind, message):
 def test_weights_of_another_shape(loss, weights):
     outputs = keras.ops.zeros((ROWS, LENGTH, CLASSES))
     with pytest.raises(ValueError, match=r"`sample_weight` must have a value for each row.*of shape \(6, 5\)"):
-        loss_total(loss, (None, TOKEN_LABELS[0], weights, None), outputs, 1)
+        batch_total(loss, (None, TOKEN_LABELS[0], weights, None), outputs, 1)
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

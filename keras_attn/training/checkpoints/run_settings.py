@@ -24,6 +24,7 @@ def run_settings(trainer):
         "accumulation_steps": trainer.accumulation_steps,
         "optimizer": _serialized(trainer.optimizer),
         "loss": _serialized(trainer.loss.function if isinstance(trainer.loss, FunctionLoss) else trainer.loss),
+        "compute_loss": _function_name(trainer.compute_loss),
         "metrics": [_serialized(metric) for metric in trainer.metrics.plain],
         "weighted_metrics": [_serialized(metric) for metric in trainer.metrics.weighted],
         "jit_compile": trainer.jit_compile,
@@ -64,7 +65,7 @@ def is_given_anew(variable, changes):
 
 def are_measured_otherwise(changes):
     """Whether sums over the batches of an epoch are of another loss, or of other metrics."""
-    return any(name.split(".")[0] in ("loss", "metrics", "weighted_metrics") for name in changes)
+    return any(name.split(".")[0] in ("loss", "compute_loss", "metrics", "weighted_metrics") for name in changes)
 
 
 def _is_learning_rate(name):
@@ -88,6 +89,11 @@ def _differences(name, then, now):
         return
     for pair in pairs:
         yield from _differences(*pair)
+
+
+def _function_name(function):
+    """The qualified name of a function, or of the class of an object that is called, or None."""
+    return None if function is None else getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def _serialized(thing):

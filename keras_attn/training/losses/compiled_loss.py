@@ -1,6 +1,10 @@
 """The losses that `keras.Model.compile` takes, with the meaning that they have there, as sums that can be added up."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,6 +13,7 @@ from keras import ops
 from keras_attn import compat
 from keras_attn.ops.boolean_mask import both
 from keras_attn.training.losses.entries import aligned, check_fits, label_kind, same_rank
+from keras_attn.typing import Tensor
 
 
 class FunctionLoss(keras.losses.Loss):
@@ -57,7 +62,53 @@ def check_labels(loss, name, labels, num_classes, weights=None):
         raise ValueError(f"`{name}` must be numbers. Received: NaN at {np.argwhere(np.isnan(labels))[0].tolist()}")
 
 
-def loss_total(loss, batch, outputs, part):
+def loss_total(
+    loss: keras.losses.Loss | Callable[..., Any] | str,
+    labels: Tensor,
+    outputs: Tensor,
+    sample_weight: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`(sum_i w_i l_i, sum_i w_i)` of any loss, to be added to others in a `ComputeLoss`.
+
+    Other than in `keras.Model.compile`, a loss of Keras is divided by the weights of the entries, and not by their
+    number: by that, rows that only fill up a batch do not count. `labels` may be anything that the loss compares with
+    outputs, such as the probabilities of a teacher.
+
+    Args:
+        loss: `keras.losses.Loss`, a function of labels and outputs that gives a loss for each row or entry, or the name
+            of one.
+        labels: tensor, as the loss takes it.
+        outputs: tensor, as the loss takes it. What their Keras mask hides does not count.
+        sample_weight: optional, one for each row or entry, such as what `SummedLoss.entry_weights` returns.
+
+    Returns:
+        `(sum, weight)`, float32 scalars.
+
+    Raises:
+        ValueError: the loss has no losses of entries, or gives a sum; or weights do not fit.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.training import loss_total
+    >>> total, weight = loss_total("mse", np.zeros((3, 1)), np.ones((3, 1)), np.array([1.0, 0.0, 2.0]))
+    >>> float(total), float(weight)
+    (3.0, 3.0)
+    """
+    given, loss = loss, as_loss(loss)
+    if loss is None or sums_up(loss) or decides_itself(loss):
+        raise ValueError(
+            "`loss` must give a loss for each row or entry, be a mean of these, not a 'sum', and leave `__call__` to "
+            f"keras.losses.Loss. Received: loss={given!r}"
+        )
+    labels, outputs = (x if hasattr(x, "shape") else ops.convert_to_tensor(x) for x in (labels, outputs))
+    sample_weight = None if sample_weight is None else ops.convert_to_tensor(sample_weight)
+    if hasattr(loss, "total"):
+        return loss.total(labels, outputs, sample_weight)
+    return _sums(loss, labels, outputs, sample_weight, None, 0, by_weights=True)
+
+
+def batch_total(loss, batch, outputs, part):
     """`(sum, weight)` of a loss for a part of a batch, whose quotient of sums over all parts is the loss of the whole.
 
     For a batch in one part the quotient is what the loss itself would give. Sample weights `(B,)` count for rows,
@@ -77,11 +128,12 @@ def loss_total(loss, batch, outputs, part):
         weight = ops.cast(ops.shape(outputs)[0], "float32")
         total = ops.mean(ops.cast(loss(labels, outputs, weights), "float32")) * weight
     else:
-        total, weight = _sums(loss, labels, outputs, weights, present, part)
+        by_weights = loss.reduction == "mean_with_sample_weight"
+        total, weight = _sums(loss, labels, outputs, weights, present, part, by_weights)
     return total, ops.cast(part, "float32") if sums_up(loss) else weight
 
 
-def _sums(loss, labels, outputs, weights, present, part):
+def _sums(loss, labels, outputs, weights, present, part, by_weights):
     outputs_mask = compat.keras_mask(outputs)
     losses = loss.call(ops.cast(labels, loss.dtype), ops.cast(outputs, loss.dtype))
     mask = both(outputs_mask, compat.keras_mask(losses))
@@ -107,7 +159,7 @@ def _sums(loss, labels, outputs, weights, present, part):
         given["sample_weight"] = ops.broadcast_to(given["sample_weight"], ops.shape(losses))
     factor = math.prod(given.values()) if given else 1
     total = ops.sum(losses * factor)
-    if loss.reduction == "mean_with_sample_weight" and (weights is not None or mask is not None):
+    if by_weights and (weights is not None or mask is not None):
         weight = ops.sum(factor)
     else:
         # Entries of weight 0 are counted, those that are hidden are not; each may be several numbers.

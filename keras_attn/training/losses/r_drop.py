@@ -20,7 +20,7 @@ class RDrop(IgnoredLabels, SummedLoss):
 
     `p_1` and `p_2` are what two passes with other dropout masks give for the same inputs, as neighbours in one batch:
     rows `2i` and `2i + 1` of it are the same. `RDrop.repeat` makes such a batch. A replica needs an even number of
-    rows.
+    rows. With `Trainer(compute_loss=...)` a function calls the model twice instead, and no rows are doubled.
 
     Args:
         alpha: weight of the divergence.

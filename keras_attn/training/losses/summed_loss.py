@@ -65,6 +65,11 @@ class SummedLoss(keras.losses.Loss):
         losses, weights = self._weighted(y_true, y_pred, sample_weight)
         return ops.sum(losses), ops.sum(weights)
 
+    def entry_weights(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """`w_i` of `total`: float32, of the shape of the losses, 0 at what does not count."""
+        mask, y_pred = compat.keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        return entry_weights(self.real(self.labels(y_true, y_pred)), sample_weight, mask)
+
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         if self.reduction in (None, "none"):
             return self._weighted(y_true, y_pred, sample_weight)[0]
@@ -72,9 +77,9 @@ class SummedLoss(keras.losses.Loss):
         return total if self.reduction == "sum" else ops.divide_no_nan(total, weight) / _num_replicas()
 
     def _weighted(self, y_true, y_pred, sample_weight):
-        mask, y_pred = compat.keras_mask(y_pred), ops.convert_to_tensor(y_pred)
+        weights = self.entry_weights(y_true, y_pred, sample_weight)
+        y_pred = ops.convert_to_tensor(y_pred)
         y_true = self.labels(y_true, y_pred)
-        weights = entry_weights(self.real(y_true), sample_weight, mask)
         # Zero times what is no number would be no number.
         counts = ops.not_equal(weights, 0)
         losses = self.call(y_true, y_pred)

@@ -80,7 +80,7 @@ class MetricSet:
             )
 
     def changes(self, batch, outputs):
-        """What a batch adds to the variables of each metric, float32; `batch` as in `loss_total`."""
+        """What a batch adds to the variables of each metric, float32; `batch` as in `batch_total`."""
         _, labels, weights, present = batch
         # Rows that only make parts even count for no metric.
         present = None if present is None else aligned(present, len(labels.shape))

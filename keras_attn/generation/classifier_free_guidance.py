@@ -12,7 +12,7 @@ from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

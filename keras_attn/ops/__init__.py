@@ -11,9 +11,7 @@ from keras_attn.ops.attention_mask import AttentionMask
 from keras_attn.ops.attention_rollout import attention_rollout
 from keras_attn.ops.blockwise_attention import blockwise_attention
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.distance_buckets import distance_buckets
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
-from keras_attn.ops.grid_cells import grid_cells
 from keras_attn.ops.linear_attention import linear_attention
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy
 from keras_attn.ops.local_attention import local_attention
@@ -21,7 +19,7 @@ from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import AttentionRequest, Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
 from keras_attn.ops.pooling import first_token, masked_mean
-from keras_attn.ops.relative_distance import relative_logits, relative_values
+from keras_attn.ops.positions import distance_buckets, grid_cells, relative_logits, relative_values
 from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.ops.scan import scan

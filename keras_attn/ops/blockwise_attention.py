@@ -10,7 +10,7 @@ from keras import ops
 from keras_attn.ops import loops
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.drawn_seed import DrawnSeed
+from keras_attn.ops.seeds import DrawnSeed
 from keras_attn.ops.target import current
 from keras_attn.typing import Seed, Tensor
 

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import add, matmul_transposed, reshape_rows
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
-from keras_attn.ops.products import matmul_transposed
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.ops.sums import add
 from keras_attn.ops.target import current
 from keras_attn.typing import Seed, Tensor
 

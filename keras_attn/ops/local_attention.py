@@ -8,13 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape_rows
 from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
-from keras_attn.ops.products import matmul_transposed
-from keras_attn.ops.reshape_rows import reshape_rows
 from keras_attn.typing import Seed, Tensor
 
 if TYPE_CHECKING:

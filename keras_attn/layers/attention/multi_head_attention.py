@@ -16,11 +16,11 @@ from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.arrays import add
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean, both
 from keras_attn.ops.mechanisms import check_mechanism
-from keras_attn.ops.sums import add
 from keras_attn.typing import Constraint, Initializer, Nest, Regularizer, Seed, Shape, Tensor
 
 

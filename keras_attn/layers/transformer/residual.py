@@ -10,7 +10,7 @@ from keras import ops
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import placement
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Seed, Shape, Tensor
 
 

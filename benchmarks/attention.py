@@ -101,7 +101,7 @@ def keras_attn_dense(case):
 
 
 def _keras_attn_kernel(mechanism, case):
-    from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
+    from keras_attn.ops import AttentionArguments, AttentionMask, AttentionRequest, select_mechanism
 
     positions = np.arange(case["length"], dtype="int32")[None]
     rules = {
@@ -114,8 +114,8 @@ def _keras_attn_kernel(mechanism, case):
     def attend(q, k, v, key_mask):
         key_mask = key_mask if case["mask"] == "padding" else None
         mask = AttentionMask(query_positions=positions, key_positions=positions, key_mask=key_mask, **rules)
-        request = AttentionRequest(query_shape=tuple(q.shape), key_shape=tuple(k.shape), mask=mask)
-        return select_mechanism(mechanism, request)(q, k, v, mask=mask, training=case["backward"])
+        arguments = AttentionArguments(mask=mask, training=case["backward"])
+        return select_mechanism(mechanism, AttentionRequest.of(q, k, arguments))(q, k, v, arguments)
 
     return _in_tensorflow(attend, *_heads(case), case)
 

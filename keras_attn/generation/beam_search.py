@@ -16,8 +16,8 @@ from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put
+from keras_attn.ops.arrays import add
 from keras_attn.ops.attention_recording import recording
-from keras_attn.ops.sums import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from keras import ops
 
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.rows import rows
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add, rows
 
 
 def beams(decoding, count):

@@ -13,7 +13,7 @@ from keras_attn.generation.generative_model import check_reads_ids
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

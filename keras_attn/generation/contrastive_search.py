@@ -17,8 +17,7 @@ from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.products import matmul_transposed
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add, matmul_transposed
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from keras_attn.generation.beam_search import BeamSearch
 from keras_attn.generation.beams import along
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import in_float32, unless_banned
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from keras import ops
 
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.settings import Settings
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

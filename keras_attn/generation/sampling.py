@@ -13,8 +13,8 @@ from keras_attn.generation.generative_model import reads_ids
 from keras_attn.generation.processors.selection import unless_banned
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
+from keras_attn.ops.arrays import add
 from keras_attn.ops.hashed_uniform import checksums, hashed_uniform, row_keys
-from keras_attn.ops.sums import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

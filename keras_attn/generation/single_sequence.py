@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from keras_attn.generation.draft_model import DraftModel, rewound
 from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

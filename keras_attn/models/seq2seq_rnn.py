@@ -23,7 +23,7 @@ from keras_attn.layers.recurrent.alignment import Alignment
 from keras_attn.models.base import AttentionModel, symbolic_inputs
 from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.rows import rows
+from keras_attn.ops.arrays import rows
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")

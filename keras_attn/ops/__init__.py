@@ -7,21 +7,21 @@ True = may attend. Biases are float and added to the logits. Kernels work on `(B
 
 from keras_attn.ops import cache
 from keras_attn.ops.activations import gelu_tanh
+from keras_attn.ops.attention_arguments import AttentionArguments
 from keras_attn.ops.attention_mask import AttentionMask
+from keras_attn.ops.attention_request import AttentionRequest
 from keras_attn.ops.attention_rollout import attention_rollout
 from keras_attn.ops.blockwise_attention import blockwise_attention
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.distance_buckets import distance_buckets
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
-from keras_attn.ops.grid_cells import grid_cells
 from keras_attn.ops.linear_attention import linear_attention
 from keras_attn.ops.linear_cross_entropy import linear_cross_entropy
 from keras_attn.ops.local_attention import local_attention
 from keras_attn.ops.masked_softmax import masked_softmax
-from keras_attn.ops.mechanisms import AttentionRequest, Mechanism, register_mechanism, select_mechanism
+from keras_attn.ops.mechanisms import Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
 from keras_attn.ops.pooling import first_token, masked_mean
-from keras_attn.ops.relative_distance import relative_logits, relative_values
+from keras_attn.ops.positions import distance_buckets, grid_cells, relative_logits, relative_values
 from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.ops.scan import scan
@@ -29,6 +29,7 @@ from keras_attn.ops.sinusoid import sinusoid
 from keras_attn.ops.windows import image_patches, sequence_windows
 
 __all__ = [
+    "AttentionArguments",
     "AttentionMask",
     "AttentionRequest",
     "Mechanism",

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.arrays import reshape_rows
 
 
 class AttentionAxes:

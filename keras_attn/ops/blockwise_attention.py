@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
 
 import keras
 from keras import ops
 
 from keras_attn.ops import loops
+from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.drawn_seed import DrawnSeed
+from keras_attn.ops.seeds import DrawnSeed
 from keras_attn.ops.target import current
-from keras_attn.typing import Seed, Tensor
-
-if TYPE_CHECKING:
-    from keras_attn.ops.attention_mask import AttentionMask
-
+from keras_attn.typing import Tensor
 
 _QUERIES = 256
 
 
-def blockwise_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: AttentionMask | None = None,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    seed: Seed | None = None,
-    training: bool = False,
-    logit_soft_cap: float | None = None,
-    sinks: Tensor | None = None,
-    return_scores: bool = False,
-) -> Tensor:
+@attention_kernel
+def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor:
     """`dense_attention` in memory linear in `T`: logits exist for a block of queries only, and again for its gradient.
 
     On TensorFlow, blocks of keys that a block of queries may not attend to are skipped: those above the diagonal of a
@@ -44,8 +28,7 @@ def blockwise_attention(
     `dense_attention` (where a graph is exported, and where XLA does not know the length): the result is the same.
 
     Args:
-        q, k, v, mask, bias, scale, dropout, seed, training, logit_soft_cap, sinks: as for `dense_attention`.
-        return_scores: must be False.
+        q, k, v, arguments: as for `dense_attention`; `return_scores` must be False.
 
     Returns:
         `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
@@ -65,45 +48,48 @@ def blockwise_attention(
     >>> tuple(blockwise_attention(x, x, x).shape)
     (1, 2, 1000, 8)
     """
-    check_attention_mask(mask)
-    if return_scores:
+    check_attention_mask(arguments.mask)
+    if arguments.return_scores:
         raise ValueError("`return_scores` must be False: blockwise attention has no scores. Received: True")
     q, k, v = (ops.convert_to_tensor(x) for x in (q, k, v))
+    bias, sinks, scale = arguments.bias, arguments.sinks, arguments.scale
     sinks = None if sinks is None else ops.convert_to_tensor(sinks)
     while bias is not None and len(bias.shape) < 4:
         bias = ops.expand_dims(bias, 0)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    settings = {"mask": mask, "scale": scale, "logit_soft_cap": logit_soft_cap}
+    arguments = dataclasses.replace(arguments, bias=bias, sinks=sinks, scale=scale)
     is_empty = 0 in (*q.shape[:3], k.shape[2])
     if is_empty or not current().has_unequal_loops or (q.shape[2] is None and not loops.available()):
-        dropping = {"dropout": dropout, "seed": seed, "training": training}
-        return dense_attention(q, k, v, bias=bias, sinks=sinks, **settings, **dropping)
-    settings |= {"dropout": dropout, "seed": DrawnSeed.of(seed)} if dropout and training else {}
+        return dense_attention(q, k, v, arguments)
+    seed = DrawnSeed.of(arguments.seed) if arguments.active_dropout else None
+    arguments = dataclasses.replace(arguments, seed=seed)
     if not loops.available():
-        return _unrolled(q, k, v, bias, sinks, settings)
+        return _unrolled(q, k, v, arguments)
     from keras_attn.ops.blockwise_loop import attend_in_loop
 
-    return attend_in_loop(q, k, v, bias, sinks, **settings)
+    return attend_in_loop(q, k, v, arguments)
 
 
-def _unrolled(q, k, v, bias, sinks, settings):
-    outputs = []
+def _unrolled(q, k, v, arguments):
+    outputs, mask, seed = [], arguments.mask, arguments.seed
     for step, start in enumerate(range(0, q.shape[2], _QUERIES)):
         queries = (start, min(_QUERIES, q.shape[2] - start))
-        own = dict(settings, training=True)
-        if own["mask"] is not None:
-            own["mask"] = own["mask"].block(queries, None)
-        if "seed" in own:
-            own["seed"] = own["seed"].at(step)
-        others = {"bias": block(bias, None, None, queries), "sinks": sinks}
-        outputs.append(_recomputed(block(q, None, None, queries), k, v, others, own))
+        own = dataclasses.replace(
+            arguments,
+            mask=None if mask is None else mask.block(queries, None),
+            bias=block(arguments.bias, None, None, queries),
+            dropout=arguments.active_dropout,
+            seed=None if seed is None else seed.at(step),
+            training=True,
+        )
+        outputs.append(_recomputed(block(q, None, None, queries), k, v, own))
     return ops.concatenate(outputs, axis=2)
 
 
-def _recomputed(q, k, v, others, settings):
-    others = {name: x for name, x in others.items() if x is not None}
+def _recomputed(q, k, v, arguments):
+    others = {name: x for name in ("bias", "sinks") if (x := getattr(arguments, name)) is not None}
 
     def attend(q, k, v, *values):
-        return dense_attention(q, k, v, **dict(zip(others, values, strict=True)), **settings)
+        return dense_attention(q, k, v, arguments, **dict(zip(others, values, strict=True)))
 
     return keras.remat(attend)(q, k, v, *others.values())

@@ -20,18 +20,19 @@ QUERIES, KEYS = 256, 256
 LOGITS = 2**21
 
 
-def attend_in_loop(q, k, v, bias, sinks, *, mask, scale, logit_soft_cap, dropout=0.0, seed=None):
+def attend_in_loop(q, k, v, arguments):
     """Softmax attention whose logits exist for one block of queries at a time, forward and backward.
 
     Args:
-        q, k, v, bias, sinks, mask, scale, logit_soft_cap: as for `dense_attention`; the bias has rank 4.
-        dropout: rate at which weights are dropped.
-        seed: a `DrawnSeed` where there is dropout: the gradient drops the same weights again.
+        q, k, v: as for `dense_attention`.
+        arguments: `AttentionArguments` with a scale. A bias has rank 4. With dropout the seed is a `DrawnSeed`: the
+            gradient drops the same weights again.
 
     Returns:
         `(B, N, T, Hv)`.
     """
     queries, keys = Blocks.of(q, QUERIES), Blocks.of(k, KEYS)
+    mask, bias, sinks = arguments.mask, arguments.bias, arguments.sinks
     is_triangular = q.dtype != tf.float16 and _is_triangular(mask, queries, keys)
     if mask is not None and mask.explicit is not None:
         mask = dataclasses.replace(mask, explicit=_spelled_out(mask.explicit, None, None, queries, keys))
@@ -40,17 +41,12 @@ def attend_in_loop(q, k, v, bias, sinks, *, mask, scale, logit_soft_cap, dropout
         bias = keys.pad(queries.pad(_spelled_out(bias, tf.shape(q)[0], q.shape[1], queries, keys), 2), 3)
     loop = functools.partial(
         _Loop,
+        arguments=arguments,
         queries=queries,
         keys=keys,
         mask=mask,
         ranges=ranges,
         is_triangular=is_triangular,
-        scale=scale,
-        dropout=dropout,
-        seed=seed,
-        logit_soft_cap=logit_soft_cap,
-        has_bias=bias is not None,
-        has_sinks=sinks is not None,
     )
 
     @tf.custom_gradient
@@ -68,11 +64,13 @@ def attend_in_loop(q, k, v, bias, sinks, *, mask, scale, logit_soft_cap, dropout
 
 
 class _Loop:
-    def __init__(self, q, k, v, *others, has_bias, has_sinks, **settings):
+    def __init__(self, q, k, v, *others, arguments, **settings):
+        self.scale, self.logit_soft_cap = arguments.scale, arguments.logit_soft_cap
+        self.dropout, self.seed = arguments.active_dropout, arguments.seed
         vars(self).update(settings)
         self.inputs = (q, k, v, *others)
-        self.bias = others[0] if has_bias else None
-        self.sinks = others[-1] if has_sinks else None
+        self.bias = others[0] if arguments.bias is not None else None
+        self.sinks = others[-1] if arguments.sinks is not None else None
         self.num_heads, self.num_kv_heads = q.shape[1], k.shape[1]
         self.group = self.num_heads // self.num_kv_heads
         self.kv_heads = self._kv_heads_a_step()

@@ -12,8 +12,8 @@ slots that its window has left. `slots` is a tuple of tensors:
 
 from keras import ops
 
+from keras_attn.ops.arrays import add
 from keras_attn.ops.boolean_mask import boolean
-from keras_attn.ops.sums import add
 
 FAR = 2**30
 

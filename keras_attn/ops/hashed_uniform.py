@@ -6,7 +6,7 @@ modulo one, is the number. Products stay below `2 ** 31`.
 
 from keras import ops
 
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 
 # Cubing is a permutation of the residues of a prime `p` with `p % 3 == 2`.
 _PRIMES = (46337, 46307)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape_rows
+from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import check_attention_mask
+from keras_attn.ops.attention_request import AttentionRequest
 from keras_attn.ops.chunks import Chunks
-from keras_attn.ops.grouped_heads import repeat_heads
-from keras_attn.ops.products import matmul_transposed
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.typing import Seed, Tensor
-
-if TYPE_CHECKING:
-    from keras_attn.ops.attention_mask import AttentionMask
-
+from keras_attn.typing import Tensor
 
 _CHUNK = 64
 _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
@@ -24,21 +18,8 @@ _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
 _SMALLEST_SUM = 1e-18
 
 
-def linear_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: AttentionMask | None = None,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    seed: Seed | None = None,
-    training: bool = False,
-    logit_soft_cap: float | None = None,
-    sinks: Tensor | None = None,
-    return_scores: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+@attention_kernel
+def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor | tuple[Tensor, Tensor]:
     """`sum over s of f(q_t) . f(k_s) v_s / sum over s of f(q_t) . f(k_s)` with `f(x) = elu(x) + 1`, in float32.
 
     Sums over the keys come first, so that no query meets a key: over all keys, or under a causal mask up to each chunk
@@ -50,10 +31,9 @@ def linear_attention(
         q: float `(B, N, T, H)`.
         k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
         v: float `(B, K, S, Hv)`.
-        mask: optional `keras_attn.ops.AttentionMask`, causal or not, with padding masks and nothing else, save an
-            explicit mask over the keys of a cache.
-        scale: of no effect: any factor of the products cancels out.
-        bias, dropout, seed, training, logit_soft_cap, sinks, return_scores: see `linear_refusals`.
+        arguments: `AttentionArguments`, or their fields as keywords. `mask` may be causal or not, with padding masks
+            and nothing else, save an explicit mask over the keys of a cache. `scale` is of no effect: any factor of the
+            products cancels out. For all others see `linear_refusals`.
 
     Returns:
         `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
@@ -72,9 +52,9 @@ def linear_attention(
     >>> tuple(linear_attention(x, x, x).shape)
     (2, 3, 5, 7)
     """
+    mask = arguments.mask
     check_attention_mask(mask)
-    reasons = _reasons(mask, bias is not None, logit_soft_cap, sinks is not None, dropout and training, return_scores)
-    if reasons:
+    if reasons := linear_refusals(AttentionRequest.of(q, k, arguments)):
         raise ValueError(f"`linear_attention` cannot answer this call: {'; '.join(reasons)}")
     dtype, num_heads = q.dtype, q.shape[1]
     precision = "float64" if ops.dtype(q) == "float64" else "float32"
@@ -98,32 +78,23 @@ def linear_attention(
 
 def linear_refusals(request):
     """Why `linear_attention` does not answer an `AttentionRequest`, in words."""
-    reasons = _reasons(
-        request.mask,
-        request.has_bias,
-        request.has_soft_cap,
-        request.has_sinks,
-        request.dropout,
-        request.return_scores,
-    )
     mask = request.mask
-    if request.memory_efficient and _has_pairs(mask):
-        reasons.append("linear attention meets the keys of a cache pair by pair")
-    return reasons
-
-
-def _reasons(mask, bias, soft_cap, sinks, dropout, scores):
     asked = {
         "a window": mask is not None and mask.window is not None,
         "an attention_mask": mask is not None and mask.explicit is not None and not _has_pairs(mask),
         "segments": mask is not None and mask.query_segments is not None,
-        "a bias": bias,
-        "logit_soft_cap": soft_cap,
-        "sinks": sinks,
-        "dropout of weights": dropout,
-        "scores": scores,
+        "a bias": request.has_bias,
+        "logit_soft_cap": request.has_soft_cap,
+        "sinks": request.has_sinks,
+        "dropout of weights": request.dropout,
+        "scores": request.return_scores,
     }
-    return [f"linear attention has no pairs of queries and keys for {name}" for name, wanted in asked.items() if wanted]
+    reasons = [
+        f"linear attention has no pairs of queries and keys for {name}" for name, wanted in asked.items() if wanted
+    ]
+    if request.memory_efficient and _has_pairs(mask):
+        reasons.append("linear attention meets the keys of a cache pair by pair")
+    return reasons
 
 
 def _has_pairs(mask):

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape_rows
+from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.grouped_heads import repeat_heads
 from keras_attn.ops.masked_softmax import mask_logits, softmax, softmax_with_sinks
-from keras_attn.ops.products import matmul_transposed
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.typing import Seed, Tensor
-
-if TYPE_CHECKING:
-    from keras_attn.ops.attention_mask import AttentionMask
-
+from keras_attn.typing import Tensor
 
 _SMALLEST_CHUNK = 32
 _LARGEST_CHUNK = 128
@@ -29,21 +22,8 @@ _LONG_CAUSAL, _LONG = 4, 8
 _FAR = -(2**30)
 
 
-def local_attention(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    *,
-    mask: AttentionMask | None = None,
-    bias: Tensor | None = None,
-    scale: float | None = None,
-    dropout: float = 0.0,
-    seed: Seed | None = None,
-    training: bool = False,
-    logit_soft_cap: float | None = None,
-    sinks: Tensor | None = None,
-    return_scores: bool = False,
-) -> Tensor | tuple[Tensor, Tensor]:
+@attention_kernel
+def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor | tuple[Tensor, Tensor]:
     """What `dense_attention` computes under a mask with a window, without the pairs outside of the window.
 
     Queries are cut into chunks, each of which attends to the keys of its own chunk and of the neighbours that the
@@ -55,8 +35,7 @@ def local_attention(
         q: float `(B, N, T, H)`.
         k: float `(B, K, T, H)`; query head `n` reads key/value head `n * K // N`.
         v: float `(B, K, T, Hv)`.
-        mask: `keras_attn.ops.AttentionMask` with a `window`.
-        bias, scale, dropout, seed, training, logit_soft_cap, sinks, return_scores: as for `dense_attention`.
+        arguments: as for `dense_attention`, with a `mask` that has a `window`.
 
     Returns:
         `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
@@ -73,24 +52,12 @@ def local_attention(
     >>> tuple(local_attention(x, x, x, mask=mask).shape)
     (2, 3, 5, 7)
     """
+    mask, sinks = arguments.mask, arguments.sinks
     check_attention_mask(mask)
-    if bias is not None or return_scores or not _is_local(mask):
-        return dense_attention(
-            q,
-            k,
-            v,
-            mask=mask,
-            bias=bias,
-            scale=scale,
-            dropout=dropout,
-            seed=seed,
-            training=training,
-            logit_soft_cap=logit_soft_cap,
-            sinks=sinks,
-            return_scores=return_scores,
-        )
+    if arguments.bias is not None or arguments.return_scores or not _is_local(mask):
+        return dense_attention(q, k, v, arguments)
     num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
-    scale = width**-0.5 if scale is None else scale
+    scale = width**-0.5 if arguments.scale is None else arguments.scale
     batch, _, length, _ = ops.shape(q)
     distance = mask.window - 1
     chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
@@ -104,13 +71,13 @@ def local_attention(
     logits = ops.reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
-    if logit_soft_cap is not None:
-        logits = logit_soft_cap * ops.tanh(logits / logit_soft_cap)
+    if (cap := arguments.logit_soft_cap) is not None:
+        logits = cap * ops.tanh(logits / cap)
     allowed = _allowed(mask, chunks, neighbours)
     logits = mask_logits(logits, allowed)
     weights = ops.cast(softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks), v.dtype)
-    if dropout and training:
-        weights = keras.random.dropout(weights, dropout, seed=seed)
+    if arguments.active_dropout:
+        weights = keras.random.dropout(weights, arguments.dropout, seed=arguments.seed)
     output = ops.matmul(ops.reshape(weights, (-1, chunks.size, num_keys)), v)
     output = ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
     live = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]

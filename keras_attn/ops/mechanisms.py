@@ -4,42 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from keras_attn.ops import loops
-from keras_attn.ops.attention_mask import AttentionMask
+from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
+from keras_attn.ops.attention_request import AttentionRequest
 from keras_attn.ops.blockwise_attention import blockwise_attention
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.linear_attention import linear_attention, linear_refusals
 from keras_attn.ops.local_attention import local_attention, local_refusals, prefers_local
-from keras_attn.typing import Shape
+from keras_attn.typing import Tensor
 
-
-@dataclasses.dataclass(frozen=True)
-class AttentionRequest:
-    """What a call asks of a kernel: all that may be a reason to refuse it, or to prefer another.
-
-    Args:
-        query_shape: static shape `(B, N, T, H)` of the queries, None for what is not known.
-        key_shape: static shape `(B, K, S, H)` of the keys.
-        mask: the call's `AttentionMask`, or None.
-        has_bias, has_soft_cap, has_sinks: whether the kernel is given such an argument.
-        dropout: rate of the dropout as it acts in this call: zero outside of training.
-        cached: whether the keys are the slots of a cache, so that their number is not that of the queries.
-        return_scores: whether the weights are asked for.
-        memory_efficient: whether the kernel must not hold all logits.
-    """
-
-    query_shape: Shape = (None, None, None, None)
-    key_shape: Shape = (None, None, None, None)
-    mask: AttentionMask | None = None
-    has_bias: bool = False
-    has_soft_cap: bool = False
-    has_sinks: bool = False
-    dropout: float = 0.0
-    cached: bool = False
-    return_scores: bool = False
-    memory_efficient: bool = False
+Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, AttentionArguments], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +23,16 @@ class Mechanism:
     """A kernel and its own account of what it cannot do.
 
     Args:
-        kernel: called as `kernel(q, k, v, *, mask, bias, scale, dropout, seed, training, logit_soft_cap, sinks,
-            return_scores)`; returns `(B, N, T, H)`.
+        kernel: called as `kernel(q, k, v, arguments)` with `AttentionArguments`; returns `(B, N, T, H)`, and with
+            `arguments.return_scores` the pair `(output, scores)`. One with settings of its own, such as a number of
+            random features, is an instance of a dataclass of these, with `__call__`.
         refusals: maps an `AttentionRequest` to the reasons, in words, why the kernel cannot answer it.
         is_softmax: whether the kernel computes softmax attention, so that dense attention's scores are its own, and
             "auto" may choose it.
         prefers: maps an `AttentionRequest` that it does not refuse to how much it wants it: "auto" takes the highest.
     """
 
-    kernel: Callable[..., Any]
+    kernel: Kernel
     refusals: Callable[[AttentionRequest], list[str]]
     is_softmax: bool = True
     prefers: Callable[[AttentionRequest], int] = lambda request: 0
@@ -65,7 +42,25 @@ _MECHANISMS = {}
 
 
 def register_mechanism(name: str, mechanism: Mechanism) -> None:
-    """Makes `mechanism` (a `Mechanism`) selectable as `mechanism=name`."""
+    """Makes `mechanism` (a `Mechanism`) selectable as `mechanism=name`.
+
+    A function of keywords, such as `f(q, k, v, *, mask, scale, **others)`, is the kernel
+    `lambda q, k, v, arguments: f(q, k, v, **vars(arguments))`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras import ops
+    >>> from keras_attn.layers import MultiHeadAttention
+    >>> from keras_attn.ops import Mechanism, dense_attention, register_mechanism
+    >>> def cosine(q, k, v, arguments):
+    ...     return dense_attention(ops.normalize(q), ops.normalize(k), v, arguments, scale=10.0)
+    >>> def refusals(request):
+    ...     return ["it holds all logits"] if request.memory_efficient else []
+    >>> register_mechanism("cosine", Mechanism(cosine, refusals, is_softmax=False))
+    >>> tuple(MultiHeadAttention(2, 4, mechanism="cosine")(np.ones((1, 3, 8), "float32")).shape)
+    (1, 3, 8)
+    """
     _MECHANISMS[name] = mechanism
 
 
@@ -76,17 +71,17 @@ def check_mechanism(name):
         raise ValueError(f"`mechanism` must be one of {names}. Received: mechanism={name!r}")
 
 
-def select_mechanism(name: str, request: AttentionRequest, recording: bool = False) -> Callable[..., Any]:
+def select_mechanism(name: str, request: AttentionRequest, recording: bool = False) -> Kernel:
     """The kernel called `name`, or for "auto" the first of those that want `request` most.
 
     Args:
         name: a registered name, or "auto".
         request: an `AttentionRequest`.
-        recording: whether the kernel must take `return_scores=True` although `request` does not ask for scores: its
+        recording: whether the kernel must take `return_scores` although `request` does not ask for scores: its
             output stays what it is without them, and dense attention computes those that it has not itself.
 
     Returns:
-        The kernel function.
+        The kernel: `kernel(q, k, v, arguments)`.
 
     Raises:
         ValueError: the name is unknown, or the mechanism refuses, or has no scores to record; the message says why.
@@ -116,10 +111,11 @@ def _recorded(name, mechanism, request):
             f"Received: mechanism={name!r}: {'; '.join(refusals)}"
         )
 
-    def kernel(*heads, return_scores, **kwargs):
-        output = mechanism.kernel(*heads, return_scores=False, **kwargs)
+    @attention_kernel
+    def kernel(q, k, v, arguments):
+        output = mechanism.kernel(q, k, v, dataclasses.replace(arguments, return_scores=False))
         # Not in training: the scores are those before dropout, and a seed must not move because somebody looks.
-        return output, dense_attention(*heads, return_scores=True, **{**kwargs, "training": False})[1]
+        return output, dense_attention(q, k, v, arguments, return_scores=True, training=False)[1]
 
     return kernel
 

@@ -8,7 +8,7 @@ import keras
 from keras import ops, tree
 
 from keras_attn.ops.boolean_mask import boolean
-from keras_attn.ops.loop_seeds import LoopSeeds
+from keras_attn.ops.seeds import LoopSeeds
 from keras_attn.ops.target import current
 from keras_attn.typing import Nest, Tensor
 

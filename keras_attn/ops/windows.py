@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from keras_attn.ops.reshape_rows import reshape_rows
+from keras_attn.ops.arrays import reshape_rows
 from keras_attn.typing import Tensor
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_vocabulary, is_count
+from keras_attn.ops.arrays import add
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
-from keras_attn.ops.sums import add
 from keras_attn.special_ids import NO_TOKEN
 from keras_attn.typing import Tensor
 

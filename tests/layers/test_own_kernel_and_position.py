@@ -1,5 +1,7 @@
 """An attention kernel and a position of a user's own, of public names alone."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -8,33 +10,36 @@ from keras import ops
 from keras_attn import EncoderModel
 from keras_attn.export import export
 from keras_attn.layers import MultiHeadAttention, PositionEncoding
-from keras_attn.ops import Mechanism, dense_attention, mechanisms, register_mechanism
-
-FEATURES = 64
+from keras_attn.ops import AttentionArguments, Mechanism, dense_attention, mechanisms, register_mechanism
 
 
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     monkeypatch.setattr(mechanisms, "_MECHANISMS", dict(mechanisms._MECHANISMS))
-    register_mechanism("performer", Mechanism(performer, performer_refusals, is_softmax=False))
+    register_mechanism("performer", Mechanism(Performer(), performer_refusals, is_softmax=False))
 
 
-def performer(q, k, v, *, mask=None, scale=None, num_features=FEATURES, **_):
+@dataclasses.dataclass(frozen=True)
+class Performer:
     """`phi(q) (phi(k)^T v) / phi(q) sum phi(k)`, Choromanski et al., 2021, with positive random features."""
-    width = q.shape[-1]
-    directions = np.random.default_rng(0).normal(size=(width, num_features)).astype("float32")
 
-    def features(x, axes):
-        x = x * (width**-0.5 if scale is None else scale) ** 0.5
-        logits = ops.matmul(x, directions) - ops.sum(x * x, axis=-1, keepdims=True) / 2
-        return ops.exp(logits - ops.max(logits, axis=axes, keepdims=True))
+    num_features: int = 64
 
-    queries, keys = features(q, (-1,)), features(k, (-2, -1))
-    if mask is not None and mask.key_mask is not None:
-        real = ops.expand_dims(ops.expand_dims(mask.key_mask, 1), -1)
-        keys = ops.where(real, keys, ops.zeros_like(keys))
-    weights = ops.sum(queries * ops.sum(keys, axis=2, keepdims=True), axis=-1, keepdims=True)
-    return ops.matmul(queries, ops.matmul(ops.transpose(keys, (0, 1, 3, 2)), v)) / ops.maximum(weights, 1e-20)
+    def __call__(self, q, k, v, arguments):
+        mask, scale = arguments.mask, q.shape[-1] ** -0.5 if arguments.scale is None else arguments.scale
+        directions = np.random.default_rng(0).normal(size=(q.shape[-1], self.num_features)).astype("float32")
+
+        def features(x, axes):
+            x = x * scale**0.5
+            logits = ops.matmul(x, directions) - ops.sum(x * x, axis=-1, keepdims=True) / 2
+            return ops.exp(logits - ops.max(logits, axis=axes, keepdims=True))
+
+        queries, keys = features(q, (-1,)), features(k, (-2, -1))
+        if mask is not None and mask.key_mask is not None:
+            real = ops.expand_dims(ops.expand_dims(mask.key_mask, 1), -1)
+            keys = ops.where(real, keys, ops.zeros_like(keys))
+        weights = ops.sum(queries * ops.sum(keys, axis=2, keepdims=True), axis=-1, keepdims=True)
+        return ops.matmul(queries, ops.matmul(ops.transpose(keys, (0, 1, 3, 2)), v)) / ops.maximum(weights, 1e-20)
 
 
 def performer_refusals(request):
@@ -67,7 +72,7 @@ class LogarithmicBias(PositionEncoding):
 def test_the_kernel_is_close_to_softmax():
     rng = np.random.default_rng(1)
     q, k, v = (rng.normal(scale=0.7, size=(2, 3, 5, 4)).astype("float32") for _ in range(3))
-    found = performer(q, k, v, num_features=50_000)
+    found = Performer(num_features=50_000)(q, k, v, AttentionArguments())
     np.testing.assert_allclose(found, dense_attention(q, k, v), atol=0.05)
 
 

@@ -45,9 +45,9 @@ def test_a_refusal_holds_every_reason(name):
         select_mechanism(name, request)
 
 
-def _twice(q, k, v, *, return_scores, **kwargs):
-    assert not return_scores
-    return 2 * dense_attention(q, k, v, **kwargs)
+def _twice(q, k, v, arguments):
+    assert not arguments.return_scores
+    return 2 * dense_attention(q, k, v, arguments)
 
 
 def test_recording_adds_dense_scores_and_keeps_the_output():

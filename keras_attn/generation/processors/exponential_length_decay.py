@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_count, check_positive_number
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.selection import bounded, end_tokens, in_float32, is_end, unless_banned
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import certain
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:

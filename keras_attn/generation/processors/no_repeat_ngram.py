@@ -11,8 +11,8 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.recent import FREE, followed, last_tokens
+from keras_attn.ops.arrays import add
 from keras_attn.ops.occurrences import occurrences
-from keras_attn.ops.sums import add
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:

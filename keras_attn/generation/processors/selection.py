@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.generation.processors.logit_processor import BANNED
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 
 # Of what is not banned.
 _LEAST = float(np.nextafter(np.float32(BANNED), np.float32(0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,13 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.positions.position_encoding import PositionEncoding
-from keras_attn.ops import AttentionMask, AttentionRequest, select_mechanism
+from keras_attn.ops import AttentionArguments, AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.arrays import add
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean, both
 from keras_attn.ops.mechanisms import check_mechanism
-from keras_attn.ops.sums import add
 from keras_attn.typing import Constraint, Initializer, Nest, Regularizer, Seed, Shape, Tensor
 
 
@@ -320,24 +321,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
                 bias = hook if bias is None else bias if hook is None else add(bias, hook)
         bias = self._bias_with_extra_keys(bias, k)
         uses_scores = position is not None and position.uses_scores
-        request = AttentionRequest(
-            query_shape=tuple(q.shape),
-            key_shape=tuple(k.shape),
-            mask=mask,
-            has_bias=bias is not None,
-            has_soft_cap=self.logit_soft_cap is not None,
-            has_sinks=self._sinks,
-            dropout=self.dropout if training else 0.0,
-            cached=cached,
-            return_scores=wants_scores or uses_scores,
-            memory_efficient=bool(self.flash_attention),
-        )
-        recording = recording and not request.return_scores
-        wants_scores = request.return_scores or recording
-        heads = select_mechanism(self.mechanism, request, recording)(
-            q,
-            k,
-            v,
+        arguments = AttentionArguments(
             mask=mask,
             bias=bias,
             scale=scale,
@@ -346,9 +330,14 @@ class MultiHeadAttention(Configurable, HeadProjections):
             training=training,
             logit_soft_cap=self.logit_soft_cap,
             sinks=self.sinks if self._sinks else None,
-            return_scores=wants_scores,
+            return_scores=wants_scores or uses_scores,
         )
-        heads, scores = heads if wants_scores else (heads, None)
+        request = AttentionRequest.of(q, k, arguments, cached, memory_efficient=bool(self.flash_attention))
+        recording = recording and not arguments.return_scores
+        kernel = select_mechanism(self.mechanism, request, recording)
+        arguments = dataclasses.replace(arguments, return_scores=arguments.return_scores or recording)
+        heads = kernel(q, k, v, arguments)
+        heads, scores = heads if arguments.return_scores else (heads, None)
         if uses_scores:
             heads = add(heads, position.content_value(scores, *positions))
         return heads, scores

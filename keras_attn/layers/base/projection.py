@@ -13,8 +13,7 @@ from keras import ops
 
 from keras_attn import compat
 from keras_attn.layers.base.lora import Lora
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add, reshape_rows
 from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Shape, Tensor
 

@@ -11,9 +11,8 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.lora import Lora
+from keras_attn.ops.arrays import reshape_rows, rows
 from keras_attn.ops.quantized_product import quantized_product
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.ops.rows import rows
 from keras_attn.typing import Initializer, Shape, Tensor
 
 

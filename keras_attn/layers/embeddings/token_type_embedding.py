@@ -10,7 +10,7 @@ from keras import initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.configurable import Configurable
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Initializer, Shape, Tensor
 
 

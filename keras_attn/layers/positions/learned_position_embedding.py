@@ -9,8 +9,7 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
-from keras_attn.ops.rows import rows
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add, rows
 from keras_attn.typing import Initializer, Shape, Tensor
 
 

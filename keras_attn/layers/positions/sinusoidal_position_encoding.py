@@ -10,7 +10,7 @@ from keras import ops
 from keras_attn.argument_checks import check_count
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import sinusoid
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
 

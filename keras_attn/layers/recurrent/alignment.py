@@ -12,10 +12,10 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.projection import Projection
 from keras_attn.ops import AttentionMask, masked_softmax, scan
+from keras_attn.ops.arrays import matmul_transposed
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean
-from keras_attn.ops.products import matmul_transposed
 from keras_attn.typing import Seed, Shape, Tensor
 
 

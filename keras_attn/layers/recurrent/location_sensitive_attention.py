@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.recurrent.additive_attention import AdditiveAttention
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
 

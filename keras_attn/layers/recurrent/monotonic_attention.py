@@ -9,8 +9,8 @@ from keras import initializers, ops
 
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
+from keras_attn.ops.arrays import add
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
-from keras_attn.ops.sums import add
 from keras_attn.typing import Initializer, Seed, Tensor
 
 

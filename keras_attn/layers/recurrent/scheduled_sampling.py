@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
-from keras_attn.ops.drawn_seed import DrawnSeed
+from keras_attn.ops.seeds import DrawnSeed
 from keras_attn.typing import Seed, Shape, Tensor
 
 

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.plain_numbers import PlainNumbers
 
 

@@ -12,10 +12,9 @@ from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.transformer.feed_forward import FeedForward
+from keras_attn.ops.arrays import add, reshape_rows
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.ops.sums import add
 from keras_attn.typing import Activation, Shape, Tensor
 
 

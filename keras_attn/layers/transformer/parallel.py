@@ -10,7 +10,7 @@ import keras
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.transformer.branch import build_branch, call_branch
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Shape, Tensor
 
 

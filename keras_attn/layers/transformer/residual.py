@@ -11,7 +11,7 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.transformer.branch import build_branch, call_branch
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import placement
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Seed, Shape, Tensor
 
 

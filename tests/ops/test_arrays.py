@@ -1,4 +1,4 @@
-"""Sums broadcast, whatever the shapes, and nobody adds in another way."""
+"""Sums broadcast, whatever the shapes, nobody adds in another way, and reshapes keep the number of rows."""
 
 import ast
 from pathlib import Path
@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import keras_attn
-from keras_attn.ops.reshape_rows import reshape_rows
-from keras_attn.ops.sums import add
+from keras_attn.ops.arrays import add, reshape_rows
 
 # Where `keras.ops.add` may be used: a bias, which TensorFlow fuses with the product before it.
 OF_BIASES = {"layers/base/projection.py", "layers/embeddings/token_embedding.py"}
@@ -62,4 +61,4 @@ def test_nothing_is_added_but_by_add():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and node.attr == "add" and ast.unparse(node.value).endswith("ops"):
                 found.add(path.relative_to(package).as_posix())
-    assert found <= OF_BIASES, "`keras.ops.add` may take an array for a bias: `keras_attn.ops.sums.add` does not"
+    assert found <= OF_BIASES, "`keras.ops.add` may take an array for a bias: `keras_attn.ops.arrays.add` does not"

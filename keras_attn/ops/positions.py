@@ -1,0 +1,149 @@
+"""Cells of a grid for positions, and buckets and products with a table for their distances."""
+
+from __future__ import annotations
+
+import math
+
+from keras import ops
+
+from keras_attn.ops.arrays import add, reshape_rows
+from keras_attn.typing import Tensor
+
+
+def grid_cells(positions: Tensor, width: int, num_prefix: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """Position `num_prefix + row * width + column` is cell `(row, column)`; those before `num_prefix` are in no cell.
+
+    Args:
+        positions: int, any shape.
+        width: number of columns of the grid.
+        num_prefix: how many positions precede the grid.
+
+    Returns:
+        `(rows, columns, inside)`: int32 of `positions`' shape, `(0, 0)` for those in no cell, and bool.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import grid_cells
+    >>> rows, columns, inside = grid_cells(np.arange(7), width=3, num_prefix=1)
+    >>> np.asarray(rows), np.asarray(columns)
+    (array([0, 0, 0, 0, 1, 1, 1], dtype=int32), array([0, 0, 1, 2, 0, 1, 2], dtype=int32))
+    """
+    cells = ops.cast(positions, "int32") - num_prefix
+    inside = ops.greater_equal(cells, 0)
+    cells = ops.maximum(cells, 0)
+    rows = ops.floor_divide(cells, width)
+    return rows, cells - rows * width, inside
+
+
+def distance_buckets(
+    query_positions: Tensor,
+    key_positions: Tensor,
+    *,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+    bidirectional: bool = True,
+) -> Tensor:
+    """Bucket of each query/key pair: one a distance while near, ever wider ones further away.
+
+    Half of the buckets hold the distances `0, 1, 2, ...`, the other half grow as the logarithm of the distance up to
+    `max_distance`, and the last takes all beyond. With `bidirectional`, later keys have buckets of their own;
+    without, they share bucket 0.
+
+    Args:
+        query_positions: int32 `(B, T)` or `(1, T)`.
+        key_positions: int32 `(B, S)` or `(1, S)`.
+        num_buckets: number of buckets, even where `bidirectional`.
+        max_distance: distance from which on all share the last bucket.
+        bidirectional: whether keys behind and ahead of the query are told apart.
+
+    Returns:
+        int32 `(B, T, S)`, in `[0, num_buckets)`.
+
+    Reference:
+        [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), section 2.1
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import distance_buckets
+    >>> np.asarray(distance_buckets(np.array([[20]]), np.array([[0, 12, 19, 20, 21]]), num_buckets=8))
+    array([[[3, 2, 1, 0, 5]]], dtype=int32)
+    """
+    keys, queries = ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1)
+    offset = ops.cast(ops.subtract(keys, queries), "int32")
+    if bidirectional:
+        num_buckets //= 2
+        side = ops.where(ops.greater(offset, 0), num_buckets, 0)
+        distance = ops.abs(offset)
+    else:
+        side = 0
+        distance = ops.maximum(-offset, 0)
+    num_exact = num_buckets // 2
+    # Below `num_exact` this branch is not chosen; the maximum keeps its logarithm finite there.
+    ratio = ops.cast(ops.maximum(distance, num_exact), "float32") / num_exact
+    step = (num_buckets - num_exact) / math.log(max_distance / num_exact)
+    far = num_exact + ops.cast(ops.log(ratio) * step, "int32")
+    bucket = ops.where(ops.less(distance, num_exact), distance, ops.minimum(far, num_buckets - 1))
+    return ops.cast(add(bucket, side), "int32")
+
+
+def relative_logits(queries: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    """`queries[t] . table[c]`, with `c` the distance from `t` to each key, clipped to the table.
+
+    Args:
+        queries: float `(B, N, T, H)`.
+        table: float `(2 * max_distance + 1, H)`, from `max_distance` behind to as far ahead.
+        query_positions: int32 `(B, T)` or `(1, T)`.
+        key_positions: int32 `(B, S)` or `(1, S)`.
+
+    Returns:
+        Float `(B, N, T, S)`.
+
+    Reference:
+        [Shaw et al., 2018](https://arxiv.org/abs/1803.02155), section 3.3
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import relative_logits
+    >>> table = np.array([[-1.0], [0.0], [1.0]], "float32")
+    >>> queries, positions = np.ones((1, 1, 3, 1), "float32"), np.arange(3)[None]
+    >>> np.asarray(relative_logits(queries, table, positions, positions))[0, 0]
+    array([[ 0.,  1.,  1.],
+           [-1.,  0.,  1.],
+           [-1., -1.,  0.]], dtype=float32)
+    """
+    rows = ops.matmul(queries, ops.transpose(table))
+    # From a flat array, since converters know no gather with batch axes.
+    return ops.take(ops.reshape(rows, (-1,)), _cells(rows, query_positions, key_positions), axis=0)
+
+
+def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+    """`sum over s of weights[t, s] * table[c]`, with `c` the distance from `t` to `s`, clipped to the table.
+
+    Args:
+        weights: float `(B, N, T, S)`.
+        table: float `(2 * max_distance + 1, H)`.
+        query_positions, key_positions: as for `relative_logits`.
+
+    Returns:
+        Float `(B, N, T, H)`.
+    """
+    batch, heads, length, _keys = ops.shape(weights)
+    size = table.shape[0]
+    empty = ops.zeros((batch, heads, length, size), weights.dtype)
+    cells = _cells(empty, query_positions, key_positions)
+    sums = ops.segment_sum(ops.reshape(weights, (-1,)), ops.reshape(cells, (-1,)), batch * heads * length * size)
+    return ops.matmul(reshape_rows(sums, batch, heads, length, size), table)
+
+
+def _cells(rows, query_positions, key_positions):
+    """Which cell of `rows` `(B, N, T, C)`, counted through, belongs to each query and key: int32 `(B, N, T, S)`."""
+    batch, heads, length, size = ops.shape(rows)
+    max_distance = rows.shape[-1] // 2
+    keys, queries = ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1)
+    distance = ops.cast(ops.subtract(keys, queries), "int32")
+    column = ops.clip(distance, -max_distance, max_distance) + max_distance
+    first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, (batch, heads, length, 1))
+    return add(first, ops.expand_dims(column, 1))

@@ -1,9 +1,9 @@
-"""Which model leaves in which format, precision and task: exports all of them, and writes what came of it.
+"""Exports models with all formats, precisions and tasks, and writes a table of the results.
 
 `python -m benchmarks.export_matrix docs/export.md`
 
-Each cell is an artefact that was written, run in its own runtime and compared with the model, or the words in which
-`export` refuses it. The exit status is 1 where an artefact differs or an export fails otherwise.
+Each cell is an artefact that was written, run in its own runtime and compared with the model, or the error that
+`export` raises for it. The exit status is 1 if an artefact differs or an export fails in another way.
 """
 
 import argparse
@@ -29,20 +29,20 @@ FAULT = "Fault: "
 
 
 def models():
-    """`(name, model)` of each kind, with its initial weights and a tokenizer."""
+    """Yields `(name, model)` for each kind of model, untrained and with a tokenizer."""
     tokenizer = CharacterTokenizer("0123456789 abcdefghijklmnopqrstuvwxyz")
     config = GenerationConfig(8, strategy=BeamSearch(2))
-    carried = {"tokenizer": tokenizer}
+    common = {"tokenizer": tokenizer}
     sizes = {"num_layers": 2, "hidden_dim": 64, "num_heads": 4, "intermediate_dim": 128}
     count = tokenizer.vocabulary_size
     makers = {
         "encoder": lambda: keras_attn.EncoderModel(
-            count, **sizes, head="sequence_classification", num_classes=3, **carried
+            count, **sizes, head="sequence_classification", num_classes=3, **common
         ),
-        "decoder-only": lambda: keras_attn.LanguageModel(count, **sizes, generation_config=config, **carried),
-        "encoder-decoder": lambda: keras_attn.Transformer(count, **sizes, generation_config=config, **carried),
+        "decoder-only": lambda: keras_attn.LanguageModel(count, **sizes, generation_config=config, **common),
+        "encoder-decoder": lambda: keras_attn.Transformer(count, **sizes, generation_config=config, **common),
         "recurrent attention": lambda: keras_attn.Seq2SeqRNN.bahdanau(
-            count, hidden_dim=64, generation_config=config, **carried
+            count, hidden_dim=64, generation_config=config, **common
         ),
     }
     for name, make in makers.items():
@@ -51,16 +51,16 @@ def models():
 
 
 def exported(model, folder, format, task, wanted):
-    """What came of each precision in `wanted`, precision -> None or a message."""
+    """Exports with each precision in `wanted`. Returns a dict from precision to None or an error message."""
     if not wanted:
         return {}
     try:
-        # Where inputs must be numbers, ids are exported; strings show in the other rows.
+        # `int8_full` needs numeric inputs, so it is exported with ids.
         tokenizer = False if "int8_full" in wanted else None
         export(model, folder, format, tasks=task, tokenizer=tokenizer, precision=wanted)
     except (ExportError, ValueError) as error:
         if len(wanted) == 1:
-            # What cannot be is refused by a ValueError, before anything is converted.
+            # Unsupported combinations raise a ValueError before anything is converted.
             fault = "" if isinstance(error, ValueError) else FAULT
             return {wanted[0]: fault + " ".join(str(error).split())}
         return {precision: exported(model, folder, format, task, [precision])[precision] for precision in wanted}
@@ -68,7 +68,8 @@ def exported(model, folder, format, task, wanted):
 
 
 def table(name, cells, notes):
-    """The Markdown lines of a model's cells, `(format, precision) -> {task: message}`. `notes` numbers the messages."""
+    """The Markdown lines for a model's cells, `(format, precision) -> {task: message}`. `notes` numbers the
+    messages."""
     tasks = registry.names("tasks")
     lines = [f"### {name}", "", "| format | precision | " + " | ".join(tasks) + " |", "| --- " * (2 + len(tasks)) + "|"]
     for place, messages in cells.items():
@@ -79,11 +80,11 @@ def table(name, cells, notes):
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("document", type=Path, help="Markdown file, what is behind its mark is replaced")
+    parser.add_argument("document", type=Path, help="Markdown file, whose content after the mark is replaced")
     args = parser.parse_args(argv)
     text = args.document.read_text(encoding="utf-8") if args.document.is_file() else ""
     if MARK not in text:
-        parser.error(f"the document must be there and hold the line {MARK}")
+        parser.error(f"the document must exist and contain the line {MARK}")
     formats, tasks, lines, notes = registry.names("formats"), registry.names("tasks"), [], {}
     with tempfile.TemporaryDirectory() as folder, Progress() as progress:
         for name, model in models():
@@ -98,7 +99,7 @@ def main(argv=None):
     lines += [f"{number}. {message}" for message, number in notes.items()]
     args.document.write_text(text.partition(MARK)[0] + "\n".join([MARK, "", *lines, ""]), encoding="utf-8")
     wrong = [message for message in notes if message.startswith(FAULT)]
-    print("\n".join(wrong) or f"{args.document} is written, with {len(notes)} ways to be refused")
+    print("\n".join(wrong) or f"{args.document} is written, with {len(notes)} kinds of errors")
     return 1 if wrong else 0
 
 

@@ -68,8 +68,7 @@ def exported(model, folder, format, task, wanted):
 
 
 def table(name, cells, notes):
-    """The Markdown lines for a model's cells, `(format, precision) -> {task: message}`. `notes` numbers the
-    messages."""
+    """The Markdown lines of a model's cells, `(format, precision) -> {task: message}`, numbered in `notes`."""
     tasks = registry.names("tasks")
     lines = [f"### {name}", "", "| format | precision | " + " | ".join(tasks) + " |", "| --- " * (2 + len(tasks)) + "|"]
     for place, messages in cells.items():

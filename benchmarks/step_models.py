@@ -241,8 +241,7 @@ def torch_model(name):
 
 
 def initial_weights(shapes):
-    """Initial weights that depend only on the order and the shapes: norms begin at one, biases at zero, others like
-    Glorot's.
+    """Initial weights that depend only on order and shapes: Glorot's, and for vectors Keras' own (None).
 
     Args:
         shapes: Shapes of Keras' weights.
@@ -264,8 +263,8 @@ def assign(model, weights):
 
 
 def batches(name, steps):
-    """`(source, target, labels)`, int32 `(steps, batch, length)` each, padded with 0. All batches have the same number
-    of tokens."""
+    """`(source, target, labels)`, int32 `(steps, batch, length)` each, padded with 0. Batches have equal numbers of
+    tokens."""
     shape, numbers = SHAPES[name], np.random.default_rng(1)
     size = shape["batch"], shape["length"]
     ids = numbers.integers(1, shape["vocabulary"], size=(3, steps, *size), dtype="int32")
@@ -275,8 +274,7 @@ def batches(name, steps):
 
 
 def fitted(build, name, steps, **options):
-    """Returns a function that runs steps of `fit` with Keras' Adam and returns the loss, and a view of its result to
-    compare.
+    """Returns a function that runs steps of `fit` with Keras' Adam and returns the loss, and the view for comparison.
 
     Args:
         build: A Keras builder.

@@ -30,7 +30,7 @@ COLUMNS = {"y": YEAR, "M": MONTH, "L": MONTH, "d": DAY, "E": WEEKDAY, "c": WEEKD
 
 
 class DateCorpus:
-    """Generates pairs of a localized date and the same date in ISO 8601.
+    """Generates pairs of a localised date and the same date in ISO 8601.
 
     A form is a CLDR pattern of a locale (short, medium, long, full, `SKELETONS`) in the locale's digits. An input is
     the tag and the date: `"fr mardi 5 mars 2019"` for `"2019-03-05"`. Years are 1900 to 2099, two-digit years 1950 to

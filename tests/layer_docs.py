@@ -1,5 +1,4 @@
-"""Generates docs/layers.md from a test run: all layers, the checks that they passed and the peers that they were
-compared with.
+"""Generates docs/layers.md from a test run: all layers, their passed checks, and their peers.
 
 `pytest tests/layers tests/peers --layer-docs docs/layers.md`
 """

@@ -1,10 +1,9 @@
-"""Attention against Keras' own and PyTorch's: `python -m benchmarks.attention [--quick] [--json FILE]`.
+"""Attention, compared with Keras and PyTorch: `python -m benchmarks.attention [--quick] [--json FILE]`.
 
-"kernel" is attention on heads that are projected already, each library's in the layout it takes; "layer" is the whole
-of multi-head attention, with its four projections; "long" is one sequence, by our blockwise and dense kernels and by
-the one that `mechanism="auto"` picks, and "alone" by the blockwise kernel without peers; "local" and "linear" are our
-kernels of linear time. All is float32 self-attention of 8 heads of width 64. "jit" compiles the TensorFlow functions
-with XLA; PyTorch runs eagerly.
+"kernel" is attention on projected heads, in the layout of each library. "layer" is multi-head attention with its four
+projections. "long" is a single sequence with our blockwise and dense kernels and the choice of `mechanism="auto"`, and
+"alone" is the blockwise kernel without comparison. "local" and "linear" are our linear-time kernels. All cases are
+float32 self-attention with 8 heads of width 64. "jit" compiles the TensorFlow functions with XLA; PyTorch runs eagerly.
 """
 
 import os
@@ -16,7 +15,7 @@ from benchmarks.harness import Benchmark, main
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-# Some of the installs compared can use a GPU and some cannot.
+# Not all of the compared installs can use a GPU.
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 BATCH, HEADS, WIDTH = 8, 8, 64
@@ -60,7 +59,7 @@ def _long_cases(part, lengths, masks):
 
 
 long = Benchmark(_long_cases("long", (1024, 2048, 4096, 8192), ("causal", "unmasked")), quick=[])
-# More than Keras' attention and the dense kernel have memory for here.
+# Keras' attention and the dense kernel would run out of memory here.
 longer = Benchmark(_long_cases("long", (16384,), ("causal", "unmasked")), quick=[])
 alone = Benchmark(_long_cases("alone", (2048, 32768), ("causal",)), quick=["alone forward+backward T=2048 causal"])
 local = Benchmark(_long_cases("local", (1024, 2048, 4096, 8192, 16384, 32768), ("window",)), quick=[])
@@ -180,7 +179,7 @@ def torch_layer(case):
         attention.in_proj_bias.zero_()
         attention.out_proj.bias.zero_()
     attention.train(case["backward"])
-    # True means hidden here.
+    # In PyTorch, True means masked.
     hidden = torch.from_numpy(~key_mask)
 
     def attend(x):
@@ -204,10 +203,10 @@ def _keras_layer(cls, case):
 
 
 def _in_tensorflow(attend, inputs, output_gradient, key_mask, case, variables=()):
-    """`attend(*inputs, key_mask)`, and with `backward` its gradients, as a `tf.function`."""
+    """`attend(*inputs, key_mask)`, or with `backward` its gradients, as a `tf.function`."""
     import tensorflow as tf
 
-    # As arguments they escape constant folding.
+    # Passed as arguments to avoid constant folding.
     args = [tf.constant(x) for x in (*inputs, key_mask, output_gradient)]
 
     @tf.function(jit_compile=case["jit"], autograph=False)
@@ -257,7 +256,7 @@ def _channels(case):
 
 
 def _key_mask(case):
-    """True at each row's real keys, half to all of them."""
+    """A padding mask, True at half to all of the keys of each row."""
     lengths = np.linspace(case["length"] // 2, case["length"], BATCH).astype(int)
     return np.arange(case["length"]) < lengths[:, None]
 

@@ -1,11 +1,11 @@
-"""Training steps through `model.fit`, against the same models built from KerasHub's layers.
+"""Training steps of `model.fit`, compared with the same models built from KerasHub's layers.
 
 `python -m benchmarks.blocks [--quick] [--json FILE]`
 
 Three models of `benchmarks.step_models`: an encoder (4 layers of width 256, 8,000 tokens, 16 x 128), a decoder of the
 same size (4 x 512) and a sequence-to-sequence model (4 + 4 layers of width 128, 10,000 tokens, 64 x 16), with Keras'
-Adam on both sides. They start from the same weights and see the same batches, and their losses are compared. One call
-of a case is `STEPS` steps. "jit" is `compile(jit_compile=True)`. `benchmarks.training` has our own loop instead.
+Adam for both. They start with the same weights and get the same batches, and their losses are compared. One call of a
+case is `STEPS` steps. "jit" is `compile(jit_compile=True)`. `benchmarks.training` measures our own training loop.
 """
 
 import os
@@ -20,7 +20,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 STEPS = 4
 
-# Two ways of computing the same steps drift apart by rounding.
+# Different computations of the same steps diverge by rounding.
 blocks = Benchmark(
     {
         f"{shape}{', jit' if jit else ''}": {"shape": shape, "jit": jit}

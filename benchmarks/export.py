@@ -1,14 +1,14 @@
-"""Exported artefacts, against those of the same weights from PyTorch, and against the model in its own process.
+"""Exported artefacts, compared with those of PyTorch with the same weights, and with the Keras model.
 
 `python -m benchmarks.export [--quick] [--json FILE]`
 
-An encoder like BERT, of width 384 and 8,000 tokens, reads one text of 128 tokens, none of them padding; shapes are
-fixed when it is exported. Generation is that of `benchmarks.generation`: a prompt of 32 tokens and 128 new ones,
-the same on all sides; in its own process the model runs with and without XLA, artefacts run without.
-Behind the table stand sizes and numbers of operators of the encoder's artefacts.
+A BERT-like encoder of width 384 with 8,000 tokens reads one text of 128 tokens without padding; shapes are fixed in the
+export. Generation is as in `benchmarks.generation`: a prompt of 32 tokens and 128 new tokens, the same for all. The
+Keras model runs with and without XLA, artefacts run without. The sizes and numbers of operators of the encoder's
+artefacts are printed after the table.
 
-litert-torch does not install beside TensorFlow. `LITERT_TORCH_PYTHON` names the Python of an environment that has it,
-with torch and transformers: `LITERT_TORCH_PYTHON=FOLDER/bin/python python -m benchmarks.export`.
+litert-torch cannot be installed together with TensorFlow. Set `LITERT_TORCH_PYTHON` to the Python of an environment
+with litert-torch, torch and transformers: `LITERT_TORCH_PYTHON=FOLDER/bin/python python -m benchmarks.export`.
 """
 
 import importlib.util
@@ -33,7 +33,7 @@ WIDTH, HEADS, VOCABULARY, LENGTH = 384, 6, 8000, 128
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 FORMATS = ("onnx", "onnx_fused", "tflite", "saved_model")
 SMALL = {"onnx": ("int8", "float16"), "onnx_fused": ("int8",), "tflite": ("int8", "float16")}
-# Where artefacts lie, for all processes.
+# The folder of the artefacts, for all processes.
 FOLDER = "KERAS_ATTN_BENCHMARK_ARTEFACTS"
 LITERT_TORCH_PYTHON = os.environ.get("LITERT_TORCH_PYTHON") or sys.executable
 
@@ -45,7 +45,7 @@ def _cases(what):
 onnx, tflite, saved_model = (
     Benchmark(_cases(what), quick=[f"{what}, 2 layers"]) for what in ("ONNX", "TFLite", "SavedModel")
 )
-# Half and eight bits are not float32: what is asked for here is that nothing is broken.
+# float16 and int8 differ from float32. The check only detects broken artefacts.
 small_onnx, small_tflite = (
     Benchmark({f"{what}, precisions": {"layers": 6}}, quick=[], tolerance=0.2) for what in ("ONNX", "TFLite")
 )
@@ -57,7 +57,7 @@ def ids():
 
 
 def artefact(kind, name):
-    """Path of an artefact. Those of a kind are made together when the first is asked for, by a process of their own."""
+    """Path of an artefact. All artefacts of a kind are made on first use, in a separate process."""
     folder = pathlib.Path(os.environ[FOLDER]) / kind
     if not folder.exists():
         python = LITERT_TORCH_PYTHON if kind.startswith("litert") else sys.executable
@@ -68,7 +68,7 @@ def artefact(kind, name):
 
 
 def write(kind, folder):
-    """Makes the artefacts of a kind: "generate", or "encoder 6", "small 6", "torch 6" or "litert 6" of 6 layers."""
+    """Exports the artefacts of a kind: "generate", or "encoder 6", "small 6", "torch 6" or "litert 6" of 6 layers."""
     folder = pathlib.Path(folder)
     unfinished = folder.with_name(f"{kind} unfinished")
     unfinished.mkdir(parents=True)
@@ -231,7 +231,7 @@ def tflite_float32(case):
 @tflite.implementation(
     "litert-torch",
     needs="litert_torch" if sys.executable == LITERT_TORCH_PYTHON else None,
-    install="pip install litert-torch, apart from TensorFlow, and set LITERT_TORCH_PYTHON",
+    install="pip install litert-torch in an environment without TensorFlow, and set LITERT_TORCH_PYTHON",
 )
 def tflite_torch(case):
     return _tflite(f"litert {case['layers']}", "model.tflite")
@@ -300,7 +300,7 @@ generate.implementation("huggingface", needs="transformers", install="make peers
 
 
 def describe(folder):
-    """Prints what the encoders' artefacts are."""
+    """Prints the sizes and numbers of operators of the encoders' artefacts."""
     from keras_attn.export import registry
 
     for kind in sorted(folder.glob("encoder *")) + sorted(folder.glob("small *")):

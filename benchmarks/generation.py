@@ -1,10 +1,10 @@
-"""Cached generation, against Hugging Face on PyTorch and KerasHub with the same weights.
+"""Cached generation, compared with Hugging Face (PyTorch) and KerasHub with the same weights.
 
 `python -m benchmarks.generation [--quick] [--json FILE]`
 
-A GPT-2 of 6 layers of width 384 and 8,000 tokens continues a prompt of 32 with 128 tokens, in float32; no token ends a
-row. All sides must give the same tokens. The case "read" reads as many bytes as the weights take in 128 steps, from
-memory that no cache holds.
+A GPT-2 with 6 layers of width 384 and 8,000 tokens continues a prompt of 32 tokens with 128 tokens, in float32, without
+an end token. All implementations must generate the same tokens. The case "read" reads from uncached memory as many
+bytes as the weights have in 128 steps.
 """
 
 import os
@@ -29,13 +29,13 @@ def _case(batch, length=LENGTH, beams=1):
 CASES = {f"greedy batch {batch}": _case(batch) for batch in (1, 8)}
 greedy = Benchmark(CASES, quick=["greedy batch 1"], tolerance=0)
 beam = Benchmark({"beam 4 batch 1": _case(1, beams=4)}, quick=[], tolerance=0)
-# The same number of rows in every step as four beams have.
+# As many rows per step as with four beams.
 rows = Benchmark({"greedy batch 4": _case(4), "greedy 1024 tokens": _case(1, 1024)}, quick=[], tolerance=0)
 read = Benchmark({"read": {}}, quick=[])
 
 
 def weights():
-    """Name -> array of a GPT-2, the same in every process; `layers` holds a list of such dicts."""
+    """The weights of a GPT-2 by name, the same in every process; `layers` is a list of such dicts."""
     numbers = np.random.default_rng(0)
 
     def normal(*shape, scale=0.06):
@@ -81,7 +81,7 @@ def keras_attn(case):
 
 
 def model_and_config(case):
-    """The model with its weights, which carries the `GenerationConfig` of a case, and that."""
+    """The model with its weights and the `GenerationConfig` of a case, and that config."""
     from keras_attn import GenerationConfig, LanguageModel
     from keras_attn.generation import BeamSearch, Greedy
 

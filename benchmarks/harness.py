@@ -1,6 +1,6 @@
-"""Times implementations of one thing against one another, on the CPU.
+"""Compares the speed of implementations on the CPU.
 
-A benchmark file declares cases and implementations, and hands them over:
+A benchmark file declares cases and implementations, and passes them to `main`:
 
     benchmark = Benchmark(cases={"small": {"size": 10}, "large": {"size": 1000}}, quick=["small"])
 
@@ -12,15 +12,15 @@ A benchmark file declares cases and implementations, and hands them over:
     if __name__ == "__main__":
         sys.exit(main(benchmark))
 
-Each implementation has processes of its own, with as many threads as there are cores. Every case is warmed up, checked
-against the first implementation's result, and timed in rounds that take turns (A B C A B C ...), so that only one
-process computes at a time and a busy moment of the machine hits them all.
+Each implementation runs in separate processes, with as many threads as there are cores. Every case is warmed up,
+compared with the result of the first implementation, and timed in alternating rounds (A B C A B C ...), so that only
+one process computes at a time and other load on the machine affects all of them.
 
-`ms` is the median over rounds of a round's median call; the quartiles are over rounds too. `first_ms` is the very first
-call, which makes graphs and compiles them. `peak_mb` is by how much resident memory, in units of 10**6 bytes, peaks
-during one call above its level right before: what the call holds beside its inputs, weights and compiled code, its
-result included. Only Linux tells it. A second process measures it, whose allocator gives freed memory back, since one
-that keeps it, as TensorFlow's does, would hide what a call takes.
+`ms` is the median over rounds of a round's median call; the quartiles are over rounds too. `first_ms` is the first
+call, which traces and compiles graphs. `peak_mb` is the peak increase of resident memory during a call, in units of
+10**6 bytes: the memory of the call besides inputs, weights and compiled code, its result included. It is only available
+on Linux. It is measured in a second process, whose allocator returns freed memory, because an allocator that keeps it,
+such as TensorFlow's, would hide it.
 """
 
 import argparse
@@ -54,12 +54,12 @@ class _Implementation:
 
 
 class Benchmark:
-    """Cases, and the implementations that each of them is put to.
+    """Cases, and the implementations to run on them.
 
     Args:
-        cases: maps the name of a case to its parameters, anything that pickles.
-        quick: the names of the cases that `--quick` keeps; all where None.
-        tolerance: how far a result may be from the first implementation's, as a part of that result's largest number.
+        cases: Dict from the name of a case to its parameters, which must be picklable.
+        quick: Names of the cases for `--quick`. If None, all.
+        tolerance: Maximum difference from the first implementation's result, relative to its largest value.
     """
 
     def __init__(self, cases, *, quick=None, tolerance=1e-4):
@@ -69,17 +69,16 @@ class Benchmark:
         self.implementations = []
 
     def implementation(self, name, *, needs=None, install=None):
-        """Declares the decorated function as an implementation; ratios are those of the first one declared.
+        """Declares the decorated function as an implementation. Ratios refer to the first one declared.
 
-        The function takes a case's parameters and returns the zero-argument callable to be timed, or a pair of it and
-        a view: a function that, untimed, makes of the callable's result what is compared with the other
-        implementations. Compared are arrays, or lists of arrays; None is not compared. It runs in its own process, so
-        it imports what it needs, and the file that declares it does not.
+        The function takes a case's parameters and returns the callable to time, without arguments, or a pair of it and
+        a view: an untimed function that converts the callable's result for comparison. Arrays and lists of arrays are
+        compared; None is not. The function runs in a separate process and must contain its imports.
 
         Args:
-            name: name in the table; benchmarks of one run may share names, and so processes.
-            needs: optional name of the module without which the implementation is absent.
-            install: the command that installs it; `pip install` and `needs` where None.
+            name: Name in the table. Benchmarks in the same run with the same name share a process.
+            needs: Optional name of a required module. If it is missing, the implementation is absent.
+            install: The command that installs it. Defaults to `pip install` and `needs`.
         """
 
         def declare(prepare):
@@ -90,19 +89,19 @@ class Benchmark:
 
 
 def main(*benchmarks, argv=None):
-    """Runs benchmarks as the command line says, and prints one table.
+    """Runs benchmarks with command-line options, and prints a table.
 
     Args:
-        *benchmarks: `Benchmark`s; names of cases differ between them.
-        argv: optional list of arguments; those of the process where None.
+        *benchmarks: `Benchmark`s with different names of cases.
+        argv: Optional list of arguments. Defaults to those of the process.
 
     Returns:
-        Exit status: 0, or 1 where an implementation failed or disagreed. An absent one is no failure.
+        Exit status: 0, or 1 if an implementation failed or disagreed. An absent one is not a failure.
     """
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="few cases and short rounds")
-    parser.add_argument("--only", default="", metavar="TEXT", help="the cases whose name holds this")
-    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the rows here as well")
+    parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")
+    parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows to this file")
     arguments = parser.parse_args(argv)
     rounds, seconds = (3, 0.05) if arguments.quick else (9, 0.2)
 
@@ -171,7 +170,7 @@ def _check_agreement(arrays, reference_name, reference, tolerance):
         raise RuntimeError(f"disagrees with {reference_name}: shapes {shapes}, not {expected_shapes}")
     for actual, expected in zip(arrays, reference, strict=True):
         error, size = np.max(np.abs(actual - expected), initial=0), np.max(np.abs(expected), initial=0)
-        # Written so that a NaN disagrees.
+        # The condition is negated so that NaN disagrees.
         if not error <= tolerance * size:
             raise RuntimeError(f"disagrees with {reference_name}: off by {error:.2g} where numbers go up to {size:.2g}")
 
@@ -201,14 +200,14 @@ class _Table:
 
 
 class _Worker:
-    """A process that computes when asked to; one that died is replaced at the next request."""
+    """A worker process. If it has died, the next request starts a new one."""
 
     def __init__(self, environment=()):
         self._environment = dict(environment)
         self._process = None
 
     def ask(self, function, *args):
-        """`function(*args)` in the process; a RuntimeError in one line where it fails there."""
+        """Calls `function(*args)` in the process. Raises a one-line RuntimeError if it fails there."""
         if self._process is None:
             self._start()
         try:
@@ -234,7 +233,7 @@ class _Worker:
             self._log.close()
 
     def _start(self):
-        # What frameworks chat about at their start matters only where they fail.
+        # Startup messages of frameworks only matter if they fail.
         self._log = tempfile.NamedTemporaryFile("r", errors="replace")  # noqa: SIM115
         context = multiprocessing.get_context("spawn")
         self._pipe, end = context.Pipe()
@@ -244,7 +243,7 @@ class _Worker:
         end.close()
 
 
-# The rest runs in workers.
+# The rest runs in the worker processes.
 
 
 def _serve(pipe, log, environment):
@@ -262,7 +261,7 @@ def _serve(pipe, log, environment):
 
 
 def _prepare(prepare, case):
-    """Warms the case up for `_time_round`, and returns its arrays and the milliseconds of its first call."""
+    """Warms up the case for `_time_round`. Returns its arrays and the milliseconds of its first call."""
     global _call
     _call = None
     _call, view, first_ms = _warm_up(prepare, case)
@@ -272,7 +271,7 @@ def _prepare(prepare, case):
 
 
 def _time_round(seconds):
-    # The other processes had the caches meanwhile.
+    # The other processes have evicted the caches.
     _call()
     times, end = [], time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
@@ -288,7 +287,7 @@ def _measure_peak_mb(prepare, case):
     def peak_kb():
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM"))
 
-    # Each array its own mapping, which goes when the array does.
+    # Each array has its own mapping, which is freed with it.
     getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)(_M_MMAP_THRESHOLD, 2**16)
     call, _, _ = _warm_up(prepare, case)
     gc.collect()

@@ -1,12 +1,12 @@
-"""A character model of tiny Shakespeare from start to end, against nanoGPT, at the setting its README gives for CPUs.
+"""A character model of tiny Shakespeare from start to end, compared with nanoGPT in its CPU settings.
 
 `python -m benchmarks.shakespeare --data DIR --nanogpt DIR [--rounds N] [--json FILE]`
 
 Ours is `examples/language_model.py --data DIR`, nanoGPT's is its `train.py`, unchanged, from a checkout of
 <https://github.com/karpathy/nanoGPT>. Both train 4 layers of width 128 with 4 heads on 12 x 64 characters for 2,000
-steps, without dropout, and validate every 250. Each run is a process of its own, timed from its start to its end, so
-imports, compilation, validation and saving count. The runs take turns. nanoGPT's loss is of 20 batches that it draws,
-ours of all characters of the same part of the text.
+steps, without dropout, and validate every 250. Each run is a separate process, timed from start to end, including
+imports, compilation, validation and saving. The runs alternate. nanoGPT's loss is over 20 random batches, ours over all
+characters of the same part of the text.
 """
 
 import argparse
@@ -43,10 +43,10 @@ SETTING = {
 
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds tinyshakespeare.txt.gz")
+    parser.add_argument("--data", type=Path, required=True, help="folder with tinyshakespeare.txt.gz")
     parser.add_argument("--nanogpt", type=Path, required=True, help="checkout of nanoGPT")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the runs here as well")
+    parser.add_argument("--rounds", type=int, default=3, help="number of runs of each")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the runs to this file")
     parser.add_argument("ours", nargs="*", help="more arguments for our example, after --")
     args = parser.parse_args(argv)
     runs = {"keras_attn": [], "nanoGPT": []}
@@ -80,7 +80,7 @@ def _nanogpt(args, out):
 
 
 def _prepare(data, folder):
-    """What nanoGPT's `prepare.py` writes, which downloads the same text."""
+    """Writes the files of nanoGPT's `prepare.py`, which downloads the same text."""
     with gzip.open(data / "tinyshakespeare.txt.gz", "rt", encoding="utf-8") as file:
         text = file.read()
     characters = sorted(set(text))

@@ -1,13 +1,13 @@
 """The same models, built from several libraries' layers, for benchmarks of training steps.
 
 All have learned positions, post-norm blocks with ReLU, padding masks and a tied output. A builder takes the name of a
-shape. Those on Keras return the model and its weights, in an order that is the same for all libraries.
+shape. Keras builders return the model and its weights, in the same order for all libraries.
 """
 
 import numpy as np
 
 EPSILON = 1e-5
-# So small an epsilon is none, wherever a library adds it.
+# An epsilon small enough not to matter where a library adds it.
 ADAM = {"learning_rate": 1e-4, "epsilon": 1e-10}
 NUM_LAYERS = 4
 _MIDDLE = {"width": 256, "inner": 1024, "heads": 4, "vocabulary": 8000}
@@ -46,7 +46,7 @@ def keras_attn(name):
     body = keras.Model(inputs, x)
 
     class Tied(keras.Model):
-        """Has what this package's models offer a loss that does without the logits."""
+        """Offers the methods of this package's models that a loss without logits needs."""
 
         def output_projection(self):
             return embedding.output_projection()
@@ -109,7 +109,7 @@ def plain_keras(name):
     parts = [tokens, positions]
 
     class Embedded(layers.Layer):
-        """Looks each position up once: Keras' Adam takes another step where rows of a table are used twice."""
+        """Looks up each position once: Keras' Adam takes a different step for rows of a table that are used twice."""
 
         def __init__(self):
             super().__init__()
@@ -121,7 +121,7 @@ def plain_keras(name):
     embedded = Embedded()
 
     def is_token(ids):
-        # The mask that layers hand on is lost where sums are of one tensor with it and one without.
+        # Adding a tensor with a Keras mask to one without loses the mask.
         return keras.ops.expand_dims(keras.ops.not_equal(ids, 0), 1)
 
     def part(layer):
@@ -156,7 +156,7 @@ def plain_keras(name):
 
 
 def torch_model(name):
-    """A module with its initial weights; called with a batch, it gives the mean loss."""
+    """A module with initial weights. Called with a batch, it returns the mean loss."""
     import torch
     from torch import nn
 
@@ -179,7 +179,7 @@ def torch_model(name):
             return self.tokens(ids) + self.positions.weight[: ids.shape[1]]
 
         def forward(self, source, target, labels):
-            # Filled in, so that PyTorch takes both masks as one kind.
+            # Filled in, because PyTorch needs both masks to have the same type.
             hidden = torch.zeros(source.shape).masked_fill(source == 0, float("-inf"))
             causal = None if kind == "encoder" else nn.Transformer.generate_square_subsequent_mask(labels.shape[1])
             x = self.embedded(source)
@@ -197,7 +197,7 @@ def torch_model(name):
     model = Model()
     head = width // shape["heads"]
 
-    # Each gives `(the shape in Keras, a function that assigns such an array)`.
+    # Each returns `(shape in Keras, function that assigns an array of that shape)`.
     def whole(parameter):
         return [(tuple(parameter.shape), lambda array: parameter.copy_(torch.from_numpy(array)))]
 
@@ -241,20 +241,20 @@ def torch_model(name):
 
 
 def initial_weights(shapes):
-    """Arrays that depend on the order and the shapes alone: norms begin at one, biases at zero, others like Glorot's.
+    """Initial weights that depend only on order and shapes: Glorot's, and for vectors Keras' own (None).
 
     Args:
-        shapes: of Keras' weights.
+        shapes: Shapes of Keras' weights.
     """
     numbers = np.random.default_rng(0)
     for shape in shapes:
         scale = (2 / (shape[0] + np.prod(shape[1:]))) ** 0.5
-        # One axis: what Keras has made it.
+        # Vectors keep Keras' initial values.
         yield numbers.normal(scale=scale, size=shape).astype("float32") if len(shape) > 1 else None
 
 
 def assign(model, weights):
-    """Gives a Keras model its initial weights."""
+    """Sets the initial weights of a Keras model."""
     if len(weights) != len(model.weights):
         raise RuntimeError(f"{len(model.weights)} weights, of which {len(weights)} are in the list")
     for weight, array in zip(weights, initial_weights([weight.shape for weight in weights]), strict=True):
@@ -263,7 +263,8 @@ def assign(model, weights):
 
 
 def batches(name, steps):
-    """`(source, target, labels)`, int32 `(steps, batch, length)` each, padded by 0; all batches hold as many tokens."""
+    """`(source, target, labels)`, int32 `(steps, batch, length)` each, padded with 0. Batches have equal numbers of
+    tokens."""
     shape, numbers = SHAPES[name], np.random.default_rng(1)
     size = shape["batch"], shape["length"]
     ids = numbers.integers(1, shape["vocabulary"], size=(3, steps, *size), dtype="int32")
@@ -273,13 +274,13 @@ def batches(name, steps):
 
 
 def fitted(build, name, steps, **options):
-    """Steps of `fit` with Keras' Adam: a function that makes them and returns the loss; what to compare of its result.
+    """Returns a function that runs steps of `fit` with Keras' Adam and returns the loss, and the view for comparison.
 
     Args:
-        build: a builder on Keras.
-        name: of a shape.
-        steps: how many steps a call makes.
-        options: of `compile`.
+        build: A Keras builder.
+        name: Name of a shape.
+        steps: Number of steps per call.
+        options: Arguments of `compile`.
     """
     import keras
     import tensorflow as tf
@@ -290,8 +291,8 @@ def fitted(build, name, steps, **options):
     model.compile(keras.optimizers.Adam(**ADAM), loss, **options)
     source, target, labels = batches(name, steps)
     inputs = (source, target) if SHAPES[name]["kind"] == "seq2seq" else source
-    # The thread that tunes a pipeline may sleep on, 10 ms and then twice as long again and again, while the end of
-    # `fit` waits for it: calls would take 0.63 s or 1.27 s, whatever the model.
+    # The autotuner thread sleeps for 10 ms, and then twice as long each time, and the end of `fit` waits for it: calls
+    # would take 0.63 s or 1.27 s, whatever the model.
     pipeline = tf.data.Options()
     pipeline.autotune.enabled = False
     dataset = tf.data.Dataset.from_tensor_slices((inputs, labels)).cache().with_options(pipeline)

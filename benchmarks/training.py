@@ -1,15 +1,15 @@
-"""Training steps as each library makes them: forward, backward and Adam.
+"""Training steps of several libraries: forward, backward and Adam.
 
 `python -m benchmarks.training [--quick] [--json FILE]`
 
 Models of `benchmarks.step_models`: an encoder of 4 layers of width 256 with 8,000 tokens, on 16 x 128 and 4 x 512 of
-them, and a sequence-to-sequence model of 4 + 4 layers of width 128 with 10,000 tokens, on 64 x 16. `--quick` has an
-encoder of width 128 instead, on 4 x 64. All start from the same weights and see the same batches; their losses and
+them, and a sequence-to-sequence model of 4 + 4 layers of width 128 with 10,000 tokens, on 64 x 16. `--quick` uses an
+encoder of width 128 instead, on 4 x 64. All start with the same weights and get the same batches; their losses and
 numbers of parameters are compared.
 
-Ours is the `Trainer` with `FusedAdam` and `MaskedCrossEntropy`. Keras and KerasHub run `fit`, as `compile` leaves it,
-and under "jit" with `jit_compile=True`. PyTorch has its own layers and fused Adam, and under "jit" `torch.compile`,
-which needs a C++ compiler. One call of a case is `STEPS` steps.
+keras_attn uses the `Trainer` with `FusedAdam` and `MaskedCrossEntropy`. Keras and KerasHub use `fit` with the defaults
+of `compile`, or for "jit" with `jit_compile=True`. PyTorch uses its own layers and fused Adam, and for "jit"
+`torch.compile`, which needs a C++ compiler. One call of a case is `STEPS` steps.
 """
 
 import os
@@ -32,13 +32,13 @@ CASES = {
     "seq2seq 64 x 16": "seq2seq",
 }
 
-# Ways of computing the same steps drift apart by rounding.
+# Different computations of the same steps diverge by rounding.
 plain = Benchmark(CASES, quick=["encoder 4 x 64"], tolerance=1e-5)
 jit = Benchmark({f"{case}, jit": shape for case, shape in CASES.items()}, quick=[], tolerance=1e-5)
 
 
 class Repeated:
-    """The same few batches over and over."""
+    """Repeats a few batches."""
 
     def __init__(self, name):
         source, target, labels = step_models.batches(name, STEPS)

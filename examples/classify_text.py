@@ -1,7 +1,7 @@
-"""News in four classes, from scratch: a small encoder over pieces of words that the training texts gave.
+"""Classifies news into four classes with a small encoder and a WordPiece vocabulary, both trained from scratch.
 
-python examples/classify_text.py --out build/news                texts made of a few words
-python examples/classify_text.py --data DIR --out build/news     AG News, 6,600 texts to train on and 1,000 others
+python examples/classify_text.py --out build/news                generated texts
+python examples/classify_text.py --data DIR --out build/news     AG News, 6,600 training texts and 1,000 others
 """
 
 import os
@@ -30,9 +30,9 @@ from keras_attn.training import (
 )
 
 BATCH_SIZE = 64
-MAX_LENGTH = 96  # longer texts are cut
+MAX_LENGTH = 96  # longer texts are truncated
 VOCABULARY_SIZE = 8000
-AVERAGED = 4  # checkpoints of the last part of the training
+AVERAGED = 4  # checkpoints of the last part of training
 WORDS = {
     "1": "minister election treaty border parliament army peace talks president vote",
     "2": "match season coach goal champion league player win final score",
@@ -42,7 +42,7 @@ WORDS = {
 
 
 def made_up(count, seed):
-    """Records of words that go with a class."""
+    """Generates records of words that are typical of a class."""
     rng = np.random.default_rng(seed)
     labels = [str(label) for label in rng.integers(1, len(WORDS) + 1, count)]
     return [(" ".join(rng.choice(WORDS[label].split(), 7)), label) for label in labels]
@@ -57,7 +57,7 @@ def build_model(tokenizer):
         intermediate_dim=256,
         head="sequence_classification",
         num_classes=len(AG_NEWS_CLASSES),
-        # Which words a short text has says more than any one place of it.
+        # The words of a short text matter more than their positions.
         pooling=keras_attn.layers.MeanPooling(),
         norm="pre",
         dropout=0.4,
@@ -93,7 +93,7 @@ def main(argv=None):
     rich.print(f"{len(train):,} + {len(test):,} texts, {tokenizer.vocabulary_size:,} pieces")
     rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")
-    # Rows of padding have weight 0, which weighted metrics see.
+    # Rows of padding have weight 0, which only weighted metrics use.
     loss = MaskedCrossEntropy(label_smoothing=0.1)
     every = max(1, steps // 20)
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
@@ -106,7 +106,7 @@ def main(argv=None):
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,
     )
-    # For the curves alone: nothing is chosen by what was held out.
+    # Only for the curves: no choice is based on the held-out texts.
     history = trainer.fit(data, steps, [ProgressBar()], validation_data=held_out, validation_freq=every)
     example.draw(history, every, steps)
     example.lap("training")

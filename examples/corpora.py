@@ -1,4 +1,4 @@
-"""Public data sets below a folder, as the examples take them by `--data`."""
+"""Public data sets in the folder given by `--data`."""
 
 import gzip
 import os
@@ -13,19 +13,19 @@ AG_NEWS_TEST = 1000
 
 
 def add_data_argument(parser):
-    """Adds `--data`, the folder, to the arguments of an example."""
+    """Adds the argument `--data` to those of an example."""
     folder = os.environ.get("KERAS_ATTN_DATA")
-    parser.add_argument("--data", type=Path, default=folder, help="folder of data sets; a tiny one where not given")
+    parser.add_argument("--data", type=Path, default=folder, help="folder of data sets (default: a few built-in texts)")
 
 
 def multi30k(folder, split, source="en", target="de", tokenized=True):
     """Image captions and their translations (Elliott et al., 2016).
 
     Args:
-        folder: holds `multi30k/`.
+        folder: The folder with `multi30k/`.
         split: "train", "val" or "test_2016_flickr".
-        source, target: languages, "en" or "de".
-        tokenized: whether to read `tok/`: lower case, words apart.
+        source, target: Languages, "en" or "de".
+        tokenized: Whether to read `tok/`, with lowercase tokenised texts.
 
     Returns:
         `Records` of pairs.
@@ -37,7 +37,7 @@ def multi30k(folder, split, source="en", target="de", tokenized=True):
 
 
 def tiny_shakespeare(folder):
-    """The text of `tinyshakespeare.txt.gz`, cut as nanoGPT cuts it: `(first nine tenths, rest)`."""
+    """The text of `tinyshakespeare.txt.gz`, split as in nanoGPT: `(first nine tenths, rest)`."""
     with gzip.open(_existing(Path(folder) / "tinyshakespeare.txt.gz"), "rt", encoding="utf-8") as file:
         text = file.read()
     end = int(len(text) * 0.9)
@@ -47,7 +47,7 @@ def tiny_shakespeare(folder):
 def ag_news(folder, seed=0):
     """News in four classes (Zhang et al., 2015), from `ag_news_test.csv.gz`: `(training records, 1,000 others)`.
 
-    A record is title, description and label; the seed says which are the others.
+    A record is title, description and label. The seed selects the held-out records.
     """
     path = _existing(Path(folder) / "ag_news_test.csv.gz")
     records = list(Records(path, columns=(1, 2, 0)))
@@ -58,5 +58,5 @@ def ag_news(folder, seed=0):
 
 def _existing(path):
     if not path.exists():
-        raise FileNotFoundError(f"--data must name a folder with {path.name}. Received: {path.parent}")
+        raise FileNotFoundError(f"--data must be a folder with {path.name}. Received: {path.parent}")
     return path

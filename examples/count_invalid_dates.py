@@ -1,4 +1,4 @@
-"""Counts outputs of the date model that are no date, on held-out inputs and on garbage; there can be none.
+"""Counts invalid outputs of the date model on held-out inputs and on random texts. There can be none.
 
 python examples/count_invalid_dates.py --model build/dates/model.keras
 """
@@ -17,23 +17,23 @@ import numpy as np
 import rich
 from date_corpus import DateCorpus
 
-import keras_attn  # noqa: F401  Keras finds the model's classes by it.
+import keras_attn  # noqa: F401  registers the model's classes with Keras
 
-CHUNK = 500  # texts at a time
+CHUNK = 500  # texts per batch
 
 
 def garbage(count, characters, seed):
-    """Random texts: half of them of the given characters, half of any of Unicode."""
+    """Random texts, half of them from the given characters, half from all of Unicode."""
     rng = np.random.default_rng(seed)
     known = np.array([ord(character) for character in characters])
-    anything = np.setdiff1d(np.arange(1, 0x110000), np.arange(0xD800, 0xE000))  # surrogates are no characters
+    anything = np.setdiff1d(np.arange(1, 0x110000), np.arange(0xD800, 0xE000))  # surrogates are not characters
     return [
         "".join(map(chr, rng.choice(anything if row % 2 else known, size=rng.integers(1, 45)))) for row in range(count)
     ]
 
 
 def invalid(outputs):
-    """Those of the outputs that Python does not read as a date in the ten characters of ISO 8601."""
+    """The outputs that are not ISO 8601 dates of ten characters."""
 
     def is_date(text):
         try:
@@ -47,13 +47,13 @@ def invalid(outputs):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, default=Path("build/dates/model.keras"))
-    parser.add_argument("--count", type=int, default=10_000, help="inputs of each kind")
+    parser.add_argument("--count", type=int, default=10_000, help="number of inputs of each kind")
     parser.add_argument("--seed", type=int, default=11)
     args = parser.parse_args(argv)
     if args.count < 1:
         parser.error("--count must be 1 or more")
     if not args.model.is_file():
-        parser.error(f"--model must be a file that normalize_dates.py has written, and there is none: {args.model}")
+        parser.error(f"--model must be a file written by normalize_dates.py. Received: {args.model}")
     model, corpus = keras.models.load_model(args.model, compile=False), DateCorpus()
     held_out = corpus.held_out(-(-args.count // len(corpus.locales)), args.seed)
     held_out = [held_out[i] for i in np.random.default_rng(args.seed).permutation(len(held_out))[: args.count]]

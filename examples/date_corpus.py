@@ -1,4 +1,4 @@
-"""Dates as 48 locales write them, each with its ISO 8601 form. Needs babel, which carries the CLDR."""
+"""Dates in the formats of 48 locales, with their ISO 8601 form. Needs babel, which includes the CLDR."""
 
 import re
 import zlib
@@ -12,13 +12,13 @@ LOCALES = (  # noqa: SIM905
     "pa pl pt_BR ro ru si sv sw ta te th tr uk vi zh zh_Hant"
 ).split()
 SKELETONS = ("yMd", "yMMMd", "yMMMMd", "yMEd", "yMMMEd", "yMMMMEEEEd")
-# babel writes dates in ASCII digits and holds no table of the others.
+# babel formats dates with ASCII digits and has no table of the others.
 ZEROS = {"latn": "0", "arab": "٠", "arabext": "۰", "beng": "০", "deva": "०", "mymr": "၀"}
 
 DATES = np.arange("1900-01-01", "2100-01-01", dtype="datetime64[D]")
 MONTHS = DATES.astype("datetime64[M]")
 TWO_DIGIT_YEARS = tuple(DATES.searchsorted(np.array(["1950-01-01", "2050-01-01"], DATES.dtype)))
-# What a piece of a text can depend on, a column each, and for every value in a column a date that has it.
+# The properties of a date that a part of a text can depend on, with a date for each value of each property.
 YEAR, MONTH, DAY, WEEKDAY, NOTHING = range(5)
 VALUES = np.zeros((len(DATES), 5), "int32")
 VALUES[:, YEAR], VALUES[:, MONTH] = np.divmod((MONTHS - MONTHS[0]).astype(int), 12)
@@ -30,30 +30,30 @@ COLUMNS = {"y": YEAR, "M": MONTH, "L": MONTH, "d": DAY, "E": WEEKDAY, "c": WEEKD
 
 
 class DateCorpus:
-    """Pairs of a date as a locale writes it and the same date in ISO 8601, made on the fly.
+    """Generates pairs of a localised date and the same date in ISO 8601.
 
-    A form is a CLDR pattern of a locale (short, medium, long, full, `SKELETONS`) in the locale's digits. An
-    input is the tag and the date: `"fr mardi 5 mars 2019"` for `"2019-03-05"`. Years are 1900 to 2099, those
-    of two digits 1950 to 2049. A hash holds out one in twenty (locale, date) pairs, so that a held-out date is
-    unseen in every form of its locale.
+    A form is a CLDR pattern of a locale (short, medium, long, full, `SKELETONS`) in the locale's digits. An input is
+    the tag and the date: `"fr mardi 5 mars 2019"` for `"2019-03-05"`. Years are 1900 to 2099, two-digit years 1950 to
+    2049. A hash selects one in twenty (locale, date) pairs for evaluation, so that a held-out date is unseen in every
+    form of its locale.
 
     Args:
         locales: CLDR locale tags.
 
     Attributes:
-        locales: the tags, a tuple.
-        forms: the number of forms.
-        characters: every character of inputs and outputs, sorted, a str.
-        longest_input: characters in the longest input, its tag included.
+        locales: Tuple of the tags.
+        forms: The number of forms.
+        characters: A string of all characters of inputs and outputs, sorted.
+        longest_input: Length of the longest input, including its tag.
 
     Raises:
-        ValueError: if `locales` is empty, or the digits of one are not in `ZEROS`.
+        ValueError: If `locales` is empty, or the digits of a locale are not in `ZEROS`.
     """
 
     def __init__(self, locales=LOCALES):
         self.locales = tuple(locales)
         if not self.locales:
-            raise ValueError(f"`locales` must name at least one locale. Received: locales={locales!r}")
+            raise ValueError(f"`locales` must have at least one locale. Received: locales={locales!r}")
         forms = [_forms(tag) for tag in self.locales]
         self._form_counts = np.array([len(of_locale) for of_locale in forms])
         self._first_form = self._form_counts.cumsum() - self._form_counts
@@ -73,14 +73,14 @@ class DateCorpus:
         self._training, self._held_out = self._split(~held_out), self._split(held_out)
 
     def texts(self, locale, date):
-        """The inputs that write a `datetime.date` in each form of a locale that can, a list of str."""
+        """The inputs for a `datetime.date` in each form of a locale that can express it, a list of str."""
         number = (np.datetime64(date) - DATES[0]).astype(int)
         able = (self._spans[:, 0] <= number) & (number < self._spans[:, 1])
         forms = (able & (self._form_locales == self.locales.index(locale))).nonzero()[0]
         return self._write(forms, np.full(len(forms), number))
 
     def held_out(self, per_locale, seed):
-        """Evaluation pairs, `per_locale` of each locale: form uniform, then a held-out date uniform.
+        """Evaluation pairs, `per_locale` of each locale, with a random form and a random held-out date.
 
         Returns:
             A list of `(locale, input, iso)`, such as `("en", "en 3/5/19", "2019-03-05")`.
@@ -91,30 +91,30 @@ class DateCorpus:
         return [(self.locales[i], text, iso) for i, text, iso in zip(locales, texts, isos, strict=True)]
 
     def batches(self, tokenizer, batch_size, seed, boundaries=(16, 24, 32, 44)):
-        """Training batches without end: locale uniform, then form, then date, never a held-out pair.
+        """Endless training batches with a random locale, form and date, never a held-out pair.
 
-        The inputs of a batch fall under the same boundary, so that only `len(boundaries)` shapes exist.
+        The inputs of a batch have the same padded length, so that there are only `len(boundaries)` shapes.
 
         Args:
-            tokenizer: `keras_attn.text.CharacterTokenizer` that knows `characters`.
-            batch_size: rows in every batch, B.
-            seed: int; the same seed gives the same batches.
-            boundaries: padded lengths of the inputs, S, increasing.
+            tokenizer: A `keras_attn.text.CharacterTokenizer` with all `characters`.
+            batch_size: Number of rows per batch, B.
+            seed: Integer random seed.
+            boundaries: Padded lengths of the inputs, S, increasing.
 
         Returns:
             A generator of `({"source_ids": (B, S), "target_ids": (B, 11)}, labels (B, 11))`, all int32:
             `target_ids` is the start id and the ISO date, `labels` the ISO date and the end id.
 
         Raises:
-            ValueError: if `boundaries` do not rise to the longest input, or `tokenizer` lacks a character.
+            ValueError: If `boundaries` do not reach the longest input, or `tokenizer` lacks a character.
         """
         boundaries = np.array(boundaries)
         if (np.diff(boundaries) <= 0).any() or boundaries[-1] < self.longest_input:
             raise ValueError(
-                f"`boundaries` must rise to {self.longest_input} or more. Received: boundaries={boundaries}"
+                f"`boundaries` must increase to at least {self.longest_input}. Received: boundaries={boundaries}"
             )
         if missing := set(self.characters).difference(tokenizer.characters):
-            raise ValueError(f"`tokenizer` must know every character. Received: none for {sorted(missing)}")
+            raise ValueError(f"`tokenizer` must have every character. Received: none for {sorted(missing)}")
         return self._batches(tokenizer, batch_size, np.random.default_rng(seed), boundaries)
 
     def _batches(self, tokenizer, batch_size, rng, boundaries):
@@ -141,12 +141,12 @@ class DateCorpus:
             yield from (batches[i] for i in rng.permutation(len(batches)))
 
     def _split(self, chosen):
-        """The chosen (locale, date) pairs, numbered row by row, and each form's range of them."""
+        """The (locale, date) pairs of the split, numbered by row, and the range of each form."""
         pairs = chosen.nonzero()[0]
         return pairs, *pairs.searchsorted(self._form_locales * len(DATES) + self._spans.T)
 
     def _draw(self, rng, locales, split):
-        """A random form of each locale, and a random date of the split that it can write."""
+        """A random form of each locale, and a random date of the split that it can express."""
         pairs, first, end = split
         forms = self._first_form[locales] + rng.integers(self._form_counts[locales])
         return forms, pairs[rng.integers(first[forms], end[forms])] % len(DATES)
@@ -159,7 +159,7 @@ class DateCorpus:
         return ["".join(self._texts[i] for i in pieces) for pieces in self._pieces(forms, dates)]
 
     def _join(self, pieces, text_ids, width, pad_id):
-        """Gathers the ids of each row's pieces, end to end, and pads the rows to `width`."""
+        """Concatenates the ids of each row's pieces, and pads the rows to `width`."""
         lengths = self._lengths[pieces]
         counts = lengths.ravel()
         shifts = self._starts[pieces].ravel() - (counts.cumsum(dtype="int32") - counts)
@@ -170,7 +170,7 @@ class DateCorpus:
 
 
 def _is_held_out(tag):
-    """Which dates of a locale are held out: the same on every machine and among any other locales."""
+    """The held-out dates of a locale, independent of the machine and of the other locales."""
     keys = DATES.astype("int64").view("uint64") ^ np.uint64(zlib.crc32(tag.encode()) << 32)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):  # splitmix64
         keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
@@ -178,7 +178,7 @@ def _is_held_out(tag):
 
 
 def _forms(tag):
-    """The forms of a locale: the dates it can write, and each piece's column and text for every value."""
+    """The forms of a locale: the dates that they can express, and each piece's column and text for every value."""
     locale = Locale.parse(tag)
     if locale.default_numbering_system not in ZEROS:
         raise ValueError(f"`locales` must have digits in {sorted(ZEROS)}. Received: {tag!r}")

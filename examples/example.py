@@ -1,4 +1,4 @@
-"""What the examples have in common: their arguments, the seconds of their parts, and the export at the end."""
+"""Shared code of the examples: arguments, timing, and the export at the end."""
 
 import argparse
 import json
@@ -14,23 +14,23 @@ FORMATS = ("saved_model", "tflite", "onnx")
 
 
 def argument_parser(description, name):
-    """The arguments that all examples take."""
+    """The arguments of all examples."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build") / name, help="folder for the model and its artefacts")
-    parser.add_argument("--steps", type=int, help="training steps; as many as the data need where not given")
+    parser.add_argument("--steps", type=int, help="training steps (default: depends on the data)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="train under XLA")
+    parser.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="train with XLA")
     parser.add_argument(
-        "--formats", nargs="*", choices=FORMATS, default=FORMATS, help="artefacts to export; none at all"
+        "--formats", nargs="*", choices=FORMATS, default=FORMATS, help="formats to export to; may be empty"
     )
     return parser
 
 
 class Example:
-    """The course of an example: what it found, and how long its parts took.
+    """Collects the results and timings of an example.
 
     Args:
-        args: arguments of `argument_parser`.
+        args: The parsed arguments of `argument_parser`.
     """
 
     def __init__(self, args):
@@ -40,17 +40,17 @@ class Example:
         self._start = time.perf_counter()
 
     def lap(self, name):
-        """Notes the seconds since the last one."""
+        """Records the seconds since the last call."""
         now = time.perf_counter()
         self.report["seconds"][name], self._start = round(now - self._start, 1), now
 
     def draw(self, history, every, steps):
-        """Draws the figures of a training that were validated every so many steps, as `curves.png`; reports them.
+        """Plots the training curves as `curves.png`, and adds them to the report.
 
         Args:
-            history: `keras.callbacks.History` of the training.
-            every: steps between two validations.
-            steps: number of the last step.
+            history: `keras.callbacks.History` of the training run.
+            every: Number of steps between two validations.
+            steps: Number of the last step.
         """
         at = [min(steps, every * (epoch + 1)) for epoch in history.epoch]
         names = [name for name in history.history if f"val_{name}" in history.history or name.startswith("val_")]
@@ -73,7 +73,7 @@ class Example:
                 self.report["artefacts"] = exported.rows
                 ok = exported.ok
             self.lap("export")
-        # `export` writes a report of its own under this name, whose rows are in here.
+        # `export` writes a report with the same name. Its rows are included here.
         (self.args.out / "report.json").write_text(json.dumps(self.report, indent=2) + "\n")
         rich.print(f"{self.report['seconds']}, everything in {self.args.out}")
         return 0 if ok else 1

@@ -1,4 +1,4 @@
-"""A character-level language model, at the size that nanoGPT trains on a CPU.
+"""Trains a character-level language model of the size of nanoGPT's CPU example.
 
 python examples/language_model.py --out build/language_model                two sonnets
 python examples/language_model.py --data DIR --out build/language_model     tiny Shakespeare
@@ -27,7 +27,7 @@ from keras_attn.training import (
     get_strategy,
 )
 
-BLOCK = 64  # characters that the model sees
+BLOCK = 64  # context length in characters
 BATCH_SIZE = 12
 PROMPT = "And so "
 SONNETS = """\
@@ -94,7 +94,7 @@ def build_optimizer(steps):
 def main(argv=None):
     parser = argument_parser(__doc__, "language_model")
     add_data_argument(parser)
-    # There is one shape to compile, and a step then takes four fifths of the time.
+    # There is only one shape to compile, and steps then take four fifths of the time.
     parser.set_defaults(jit_compile=True)
     args = parser.parse_args(argv)
     steps = args.steps or (2000 if args.data else 100)
@@ -104,11 +104,11 @@ def main(argv=None):
     train, rest = tiny_shakespeare(args.data) if args.data else (SONNETS[:end], SONNETS[end:])
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
-    # Without a merge, a token is a byte: of English text, a character.
+    # Without merges, a token is a byte, which is a character in English text.
     tokenizer = BytePairTokenizer.train([train], vocabulary_size=1)
     ids = [tokenizer.tokenize([text])[0] for text in (train, rest)]
     data = TokenBlockDataset(ids[0], BLOCK, BATCH_SIZE, seed=args.seed)
-    # Each character of the rest is a label once, where nanoGPT draws blocks: the mean of what its figure estimates.
+    # Each character of the rest is a label once. nanoGPT estimates this mean with random blocks.
     validation = TokenBlockDataset(ids[1], BLOCK, 16 * BATCH_SIZE, shuffle=False, epochs=1)
     strategy = get_strategy()
     with strategy.scope():

@@ -1,4 +1,4 @@
-"""Dates as 48 languages write them, to ISO 8601: trained, exported to three formats and proven equal to the model.
+"""Trains a model that converts dates in 48 languages to ISO 8601, and exports it to three formats with verification.
 
 python examples/normalize_dates.py --out build/dates
 """
@@ -25,7 +25,7 @@ from keras_attn.training import FusedAdam, MaskedCrossEntropy, ProgressBar, Samp
 BATCH_SIZE = 64
 COLUMNS = 4  # of the accuracy table
 ISO_LENGTH = 11  # ten characters and the end token
-# Every date from 1900 to 2099 and nothing else; 1900 is no leap year, 2000 is one.
+# Exactly the dates from 1900 to 2099; 1900 is not a leap year, 2000 is.
 ISO_DATE = (
     r"(19|20)\d\d-((0[13578]|1[02])-(0[1-9]|[12]\d|3[01])|(0[469]|11)-(0[1-9]|[12]\d|30)|02-(0[1-9]|1\d|2[0-8]))"
     r"|((19|20)(0[48]|[2468][048]|[13579][26])|2000)-02-29"
@@ -33,7 +33,7 @@ ISO_DATE = (
 
 
 def build_model(tokenizer):
-    # Whatever the input, and in every artefact: what is not a date cannot be written.
+    # In every artefact, outputs are always valid dates, whatever the input.
     dates = AutomatonConstraint(TokenAutomaton.from_regex(ISO_DATE, tokenizer.id_to_character))
     return keras_attn.Transformer(
         tokenizer.vocabulary_size,
@@ -43,7 +43,7 @@ def build_model(tokenizer):
         intermediate_dim=512,
         norm="pre",
         dropout=0.0,
-        # Digits are told apart by their neighbours, wherever in the text they stand.
+        # The neighbours of a digit matter more than its absolute position.
         position=keras_attn.layers.RotaryPositionEncoding(),
         tokenizer=tokenizer,
         generation_config=GenerationConfig(max_length=ISO_LENGTH, processors=(dates,)),
@@ -69,7 +69,7 @@ def training_data(corpus, tokenizer, seed):
 
 
 def evaluate(model, pairs):
-    """Exact-match accuracy, overall and of each locale, worst first."""
+    """Exact-match accuracy, overall and per locale, worst first."""
     outputs = model.generate([text for _, text, _ in pairs])
     hits = collections.defaultdict(list)
     for (locale, _, iso), output in zip(pairs, outputs, strict=True):
@@ -89,7 +89,7 @@ def show_accuracy(overall, locales, count):
 
 
 def draw_attention(model, text, path):
-    """Draws where the decoder looked, averaged over heads and layers, while it wrote the date."""
+    """Plots the cross-attention of generated dates, averaged over heads and layers."""
     tokenizer, output = model.tokenizer, model.generate([text])[0]
     target_ids = np.insert(tokenizer.encode([output]), 0, tokenizer.start_id, axis=1)
     inputs = {"source_ids": tokenizer.encode([text]), "target_ids": target_ids}
@@ -100,7 +100,7 @@ def draw_attention(model, text, path):
 
 def main(argv=None):
     parser = argument_parser(__doc__, "dates")
-    parser.add_argument("--per-locale", type=int, default=100, help="held-out dates of each locale to evaluate on")
+    parser.add_argument("--per-locale", type=int, default=100, help="held-out dates per locale for evaluation")
     parser.set_defaults(seed=7)
     args = parser.parse_args(argv)
     steps = 1500 if args.steps is None else args.steps

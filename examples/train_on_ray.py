@@ -1,9 +1,9 @@
-"""A training on workers that Ray Train starts, and starts again when one of them dies.
+"""Trains on workers of Ray Train, which restarts them when one dies.
 
 python examples/train_on_ray.py --out build/ray              two workers on this machine
-python examples/train_on_ray.py --out build/ray --kill 30    the same, and one is killed at step 30
+python examples/train_on_ray.py --out build/ray --kill 30    the same, with one killed at step 30
 
-Needs `pip install 'keras_attn[ray]'`. On a cluster, `--out` is a folder that all machines see.
+Needs `pip install 'keras_attn[ray]'`. On a cluster, `--out` must be a folder that all machines share.
 """
 
 import argparse
@@ -27,7 +27,7 @@ PAIRS = [
 
 
 def train(config):
-    """What every worker runs: Ray has named the group in `TF_CONFIG`."""
+    """Runs on every worker. Ray has set `TF_CONFIG`."""
     import keras
 
     import keras_attn
@@ -44,7 +44,7 @@ def train(config):
     out, rank = Path(config["out"]), ray.train.get_context().get_world_rank()
 
     class Death(keras.callbacks.Callback):
-        """Kills a worker other than the first, when it comes to a step for the first time."""
+        """Kills a worker other than the first when it reaches a step for the first time."""
 
         def on_train_batch_end(self, batch, logs=None):
             mark = out / "killed"
@@ -81,7 +81,7 @@ def main(argv=None):
     parser.add_argument("--out", type=Path, default=Path("build/ray"), help="folder for checkpoints and the model")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--steps", type=int, default=60)
-    parser.add_argument("--kill", type=int, default=0, help="step at which a worker is killed; none where 0")
+    parser.add_argument("--kill", type=int, default=0, help="step at which to kill a worker (default: never)")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     if min(args.workers, args.steps) < 1:

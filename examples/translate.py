@@ -1,9 +1,9 @@
-"""English to German, with a Transformer or one of the recurrent models before it.
+"""Translates English to German with a Transformer or an earlier recurrent model.
 
 python examples/translate.py --out build/translation                  a few sentences
 python examples/translate.py --data DIR --out build/translation       Multi30k, lower case, tokenised
-python examples/translate.py --data DIR --raw ...                     as people write: cased, words not set apart
-python examples/translate.py --model rnn ...                          Bahdanau's model; `gnmt`: Google's, made small
+python examples/translate.py --data DIR --raw ...                     cased, not tokenised
+python examples/translate.py --model rnn ...                          Bahdanau's model; `gnmt`: a small GNMT
 """
 
 import itertools
@@ -45,10 +45,10 @@ VERBS = {"sleeps": "schläft", "runs": "rennt", "waits": "wartet", "stands here"
 
 
 def made_up():
-    """Pairs of simple sentences, all that the words above make: `(those to train on, others)`."""
+    """All pairs of simple sentences from the words above: `(training pairs, others)`."""
     phrases = itertools.product(*(table.items() for table in (NUMBERS, COLOURS, NOUNS, VERBS)))
     pairs = [tuple(" ".join(words) + " ." for words in zip(*phrase, strict=True)) for phrase in phrases]
-    # 7 shares no factor with their number, so every word is on both sides.
+    # 7 is coprime to their number, so every word is in both splits.
     return [pair for i, pair in enumerate(pairs) if i % 7], pairs[::7]
 
 
@@ -66,7 +66,7 @@ def build_model(name, tokenizer, strategy=None):
 
 
 def build_optimizer(name, steps):
-    # The highest rate is that of the last step of the warm-up, whatever the model's width.
+    # The peak rate, at the last step of the warm-up, does not depend on the model's width.
     peak = 5e-3 if name == "transformer" else 1e-3
     warmup = max(1, min(2000, steps // 5))
     rate = InverseSquareRootSchedule(hidden_dim=1, warmup_steps=warmup, scale=peak * warmup**0.5)
@@ -77,7 +77,7 @@ def main(argv=None):
     parser = argument_parser(__doc__, "translation")
     add_data_argument(parser)
     parser.add_argument("--model", choices=["transformer", "rnn", "gnmt"], default="transformer")
-    parser.add_argument("--raw", action="store_true", help="cased text as it is written; tokenised lower case else")
+    parser.add_argument("--raw", action="store_true", help="use cased, untokenised text")
     args = parser.parse_args(argv)
     steps = args.steps or (8000 if args.data else 200)
     if steps < 1:
@@ -96,10 +96,10 @@ def main(argv=None):
         start_token="<s>",
         end_token="</s>",
         pad_token="<pad>",
-        # A word is the same piece wherever it stands.
+        # A word is the same piece at any position.
         add_prefix_space=True,
     )
-    # Each shape is compiled once.
+    # XLA compiles each shape.
     shapes = 8 if args.data else 1
     settings = {"tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH, "num_shapes": shapes, "seed": args.seed}
     data = ParallelTextDataset(train, tokenizer, **settings)
@@ -112,7 +112,7 @@ def main(argv=None):
     print(data.summary)
     example.lap("data and model")
     sources, references = map(list, zip(*test, strict=True))
-    # Of a long training, forty checkpoints; what a short one validates would take longer than its steps.
+    # Forty checkpoints for long runs. In short runs, validation would take longer than the steps.
     every = min(steps, max(200, steps // 40))
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     trainer = Trainer(
@@ -136,7 +136,7 @@ def main(argv=None):
     example.lap("evaluation")
     (args.out / "translations.txt").write_text("\n".join(evaluation.outputs) + "\n", encoding="utf-8")
     example.report |= {"steps": steps, "averaged": averaged, "validation": trainer.evaluate(held_out), **figures}
-    rich.print(f"BLEU {figures['test_bleu']:.2f} on {len(test):,} sentences, mean of {len(averaged)} checkpoints")
+    rich.print(f"BLEU {figures['test_bleu']:.2f} on {len(test):,} sentences, average of {len(averaged)} checkpoints")
     return example.finish(model, ["beam"], samples=sources[:8])
 
 

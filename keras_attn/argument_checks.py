@@ -1,4 +1,4 @@
-"""Refusals of numbers and ids that several rooms share."""
+"""Checks of numbers and ids, shared by several packages."""
 
 import numbers
 import reprlib
@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_attn import compat
 
-# Deeper than any model that was published.
+# Deeper than any published model.
 MOST_LAYERS = 4096
 
 
@@ -19,14 +19,14 @@ def check_positive(**values):
 
 
 def check_layers(num_layers):
-    """Raises a ValueError unless `num_layers` is an int above 0 and no slip: the file of a model may say anything."""
+    """Raises a ValueError unless `num_layers` is an int above 0 and plausible, as model files are not trusted."""
     check_positive(num_layers=num_layers)
     if num_layers > MOST_LAYERS:
         raise ValueError(f"`num_layers` must be at most {MOST_LAYERS}. Received: num_layers={num_layers}")
 
 
 def check_count(**values):
-    """Raises a ValueError unless each value is an int, 0 or above."""
+    """Raises a ValueError unless each value is a non-negative int."""
     for name, value in values.items():
         if not is_count(value):
             raise ValueError(f"`{name}` must be a non-negative integer. Received: {name}={value!r}")
@@ -54,14 +54,14 @@ def check_finite(**values):
 
 
 def check_probability(**values):
-    """Raises a ValueError unless each value is above 0, and 1 at most."""
+    """Raises a ValueError unless each value is above 0 and at most 1."""
     for name, value in values.items():
         if not is_number(value) or not 0 < value <= 1:
             raise ValueError(f"`{name}` must be above 0, and 1 at most. Received: {name}={value!r}")
 
 
 def check_ids(**values):
-    """Raises a ValueError unless each value is a tuple of one token or more."""
+    """Raises a ValueError unless each value is a non-empty tuple of ids."""
     for name, value in values.items():
         if not isinstance(value, tuple) or not value or not all(map(is_count, value)):
             raise ValueError(
@@ -70,10 +70,10 @@ def check_ids(**values):
 
 
 def check_vocabulary(vocabulary_size, **values):
-    """Raises a ValueError where a token, or one of a tuple or an array of them, is not among `vocabulary_size`."""
+    """Raises a ValueError if a value, or an element of a tuple or array, is not an id of the vocabulary."""
     for name, value in values.items():
         ids = np.ravel(value)
-        # NaN is neither below nor above anything.
+        # Comparisons with NaN are False.
         is_known = (ids >= 0) & (ids < vocabulary_size)
         if np.issubdtype(ids.dtype, np.floating):
             is_known &= ids == np.floor(ids)
@@ -86,27 +86,27 @@ def check_vocabulary(vocabulary_size, **values):
 
 
 def check_padding(model, **pad_ids):
-    """Raises a ValueError where what pads with an id, by its name, meets a layer that takes another id for padding."""
+    """Raises a ValueError if one of `pad_ids` differs from the padding id of a layer of the model."""
     for name, pad_id in pad_ids.items():
         for layer in compat.layers_of(model, include_self=False):
             masked = 0 if getattr(layer, "mask_zero", False) else getattr(layer, "pad_id", -1)
             if masked not in (-1, pad_id):
                 raise ValueError(
-                    f"`{name}` must pad with the id that the model takes for padding, {masked} in its layer "
-                    f"{layer.name!r}. Received: {name} that pads with {pad_id}; give the model `pad_id={pad_id}`"
+                    f"`{name}` must use the padding id of the model, {masked} in its layer {layer.name!r}. "
+                    f"Received: {name} with padding id {pad_id}; give the model `pad_id={pad_id}`"
                 )
 
 
 def is_number(value):
-    """Whether `value` is a real number, Python's or NumPy's, and no bool."""
+    """Whether `value` is a real number of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_integer(value):
-    """Whether `value` is an integer, Python's or NumPy's, and no bool."""
+    """Whether `value` is an integer of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def is_count(value):
-    """Whether `value` is an integer, 0 or above."""
+    """Whether `value` is a non-negative integer."""
     return is_integer(value) and value >= 0

@@ -1,4 +1,4 @@
-"""The command `keras-attn`: exports, quantises, verifies and inspects."""
+"""The command `keras-attn`: exports, quantises, verifies and inspects models."""
 
 import argparse
 import contextlib
@@ -18,15 +18,15 @@ def main(arguments=None):
     """Runs the command.
 
     Args:
-        arguments: list of strings, `sys.argv[1:]` where `None`.
+        arguments: List of strings. Defaults to `sys.argv[1:]`.
 
     Returns:
-        The exit status: 0, 1 where an artefact does not agree with its model, 2 where the input is at fault.
+        The exit status: 0 for success, 1 if an artefact differs from its model, 2 for invalid input.
     """
     options = _parser().parse_args(arguments)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A terminal may lack the letters of a name.
+            # The encoding of a terminal may lack characters of a name.
             stream.reconfigure(errors="backslashreplace")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from keras_attn.export import ExportError
@@ -45,60 +45,62 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Export Keras models, and look after exports.")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Export Keras models, and verify and inspect exports.")
     parser.add_argument("--version", action="version", version=f"{COMMAND} {keras_attn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    export = commands.add_parser("export", help="write verified artefacts of a .keras file")
+    export = commands.add_parser("export", help="export a .keras file to verified artefacts")
     export.set_defaults(run=_export)
-    quantize = commands.add_parser("quantize", help="export in a smaller precision, and tell what each weight costs")
+    quantize = commands.add_parser("quantize", help="export in a lower precision, and report the effect of each weight")
     quantize.set_defaults(run=_quantize)
     for command in (export, quantize):
         command.add_argument("model", metavar="MODEL.keras", help="a saved Keras model")
         command.add_argument(
-            "--format", required=True, type=_names, help="saved_model, tflite, onnx, onnx_fused; commas between"
+            "--format", required=True, type=_names, help="comma-separated: saved_model, tflite, onnx, onnx_fused"
         )
         command.add_argument("--out", required=True, metavar="DIR", help="the folder to write to")
         command.add_argument(
-            "--task", type=_names, help="generate, forward, ...; commas between (default: generate if the model can)"
+            "--task",
+            type=_names,
+            help="comma-separated: generate, forward, ... (default: generate if supported, else forward)",
         )
         command.add_argument(
             "--data",
             metavar="FILE",
-            help="what to verify on: a string a line, perhaps a tab and the right answer (text, or name or number of "
-            "a class); or an .npz file of the task's inputs, perhaps with `references`",
+            help="verification data: one string per line, optionally with a tab and the expected output (text, or "
+            "class name or number); or an .npz file with the task's inputs, optionally with `references`",
         )
         command.add_argument(
             "--max-accuracy-drop",
             type=float,
             metavar="X",
-            help="keep as many weights in float32 as it takes to lose no more than X, as 0.01",
+            help="keep as many weights in float32 as it takes to lose at most X, such as 0.01",
         )
         command.add_argument(
             "--shapes",
             type=_sizes,
             metavar="AXES",
-            help="sizes of axes to fix, as batch=1,source_length=32; ids only, see --ids",
+            help="axis sizes to fix, such as batch=1,source_length=32; only with --ids",
         )
         command.add_argument(
             "--labels",
             metavar="FILE",
-            help="names of the classes in order, one a line, which go into the artefacts (default: the model's own)",
+            help="class names for the artefacts, in order, one per line (default: those of the model)",
         )
-        command.add_argument("--ids", action="store_true", help="leave the model's tokenizer out: ids in, ids out")
-    precisions = "float32, float16, int8, int8_full, int4; commas between"
+        command.add_argument("--ids", action="store_true", help="export without the tokenizer: ids in, ids out")
+    precisions = "comma-separated: float32, float16, int8, int8_full, int4"
     export.add_argument("--precision", type=_names, default=["float32"], help=precisions)
     quantize.add_argument("--precision", type=_names, default=["int8"], help=precisions)
     for command in (export, quantize):
         command.add_argument(
-            "--keep-float", type=_names, default=[], metavar="NAMES", help="layers or weights that stay in float32"
+            "--keep-float", type=_names, default=[], metavar="NAMES", help="layers or weights to keep in float32"
         )
 
     verify = commands.add_parser("verify", help="check the files of an export and run them again")
     verify.set_defaults(run=_verify)
     verify.add_argument("folder", metavar="DIR", help="a folder that `keras-attn export` wrote")
 
-    inspect = commands.add_parser("inspect", help="tell what a model, an artefact or a folder of artefacts holds")
+    inspect = commands.add_parser("inspect", help="describe a model, an artefact or a folder of artefacts")
     inspect.set_defaults(run=_inspect)
     inspect.add_argument("path", metavar="PATH", help="a .keras file, an artefact or a folder that `export` wrote")
 
@@ -128,7 +130,7 @@ def _quantize(options):
         return json.dumps({"artefacts": report.rows, "quantization": weights}, indent=2), report.failures
     parts = [f"{format}, {precision}:\n{found}" for (format, precision), found in reports.items()]
     kept = [
-        f"{row['format']}, {row['precision']}: in float32 are {', '.join(row['keep_float'])}"
+        f"{row['format']}, {row['precision']}: kept in float32: {', '.join(row['keep_float'])}"
         for row in report.rows
         if row["keep_float"]
     ]
@@ -180,8 +182,7 @@ def _inspect(options):
 
 
 def _data(path, class_ids):
-    """`(samples, references)` of a file; either may be `None`. With `class_ids` the references are classes, and spaces
-    around the number of one do not count."""
+    """Reads `(samples, references)`; either may be `None`. `class_ids`: ignore spaces around class numbers."""
     if path is None:
         return None, None
     if path.endswith(".npz"):
@@ -191,7 +192,7 @@ def _data(path, class_ids):
     lines = [line.split("\t") for line in read_lines(path)]
     columns = {len(line) for line in lines}
     if not columns <= {1, 2} or len(columns) != 1:
-        raise ValueError(f"{path} must hold a string a line, or on every line a string, a tab and the right answer")
+        raise ValueError(f"{path} must have one string per line, or a string, a tab and the expected output")
     samples, *references = (list(column) for column in zip(*lines, strict=True))
     if not references:
         return samples, None
@@ -228,7 +229,7 @@ def _class(answer):
 
 @contextlib.contextmanager
 def _progress(stderr):
-    """Shows what is being done while it is done, where somebody watches."""
+    """Shows progress if stderr is a terminal."""
     if not stderr.isatty():
         yield
         return
@@ -254,7 +255,7 @@ def _progress(stderr):
 
 @contextlib.contextmanager
 def _without_noise():
-    """Within the scope nothing reaches stderr, where TensorFlow's converters report their progress; yields it."""
+    """Within the scope, output to stderr, as from TensorFlow's converters, is discarded. Yields the real stderr."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -278,7 +279,7 @@ def _sizes(value):
         name, _, size = (part.strip() for part in pair.partition("="))
         if not name or not size.isdecimal() or name in sizes:
             raise argparse.ArgumentTypeError(
-                f"each axis must be given one size, as batch=1,source_length=32. Received: {pair!r}"
+                f"each axis must have one size, such as batch=1,source_length=32. Received: {pair!r}"
             )
         sizes[name] = int(size)
     return sizes

@@ -1,11 +1,11 @@
-"""What has columns by name: a table in the place of a list of texts would be read as the names of its columns."""
+"""Detects tables with named columns, which would be read as lists of their column names otherwise."""
 
 from collections.abc import Mapping
 
 
 def names_of_columns(value):
-    """The names of the columns of a dict, a DataFrame, a `datasets.Dataset`, a `pyarrow.Table` or the like, in order;
-    None for what is no table."""
+    """The column names of a table (dict, DataFrame, `datasets.Dataset`, `pyarrow.Table`, ...), or None for other
+    values."""
     if isinstance(value, Mapping):
         return list(value)
     if isinstance(value, type) or not hasattr(value, "__getitem__"):
@@ -20,17 +20,17 @@ def names_of_columns(value):
 
 
 def is_table(value):
-    """Whether a value has columns by name."""
+    """Whether a value has named columns."""
     return names_of_columns(value) is not None
 
 
 def is_lazy(table):
-    """Whether columns are yet to be computed, as those of a polars `LazyFrame`."""
+    """Whether the columns are not computed yet, as in a polars `LazyFrame`."""
     return hasattr(table, "collect") and not hasattr(table, "__len__")
 
 
 def check_no_table(**values):
-    """Raises a ValueError where a value is a table instead of one column of it."""
+    """Raises a ValueError if a value is a table instead of one of its columns."""
     for name, value in values.items():
         if (columns := names_of_columns(value)) is not None:
             raise ValueError(

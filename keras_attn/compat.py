@@ -1,7 +1,7 @@
-"""Every private name of Keras, TensorFlow and tf2onnx that this package uses, and every patch of their objects.
+"""All uses of private names of Keras, TensorFlow and tf2onnx, and all patches of their objects.
 
-This is the one file to port to another release of theirs. Each docstring says what the public interface lacks;
-`tests/test_compat.py` has a test per name that fails when it is gone or means something else.
+This is the only file to port to another release of them. Each docstring tells what the public interface lacks.
+`tests/test_compat.py` has a test per name that fails if it is missing or has changed its meaning.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def layers_of(model, include_self=True):
-    """All layers in a model or layer, at any depth; the public `layers` are those of a model's first level."""
+    """All layers in a model or layer, at any depth; the public `layers` has only the first level of a model."""
     return model._flatten_layers(include_self=include_self)
 
 
@@ -26,18 +26,18 @@ def sublayers_of(layer):
 
 
 def attributes_of(layer):
-    """Dict of a layer's attributes, without the list that Keras itself keeps of the sub-layers among them."""
+    """Dict of a layer's attributes, without the list in which Keras tracks sub-layers."""
     return {name: value for name, value in vars(layer).items() if name != "_layers"}
 
 
 def set_untracked(layer, name, value):
-    """Sets an attribute as it is; the public `setattr` wraps dicts and lists, to find layers and variables in them."""
+    """Sets an attribute unchanged; the public `setattr` wraps dicts and lists to track layers and variables in them."""
     vars(layer)[name] = value
 
 
 @contextlib.contextmanager
 def overriding_call(layer, function):
-    """Within the scope, `layer.call` is `function`; Keras has no hook after a call, and tracks what is set."""
+    """Within the scope, `layer.call` is `function`; Keras has no hook after a call, and tracks set attributes."""
     object.__setattr__(layer, "call", function)
     try:
         yield
@@ -46,12 +46,12 @@ def overriding_call(layer, function):
 
 
 def takes_training(layer):
-    """Whether the class's `call` takes `training`; the signature of an overridden `call` does not tell."""
+    """Whether the class's `call` takes `training`; the signature of an overridden `call` does not show it."""
     return layer._call_has_training_arg
 
 
 class BuildHook:
-    """Calls `after_build()` once a layer is built; a base class's public `build` ends before its subclass's does."""
+    """Calls `after_build()` once a layer is built; the `build` of a base class ends before that of its subclass."""
 
     def _post_build(self):
         super()._post_build()
@@ -80,7 +80,7 @@ def before_add_weight(function):
 
 
 def own_trainable(layer):
-    """What `trainable` of a layer returns; a class that overrides the public property cannot read it there."""
+    """The value of a layer's `trainable`; a class that overrides the public property cannot read it there."""
     return layer._trainable
 
 
@@ -98,12 +98,12 @@ def put_first(layer, names):
 
 
 def set_dtype_policy(layer, policy):
-    """Sets the dtype policy and nothing else; the public setter writes into policy maps and quantises weights."""
+    """Sets only the dtype policy; the public setter also writes to policy maps and quantises weights."""
     layer._dtype_policy = policy
 
 
 def build_anew(layer):
-    """Replaces a layer's variables by new ones of its dtype policy; a second `build` would add to the first's."""
+    """Replaces a layer's variables by new ones of its dtype policy; a second `build` would add variables."""
     for variable in (*layer._trainable_variables, *layer._non_trainable_variables):
         layer._untrack_variable(variable)
     layer._tracker.unlock()
@@ -112,7 +112,7 @@ def build_anew(layer):
 
 
 def stored_weights(layer):
-    """The variable of a kernel or table, or None; the public `kernel` and `embeddings` are it with LoRA's product."""
+    """The variable of a kernel or table, or None; the public `kernel` and `embeddings` include the LoRA product."""
     return getattr(layer, "_kernel", getattr(layer, "_embeddings", None))
 
 
@@ -122,7 +122,7 @@ def add_to_quantized(layer, name, a, b, scale):
     borrowed = {"lora_enabled": True, "lora_rank": rank, "lora_alpha": float(scale) * rank}
     borrowed |= {f"lora_{name}_a": a, f"lora_{name}_b": b}
     own = {attribute: vars(layer)[attribute] for attribute in borrowed if attribute in vars(layer)}
-    # Set as usual, Keras would take the matrices for weights of this layer.
+    # With `setattr`, Keras would track the matrices as weights of this layer.
     vars(layer).update(borrowed)
     try:
         values = getattr(layer, f"_get_{name}_with_merged_lora")()
@@ -153,24 +153,24 @@ def symbolic_outputs(model, inputs):
 
 
 def operation_of(tensor):
-    """The layer or operation that made a symbolic tensor; no public attribute names it."""
+    """The layer or operation that made a symbolic tensor; there is no public attribute."""
     return tensor._keras_history.operation
 
 
 def operation_inputs(tensor):
-    """The symbolic tensors that `operation_of(tensor)` was called on; a layer's public `input` is that of one call."""
+    """The symbolic inputs of `operation_of(tensor)`; the public `input` of a layer is that of a single call."""
     operation, node, _ = tensor._keras_history
     return operation._inbound_nodes[node].input_tensors
 
 
 def keras_mask(x):
-    """The mask, True where `x` is real, that a layer attached to it, or None; it is read by no public function."""
+    """The mask that a layer attached to `x`, True at real positions, or None; no public function reads it."""
     return getattr(x, "_keras_mask", None)
 
 
 def attach_keras_mask(x, mask):
-    """Attaches a mask to `x`; the public `compute_mask`, which Keras asks for it, is not told how a layer is called."""
-    # Tracers of JAX take no attributes.
+    """Attaches a mask to `x`; the public `compute_mask`, which Keras calls, does not get the arguments of `call`."""
+    # JAX tracers do not accept attributes.
     with contextlib.suppress(AttributeError):
         x._keras_mask = mask
 
@@ -179,21 +179,21 @@ def attach_keras_mask(x, mask):
 
 
 def current_stateless_scope():
-    """The innermost `keras.StatelessScope`, or None; the public class does not say which one is entered."""
+    """The innermost `keras.StatelessScope`, or None; the public class does not expose the active one."""
     from keras.src.backend.common.stateless_scope import get_stateless_scope
 
     return get_stateless_scope()
 
 
 def random_seed():
-    """The seed that `keras.utils.set_random_seed` was given, or None; it can be set in public, and not read."""
+    """The seed passed to `keras.utils.set_random_seed`, or None; no public function returns it."""
     from keras.src.utils.rng_utils import get_random_seed
 
     return get_random_seed()
 
 
 def in_xla_context():
-    """Whether XLA compiles the graph that is traced, or one around it; TensorFlow tells that in private only."""
+    """Whether XLA compiles the graph being traced, or an outer one; TensorFlow has no public function for it."""
     import tensorflow as tf
     from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
@@ -204,17 +204,18 @@ def in_xla_context():
 
 
 def function_arguments(wrapper):
-    """Arguments of the function in a Keras loss or metric; some public configs, as that of Huber, leave them out."""
+    """Arguments of the function in a Keras loss or metric; some public configs, such as that of Huber, omit them."""
     return getattr(wrapper, "_fn_kwargs", None) or {}
 
 
 def is_built(metric):
-    """Whether a metric has its variables; some, as AUC, make them at the first update, and have no public `built`."""
+    """Whether a metric has its variables; some create them at the first update, such as AUC, without a public
+    `built`."""
     return getattr(metric, "_built", True)
 
 
 def callback_state(callback):
-    """Names of the attributes in which a callback keeps what it has seen; Keras' callbacks offer no state to save."""
+    """Names of the attributes with a callback's state; Keras' callbacks have no public state."""
     import keras
 
     attributes = {
@@ -227,7 +228,7 @@ def callback_state(callback):
 
 
 def set_monitor_op(callback):
-    """Decides between less and more, `monitor_op`; Keras does so at the end of an epoch, and may compare before."""
+    """Sets `monitor_op`, less or greater; Keras does so at the end of an epoch, but may compare before."""
     callback._set_monitor_op()
 
 
@@ -235,13 +236,13 @@ def set_monitor_op(callback):
 
 
 class UpdateHooks:
-    """Gives `update_step` what `prepared_rate(rate)` returns, for Keras prepares nothing once per step, and leaves
-    the weight decay to it where `decays_in_update_step`."""
+    """Passes `prepared_rate(rate)` to `update_step`, which also applies the weight decay if `decays_in_update_step`.
+    Keras has no public hook that runs once per step."""
 
     decays_in_update_step: bool = False
 
     def prepared_rate(self, learning_rate: Any) -> Any:
-        """What all calls of `update_step` in a step are given as the learning rate."""
+        """The learning rate argument for all calls of `update_step` in a step."""
         return learning_rate
 
     def _apply_weight_decay(self, variables):
@@ -253,19 +254,19 @@ class UpdateHooks:
 
 
 def is_decayed(optimizer, variable):
-    """Whether the weight decay applies to a variable; `exclude_from_weight_decay` can be called, and not read."""
+    """Whether the weight decay applies to a variable; `exclude_from_weight_decay` has no public getter."""
     return optimizer._use_weight_decay(variable)
 
 
 def adam_moments(optimizer, variable):
-    """The variables `(m, v)` of Adam for a variable; the public `variables` do not tell whose they are."""
+    """Adam's variables `(m, v)` for a variable; the public `variables` do not tell which belong to it."""
     index = optimizer._get_variable_index(variable)
     return optimizer._momentums[index], optimizer._velocities[index]
 
 
 @contextlib.contextmanager
 def without_all_reduce(optimizer):
-    """Within the scope, gradients are sums over replicas already; the public `apply` would add them up once more."""
+    """Within the scope, gradients are already summed over replicas; the public `apply` would sum them again."""
     optimizer._all_reduce_sum_gradients = list
     try:
         yield
@@ -274,12 +275,12 @@ def without_all_reduce(optimizer):
 
 
 def moving_averages(optimizer):
-    """The averages of `use_ema` in the order of the weights; the public `variables` do not tell which those are."""
+    """The moving averages of `use_ema`, in the order of the weights; the public `variables` do not identify them."""
     return optimizer._model_variables_moving_average
 
 
 def strategy_of(optimizer):
-    """The `tf.distribute.Strategy` in whose scope an optimizer was made; only models have `distribute_strategy`."""
+    """The `tf.distribute.Strategy` in whose scope an optimizer was created; only models have `distribute_strategy`."""
     return optimizer._distribution_strategy
 
 
@@ -287,26 +288,26 @@ def strategy_of(optimizer):
 
 
 def allow_retracing(function):
-    """Turns off the warning of a `tf.function` that it was traced often; it has no option for that."""
+    """Turns off the warning of a `tf.function` about frequent retracing; it has no public option."""
     function._omit_frequent_tracing_warning = True
 
 
 def lookup_tables_of(layer):
-    """The tables in which a preprocessing layer looks strings up; they are no variables, and have no public base."""
+    """The string lookup tables of a preprocessing layer; they are not variables, and have no public base class."""
     from tensorflow.python.trackable.resource import CapturableResource
 
     return [value for value in vars(layer).values() if isinstance(value, CapturableResource)]
 
 
 def calibrate_tflite(content, cases):
-    """A `.tflite` file with the range of each tensor on `(signature, inputs)` cases; the converter has no such step."""
+    """Adds tensor ranges from `(signature, inputs)` cases to a `.tflite` file; the converter has no such step."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     return Calibrator(content).calibrate(lambda: iter(cases))
 
 
 def quantize_tflite(content, float_ops):
-    """A calibrated `.tflite` file in int8, `float_ops` excepted; the public converter cannot leave operators out."""
+    """Quantises a calibrated `.tflite` file to int8, except `float_ops`; the public converter has no exceptions."""
     import tensorflow as tf
     from tensorflow.lite.python import convert
 
@@ -319,20 +320,20 @@ def quantize_tflite(content, float_ops):
 
 
 def tf2onnx_passes():
-    """New passes of tf2onnx's optimizer; its public `optimize_graph` copies the graph before each, and hides errors."""
+    """The passes of tf2onnx's optimizer; the public `optimize_graph` copies the graph before each, and hides errors."""
     from tf2onnx import optimizer
 
     return [make() for make in optimizer._get_optimizers().values()]
 
 
 def run_pass(optimization, graph):
-    """The graph after a pass; the public `optimize` also writes the whole graph out."""
+    """The graph after a pass; the public `optimize` also serialises the whole graph."""
     return optimization._optimize(graph)
 
 
 @contextlib.contextmanager
 def ops_that_tf2onnx_lacks():
-    """Yields a set that fills with the operators that tf2onnx cannot convert, which it only logs; its log is quiet."""
+    """Yields a set that collects the operators that tf2onnx cannot convert, which it only logs; the log is silenced."""
 
     class Listener(logging.Handler):
         def emit(self, record):
@@ -352,12 +353,12 @@ def ops_that_tf2onnx_lacks():
         logger.setLevel(level)
 
 
-# What Keras and NumPy write archives with.
+# Archives of Keras and NumPy.
 
 
 @contextlib.contextmanager
 def years_of_archives():
-    """Within the scope, archives can be written whatever year the clock says; `zipfile` refuses those before 1980."""
+    """Within the scope, archives can be written whatever the system clock; `zipfile` rejects years before 1980."""
     if 1980 <= time.localtime(time.time()).tm_year <= 2107:
         yield
         return

@@ -1,11 +1,11 @@
-"""Imports of packages that only an extra installs."""
+"""Imports of optional dependencies."""
 
 import importlib
 from types import ModuleType
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Imports a module that the core install does not bring.
+    """Imports a module of an optional dependency.
 
     Args:
         module: Dotted name of the module, such as `"onnx.helper"`.
@@ -18,8 +18,10 @@ def require(module: str, extra: str) -> ModuleType:
         ImportError: If the module is not installed. The message names the extra.
 
     Example:
-        >>> require("json", "text").dumps([1, 2])
-        '[1, 2]'
+
+    >>> from keras_attn.extras import require
+    >>> require("json", "text").dumps([1, 2])
+    '[1, 2]'
     """
     try:
         return importlib.import_module(module)

@@ -1,4 +1,4 @@
-"""A lock on a folder, which ends with the process that holds it."""
+"""A lock on a folder, which ends with its process."""
 
 import contextlib
 import errno
@@ -10,24 +10,24 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows has none
+except ImportError:  # on Windows
     fcntl = None
 
 _NAME, _PAUSE, _WAITS = ".lock", 0.02, " somebody waits"
 
 
 class FolderInUseError(BlockingIOError, ValueError):
-    """Says who else writes to a folder."""
+    """Raised if another process writes to a folder. The message names it."""
 
 
 class FolderLock:
-    """Lets one at a time write to a folder, be it in this process or in another one, on this machine or another.
+    """A lock for exclusive writing to a folder, between objects, processes and machines.
 
-    The operating system holds the lock for as long as the file `.lock` is open, so that a process that was killed holds
-    none. Some network file systems know no locks: there nobody is kept out.
+    The operating system keeps the lock as long as the file `.lock` is open, so it ends with a killed process. On
+    network file systems without locks, the lock has no effect.
 
     Args:
-        folder: what to lock; it is made where it is not there.
+        folder: The folder to lock. It is created if it does not exist.
     """
 
     def __init__(self, folder):
@@ -36,16 +36,16 @@ class FolderLock:
 
     @contextlib.contextmanager
     def held(self, tries=1):
-        """A scope in which this holds the lock; it may be entered again inside.
+        """A scope in which the lock is held. It is reentrant.
 
         Args:
-            tries: how often to try, a fiftieth of a second apart.
+            tries: Number of attempts, 0.02 seconds apart.
 
         Yields:
-            Whether the lock is held: False where there are none.
+            Whether the lock is held. False if locks are not supported.
 
         Raises:
-            FolderInUseError: somebody else holds it.
+            FolderInUseError: If the lock is held elsewhere.
         """
         if not self._depth:
             self._file = self._acquired(tries)
@@ -56,23 +56,23 @@ class FolderLock:
             self._depth -= 1
             if not self._depth and self._file is not None:
                 file, self._file = self._file, None
-                # Whoever waits for it looks whether the file that he has opened is still there.
-                somebody_waits = not file.closed and _is_marked(file)
+                # A waiting process checks whether the file that it opened still exists.
+                has_waiters = not file.closed and _is_marked(file)
                 _release(file, self._path)
-                if somebody_waits:
-                    # Who would take the lock again at once would keep others out for ever.
+                if has_waiters:
+                    # Retaking the lock immediately would starve the others.
                     time.sleep(2 * _PAUSE)
 
     def _acquired(self, tries):
-        """The open file that is locked, or None where files cannot be."""
+        """The open locked file, or None if locks are not supported."""
         if fcntl is None:
             return None
-        # Not until some time: a clock may jump.
+        # Count attempts instead of time, because a clock may jump.
         while True:
             try:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 if self._path.is_symlink():
-                    # Whatever it leads to would be overwritten.
+                    # The target of the link would be overwritten.
                     self._path.unlink()
                 file, problem = _open_locked(self._path, wait=False)
             except OSError:
@@ -88,8 +88,8 @@ class FolderLock:
                     owner = _signature(file)
                     raise FolderInUseError(
                         errno.EWOULDBLOCK,
-                        f"`checkpoints` must be in a folder of their own: another training run{owner} writes to it. "
-                        f"Received: {self._path.parent}",
+                        f"`checkpoints` must be in a folder that no other run uses: another training run{owner} writes "
+                        f"to it. Received: {self._path.parent}",
                     )
                 _mark(file)
                 time.sleep(_PAUSE)
@@ -97,18 +97,18 @@ class FolderLock:
 
 @contextlib.contextmanager
 def locked(folder, name, wait=True):
-    """Holds a lock on a folder, which is released when its process ends in any way.
+    """A scope that locks a folder. The lock is released when the process ends for whatever reason.
 
     Args:
         folder: `pathlib.Path` of an existing folder.
-        name: of the file in it that is locked.
-        wait: whether to wait for another holder.
+        name: Name of the lock file in the folder.
+        wait: Whether to wait until the lock is free.
 
     Yields:
-        Whether the lock is held. It never is where the system or the disk has no locks.
+        Whether the lock is held. Always False if the system or the disk does not support locks.
 
     Raises:
-        OSError: nothing can be written to the folder.
+        OSError: If the folder is not writable.
     """
     if fcntl is None:
         yield False
@@ -123,12 +123,12 @@ def locked(folder, name, wait=True):
                 _release(file, path)
 
 
-# Files that are locked. One that is forgotten, wherever an interrupt came, closes itself, which a descriptor does not.
+# Locked files. File objects, unlike descriptors, are closed when an interrupt leaves them unreferenced.
 _OPEN = weakref.WeakSet()
 
 
 def _close_in_child():
-    # A child that was forked would hold the lock of its parent after that has died.
+    # A forked child would keep the lock of its parent after the parent has died.
     for file in list(_OPEN):
         file.close()
 
@@ -138,7 +138,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _open_locked(path, wait):
-    """`(file, problem)`: the open file at `path`, and the OSError for which it could not be locked, or None."""
+    """Opens and locks the file at `path`. Returns `(file, problem)`, an OSError if it could not be locked, or None."""
     while True:
         file = open(path, "a+b", buffering=0, opener=_open_no_link)  # noqa: SIM115
         try:
@@ -148,17 +148,17 @@ def _open_locked(path, wait):
         if _is_at(path, file):
             _OPEN.add(file)
             return file, None
-        # The holder before has removed it.
+        # The previous holder has removed it.
         file.close()
 
 
 def _open_no_link(path, flags):
-    # To open a pipe would wait for somebody to read it.
+    # Opening a pipe would block until something reads it.
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def _release(file, path):
-    """Removes a locked file and closes it. In a child that was forked it is closed already, and is its parent's."""
+    """Removes a locked file and closes it. In a forked child it is already closed, and belongs to the parent."""
     with contextlib.closing(file):
         if not file.closed:
             with contextlib.suppress(OSError):
@@ -185,7 +185,7 @@ def _signature(file):
 
 
 def _mark(file):
-    """Tells the owner of the lock that somebody waits for it."""
+    """Tells the owner of the lock that another process waits for it."""
     if not _is_marked(file):
         with contextlib.suppress(OSError):
             file.write(_WAITS.encode())

@@ -1,4 +1,4 @@
-"""Which class a label is: one order and one set of names for data sets, models, exports and their references."""
+"""The names and numbers of classes, shared by data sets, models, exports and their references."""
 
 import re
 import reprlib
@@ -10,19 +10,19 @@ MOST_NUMBERED = 1_000_000
 
 
 class Labels:
-    """The classes of a classifier by name, in the order of their numbers.
+    """The class names of a classifier, in order.
 
-    A label is the name of a class, or its number if no name is a number itself. `False` and `True` are also the numbers
-    0 and 1 of two classes with other names; classes with these names are found in upper and lower case.
+    A label is the name of a class, or its number if no name is a number. For two classes with other names, `False` and
+    `True` are the numbers 0 and 1. Classes named `False` and `True` are matched in upper and lower case.
 
     Args:
-        names: list of names, or of integers or booleans, which are named as Python prints them.
+        names: List of names. Integers and booleans are converted to strings.
 
     Attributes:
-        names: list of str.
+        names: List of str.
 
     Raises:
-        ValueError: `names` are no list, none, or not all different.
+        ValueError: If `names` is not a list, is empty, or has duplicates.
 
     Example:
 
@@ -42,17 +42,16 @@ class Labels:
         self.names = [str(name) for name in names]
         self._numbers = {name: number for number, name in enumerate(self.names)}
         if not self.names or len(self._numbers) < len(self.names):
-            raise ValueError(f"`labels` must hold each label once. Received: labels={names}")
+            raise ValueError(f"`labels` must be unique, and not empty. Received: labels={names}")
         self.has_numbers = any(_INTEGER.fullmatch(name) for name in self.names)
         self._booleans = self._numbers_of_booleans()
 
     @classmethod
     def found(cls, labels):
-        """The classes of data with these labels: integers are the classes' numbers, booleans 0 and 1, and names are
-        numbered in sorted order.
+        """Infers classes from labels: integers are class numbers, booleans are 0 and 1, and names are sorted.
 
         Raises:
-            ValueError: an integer is no number of a class.
+            ValueError: If an integer is not a valid class number.
         """
         found = set(labels)
         for booleans in _BOOLEANS:
@@ -63,7 +62,7 @@ class Labels:
         least, most = min(map(int, found)), max(map(int, found))
         if least < 0 or most >= MOST_NUMBERED:
             raise ValueError(
-                "Labels that are integers must be numbers of classes, from 0 on; `labels` gives others an order. "
+                "Integer labels must be class numbers, from 0 on; give `labels` for other integers. "
                 f"Received: {least if least < 0 else most}"
             )
         return cls.numbered(most + 1)
@@ -75,19 +74,19 @@ class Labels:
 
     @property
     def are_numbered(self):
-        """Whether each class is named by its number."""
+        """Whether the name of each class is its number."""
         return all(name == str(number) for number, name in enumerate(self.names))
 
     @property
     def are_the_same_everywhere(self):
-        """Whether data with some of these labels alone would number them likewise."""
+        """Whether data with only some of these labels would give them the same numbers."""
         return self.are_numbered or self.names in _BOOLEANS
 
     def number(self, label):
-        """The class of a label, a str.
+        """The class number of a label, a str.
 
         Raises:
-            ValueError: there is no such class.
+            ValueError: If there is no such class.
         """
         number = self._numbers.get(label)
         if number is None:
@@ -95,7 +94,7 @@ class Labels:
         if number is None and not self.has_numbers and _INTEGER.fullmatch(label):
             number = int(label)
         if number is None or not 0 <= number < len(self.names):
-            raise ValueError(f"label {label!r} is none of {self}")
+            raise ValueError(f"label {label!r} is not one of {self}")
         return number
 
     def _numbers_of_booleans(self):
@@ -106,7 +105,7 @@ class Labels:
         return {"false": 0, "true": 1} if len(names) == 2 and not is_one_a_boolean and not self.has_numbers else {}
 
     def agrees(self, other):
-        """Whether a class has one number here and among other `Labels`; one without a name is any of that number."""
+        """Whether classes have the same numbers in other `Labels`. A class without a name matches any name."""
         for one, two in ((self, other), (other, self)):
             if one.are_numbered and (two.are_numbered or (len(one.names) <= len(two.names) and not two.has_numbers)):
                 return True
@@ -117,7 +116,7 @@ class Labels:
 
 
 def labels_of(source):
-    """The `Labels` that a model, a data set or the like has as its `labels`, a list of different names; else None."""
+    """The `Labels` of an object, such as a model or data set, if its `labels` is a list of unique names; else None."""
     if isinstance(source, Labels):
         return source
     names = getattr(source, "labels", None)
@@ -127,12 +126,12 @@ def labels_of(source):
 
 
 def check_agreement(**sources):
-    """Raises a ValueError where two of some objects, as a model and a data set, have `labels` in different orders."""
+    """Raises a ValueError if two objects, such as a model and a data set, have `labels` in different orders."""
     known = [(name, labels) for name, source in sources.items() if (labels := labels_of(source)) is not None]
     for i, (name, labels) in enumerate(known):
         for other_name, other in known[:i]:
             if not labels.agrees(other):
                 raise ValueError(
-                    f"`{name}` must number classes as `{other_name}` does: make it with the other's `labels`. "
+                    f"`{name}` must number classes as `{other_name}` does: create it with the same `labels`. "
                     f"Received: {labels} and {other}"
                 )

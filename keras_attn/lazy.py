@@ -1,4 +1,4 @@
-"""Names of a package that are imported once they are asked for."""
+"""Lazy imports of the public names of a package."""
 
 import contextlib
 import importlib
@@ -9,12 +9,12 @@ COMMAND = "keras-attn"
 
 
 def lazy(package, homes):
-    """`(__getattr__, __dir__)` of a package, for names that live in its modules.
+    """Returns `(__getattr__, __dir__)` of a package, which import names from its modules on first use.
 
     Args:
         package: `__name__` of the package.
-        homes: name of the module -> names in it. The package imports them once more under `TYPE_CHECKING`, for tools
-            that run nothing, and its `__all__` spells them out.
+        homes: Dict from module to its names, separated by spaces. For static tools, the package also imports the names
+            under `TYPE_CHECKING` and lists them in `__all__`.
     """
     modules = {name: module for module, names in homes.items() for name in names.split()}
 
@@ -23,7 +23,7 @@ def lazy(package, homes):
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
 
-    # What `dir`, tab completion and `help` show: the names that are there, and those that will be.
+    # `dir`, tab completion and `help` also show names that are not imported yet.
     return find, lambda: sorted({*vars(sys.modules[package]), *modules})
 
 
@@ -31,27 +31,27 @@ def is_command():
     """Whether this process is the command `keras-attn`, or `python -m keras_attn`."""
     program = (getattr(sys, "argv", None) or [""])[0]
     if program == "-m":
-        # So it is while Python looks for the module, which is behind the option.
+        # While Python looks for the module, its name is the argument after the option.
         arguments = sys.orig_argv
         return arguments[arguments.index("-m") + 1] in ("keras_attn", "keras_attn.cli") if "-m" in arguments else False
     return os.path.basename(program).removesuffix(".exe") == COMMAND
 
 
 def register(config):
-    """Imports the modules of this package that a Keras config names, and puts what it names back into Keras' registry.
+    """Imports the modules of this package in a Keras config, and registers their classes and functions with Keras.
 
-    Keras finds only classes that were imported, and none that somebody has cleared from its registry.
+    Keras finds only classes that were imported and not cleared from its registry.
     """
     if isinstance(config, dict):
         module, name = config.get("module"), config.get("class_name")
         if name == "function":
-            # Of a function, Keras tells no module.
+            # Keras does not store the module of a function.
             package, _, name = str(config.get("config")).rpartition(">")
             module = "keras_attn.ops" if package == "keras_attn" else None
         if isinstance(module, str) and module.startswith("keras_attn."):
-            # The file may name a module of another version: the public packages have all that configs name.
+            # The module may be from another version. All classes in configs are also in the public packages.
             for home in (module, ".".join(module.split(".")[:2])):
-                # Keras says in better words what is not there.
+                # Keras has a better error message for missing names.
                 with contextlib.suppress(ImportError):
                     found = getattr(importlib.import_module(home), str(name), None)
                     if callable(found) and hasattr(found, "__name__"):
@@ -64,7 +64,7 @@ def register(config):
 
 
 def register_again(found):
-    """Puts a class or function of this package back into Keras' registry, under the name that configs have."""
+    """Registers a class or function of this package with Keras again, under its name in configs."""
     import keras
 
     name = keras.saving.get_registered_name(found)

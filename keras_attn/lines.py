@@ -1,4 +1,4 @@
-"""Texts and lines of files, read in one way by everything that reads files."""
+"""Reading of text files, shared by everything that reads files."""
 
 import codecs
 import gzip
@@ -6,25 +6,24 @@ import io
 import zlib
 from pathlib import Path
 
-# A document has some million characters.
+# Long documents have some million characters.
 LONGEST_LINE = 2**26
-# Text is compressed to a tenth, zeros to a thousandth.
+# Text compresses to a tenth, zeros to a thousandth.
 _MOST_EXPANSION, _MOST_EXPANDED, _LINES_A_CHECK = 200, 2**28, 4096
 _SAMPLE = 4096
-# How files begin that gzip, bzip2, xz, zip and Zstandard have made.
+# Magic numbers of gzip, bzip2, xz, zip and Zstandard.
 _COMPRESSED = (b"\x1f\x8b\x08", b"BZh91AY&SY", b"\xfd7zXZ\0", b"PK\x03\x04", b"\x28\xb5\x2f\xfd")
 
 
 def numbered_lines(path, keep_ends=False):
-    """Numbers from 1 and lines, without their ends unless `keep_ends`.
+    """Yields lines and their numbers from 1, without line ends unless `keep_ends`.
 
-    A line ends at a line feed, or at a carriage return and a line feed, and nowhere else: text may hold the other
-    characters at which `str.splitlines` cuts, such as U+2028. A byte-order mark at the beginning is no part of the
-    first line, `.gz` is decompressed, and bytes that are no UTF-8 become surrogates.
+    A line ends at LF or CRLF only: text may contain the other characters at which `str.splitlines` splits, such as
+    U+2028. A leading byte-order mark is removed, `.gz` files are decompressed, and invalid UTF-8 becomes surrogates.
 
     Raises:
-        ValueError: a compressed file is damaged, or grows out of all proportion; the file is in UTF-16 or UTF-32; or a
-            line is longer than any text.
+        ValueError: If a compressed file is damaged or expands too much, the file is in UTF-16 or UTF-32, or a line is
+            too long.
     """
     path, number = Path(path), 0
     is_compressed = path.suffix.lower() == ".gz"
@@ -46,44 +45,44 @@ def numbered_lines(path, keep_ends=False):
 
 
 def open_gzip(path):
-    """A file that gzip has made, for reading. Python's own function takes one that has lost all bytes for whole."""
+    """Opens a gzip file for reading. Unlike `gzip.open`, it rejects empty files."""
     if not path.stat().st_size:
-        raise damaged(path, "byte 0", "not even a header is there")
+        raise damaged(path, "byte 0", "the header is missing")
     return gzip.open(path, "rb")
 
 
 def check_encoding(path, start):
-    """Raises a ValueError where a file begins as one in UTF-16 or UTF-32 does, or as one that is compressed.
+    """Raises a ValueError if a file seems to be in UTF-16 or UTF-32, or compressed.
 
     Args:
-        path: that of the file.
-        start: its first bytes.
+        path: Path of the file.
+        start: The first bytes of the file.
     """
     if start.startswith(_COMPRESSED):
         raise ValueError(
-            f"`files` must be text, or be compressed by gzip and called '.gz'; decompress others. Received: {path}, "
+            f"`files` must be text, or compressed by gzip and named '.gz'; decompress others. Received: {path}, "
             "which is compressed"
         )
     marked = start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
-    # In UTF-16 every second byte of Latin text is 0; UTF-8 has no byte 0 but for the character NUL.
+    # In UTF-16, every second byte of Latin text is 0. UTF-8 has a byte 0 only for the character NUL.
     if marked or (len(start) > 1 and 4 * start.count(0) >= len(start)):
-        raise ValueError(f"`files` must be text in UTF-8. Received: {path}, which is UTF-16, UTF-32 or no text")
+        raise ValueError(f"`files` must be text in UTF-8. Received: {path}, which is UTF-16, UTF-32 or not text")
 
 
 def check_expansion(path, size):
-    """Raises a ValueError where a compressed file gives so many bytes that it is no text that somebody has written."""
+    """Raises a ValueError if a compressed file expands too much to be text."""
     if size > _MOST_EXPANDED and size > _MOST_EXPANSION * path.stat().st_size:
         raise ValueError(
-            f"`files` must not expand to more than {_MOST_EXPANSION} times their size: decompress it if that is meant. "
-            f"Received: {path}, which gives more than {size:,} bytes"
+            f"`files` must not expand to more than {_MOST_EXPANSION} times their size: decompress them if it is "
+            f"intended. Received: {path}, which expands to more than {size:,} bytes"
         )
 
 
 def read_lines(path):
-    """The lines of a file that must be UTF-8, as `numbered_lines` cuts them.
+    """The lines of a UTF-8 file, split as by `numbered_lines`.
 
     Raises:
-        ValueError: the file is no UTF-8, or damaged.
+        ValueError: If the file is not UTF-8, or damaged.
     """
     lines = []
     for number, line in numbered_lines(path):
@@ -94,12 +93,12 @@ def read_lines(path):
 
 
 def read_text(path):
-    """The lines of a file in UTF-8 as one text, with a line feed between them."""
+    """The lines of a UTF-8 file as one text, joined by line feeds."""
     return "\n".join(read_lines(path))
 
 
 def is_unicode(text):
-    """Whether a text holds no surrogates, which stand for bytes that are no UTF-8."""
+    """Whether a text contains no surrogates, which represent invalid UTF-8."""
     if text.isascii():
         return True
     try:
@@ -110,5 +109,5 @@ def is_unicode(text):
 
 
 def damaged(path, place, error):
-    """The ValueError that says where a file is damaged."""
-    return ValueError(f"`files` must be whole. Received: {path}, damaged behind {place}: {error}")
+    """A ValueError that tells where a file is damaged."""
+    return ValueError(f"`files` must be whole. Received: {path}, damaged after {place}: {error}")

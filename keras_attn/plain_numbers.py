@@ -1,4 +1,4 @@
-"""NumPy's numbers as Python's."""
+"""Conversion of NumPy numbers to Python numbers."""
 
 import functools
 import inspect
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class PlainNumbers:
-    """Gives constructors Python's numbers for NumPy's, in lists, tuples and dicts too.
+    """Converts NumPy numbers in constructor arguments to Python numbers, including those in lists, tuples and dicts.
 
-    What Keras and JSON make of NumPy's differs from place to place, and products of small ones overflow. Comes before
-    the other classes among the bases; fields of a dataclass with a `__post_init__`, its own or inherited, change too.
+    Keras and JSON handle NumPy numbers inconsistently, and products of small integer types overflow. Put this class
+    first among the bases. It also converts the fields of a dataclass with a `__post_init__`, its own or inherited.
     """
 
     def __init_subclass__(cls, **kwargs):
@@ -22,7 +22,7 @@ class PlainNumbers:
 
 
 def plain(value):
-    """A value without numbers of NumPy's: Python's in their place; the value itself where it has none."""
+    """The value with NumPy numbers converted to Python numbers. Returns the value itself if it has none."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) is dict:
@@ -39,7 +39,7 @@ def _with_plain_arguments(init):
     def wrapper(self, *args, **kwargs):
         return init(self, *plain(args), **plain(kwargs))
 
-    # Keras reads names of arguments by `inspect.getfullargspec`, which looks into no wrapper.
+    # Keras reads argument names with `inspect.getfullargspec`, which does not follow wrappers.
     wrapper.__signature__ = inspect.signature(init)
     return wrapper
 

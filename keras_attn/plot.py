@@ -1,4 +1,4 @@
-"""Pictures of attention and of trainings."""
+"""Plots of attention weights and training curves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from keras_attn.extras import require
 from keras_attn.typing import PathLike, Tensor
 
-# Fonts that hold what matplotlib's own lacks, by the names under which systems install them.
+# Fonts with characters that matplotlib's default font lacks, by their usual names.
 _FALLBACK_FONTS = (
     *(
         "Noto Sans",
@@ -36,23 +36,23 @@ def attention(
     heads: str = "mean",
     row: int = 0,
 ) -> None:
-    """Draws attention weights as heat maps, queries downwards and keys to the right, and writes them as one PNG.
+    """Plots attention weights as heat maps, with queries as rows and keys as columns, and writes a PNG file.
 
     Args:
-        scores: one layer's weights: float `(T, S)`, `(N, T, S)` or `(B, N, T, S)`; or several layers', a dict of
-            `{name: weights}` like that of `keras_attn.attention_maps`. What `keras_attn.ops.attention_rollout` returns
-            is `(B, T, T)`: draw one row of it.
-        path: file to write.
-        queries: optional labels of the rows, `T` strings; for a dict, one list for all or a dict of lists by name.
-        keys: optional labels of the columns, `S` strings; likewise.
-        title: optional line above the picture.
-        heads: "mean" for one map a layer, the mean over heads; "all" for a map of each head: those of a layer as a
-            grid, those of several layers with a row a layer.
-        row: which row of the batch to draw, where the weights have one.
+        scores: Weights of one layer, float `(T, S)`, `(N, T, S)` or `(B, N, T, S)`, or of several layers, a dict from
+            name to weights such as from `keras_attn.attention_maps`. Of the result of
+            `keras_attn.ops.attention_rollout`, `(B, T, T)`, pass a single row.
+        path: The file to write.
+        queries: Optional labels of the rows, `T` strings. For a dict of weights, one list for all or a dict of lists.
+        keys: Optional labels of the columns, `S` strings, likewise.
+        title: Optional title.
+        heads: "mean" for one map per layer, the mean over heads, or "all" for one map per head: a grid for one layer,
+            or a row per layer for several.
+        row: The row of the batch to plot, if the weights have a batch axis.
 
     Raises:
-        ImportError: matplotlib is missing.
-        ValueError: `scores`, a list of labels or `row` does not fit, or `heads` is neither.
+        ImportError: If matplotlib is not installed.
+        ValueError: If the shape of `scores`, a list of labels, `row` or `heads` is invalid.
 
     Example:
 
@@ -68,7 +68,7 @@ def attention(
     if heads not in ("mean", "all"):
         raise ValueError(f"`heads` must be 'mean' or 'all'. Received: heads={heads!r}")
     if isinstance(scores, dict) and not scores:
-        raise ValueError("`scores` must hold one layer's weights or more. Received: an empty dict")
+        raise ValueError("`scores` must contain the weights of at least one layer. Received: an empty dict")
     layers = scores if isinstance(scores, dict) else {None: scores}
     names = _distinct_parts(layers) if isinstance(scores, dict) else [None]
     grid = []
@@ -88,19 +88,19 @@ def curves(
     xlabel: str = "epoch",
     title: str | None = None,
 ) -> None:
-    """Draws the course of a training, a panel for each figure with its validation beside it, and writes one PNG.
+    """Plots training curves, with a panel per metric for its training and validation values, and writes a PNG file.
 
     Args:
-        history: figures by name, `{"loss": [...], "val_loss": [...]}`, as `keras.callbacks.History.history` has them.
-            A figure that is not a finite number leaves a gap.
-        path: file to write.
-        x: optional numbers of the horizontal axis, as many as there are figures of a name; 1, 2, ... where None.
-        xlabel: what they count.
-        title: optional line above the picture.
+        history: Metrics by name, `{"loss": [...], "val_loss": [...]}`, as in `keras.callbacks.History.history`. Values
+            that are not finite leave a gap.
+        path: The file to write.
+        x: Optional values of the horizontal axis, one per value of a metric. Defaults to 1, 2, ...
+        xlabel: Label of the horizontal axis.
+        title: Optional title.
 
     Raises:
-        ImportError: matplotlib is missing.
-        ValueError: `history` is empty, or `x` is not as long as it.
+        ImportError: If matplotlib is not installed.
+        ValueError: If `history` is empty, or a metric is not as long as `x`.
 
     Example:
 
@@ -114,13 +114,13 @@ def curves(
     lengths = {name: len(values) for name, values in history.items()}
     x = range(1, max(lengths.values(), default=0) + 1) if x is None else x
     if not len(x):
-        raise ValueError(f"`history` must hold figures. Received: history={history!r}")
+        raise ValueError(f"`history` must not be empty. Received: history={history!r}")
     if set(lengths.values()) != {len(x)}:
-        raise ValueError(f"`x` must be as long as each figure's list. Received: {len(x)} numbers for {lengths}")
+        raise ValueError(f"`x` must be as long as the values of each metric. Received: {len(x)} numbers for {lengths}")
     panels = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     figure = require("matplotlib.figure", "plot").Figure(figsize=(4.5 * len(panels), 3.2), layout="constrained")
     for place, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        # One point is no line.
+        # A single point has no line.
         style = {"marker": "o" if len(x) == 1 else None}
         for key, label in ((name, "training"), (f"val_{name}", "validation")):
             if key in history:
@@ -138,7 +138,7 @@ def _both(queries, keys):
 
 
 def _panels(key, weights, heads, row):
-    """The `(T, S)` maps to draw of one layer."""
+    """The `(T, S)` maps of a layer to plot."""
     where = "" if key is None else f" for {key!r}"
     if weights.ndim not in (2, 3, 4):
         raise ValueError(f"`scores` must have rank 2, 3 or 4. Received: shape {weights.shape}{where}")
@@ -155,7 +155,7 @@ def _labels(name, given, key, size):
     labels = given.get(key) if isinstance(given, dict) else given
     if labels is not None and len(labels) != size:
         where = "" if key is None else f" for {key!r}"
-        raise ValueError(f"`{name}` must hold {size} labels{where}. Received: {len(labels)}")
+        raise ValueError(f"`{name}` must have {size} labels{where}. Received: {len(labels)}")
     return None if labels is None else [str(label) for label in labels]
 
 
@@ -164,7 +164,7 @@ def _caption(name, head):
 
 
 def _distinct_parts(paths):
-    """Paths without the leading and trailing parts that all of them share: `model/block_0/attention` is `block_0`."""
+    """Removes the leading and trailing parts that all paths share: `model/block_0/attention` becomes `block_0`."""
     parts = [str(path).split("/") for path in paths]
     if len(parts) == 1:
         return ["/".join(parts[0][-2:])]
@@ -175,7 +175,7 @@ def _distinct_parts(paths):
 
 
 def _draw(grid, title):
-    """A figure of all panels, with one colour scale."""
+    """Draws all panels, with a shared colour scale."""
     if len(grid) > 1 and all(len(panels) == 1 for panels in grid):
         grid = [[panel for (panel,) in grid]]
     if len(grid) == 1:
@@ -184,7 +184,7 @@ def _draw(grid, title):
     rows, columns = len(grid), max(map(len, grid))
     panels = [panel for line in grid for panel in line]
     cell = 0.28 if len(panels) == 1 else min(0.28, 4.0 / max(max(weights.shape) for weights, *_ in panels))
-    # A label is about 0.16 inch high, whatever the size of a cell.
+    # A label is about 0.16 inches high, whatever the size of a cell.
     labelled = [
         max(map(len, labels), default=0) for labels in ([x for p in panels for x in p[i] or ()] for i in (1, 2))
     ]
@@ -203,9 +203,9 @@ def _draw(grid, title):
             _set_labels(place, queries, keys, cell, fonts)
             if caption is not None:
                 longest = max(map(len, caption.split("\n")))
-                # A character is about 0.6 of its height wide; a caption may not run into the next panel's.
+                # A character is about 0.6 times as wide as high. Captions must not overlap.
                 place.set_title(caption, fontsize=min(9, 72 * panel_width / (0.6 * longest)), fontfamily=fonts)
-    # The bar is as thin in a tall picture as in a flat one.
+    # Keep the colour bar thin in tall plots.
     figure.colorbar(image, ax=axes, shrink=0.8, aspect=max(5 * height, 10), label="weight")
     if title:
         figure.suptitle(title, fontfamily=fonts)
@@ -217,13 +217,13 @@ def _set_labels(place, queries, keys, cell, fonts):
     if queries is not None:
         place.set_yticks(range(len(queries)), queries, **text)
     if keys is not None:
-        # Upright where they are narrow; on their side where they would run into one another.
+        # Rotate long labels, which would overlap.
         sideways = max(map(len, keys), default=0) > 2
         place.set_xticks(range(len(keys)), keys, rotation=90 if sideways else 0, **text)
 
 
 def _fonts():
-    """matplotlib's own font, and behind it whichever installed ones hold other scripts."""
+    """matplotlib's default font, followed by the installed fallback fonts for other scripts."""
     manager = require("matplotlib.font_manager", "plot").fontManager
     installed = {font.name for font in manager.ttflist}
     return ["DejaVu Sans", *(name for name in _FALLBACK_FONTS if name in installed)]

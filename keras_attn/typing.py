@@ -1,4 +1,4 @@
-"""Names in the annotations of this package: they say what a value is, and the docstrings its shape and dtype."""
+"""Type aliases for annotations. Shapes and dtypes are in the docstrings."""
 
 import os
 from collections.abc import Callable
@@ -9,17 +9,17 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-# A tensor of the backend, a `keras.KerasTensor`, a variable or a NumPy array: no static type knows what all can do.
+# A backend tensor, a `keras.KerasTensor`, a variable or a NumPy array, which have no common static type.
 Tensor: TypeAlias = Any
 
-# Tensors in tuples, lists and dicts, a tensor alone, or None in the place of one.
+# A tensor or None, or tuples, lists and dicts of them.
 Nest: TypeAlias = Any
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Shape: TypeAlias = tuple[int | None, ...]
 PathLike: TypeAlias = str | os.PathLike[str]
 
-# What Keras finds by name or config, or takes as it is. In quotes: these names do not wait for Keras.
+# Values that Keras accepts by name, config or object. In quotes, so that Keras is not imported.
 Activation: TypeAlias = str | dict[str, Any] | Callable[..., Any]
 Initializer: TypeAlias = "str | dict[str, Any] | Callable[..., Any] | keras.initializers.Initializer"
 Regularizer: TypeAlias = "str | dict[str, Any] | Callable[..., Any] | keras.regularizers.Regularizer"

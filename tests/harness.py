@@ -443,7 +443,7 @@ def check_implicit_masks(case):
         np.testing.assert_array_equal(output._keras_mask, real)
 
 
-def check_dead_queries(case):
+def check_fully_masked(case):
     layer, arguments = built(case)
     alive = flat_arrays(layer(**arguments))[0]
     tensors = _tensors(arguments)
@@ -530,7 +530,7 @@ CHECKS = (
     check_masked_positions,
     check_padding,
     check_implicit_masks,
-    check_dead_queries,
+    check_fully_masked,
     check_lora,
     check_int8,
     check_bad_arguments,
@@ -543,7 +543,7 @@ _NEEDS = {
     check_masked_positions: "masks",
     check_padding: "masks",
     check_implicit_masks: "masks",
-    check_dead_queries: "masks",
+    check_fully_masked: "masks",
     check_bad_arguments: "bad",
 }
 

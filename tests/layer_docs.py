@@ -1,4 +1,4 @@
-"""Writes docs/layers.md from a run of the tests: what each layer is, which checks it passed, what it was compared with.
+"""Generates docs/layers.md from a test run: all layers, their passed checks, and their peers.
 
 `pytest tests/layers tests/peers --layer-docs docs/layers.md`
 """
@@ -18,7 +18,7 @@ FORMATS = ("saved_model", "tflite", "onnx")
 CHECKS = [check.__name__.removeprefix("check_") for check in harness.CHECKS] + list(FORMATS)
 HEAD = """# Layers
 
-`make layers` runs the tests of all layers and writes this page from what they found.
+`make layers` runs the tests of all layers and generates this page.
 
 ## Catalogue
 
@@ -26,14 +26,14 @@ HEAD = """# Layers
 BETWEEN = """
 ## Checks
 
-Numbers are cases (a layer with certain arguments) that passed a check of `tests/harness.py`; a case counts for the
-layer, and for the position layer inside an attention. "–": nothing to look at there, "exempt": see below.
+Numbers are cases (a layer with certain arguments) that passed a check of `tests/harness.py`. A case counts for the
+layer, and for the position layer inside an attention layer. "–": not applicable. "exempt": see below.
 
 """
 PEERS = """
 ## Compared with
 
-Outputs, and gradients where the test says so, equal those of code that others wrote.
+Outputs, and in some tests gradients, equal those of other libraries.
 
 """
 
@@ -66,7 +66,7 @@ def pytest_runtest_setup(item):
 
 
 def subjects(case):
-    """Whom a case counts for: its layer's class, the mechanism where one is asked for, the position of an attention."""
+    """The row names for a case: the layer's class, with its mechanism, and the position of an attention layer."""
     layer = case.make()
     if not isinstance(layer, layers.MultiHeadAttention):
         return [type(layer).__name__]

@@ -128,7 +128,7 @@ def save_damaged_arrays(folder):
         (["export", "model.keras", "--task", "generate"], "generation_config"),
         (["export", "model.keras", "--shapes", "rows=2"], "`shapes` must give ['batch'"),
         (["export", "model.keras", "--data", "missing.txt"], "missing.txt"),
-        (["export", "model.keras", "--data", "ragged.tsv"], "ragged.tsv must hold a string a line"),
+        (["export", "model.keras", "--data", "ragged.tsv"], "ragged.tsv must have one string per line"),
         (["export", "model.keras", "--data", "cut.npz"], "cut.npz must be a whole .npz file"),
         (["export", "model.keras", "--data", "damaged.npz"], "damaged.npz must be a whole .npz file"),
         (["export", "model.keras", "--data", "objects.npz"], "objects.npz must be a whole .npz file"),

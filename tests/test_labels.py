@@ -30,7 +30,7 @@ def test_labels_found(found, names):
 
 @pytest.mark.parametrize("stray", ["-1", "1000000", str(10**30)])
 def test_integers_that_are_no_classes(stray):
-    with pytest.raises(ValueError, match=rf"numbers of classes, from 0 on; `labels` gives .* Received: {stray}$"):
+    with pytest.raises(ValueError, match=rf"class numbers, from 0 on; give `labels` .* Received: {stray}$"):
         Labels.found(["0", stray])
 
 
@@ -40,7 +40,7 @@ def test_numbers_are_classes_where_no_name_is_a_number():
     assert [Labels([1, 2, 10]).number(label) for label in ("1", "10")] == [0, 2]
     assert Labels([False, True]).number("True") == 1
     for labels, label in [(named, "2"), (named, "-1"), (named, "ugly"), (named, " bad"), (Labels(["1", "2"]), "0")]:
-        with pytest.raises(ValueError, match=f"label '{label}' is none of"):
+        with pytest.raises(ValueError, match=f"label '{label}' is not one of"):
             labels.number(label)
 
 
@@ -48,7 +48,7 @@ def test_booleans_are_classes_of_their_names_or_of_two():
     for names in (["True", "False"], ["true", "false"], ["TRUE", "FALSE"]):
         assert [Labels(names).number(label) for label in ("true", "False", "TRUE")] == [0, 1, 0]
     for names in (["e", "n", "c"], ["True", "other"], ["true", "True"], ["1", "2"], ["True", "False", "x"]):
-        with pytest.raises(ValueError, match="label 'false' is none of"):
+        with pytest.raises(ValueError, match="label 'false' is not one of"):
             Labels(names).number("false")
 
 
@@ -60,7 +60,7 @@ def test_names_are_a_list(names):
 
 @pytest.mark.parametrize("names", [[], ["a", "a"], ["1", 1]])
 def test_names_are_different(names):
-    with pytest.raises(ValueError, match="`labels` must hold each label once"):
+    with pytest.raises(ValueError, match="`labels` must be unique"):
         Labels(names)
 
 

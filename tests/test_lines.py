@@ -38,7 +38,7 @@ def test_what_is_no_text_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"a\.txt must be text in UTF-8\. Received: other bytes in line 2"):
         read_lines(tmp_path / "a.txt")
     (tmp_path / "a.gz").write_bytes(gzip.compress(b"text\n" * 9)[:-4])
-    with pytest.raises(ValueError, match=r"must be whole.*a\.gz, damaged behind line 9"):
+    with pytest.raises(ValueError, match=r"must be whole.*a\.gz, damaged after line 9"):
         read_lines(tmp_path / "a.gz")
 
 

@@ -112,9 +112,9 @@ def test_short_names_stay_apart(names):
     [
         (np.ones(3), {}, r"`scores` must have rank 2, 3 or 4. Received: shape \(3,\)"),
         ({"deep": np.ones((1, 1, 1, 1, 1))}, {}, "for 'deep'"),
-        ({}, {}, "`scores` must hold"),
-        (np.ones((T, S)), {"queries": "abc"}, "`queries` must hold 5 labels. Received: 3"),
-        ({"x": np.ones((T, S))}, {"keys": "abc"}, "`keys` must hold 7 labels for 'x'. Received: 3"),
+        ({}, {}, "`scores` must contain"),
+        (np.ones((T, S)), {"queries": "abc"}, "`queries` must have 5 labels. Received: 3"),
+        ({"x": np.ones((T, S))}, {"keys": "abc"}, "`keys` must have 7 labels for 'x'. Received: 3"),
         (np.ones((T, S)), {"heads": "some"}, "`heads` must be 'mean' or 'all'. Received: heads='some'"),
         (np.ones((B, N, T, S)), {"row": B}, "`row` must be one of the 2 rows"),
     ],
@@ -141,7 +141,7 @@ def test_curves_stand_beside_their_validation(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("history", "x", "message"),
-    [({}, None, "`history` must hold figures"), ({"loss": [1, 2]}, [1], "`x` must be as long .* Received: 1 numbers")],
+    [({}, None, "`history` must not be empty"), ({"loss": [1, 2]}, [1], "`x` must be as long .* Received: 1 numbers")],
 )
 def test_curves_refuse(history, x, message, tmp_path):
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,4 @@
-"""Tokenizers: one vocabulary, and one emitter for each format that carries it."""
+"""Tokenizers, and a writer of their text operators for each export format."""
 
 from typing import TYPE_CHECKING
 

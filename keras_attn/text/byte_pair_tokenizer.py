@@ -1,4 +1,4 @@
-"""GPT-2's tokenizer: byte pair encoding over the bytes of a text."""
+"""GPT-2's tokenizer: byte-level byte-pair encoding."""
 
 from __future__ import annotations
 
@@ -22,40 +22,43 @@ END = "<|endoftext|>"
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class BytePairTokenizer(Tokenizer):
-    """Turns texts into GPT-2's ids, and back.
+    """Converts texts to ids as GPT-2 does, and back.
 
-    A text is split into words, numbers, punctuation and spaces; the bytes of each are merged, the earliest of `merges`
-    first. Every text has ids, and they give it back: nothing is unknown or normalised. Special tokens that are written
-    out in a text are text.
+    A text is split into words, numbers, punctuation and spaces, and the bytes of each are merged in the order of
+    `merges`. Encoding is lossless: no text is unknown or normalised. Special tokens spelled out in a text are treated
+    as text.
 
-    Artefacts of every format hold it. A NUL has no id in them, and in ONNX ends a text; its id reads as nothing.
+    Every export format supports it. In exported models, NUL has no id and its id decodes to nothing; in ONNX it ends
+    the text.
 
     Args:
-        vocabulary: The pieces in the order of their ids, bytes written as GPT-2 does; or piece -> id.
-        merges: Pairs of pieces, `"a b"` or `("a", "b")`, the earliest first.
-        start_token: The piece that starts a text, or None.
-        end_token: The piece that ends a text, or None.
-        pad_token: The piece that pads; defaults to `end_token`, as GPT-2's users expect. A `LanguageModel` knows a
-            text's first token from padding where the tokenizer has `add_start`.
-        add_prefix_space: Whether a text begins as if a space stood before it.
-        add_start: Whether `encode` begins each text with `start_id`.
+        vocabulary: The pieces ordered by id, with bytes spelled as in GPT-2; or a dict from piece to id.
+        merges: Pairs of pieces, `"a b"` or `("a", "b")`, by decreasing priority.
+        start_token: The start-of-text piece, or None.
+        end_token: The end-of-text piece, or None.
+        pad_token: The padding piece. Defaults to `end_token`, as is usual for GPT-2. With `add_start`, a
+            `LanguageModel` can tell the first token of a text from padding.
+        add_prefix_space: Whether to add a space before each text that does not start with one.
+        add_start: Whether `encode` puts `start_id` before each text.
         add_end: Whether `encode` puts `end_id` after each text.
-        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
-            None for no bound.
-        unsplittable_tokens: Pieces that are found whole if a text holds them, whatever stands around them, and that
-            read as they are written. Special tokens may be among them; artefacts cannot hold a tokenizer that has any.
+        max_length: The maximum number of ids per text in `encode`, special tokens included; longer texts are truncated.
+            None for no limit.
+        unsplittable_tokens: Pieces that are never split, whatever the context, and that decode to themselves. They may
+            include special tokens. A tokenizer that has any cannot be exported.
 
     Raises:
-        ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a part of
+        ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a piece of
             `merges`.
 
     Reference:
         [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
 
     Example:
-        >>> tokenizer = BytePairTokenizer.train(["low lower lowest", "new newer newest"], 270)
-        >>> tokenizer.decode(tokenizer.encode(["lower, \U0001f642"]))
-        ['lower, \U0001f642']
+
+    >>> from keras_attn.text import BytePairTokenizer
+    >>> tokenizer = BytePairTokenizer.train(["low lower lowest", "new newer newest"], 270)
+    >>> tokenizer.decode(tokenizer.encode(["lower, \U0001f642"]))
+    ['lower, \U0001f642']
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class BytePairTokenizer(Tokenizer):
         self.start_token, self.end_token = start_token, end_token
         self.pad_token = end_token if pad_token is None else pad_token
         if self.pad_token is None:
-            raise ValueError("`pad_token` must be a piece where there is no `end_token`. Received: pad_token=None")
+            raise ValueError("`pad_token` must be given if there is no `end_token`. Received: pad_token=None")
         specials = [token for token in (start_token, end_token, self.pad_token) if token is not None]
         self._set_unsplittable(unsplittable_tokens)
         self.vocabulary = checked_pieces(vocabulary, list(dict.fromkeys([*specials, *self.unsplittable_tokens])))
@@ -84,7 +87,7 @@ class BytePairTokenizer(Tokenizer):
         self.merges = [" ".join(_pair(merge)) for merge in merges]
         lacking = [m for m in self.merges if any(part not in ids for part in (*m.split(" "), m.replace(" ", "")))]
         if lacking:
-            raise ValueError(f"`vocabulary` must hold what `merges` join. Received: not all of {lacking[:5]}")
+            raise ValueError(f"`vocabulary` must contain all pieces of `merges`. Received: not all of {lacking[:5]}")
         self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
         check_flag(add_prefix_space=add_prefix_space)
         self.add_prefix_space = bool(add_prefix_space)
@@ -122,20 +125,20 @@ class BytePairTokenizer(Tokenizer):
         tokenizer.decoder = library.decoders.ByteLevel()
         specials = {"bos_token": self.start_token, "eos_token": self.end_token, "pad_token": self.pad_token}
         specials = {name: token for name, token in specials.items() if token is not None}
-        # onnxruntime-genai reads what is added here, and not in `tokenizer.json`.
+        # onnxruntime-genai reads these here, and not in `tokenizer.json`.
         added = {"add_bos_token": self.add_start, "add_eos_token": self.add_end}
         settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": self.add_prefix_space, **added}
         return hugging_face.files(self, tokenizer, {**settings, **specials})
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings: Any) -> Self:
-        """Learns a vocabulary with the `tokenizers` library.
+        """Trains a vocabulary with the `tokenizers` library.
 
         Args:
-            texts: The texts to learn from, in any iterable.
-            vocabulary_size: How many pieces to learn at most; special tokens and 256 bytes are always in.
-            min_frequency: How often two pieces must meet to become one.
-            **settings: The constructor's arguments but `vocabulary` and `merges`.
+            texts: An iterable of training texts.
+            vocabulary_size: The maximum number of pieces. Special tokens and the 256 bytes are always included.
+            min_frequency: How often a pair must occur to be merged.
+            **settings: The constructor's arguments except `vocabulary` and `merges`.
 
         Returns:
             The tokenizer.
@@ -163,12 +166,12 @@ class BytePairTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, vocabulary: str | os.PathLike[str], merges: str | os.PathLike[str], **settings: Any) -> Self:
-        """Reads a `vocab.json` and the `merges.txt` beside it.
+        """Reads a `vocab.json` and a `merges.txt`.
 
         Args:
-            vocabulary: The file of pieces and ids.
-            merges: The file of merges, one a line.
-            **settings: The constructor's arguments but `vocabulary` and `merges`.
+            vocabulary: The JSON file of pieces and ids.
+            merges: The file of merges, one per line.
+            **settings: The constructor's arguments except `vocabulary` and `merges`.
 
         Returns:
             The tokenizer.
@@ -222,12 +225,12 @@ def _in_order(vocabulary):
 def _pair(merge):
     parts = merge.split(" ") if isinstance(merge, str) else list(merge)
     if len(parts) != 2 or not all(parts):
-        raise ValueError(f"`merges` must hold pairs of pieces. Received: {merge!r}")
+        raise ValueError(f"`merges` must be pairs of pieces. Received: {merge!r}")
     return parts
 
 
 def _bytes(piece, known):
-    """The bytes that a piece stands for; one that was added beside the alphabet stands for itself."""
+    """The bytes of a piece. A piece outside of GPT-2's byte alphabet is its own text."""
     if all(character in known for character in piece):
         return bytes(known[character] for character in piece)
     return piece.encode()
@@ -235,7 +238,7 @@ def _bytes(piece, known):
 
 @functools.cache
 def _bytes_of_characters():
-    """GPT-2's characters for bytes: themselves where they can be printed, and those from U+0100 on elsewhere."""
+    """GPT-2's characters for bytes: printable bytes map to themselves, the others to U+0100 and up."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}

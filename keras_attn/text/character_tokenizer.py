@@ -1,4 +1,4 @@
-"""A tokenizer whose tokens are single characters."""
+"""A character-level tokenizer."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_attn.text.tokenizer import Tokenizer, write_atomically
 from keras_attn.typing import Tensor
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
-# A SentencePiece .vocab file has no way to write tabs and line ends; onnxruntime-extensions ends a text at NUL.
+# A SentencePiece .vocab file cannot represent tabs and line ends; onnxruntime-extensions ends a text at NUL.
 RESERVED_CHARACTERS = "\t\n\r\0"
 
 REPLACEMENT = "\ufffd"
@@ -28,34 +28,34 @@ REPLACEMENT = "\ufffd"
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class CharacterTokenizer(Tokenizer):
-    """Turns texts into ids, one a character (Unicode code point), and back.
+    """Converts texts to ids, one per character (Unicode code point), and back.
 
-    Ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`; the character at index `i` of `characters` has id
-    `i + 4`. Text is not normalised: case, spaces and combining marks stay as they are. A run of characters
-    outside the vocabulary is one `<unk>`.
+    Ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`; the character at index `i` of `characters` has id `i + 4`. Text
+    is not normalised: case, spaces and combining marks are kept. A run of unknown characters becomes one `<unk>`.
 
-    The vocabulary is also a SentencePiece model (`sentencepiece_model`), with which artefacts give the same ids and
-    the same texts. Only a NUL in a text parts them: it is unknown here, and ends the text in ONNX.
+    The vocabulary is also a SentencePiece model (`sentencepiece_model`), with which exported models give the same ids
+    and texts. The only exception is NUL: it is unknown here, and ends the text in ONNX.
 
     Args:
-        characters: A string, or an iterable of strings of one character each: the vocabulary in the order of
-            its ids. Tab, line feed, carriage return, NUL and surrogates cannot be in it.
-        max_length: The most ids that `encode` makes of a text; longer texts lose their end. None for no bound.
+        characters: A string, or an iterable of single characters: the vocabulary, ordered by id. Tab, line feed,
+            carriage return, NUL and surrogates are not allowed.
+        max_length: The maximum number of ids per text in `encode`; longer texts are truncated. None for no limit.
 
     Raises:
-        ValueError: If `characters` is empty, repeats a character, or holds something else than such single
-            characters.
+        ValueError: If `characters` is empty, repeats a character, or contains anything but allowed single characters.
 
     Reference:
         [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226), for the model format.
 
     Example:
-        >>> tokenizer = CharacterTokenizer("abc ")
-        >>> tokenizer.encode(["cab", "a b??"])
-        array([[6, 4, 5, 0],
-               [4, 7, 5, 1]], dtype=int32)
-        >>> tokenizer.decode([[6, 4, 5, 3, 5], [4, 7, 5, 1, 0]])
-        ['cab', 'a b']
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> tokenizer = CharacterTokenizer("abc ")
+    >>> tokenizer.encode(["cab", "a b??"])
+    array([[6, 4, 5, 0],
+           [4, 7, 5, 1]], dtype=int32)
+    >>> tokenizer.decode([[6, 4, 5, 3, 5], [4, 7, 5, 1, 0]])
+    ['cab', 'a b']
     """
 
     pad_id = 0
@@ -66,12 +66,12 @@ class CharacterTokenizer(Tokenizer):
     def __init__(self, characters: str | Iterable[str], max_length: int | None = None) -> None:
         characters = list(characters)
         if not characters:
-            raise ValueError(f"`characters` must hold at least one character. Received: characters={characters}")
-        refused = [c for c in characters if not isinstance(c, str) or len(c) != 1 or not _is_text(c)]
-        if refused:
+            raise ValueError(f"`characters` must contain at least one character. Received: characters={characters}")
+        invalid = [c for c in characters if not isinstance(c, str) or len(c) != 1 or not _is_text(c)]
+        if invalid:
             raise ValueError(
-                "`characters` must hold single characters (Unicode code points) other than tab, line feed, "
-                f"carriage return, NUL and surrogates. Received: {refused[:10]}"
+                "`characters` must be single characters (Unicode code points) other than tab, line feed, "
+                f"carriage return, NUL and surrogates. Received: {invalid[:10]}"
             )
         repeated = [c for c, count in Counter(characters).items() if count > 1]
         if repeated:
@@ -84,17 +84,17 @@ class CharacterTokenizer(Tokenizer):
 
     @property
     def vocabulary_size(self) -> int:
-        """The number of ids: the characters and the four specials."""
+        """The number of ids: the characters and the four special ids."""
         return len(SPECIAL_PIECES) + len(self.characters)
 
     @property
     def vocabulary(self) -> list[str]:
-        """The pieces in the order of their ids."""
+        """The pieces, ordered by id."""
         return [*SPECIAL_PIECES, *self.characters]
 
     @property
     def id_to_character(self) -> list[str]:
-        """What each id reads as: `""` for the four specials, then the characters."""
+        """The text of each id: `""` for the four special ids, then the characters."""
         return [""] * len(SPECIAL_PIECES) + list(self.characters)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
@@ -116,11 +116,11 @@ class CharacterTokenizer(Tokenizer):
         return self.sentencepiece_model()
 
     def operator_model(self) -> bytes:
-        # To SentencePiece what is no UTF-8 is unknown, be U+FFFD a piece or not.
+        # SentencePiece maps invalid UTF-8 to the unknown id even if U+FFFD is a piece.
         return byte_symbols.sentencepiece_model() if REPLACEMENT in self.characters else self.symbols_model()
 
     def symbol_ids(self, symbols: Tensor) -> Tensor:
-        from keras_attn.text.graph.rows import packed
+        from keras_attn.text.graph.ragged_rows import packed
 
         if REPLACEMENT not in self.characters:
             return super().symbol_ids(symbols)
@@ -131,7 +131,7 @@ class CharacterTokenizer(Tokenizer):
         return packed(ids, (ids >= 0) & ~repeated)
 
     def sentencepiece_model(self) -> bytes:
-        """The vocabulary as a serialised SentencePiece `ModelProto`, the same bytes at every call.
+        """The vocabulary as a serialised SentencePiece `ModelProto`. The bytes are deterministic.
 
         Raises:
             ImportError: If sentencepiece is not installed.
@@ -143,8 +143,8 @@ class CharacterTokenizer(Tokenizer):
             proto.pieces.add(piece=special, score=0.0, type=kind)
         for character in self.characters:
             proto.pieces.add(piece=character, score=0.0, type=piece.NORMAL)
-        # UNIGRAM is the kind that every reader of the format knows. Over single characters it is as good as
-        # CHAR: each text has one segmentation.
+        # Every reader of the format supports UNIGRAM. Over single characters it equals CHAR: each text has one
+        # segmentation.
         proto.trainer_spec.model_type = proto.trainer_spec.UNIGRAM
         proto.trainer_spec.vocab_size = self.vocabulary_size
         proto.trainer_spec.pad_id = self.pad_id
@@ -154,17 +154,17 @@ class CharacterTokenizer(Tokenizer):
         proto.normalizer_spec.name = "identity"
         proto.normalizer_spec.add_dummy_prefix = False
         proto.normalizer_spec.remove_extra_whitespaces = False
-        # Escaped, a space and U+2581 would be one piece.
+        # With escaping, a space and U+2581 would be the same piece.
         proto.normalizer_spec.escape_whitespaces = False
         return proto.SerializeToString(deterministic=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `sentencepiece_model()` to a file, which is there whole or not at all.
+        """Writes `sentencepiece_model()` to a file, atomically.
 
-        With a `max_length`, which such a model cannot hold, it writes the JSON file of the other tokenizers.
+        With a `max_length`, which a SentencePiece model cannot store, it writes a JSON file as the other tokenizers do.
 
         Args:
-            path: The file. An existing one is replaced.
+            path: The file. An existing file is replaced.
 
         Raises:
             ImportError: If sentencepiece is not installed.
@@ -186,7 +186,7 @@ class CharacterTokenizer(Tokenizer):
 
         Raises:
             ImportError: If sentencepiece is not installed.
-            ValueError: If the file is no SentencePiece model, or one of another form.
+            ValueError: If the file is not a SentencePiece model written by `save`.
         """
         content = Path(path).read_bytes()
         if content.startswith(b"{"):
@@ -196,7 +196,7 @@ class CharacterTokenizer(Tokenizer):
         try:
             proto.ParseFromString(content)
         except decode_error as error:
-            raise ValueError(f"`path` must name a SentencePiece model file. Received: path={path}") from error
+            raise ValueError(f"`path` must be a SentencePiece model file. Received: path={path}") from error
         pieces = [(piece.piece, piece.type) for piece in proto.pieces]
         specials = len(SPECIAL_PIECES)
         if tuple(name for name, _ in pieces[:specials]) != SPECIAL_PIECES:
@@ -207,17 +207,17 @@ class CharacterTokenizer(Tokenizer):
         try:
             tokenizer = cls(name for name, _ in pieces[specials:])
         except ValueError as error:
-            raise ValueError(f"The model at `path` is of another form: {error} in path={path}") from error
+            raise ValueError(f"The model at `path` is not a character model: {error} in path={path}") from error
         expected = type(proto).FromString(tokenizer.sentencepiece_model())
         changed = [piece for piece, _ in set(pieces) - {(p.piece, p.type) for p in expected.pieces}]
         if changed:
             raise ValueError(
-                "The model at `path` must hold its specials as CONTROL and UNKNOWN pieces and its characters "
-                f"as NORMAL ones. Received: pieces of other types, {changed[:10]}, in path={path}"
+                "The model at `path` must have CONTROL and UNKNOWN special pieces and NORMAL characters. "
+                f"Received: pieces of other types, {changed[:10]}, in path={path}"
             )
         if proto.normalizer_spec != expected.normalizer_spec:
             raise ValueError(
-                "The model at `path` must leave text as it is: an identity normaliser, no dummy prefix, no "
+                "The model at `path` must not change text: use an identity normaliser, no dummy prefix, and no "
                 "removal or escaping of whitespace. "
                 f"Received: {str(proto.normalizer_spec).split()} in path={path}"
             )

@@ -1,4 +1,4 @@
-"""SentencePiece models, as T5, ALBERT, Llama and many translation models have them."""
+"""SentencePiece models, as used by T5, ALBERT, Llama and many translation models."""
 
 import base64
 import functools
@@ -16,42 +16,44 @@ from keras_attn.extras import require
 from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_trainable, without_surrogates
 
 SPACE = "\u2581"
-# The characters that a model may have rules for, but the rarest.
+# All characters of the Basic Multilingual Plane, for which a model may have rules.
 _TEXT = "".join(map(chr, (*range(1, 0xD800), *range(0xE000, 0x10000))))
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class SentencePieceTokenizer(Tokenizer):
-    """Turns texts into the ids of a SentencePiece model, unigram or BPE, and back.
+    """Converts texts to the ids of a SentencePiece model, unigram or BPE, and back.
 
-    The model is part of the config, so that a `.keras` file holds it. Special ids are those of the model.
+    The model is stored in the config, and so in `.keras` files. The special ids are those of the model.
 
-    Artefacts of every format hold a unigram model of the common kind, SavedModel and ONNX all others too, see
-    `refusal`. In ONNX a NUL ends a text, and a unigram model may put pieces in another order where several orders are
-    equally likely, as in a long run of one character; so it may in a SavedModel of what TFLite cannot hold.
+    SavedModel and ONNX support every model, TFLite common unigram models only (see `refusal`). In ONNX, NUL ends a
+    text. If several segmentations of a text are equally likely, as for a long run of one character, a unigram model may
+    choose another one in ONNX, and also in SavedModel if TFLite does not support the model.
 
     Args:
-        model: The serialised `ModelProto`, as bytes or in base64.
-        pad_id: What pads; defaults to the model's own, and to its end or unknown id where it has none.
-        add_start: Whether `encode` begins each text with `start_id`.
+        model: The serialised `ModelProto`, as bytes or base64.
+        pad_id: The padding id. Defaults to that of the model, or else to its end or unknown id.
+        add_start: Whether `encode` puts `start_id` before each text.
         add_end: Whether `encode` puts `end_id` after each text.
-        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
-            None for no bound.
+        max_length: The maximum number of ids per text in `encode`, special tokens included; longer texts are truncated.
+            None for no limit.
 
     Raises:
         ImportError: If sentencepiece is not installed.
-        ValueError: If `model` is none, or lacks the special id to add.
+        ValueError: If `model` is not a SentencePiece model, or lacks a special id to add.
 
     Reference:
         [Kudo and Richardson, 2018](https://arxiv.org/abs/1808.06226)
 
     Example:
-        >>> tokenizer = SentencePieceTokenizer.train(["to be or not to be", "not to be or to be"], 21)
-        >>> tokenizer.decode(tokenizer.encode(["not to be"]))
-        ['not to be']
+
+    >>> from keras_attn.text import SentencePieceTokenizer
+    >>> tokenizer = SentencePieceTokenizer.train(["to be or not to be", "not to be or to be"], 21)
+    >>> tokenizer.decode(tokenizer.encode(["not to be"]))
+    ['not to be']
     """
 
-    # Normalisation passes over them.
+    # Normalisation ignores them.
     replaces_bytes = False
 
     def __init__(
@@ -65,7 +67,7 @@ class SentencePieceTokenizer(Tokenizer):
         try:
             self.model = _bytes(model)
             proto = _proto(self.model)
-            # Names and bools: a message of protobuf cannot be pickled.
+            # Names and bools, because protobuf messages cannot be pickled.
             self._pieces = [(piece.piece, proto.SentencePiece.Type.Name(piece.type)) for piece in proto.pieces]
             normalizer = proto.normalizer_spec
             self._adds_space, self._escapes_spaces = normalizer.add_dummy_prefix, normalizer.escape_whitespaces
@@ -76,7 +78,7 @@ class SentencePieceTokenizer(Tokenizer):
             raise ValueError(f"`model` must be a SentencePiece model. Received: {received}") from error
         spec = proto.trainer_spec
         self.kind = type(spec).ModelType.Name(spec.model_type).lower()
-        self.byte_fallback, self._spaces_behind = spec.byte_fallback, spec.treat_whitespace_as_suffix
+        self.byte_fallback, self._spaces_as_suffix = spec.byte_fallback, spec.treat_whitespace_as_suffix
         self.unknown_id, self.start_id, self.end_id = (
             i if 0 <= i < len(self._pieces) else None for i in (spec.unk_id, spec.bos_id, spec.eos_id)
         )
@@ -89,7 +91,7 @@ class SentencePieceTokenizer(Tokenizer):
 
     @property
     def vocabulary(self) -> list[str]:
-        """The pieces in the order of their ids."""
+        """The pieces, ordered by id."""
         return [piece for piece, _ in self._pieces]
 
     @property
@@ -103,21 +105,21 @@ class SentencePieceTokenizer(Tokenizer):
         table = [self._reading(*piece) for piece in self._pieces]
         if not (self._adds_space or self._removes_spaces):
             return table, table
-        # As the library does: a piece loses one space, and a byte none.
+        # As in the library, a first piece loses one space, and a byte loses none.
         first = [table[i][piece.startswith(SPACE) :] for i, (piece, _) in enumerate(self._pieces)]
         return table, first
 
     def opening(self) -> list[bool]:
         anywhere, first = self.readings()
-        # Where the model removes spaces, a text does not begin with a piece that is one.
+        # If the model removes spaces, a piece that is a space does not count as the first.
         return [reading != b"" for reading in (first if self._removes_spaces else anywhere)]
 
     def refusal(self, format: str) -> str | None:
         if format != "tflite" or self.has_fast_symbols:
             return None
         return (
-            "the operator of TensorFlow Lite is for unigram models whose pieces are text, with a space before each "
-            f"text, single spaces inside, and a piece for every character of the others. {FALLBACK}"
+            "TensorFlow Lite supports only unigram models of text pieces that add a space before each text, merge "
+            f"repeated spaces, and have each character of their pieces as a piece. {FALLBACK}"
         )
 
     @functools.cached_property
@@ -131,9 +133,9 @@ class SentencePieceTokenizer(Tokenizer):
             and self._adds_space
             and self._removes_spaces
             and self._escapes_spaces
-            and not self._spaces_behind
+            and not self._spaces_as_suffix
             and set("".join(pieces)) <= pieces
-            # The operator takes these for spaces whatever the model says.
+            # The operator treats these as spaces whatever the model says.
             and normalize("a\tb\nc\rd") == normalize("a b c d")
         )
 
@@ -154,21 +156,21 @@ class SentencePieceTokenizer(Tokenizer):
         trainer: Mapping[str, Any] | None = None,
         **settings: Any,
     ) -> Self:
-        """Learns a model with the sentencepiece library; ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`.
+        """Trains a model with the sentencepiece library. Ids 0 to 3 are `<pad>`, `<unk>`, `<s>` and `</s>`.
 
         Args:
-            texts: The texts to learn from, in any iterable.
-            vocabulary_size: How many pieces to learn at most, special tokens included.
+            texts: An iterable of training texts.
+            vocabulary_size: The maximum number of pieces, special tokens included.
             kind: `"unigram"` or `"bpe"`.
-            trainer: Optional dict of further options of `SentencePieceTrainer.train`, such as `byte_fallback`.
-            **settings: The constructor's arguments but `model`.
+            trainer: Optional dict of more options of `SentencePieceTrainer.train`, such as `byte_fallback`.
+            **settings: The constructor's arguments except `model`.
 
         Returns:
             The tokenizer.
 
         Raises:
             ImportError: If sentencepiece is not installed.
-            ValueError: If `kind` is another one, or the texts do not yield a model.
+            ValueError: If `kind` is neither, or no model can be trained on the texts.
         """
         check_trainable(texts, vocabulary_size)
         if kind not in ("unigram", "bpe"):
@@ -185,7 +187,7 @@ class SentencePieceTokenizer(Tokenizer):
                 **options,
             )
         except RuntimeError as error:
-            raise ValueError(f"`texts` must yield {vocabulary_size} pieces. Received: {error}") from error
+            raise ValueError(f"`texts` must be enough for {vocabulary_size} pieces. Received: {error}") from error
         return cls(model.getvalue(), **settings)
 
     @classmethod
@@ -194,7 +196,7 @@ class SentencePieceTokenizer(Tokenizer):
 
         Args:
             path: The file.
-            **settings: The constructor's arguments but `model`.
+            **settings: The constructor's arguments except `model`.
 
         Returns:
             The tokenizer.
@@ -211,10 +213,10 @@ class SentencePieceTokenizer(Tokenizer):
         }
 
     def _try_out(self):
-        """Raises an error for a model that parses and cannot be used: some parts are looked at when they are used."""
+        """Raises an error for a model that parses but cannot be used: some parts are only read on use."""
         self._processor.encode(self._processor.normalize(_TEXT))
         if not all(isinstance(piece, str) for piece in self.vocabulary):
-            raise ValueError("pieces that are no UTF-8")
+            raise ValueError("pieces that are not UTF-8")
         self.readings()
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""What all tokenizers have in common: matrices of ids out of texts, texts out of ids, and one file."""
+"""The base class of all tokenizers."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
-    from keras_attn.text.graph.readings import Readings
+    from keras_attn.text.graph.detokenizer_table import DetokenizerTable
 
 
 SURROGATES = re.compile("[\ud800-\udfff]")
 FILE_FORMAT = "keras_attn tokenizer 1"
-FALLBACK = "Export ids with `tokenizer=False`, and put the file that the tokenizer's `save` writes beside the artefact"
+FALLBACK = "Export with `tokenizer=False`, and ship the file written by the tokenizer's `save` with the artefact"
 
 
 class Tokenizer(PlainNumbers):
-    """Base of the tokenizers: texts to ids and back.
+    """Base class of the tokenizers: converts texts to ids and back.
 
-    A subclass is one file. It sets `pad_id`, `unknown_id`, `start_id` and `end_id` (None where it has none) and
-    `max_length`, and says `vocabulary_size`, `tokenize`, `readings` and `get_config`.
+    A subclass sets `pad_id`, `unknown_id`, `start_id`, `end_id` (None if there is no such token) and `max_length`, and
+    implements `vocabulary_size`, `tokenize`, `readings` and `get_config`.
 
-    In an artefact a text goes through a SentencePiece operator first, the one text operator that all formats have:
-    `symbols_model` says with which model, and `symbol_ids`, in `keras.ops`, what ids come of the symbols it gives.
-    `refusal` says which formats cannot do that.
+    In an exported model, texts first pass a SentencePiece operator, the only text operator that all formats have.
+    `symbols_model` returns its model, and `symbol_ids` converts its output to ids with `keras.ops`. `refusal` tells
+    which formats do not support the tokenizer.
     """
 
     pad_id = unknown_id = start_id = end_id = None
-    # The special ids around each encoded text.
+    # The special ids before and after each encoded text.
     prefix: tuple[int, ...] = ()
     suffix: tuple[int, ...] = ()
-    # The most ids that a text has, specials included; None where there is no bound.
+    # The maximum number of ids per text, special ids included; None for no limit.
     max_length: int | None = None
-    # The pieces in the order of their ids.
+    # The pieces, ordered by id.
     vocabulary: list[str]
-    # Pieces that are found whole in a text, by the kinds of tokenizer that have an argument of this name.
+    # Pieces that are never split, for the tokenizers that have an argument of this name.
     unsplittable_tokens: tuple[str, ...] = ()
-    # Whether the fast SentencePiece operator, which TFLite has alone, gives the same symbols.
+    # Whether the fast SentencePiece operator, the only one in TFLite, gives the same symbols.
     has_fast_symbols = True
-    # Whether the ids of bytes that are no UTF-8 are those of U+FFFD without a replacement before the operator.
+    # Whether invalid UTF-8 gets the ids of U+FFFD without being replaced before the operator.
     replaces_bytes = True
 
     @property
@@ -65,7 +65,7 @@ class Tokenizer(PlainNumbers):
         raise NotImplementedError
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
-        """What each id reads as, in UTF-8: in general, and as the first token of a text. Specials read as `b""`."""
+        """The UTF-8 bytes of each id: in general, and as the first token of a text. Special ids give `b""`."""
         raise NotImplementedError
 
     def id_to_token(self, id: int) -> str:
@@ -90,86 +90,86 @@ class Tokenizer(PlainNumbers):
         return found
 
     def opening(self) -> list[bool]:
-        """Whether each id opens a text: the token after it is not its first."""
+        """Whether each id counts as the first token of a text, so that the next token is not the first."""
         return [reading != b"" for reading in self.readings()[0]]
 
     def refusal(self, format: str) -> str | None:
-        """Why artefacts of a format, such as `"tflite"`, cannot hold this tokenizer; None where they can."""
+        """Why a format, such as `"tflite"`, cannot contain this tokenizer; None if it can."""
         if type(self).symbols_model is Tokenizer.symbols_model:
-            return f"no operators of {format} are known for a {type(self).__name__}. {FALLBACK}"
+            return f"{type(self).__name__} has no operators for {format}. {FALLBACK}"
         return None
 
     def symbols_model(self) -> bytes:
-        """The SentencePiece `ModelProto` of an artefact's first operator, serialised."""
+        """The serialised SentencePiece `ModelProto` of the first operator of an exported model."""
         raise NotImplementedError
 
     def operator_model(self) -> bytes:
-        """The model that artefacts hold: `symbols_model`, unless it cannot tell what U+FFFD stands for."""
+        """The model that is exported: `symbols_model`, unless that cannot represent U+FFFD."""
         return self.symbols_model()
 
     def symbol_ids(self, symbols: Tensor) -> Tensor:
-        """The ids of each text, without special tokens; here the symbols themselves.
+        """Converts symbols to ids, without special tokens. By default, the symbols are the ids.
 
         Args:
-            symbols: int32 `(B, S)`, what `operator_model` makes of the texts, -1 behind.
+            symbols: Int32 `(B, S)`, the output of `operator_model`, right-padded with -1.
 
         Returns:
-            int32 `(B, L)`, -1 behind; `L` is that of the longest text, and one at least.
+            Int32 `(B, L)`, right-padded with -1. `L` is the length of the longest text, at least 1.
         """
-        from keras_attn.text.graph.rows import packed
+        from keras_attn.text.graph.ragged_rows import packed
 
         return packed(symbols, symbols >= 0)
 
     def ids_of_symbols(self, symbols: Tensor, add_suffix: bool = True) -> Tensor:
-        """What `encode` gives, of the symbols of the texts, as ops of a graph."""
-        from keras_attn.text.graph.rows import framed
+        """`encode` as graph operations, given the symbols of the texts."""
+        from keras_attn.text.graph.ragged_rows import add_special_tokens
 
         ids, suffix = self.symbol_ids(symbols), self.suffix if add_suffix else ()
         if self.max_length is not None:
-            ids = ids[:, : self._room(None, len(self.prefix) + len(suffix))]
-        return framed(ids, self.prefix, suffix, self.pad_id)
+            ids = ids[:, : self._text_limit(None, len(self.prefix) + len(suffix))]
+        return add_special_tokens(ids, self.prefix, suffix, self.pad_id)
 
     @functools.cached_property
-    def text_of_ids(self) -> Readings:
-        """What `decode` does, as ops of a graph: a `Readings`. NUL reads as nothing: in ONNX it ends a string."""
-        from keras_attn.text.graph.readings import Readings
+    def text_of_ids(self) -> DetokenizerTable:
+        """`decode` as graph operations. NUL decodes to nothing, because it ends a string in ONNX."""
+        from keras_attn.text.graph.detokenizer_table import DetokenizerTable
 
         tables = ([reading.replace(b"\0", b"") for reading in table] for table in self.readings())
-        return Readings(*tables, self.opening(), self.start_id, self.end_id, self.unknown_id)
+        return DetokenizerTable(*tables, self.opening(), self.start_id, self.end_id, self.unknown_id)
 
     def encode(self, texts: Sequence[str], length: int | None = None, add_suffix: bool = True) -> np.ndarray:
-        """Turns texts into a matrix of ids, padded on the right with `pad_id`.
+        """Converts texts to a matrix of ids, right-padded with `pad_id`.
 
         Args:
             texts: A list of `B` strings.
-            length: The number of columns `L`; longer texts lose their end, though not the special token after it.
-                Defaults to that of the longest text, and to 1 if all are empty. No text has more than `max_length` ids.
-            add_suffix: Whether the special ids after a text are added; they are not to a prompt that goes on.
+            length: The number of columns `L`. Longer texts are truncated, but keep their special tokens. Defaults to
+                the length of the longest text, at least 1. No text has more than `max_length` ids.
+            add_suffix: Whether to add the special ids after each text. Use False for prompts to be continued.
 
         Returns:
             An int32 array of shape `(B, L)`.
 
         Raises:
-            ValueError: If `texts` is a bare string or holds anything but strings, or `length` is not positive or leaves
-                no room between the special tokens.
+            ValueError: If `texts` is not a list of strings, or `length` is not positive or below the number of special
+                tokens.
         """
         check_texts(texts=texts)
         suffix = self.suffix if add_suffix else ()
-        room = self._room(length, len(self.prefix) + len(suffix))
-        return padded([[*self.prefix, *ids[:room], *suffix] for ids in self.tokenize(texts)], self.pad_id, length)
+        limit = self._text_limit(length, len(self.prefix) + len(suffix))
+        return padded([[*self.prefix, *ids[:limit], *suffix] for ids in self.tokenize(texts)], self.pad_id, length)
 
     def decode(self, ids: Tensor, after: Tensor | None = None) -> list[str]:
-        """Turns ids into texts. Each row is read up to its first `end_id`; the specials read as `""`.
+        """Converts ids to texts. Each row is decoded up to its first `end_id`; special ids decode to `""`.
 
-        Where `start_id` and `end_id` are one, it ends nothing as the first of a row.
+        If `start_id` equals `end_id`, the first token of a row does not end it.
 
         Args:
             ids: Integers of shape `(B, L)`, each in `[0, vocabulary_size)`.
-            after: Optional ids of shape `(B, S)` that the rows continue. The texts are then what `ids` add to the texts
-                of these, with the space that may separate the two.
+            after: Optional ids of shape `(B, S)` that the rows continue. The returned texts are then the continuations,
+                including the space that may separate them from the preceding text.
 
         Returns:
-            A list of `B` strings. Bytes that are no UTF-8 become U+FFFD.
+            A list of `B` strings. Invalid UTF-8 becomes U+FFFD.
 
         Raises:
             ValueError: If `ids` is not a matrix of integers, or an id is outside the vocabulary.
@@ -182,19 +182,19 @@ class Tokenizer(PlainNumbers):
         return [b"".join(row).decode("utf-8", "replace") for row in self._table[self._rows_of_table(ids, after)]]
 
     def hugging_face_files(self) -> dict[str, str]:
-        """Contents of the files that Hugging Face's readers take, by name; none where there are no such files."""
+        """Contents of the tokenizer's files for Hugging Face libraries, by file name; empty if not supported."""
         return {}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the vocabulary and the settings to one JSON file, which is there whole or not at all.
+        """Writes the vocabulary and the settings to a JSON file, atomically.
 
         Args:
-            path: The file. An existing one is replaced.
+            path: The file. An existing file is replaced.
         """
         write_atomically(path, self.to_json().encode())
 
     def to_json(self) -> str:
-        """What `save` writes."""
+        """The content of the file that `save` writes."""
         content = {"format": FILE_FORMAT, "class_name": type(self).__name__, "config": self.get_config()}
         return json.dumps(content, ensure_ascii=False, indent=1) + "\n"
 
@@ -206,27 +206,27 @@ class Tokenizer(PlainNumbers):
             path: The file.
 
         Returns:
-            The tokenizer; `Tokenizer.load` returns one of any class.
+            The tokenizer. `Tokenizer.load` accepts a file of any tokenizer class.
 
         Raises:
-            ValueError: If the file holds no tokenizer, or one of another class.
+            ValueError: If the file does not contain a tokenizer of this class.
         """
         try:
             content = json.loads(read_text(path))
         except ValueError:
             content = None
         if not isinstance(content, dict) or content.get("format") != FILE_FORMAT:
-            raise ValueError(f"`path` must name a file that a tokenizer saved. Received: path={path}")
+            raise ValueError(f"`path` must be a file written by `Tokenizer.save`. Received: path={path}")
         import keras_attn.text as text
 
         name = content.get("class_name")
         found = getattr(text, name, None) if name in text.__all__ else None
         if not (isinstance(found, type) and issubclass(found, cls)):
-            raise ValueError(f"The file at `path` must hold a {cls.__name__}. Received: {name!r} in path={path}")
+            raise ValueError(f"The file at `path` must contain a {cls.__name__}. Received: {name!r} in path={path}")
         try:
             return found.from_config(content["config"])
         except (KeyError, TypeError) as error:
-            raise ValueError(f"The file at `path` must hold the settings of a {name}. Received: path={path}") from error
+            raise ValueError(f"The file at `path` must contain settings of a {name}. Received: path={path}") from error
 
     def get_config(self) -> dict[str, Any]:
         raise NotImplementedError
@@ -236,7 +236,7 @@ class Tokenizer(PlainNumbers):
         return cls(**config)
 
     def __getstate__(self) -> dict[str, Any]:
-        # What is made of the rest when it is first needed need not be pickled, and some of it cannot be.
+        # Cached properties can be recomputed, and some cannot be pickled.
         cached = functools.cached_property
         return {name: x for name, x in vars(self).items() if not isinstance(getattr(type(self), name, None), cached)}
 
@@ -251,7 +251,7 @@ class Tokenizer(PlainNumbers):
 
     @functools.cached_property
     def _table(self):
-        """Both readings of every id, those of a first token behind the others."""
+        """The bytes of every id, followed by the bytes of every id as a first token."""
         anywhere, first = self.readings()
         return np.array([*anywhere, *first], dtype=object)
 
@@ -259,12 +259,12 @@ class Tokenizer(PlainNumbers):
         opens = self._opens[ids]
         if self.end_id is not None:
             is_end = ids == self.end_id
-            # A row that continues another does not begin with its start.
+            # A continuation does not begin with the start token.
             is_end[:, :1] &= self.start_id != self.end_id or after is not None
             ids = np.where(np.cumsum(is_end, axis=1) > 0, self.end_id, ids)
         opened = np.cumsum(opens, axis=1) - opens
         if after is not None:
-            # What is unknown reads as nothing here, but stands for something.
+            # The unknown id decodes to nothing, but represents text.
             known = self._opens[np.asarray(after)] | (np.asarray(after) == self.unknown_id)
             opened += known.any(axis=1, keepdims=True)
         return ids + self.vocabulary_size * (opened == 0)
@@ -278,50 +278,50 @@ class Tokenizer(PlainNumbers):
         return np.array(self.opening(), bool)
 
     def _set_unsplittable(self, tokens):
-        """Keeps the argument `unsplittable_tokens`."""
+        """Checks and stores the argument `unsplittable_tokens`."""
         if isinstance(tokens, str) or not all(isinstance(token, str) and token for token in tokens):
             raise ValueError(f"`unsplittable_tokens` must be a list of strings. Received: {tokens!r}")
         self.unsplittable_tokens = tuple(tokens)
 
     def _with_unsplittable(self, tokenizer):
-        """A tokenizer of the `tokenizers` library, to which the unsplittable tokens are added."""
+        """Adds the unsplittable tokens to a tokenizer of the `tokenizers` library."""
         added = require("tokenizers", "text").AddedToken
         tokenizer.add_tokens([added(token, normalized=False) for token in self.unsplittable_tokens])
         return tokenizer
 
     def _refusal_of_unsplittable(self):
         if self.unsplittable_tokens:
-            return f"no operators find unsplittable tokens in a text. {FALLBACK}"
+            return f"`unsplittable_tokens` cannot be exported. {FALLBACK}"
         return None
 
     def _set_max_length(self, max_length):
-        """Keeps the argument `max_length`, after `_add_ends`."""
+        """Checks and stores the argument `max_length`. Call it after `_add_ends`."""
         specials = len(self.prefix) + len(self.suffix)
         if max_length is not None and (not is_count(max_length) or not specials < max_length < 2**31):
             raise ValueError(
-                f"`max_length` must be an integer above {specials}, the number of special tokens around a text, and "
+                f"`max_length` must be an integer above {specials}, the number of special tokens of a text, and "
                 f"below 2**31, or None. Received: max_length={max_length!r}"
             )
         self.max_length = max_length
 
     def _add_ends(self, add_start, add_end):
-        """Keeps two arguments that say which special ids are put around each text."""
+        """Checks and stores the arguments that add special ids before and after each text."""
         for name, wanted, token in (("add_start", add_start, self.start_id), ("add_end", add_end, self.end_id)):
             check_flag(**{name: wanted})
             if wanted and token is None:
-                raise ValueError(f"`{name}` must be False where there is no such token. Received: {name}=True")
+                raise ValueError(f"`{name}` must be False if there is no such token. Received: {name}=True")
         self.add_start, self.add_end = bool(add_start), bool(add_end)
         self.prefix = (self.start_id,) if add_start else ()
         self.suffix = (self.end_id,) if add_end else ()
 
-    def _room(self, length, specials):
-        """How many tokens fit beside `specials` into `length` and `max_length`; None if both are."""
+    def _text_limit(self, length, specials):
+        """How many tokens fit in `length` and `max_length` besides `specials` special ones; None for no limit."""
         if length is None:
             return None if self.max_length is None else self.max_length - specials
         if length < 1:
             raise ValueError(f"`length` must be positive. Received: length={length}")
         if length < specials:
-            raise ValueError(f"`length` must have room for {specials} special tokens. Received: length={length}")
+            raise ValueError(f"`length` must be at least {specials}, for the special tokens. Received: length={length}")
         return min(length, self.max_length or length) - specials
 
 
@@ -334,12 +334,12 @@ def check_texts(**values):
 
 
 def without_surrogates(texts):
-    """The texts with U+FFFD for surrogates, which no UTF-8 can hold."""
+    """The texts with surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
     return [text if text.isascii() else SURROGATES.sub("\ufffd", text) for text in map(str, texts)]
 
 
 def padded(rows: Sequence[Sequence[int]], value: int, length: int | None = None) -> np.ndarray:
-    """Rows of ids as an int32 matrix of `length` columns, or as many as the longest has, and one at least."""
+    """Right-pads rows of ids to an int32 matrix. `length` defaults to that of the longest row, at least 1."""
     counts = np.array([len(row) for row in rows], np.int64)
     if length is None:
         length = max(1, counts.max(initial=0))
@@ -351,7 +351,7 @@ def padded(rows: Sequence[Sequence[int]], value: int, length: int | None = None)
 
 
 def write_atomically(path, content: bytes):
-    """Writes a file that is there whole or not at all."""
+    """Writes a file such that it is never seen incomplete."""
     unfinished = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
     try:
         unfinished.write_bytes(content)
@@ -361,21 +361,21 @@ def write_atomically(path, content: bytes):
 
 
 def checked_pieces(pieces: Iterable[str], needed: Sequence[str]) -> list[str]:
-    """The pieces of a vocabulary as a list; a ValueError where one repeats or one of `needed` is missing."""
+    """The pieces of a vocabulary as a list. Raises a ValueError if one repeats or one of `needed` is missing."""
     pieces = list(pieces)
     if not pieces or not all(isinstance(piece, str) for piece in pieces):
-        raise ValueError(f"`vocabulary` must hold strings. Received: {pieces[:10]}")
+        raise ValueError(f"`vocabulary` must contain strings. Received: {pieces[:10]}")
     if len(set(pieces)) < len(pieces):
         seen: set[str] = set()
         repeated = [piece for piece in pieces if piece in seen or seen.add(piece)]
         raise ValueError(f"`vocabulary` must not repeat a piece. Received more than once: {repeated[:10]}")
     if missing := [piece for piece in needed if piece not in pieces]:
-        raise ValueError(f"`vocabulary` must hold {list(needed)}. Received: none of {missing}")
+        raise ValueError(f"`vocabulary` must contain {list(needed)}. Received: none of {missing}")
     return pieces
 
 
 def check_trainable(texts, vocabulary_size):
-    """Raises a ValueError unless a vocabulary can be trained: texts that are no bare string, and a positive size."""
+    """Raises a ValueError unless `texts` is an iterable of strings and the size is positive."""
     check_positive(vocabulary_size=vocabulary_size)
     check_no_table(texts=texts)
     if isinstance(texts, (str, bytes)):

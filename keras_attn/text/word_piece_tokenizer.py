@@ -1,4 +1,4 @@
-"""BERT's tokenizer: words, and the pieces of words that are not in the vocabulary."""
+"""BERT's WordPiece tokenizer."""
 
 from __future__ import annotations
 
@@ -31,34 +31,34 @@ MAX_WORD = 100
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class WordPieceTokenizer(Tokenizer):
-    """Turns texts into BERT's ids, and back.
+    """Converts texts to ids as BERT does, and back.
 
-    Control characters are dropped, CJK characters stand alone, and with `lowercase` case and accents go. The text is
-    split at whitespace and around punctuation, and each word into the longest pieces of the vocabulary from left to
-    right; pieces inside of a word begin with `##`. A word that cannot be split, or is longer than 100 characters, is
-    `[UNK]`. Special tokens that are written out in a text are text.
+    Control characters are dropped, each CJK character is a word, and `lowercase` removes case and accents. The text is
+    split at whitespace and around punctuation, and each word is split greedily, from left to right, into the longest
+    pieces of the vocabulary; pieces inside a word begin with `##`. A word that cannot be split, or is longer than 100
+    characters, becomes `[UNK]`. Special tokens spelled out in a text are treated as text.
 
-    `encode` puts `[CLS]` before and `[SEP]` behind each text, `encode_pairs` also separates two. `decode` joins the
-    words with one space.
+    `encode` adds `[CLS]` before and `[SEP]` after each text; `encode_pairs` also separates two texts. `decode` joins
+    the words with a space.
 
-    Artefacts of every format hold it. In ONNX, a NUL ends a text.
+    Every export format supports it. In ONNX, NUL ends a text.
 
     Args:
-        vocabulary: The pieces in the order of their ids, special tokens but `mask_token` among them.
-        lowercase: Whether case does not matter.
-        strip_accents: Whether accents do not matter. Defaults to `lowercase`.
-        split_cjk: Whether each CJK character is a word.
+        vocabulary: The pieces, ordered by id. They must include the special tokens, except `mask_token`.
+        lowercase: Whether to lowercase texts.
+        strip_accents: Whether to remove accents. Defaults to `lowercase`.
+        split_cjk: Whether to split text around each CJK character.
         add_special_tokens: Whether `encode` adds `[CLS]` and `[SEP]`.
-        max_length: The most ids that `encode` makes of a text, special tokens included; longer texts lose their end.
-            None for no bound.
-        pad_token: The piece that pads.
+        max_length: The maximum number of ids per text in `encode`, special tokens included; longer texts are truncated.
+            None for no limit.
+        pad_token: The padding piece.
         unknown_token: The piece for words that cannot be split.
         start_token: The piece before a text.
         end_token: The piece after a text.
         mask_token: The piece that hides a token.
-        suffix_indicator: What pieces inside of a word begin with.
-        unsplittable_tokens: Pieces that are found whole if a text holds them, whatever stands around them. Special
-            tokens may be among them; artefacts cannot hold a tokenizer that has any.
+        suffix_indicator: The prefix of pieces inside a word.
+        unsplittable_tokens: Pieces that are never split, whatever the context. They may include special tokens. A
+            tokenizer that has any cannot be exported.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, or lacks a special token.
@@ -67,12 +67,14 @@ class WordPieceTokenizer(Tokenizer):
         [Devlin et al., 2018](https://arxiv.org/abs/1810.04805)
 
     Example:
-        >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##like", "##ly", "!"])
-        >>> tokenizer.encode(["Unlikely!", "un?"])
-        array([[2, 4, 5, 6, 7, 3],
-               [2, 4, 1, 3, 0, 0]], dtype=int32)
-        >>> tokenizer.decode([[2, 4, 5, 6, 7, 3]])
-        ['unlikely !']
+
+    >>> from keras_attn.text import WordPieceTokenizer
+    >>> tokenizer = WordPieceTokenizer(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "un", "##like", "##ly", "!"])
+    >>> tokenizer.encode(["Unlikely!", "un?"])
+    array([[2, 4, 5, 6, 7, 3],
+           [2, 4, 1, 3, 0, 0]], dtype=int32)
+    >>> tokenizer.decode([[2, 4, 5, 6, 7, 3]])
+    ['unlikely !']
     """
 
     def __init__(
@@ -136,32 +138,32 @@ class WordPieceTokenizer(Tokenizer):
     def encode_pairs(
         self, firsts: Sequence[str], seconds: Sequence[str], length: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Turns pairs of texts into ids, `[CLS] first [SEP] second [SEP]`, and the segment of each.
+        """Converts pairs of texts to ids, `[CLS] first [SEP] second [SEP]`, and their segment ids.
 
         Args:
             firsts: A list of `B` strings.
             seconds: A list of `B` strings.
-            length: The number of columns `L`; the longer text of a pair loses its end first. Defaults to that of the
-                longest pair.
+            length: The number of columns `L`. The longer text of a pair is truncated first. Defaults to the length of
+                the longest pair.
 
         Returns:
-            `(ids, segment_ids)`, int32 arrays of shape `(B, L)`. Segments are 1 at the second text and its `[SEP]`, and
-            0 elsewhere.
+            `(ids, segment_ids)`, int32 arrays of shape `(B, L)`. Segment ids are 1 at the second text and its `[SEP]`,
+            and 0 elsewhere.
 
         Raises:
-            ValueError: If `firsts` and `seconds` are not equally many strings, or `length` leaves no room.
+            ValueError: If `firsts` and `seconds` are not lists of strings of equal length, or `length` is below 3.
         """
         check_texts(firsts=firsts, seconds=seconds)
         if len(firsts) != len(seconds):
             raise ValueError(
-                f"`seconds` must be as many as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
+                f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
             )
-        room, rows, segments = self._room(length, 3), [], []
+        limit, rows, segments = self._text_limit(length, 3), [], []
         for first, second in zip(self.tokenize(firsts), self.tokenize(seconds), strict=True):
-            if room is not None:
-                shorter = min(len(first), len(second), room // 2)
-                first, second = first[: max(room - len(second), room - room // 2)], second[: room - shorter]
-                second = second[: room - len(first)]
+            if limit is not None:
+                shorter = min(len(first), len(second), limit // 2)
+                first, second = first[: max(limit - len(second), limit - limit // 2)], second[: limit - shorter]
+                second = second[: limit - len(first)]
             rows.append([self.start_id, *first, self.end_id, *second, self.end_id])
             segments.append([0] * (len(first) + 2) + [1] * (len(second) + 1))
         return padded(rows, self.pad_id, length), padded(segments, 0, length)
@@ -183,13 +185,13 @@ class WordPieceTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings: Any) -> Self:
-        """Learns a vocabulary with the `tokenizers` library.
+        """Trains a vocabulary with the `tokenizers` library.
 
         Args:
-            texts: The texts to learn from, in any iterable.
-            vocabulary_size: How many pieces to learn at most, special tokens included.
-            min_frequency: How often two pieces must meet to become one.
-            **settings: The constructor's arguments but `vocabulary`.
+            texts: An iterable of training texts.
+            vocabulary_size: The maximum number of pieces, special tokens included.
+            min_frequency: How often a pair must occur to be merged.
+            **settings: The constructor's arguments except `vocabulary`.
 
         Returns:
             The tokenizer.
@@ -215,11 +217,12 @@ class WordPieceTokenizer(Tokenizer):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:
-        """Reads a `vocab.txt`: one piece a line.
+        """Reads a `vocab.txt` with one piece per line.
 
         Args:
             path: The file.
-            **settings: The constructor's arguments but `vocabulary`; a checkpoint's `tokenizer_config.json` tells them.
+            **settings: The constructor's arguments except `vocabulary`, as listed in a checkpoint's
+                `tokenizer_config.json`.
 
         Returns:
             The tokenizer.

@@ -1,4 +1,4 @@
-"""Losses, metrics, schedules, data and `tf.distribute` for training."""
+"""Losses, metrics, schedules, data sets and distribution for training."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from keras_attn.lazy import lazy
 from keras_attn.training import data as _data
 from keras_attn.training.callbacks.progress_bar import ProgressBar
 from keras_attn.training.callbacks.sample_outputs import SampleOutputs
+from keras_attn.training.distribution_strategy import get_strategy
 from keras_attn.training.losses.contrastive_loss import ContrastiveLoss
 from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
 from keras_attn.training.losses.r_drop import RDrop
@@ -19,10 +20,9 @@ from keras_attn.training.schedules.linear_schedule import LinearSchedule
 from keras_attn.training.schedules.one_cycle_schedule import OneCycleSchedule
 from keras_attn.training.schedules.rnmt_plus_decay import RNMTPlusDecay
 from keras_attn.training.schedules.rsqrt_decay import RsqrtDecay
-from keras_attn.training.strategy import get_strategy
 
-# Imported once they are asked for: module -> names in it. What a saved model's settings may name is not among them:
-# Keras finds only classes that were imported.
+# Lazy imports: module -> its public names. Classes that a saved model's config may name are imported eagerly, because
+# Keras finds only imported classes.
 _HOMES = {
     "checkpoints.checkpoints": "Checkpoints",
     "losses.compiled_loss": "loss_total",

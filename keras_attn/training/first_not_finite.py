@@ -1,17 +1,17 @@
-"""Which layer is the first to give what is no number."""
+"""Finds the first layer whose output is not finite."""
 
 from keras_attn.layers.base.listening import listening
 
 
 def first_not_finite(model, call):
-    """The first of a model's weights, or of the layers in it by the order in which they end, that is not finite.
+    """Describes the first weight or layer output of a model that is not finite.
 
     Args:
-        model: `keras.Model`.
-        call: a function without arguments that calls the model.
+        model: The `keras.Model`.
+        call: A function without arguments that calls the model.
 
     Returns:
-        What it is, in words.
+        A sentence that names the weight or, in order of completion, the layer.
     """
     for variable in model.weights:
         if not is_finite(variable.value):
@@ -21,11 +21,11 @@ def first_not_finite(model, call):
     for layer, _, tensor in heard:
         if not is_finite(tensor):
             return f"the output of layer {layer.path!r} is the first that is not finite"
-    return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"
+    return "all layer outputs are finite without dropout; check the labels, the sample weights and the loss"
 
 
 def is_finite(x):
-    """Whether a tensor or a variable, which is not part of a graph, holds neither infinities nor what is no number."""
+    """Whether an eager tensor or variable is free of infinities and NaN. True for symbolic tensors."""
     import tensorflow as tf
 
     if not tf.is_tensor(x) or tf.is_symbolic_tensor(x) or not x.dtype.is_floating:

@@ -1,4 +1,4 @@
-"""Ids for masked language modelling."""
+"""Token masking for masked language modelling."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ def mask_tokens(
     ignore_id: int = NO_TOKEN,
     mask_selection_length: int | None = None,
 ) -> tuple[Tensor, ...]:
-    """Chooses tokens for the model to find, and hides them: `[MASK]` for 80 %, another token for 10 %, itself for 10 %.
+    """Selects tokens to predict, and replaces 80 % of them by `[MASK]`, 10 % by a random token, and 10 % not at all.
 
-    What happens to a token is a function of `seed`, `step`, the row's real tokens and the token's place: the same row
-    is masked in the same way whatever stands beside it, however it is padded and on whatever replica it is, and in
-    another way at another step. A pure function that works in `tf.data.Dataset.map` as well. `MaskedCrossEntropy`
-    is the loss of its labels.
+    The result depends only on `seed`, `step`, the row's real tokens and their positions. A row is masked in the same
+    way whatever the rest of the batch, its padding and its replica, and differently at another step. The function is
+    pure and also works in `tf.data.Dataset.map`. Use `MaskedCrossEntropy` as the loss.
 
     Args:
-        ids: int `(B, T)`; padding is among `special_ids`.
-        step: int scalar, the number of the batch or of the epoch.
-        mask_id: the id of `[MASK]`.
-        vocabulary_size: number of tokens.
-        special_ids: ids that are never chosen, and that no token becomes; `mask_id` need not be among them.
-        rate: the share of the other tokens that are chosen.
-        seed: int; the same seed makes the same choices.
-        ignore_id: the label of tokens that are not chosen: -100, which `MaskedCrossEntropy` ignores unless told
-            otherwise, or its `ignore_id`, a special id.
-        mask_selection_length: optional number `P` of tokens that are chosen at most in a row.
+        ids: Integer `(B, T)`. Padding must be one of `special_ids`.
+        step: Integer scalar, the number of the batch or epoch.
+        mask_id: The id of `[MASK]`.
+        vocabulary_size: Size of the vocabulary.
+        special_ids: Ids that are never selected nor used as a replacement. `mask_id` is always one of them.
+        rate: Fraction of the other tokens to select.
+        seed: Integer random seed.
+        ignore_id: Label of tokens that are not selected: -100, which `MaskedCrossEntropy` ignores by default, or a
+            special id, the `ignore_id` of the loss.
+        mask_selection_length: Optional maximum number `P` of selected tokens per row.
 
     Returns:
-        `(masked_ids, labels)`, int32 `(B, T)`: the ids with the chosen ones hidden; the ids at the chosen places, and
-        `ignore_id` elsewhere. With `mask_selection_length`, `(masked_ids, mask_positions, labels)`, the last two int32
-        `(B, P)`: the places of the chosen ids in ascending order, as `EncoderModel(head="masked_lm")` takes them, and
-        their ids; where fewer were chosen, 0 and `ignore_id`.
+        `(masked_ids, labels)`, int32 `(B, T)`: the ids with the selected ones replaced, and the original ids at
+        selected positions with `ignore_id` elsewhere. With `mask_selection_length`, `(masked_ids, mask_positions,
+        labels)`, the last two int32 `(B, P)`: the selected positions in ascending order, as
+        `EncoderModel(head="masked_lm")` takes them, and their original ids. If fewer are selected, the rest is 0 and
+        `ignore_id`.
 
     Raises:
-        ValueError: an argument is not as described, or all ids are special.
+        ValueError: If an argument is not as described, or all ids are special.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3.1
@@ -75,7 +75,9 @@ def mask_tokens(
     special = tuple(sorted({*special_ids, mask_id}))
     check_vocabulary(vocabulary_size, mask_id=mask_id, special_ids=special)
     if ignore_id not in special and 0 <= ignore_id < vocabulary_size:
-        raise ValueError(f"`ignore_id` must be a special id, or no id. Received: ignore_id={ignore_id}")
+        raise ValueError(
+            f"`ignore_id` must be a special id, or outside of the vocabulary. Received: ignore_id={ignore_id}"
+        )
     ordinary = np.setdiff1d(np.arange(vocabulary_size, dtype="int32"), special)
     if not len(ordinary):
         raise ValueError(f"`special_ids` must leave some ids. Received: all {vocabulary_size} of them")
@@ -97,7 +99,7 @@ def mask_tokens(
         )
     else:
         chosen = ops.logical_and(real, ops.less(chosen, rate))
-    # Rounding must not lead behind the last id.
+    # Rounding must not exceed the last index.
     index = ops.minimum(ops.cast(other * len(ordinary), "int32"), len(ordinary) - 1)
     other = ops.take(ops.convert_to_tensor(ordinary), index)
     hidden = ops.where(fate < 0.8, mask_id, ops.where(fate < 0.9, other, ids))
@@ -108,11 +110,11 @@ def mask_tokens(
 
 
 def _first_places(drawn, chosen, count):
-    """Places of the `count` chosen tokens with the least numbers drawn, in order, and which of them are such."""
-    # A row may be shorter than that.
+    """Positions of the `count` selected tokens with the smallest random numbers, sorted, and which entries are used."""
+    # A row may be shorter than `count`.
     worth = ops.pad(ops.where(chosen, 1.0 - drawn, -1.0), [[0, 0], [0, count]], constant_values=-1.0)
     worth, places = ops.top_k(worth, count)
-    behind = ops.shape(chosen)[1]
-    places = ops.sort(ops.where(worth > 0, ops.cast(places, "int32"), behind), axis=-1)
-    is_used = places < behind
+    end = ops.shape(chosen)[1]
+    places = ops.sort(ops.where(worth > 0, ops.cast(places, "int32"), end), axis=-1)
+    is_used = places < end
     return ops.where(is_used, places, 0), is_used

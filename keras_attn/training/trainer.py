@@ -14,7 +14,7 @@ import numpy as np
 from keras_attn.argument_checks import check_positive
 from keras_attn.labels import check_agreement, labels_of
 from keras_attn.training import trainer_checks
-from keras_attn.training.callbacks.callback_memory import CallbackMemory
+from keras_attn.training.callbacks.callback_state import CallbackState
 from keras_attn.training.callbacks.sigterm import TERMINATED, TerminationError, ends_evaluation, interruptible, sigterm
 from keras_attn.training.checkpoints import run_settings
 from keras_attn.training.checkpoints.checkpoints import Checkpoints, named
@@ -25,8 +25,8 @@ from keras_attn.training.data.batches import Batches
 from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
 from keras_attn.training.losses.compute_loss import ComputeLoss
+from keras_attn.training.metrics.metric_accumulator import MetricAccumulator, open_epoch
 from keras_attn.training.metrics.metric_set import MetricSet
-from keras_attn.training.metrics.running_figures import RunningFigures, open_epoch
 from keras_attn.training.refused_step import check_updated, explained
 from keras_attn.training.train_step import TrainStep
 from keras_attn.typing import Metric
@@ -197,7 +197,7 @@ class Trainer:
         source = batch_sharding.Source("dataset", dataset, self._place.batches, *self._shard)
         with sigterm() as stopping:
             calls.on_train_begin()
-            self._memory = CallbackMemory(calls.callbacks, history)
+            self._memory = CallbackState(calls.callbacks, history)
             self._memory.restore(remembered)
             logs = {}
             first_epoch = epochs if self._memory.has_stopped else open_epoch(remembered, self.step, steps, freq)
@@ -206,7 +206,7 @@ class Trainer:
             for epoch in range(first_epoch, epochs):
                 calls.on_epoch_begin(epoch)
                 first, until = epoch * freq, min(steps, (epoch + 1) * freq)
-                running = RunningFigures(self.metrics, first)
+                running = MetricAccumulator(self.metrics, first)
                 running.restore(remembered)
                 logs = self._train(source, running, first, until, calls, stopping)
                 memory = self._memory.state()
@@ -258,7 +258,7 @@ class Trainer:
 
     def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()
-        running = RunningFigures(self.metrics)
+        running = MetricAccumulator(self.metrics)
         for number, batch in enumerate(batch_sharding.finite(name, dataset, *self._shard)):
             trainer_checks.check_batch(self, name, batch)
             callbacks.on_test_batch_begin(number)

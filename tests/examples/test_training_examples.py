@@ -56,5 +56,5 @@ def test_translate(run, name, steps):
 
 
 def test_without_data(run, tmp_path):
-    with pytest.raises(FileNotFoundError, match="--data must name a folder with multi30k"):
+    with pytest.raises(FileNotFoundError, match="--data must be a folder with multi30k"):
         run("translate", "4", "--data", str(tmp_path))

@@ -103,9 +103,9 @@ def test_a_model_with_labels_brings_them(named, tmp_path):
         ("classify", ["True", "False", "other"], [True, False], [0, 1]),
         ("classify", None, [True, False], [1, 0]),
         ("forward", ["1", "2", "3"], [[1, -100], [3, 2]], [[0, -100], [2, 1]]),
-        ("classify", ["1", "2", "3"], [0], "label '0' is none of"),
-        ("classify", ["1", "2", "3"], [-1], "label '-1' is none of"),
-        ("classify", ["e", "n", "c"], [True], "label 'True' is none of"),
+        ("classify", ["1", "2", "3"], [0], "label '0' is not one of"),
+        ("classify", ["1", "2", "3"], [-1], "label '-1' is not one of"),
+        ("classify", ["e", "n", "c"], [True], "label 'True' is not one of"),
     ],
 )
 def test_references_are_the_classes_that_data_sets_read(task, labels, references, expected):

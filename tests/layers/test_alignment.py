@@ -21,7 +21,7 @@ from keras_attn.layers import (
 from keras_attn.ops import soft_monotonic
 
 U, F = 11, 3
-SHARP = {"half_precision": "a walk that stops a key earlier is no small difference"}
+SHARP = {"half_precision": "stopping one key earlier is not a small difference"}
 
 
 def padded(rng, B, T, S, width=D, **static):
@@ -223,7 +223,7 @@ CASES = [
         monotonic_oracle,
         exempt={
             **SHARP,
-            "masked_positions": "a walk passes no gradient to the queries; perturbed in a test of its own",
+            "masked_positions": "the hard alignment has no gradient to the queries; a separate test perturbs them",
             "int8": SHARP["half_precision"],
         },
         weigh=oracle.hard_monotonic,

@@ -24,9 +24,9 @@ from keras_attn.layers import (
 
 U, A = 5, 11
 CARRIED = {
-    "dead_queries": "the cell answers for a query that attends to nothing; its context is zero in a test of its own",
-    "lora": "the cells are Keras', which offer neither",
-    "int8": "the cells are Keras', which offer neither",
+    "fully_masked": "the cell still has an output if the context is zero, which a separate test checks",
+    "lora": "Keras' cells support neither",
+    "int8": "Keras' cells support neither",
 }
 
 

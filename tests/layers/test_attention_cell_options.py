@@ -14,9 +14,9 @@ from keras_attn.layers import AdditiveAttention, AttentionCell, AttentionRNN, Lu
 
 U, A = 5, 11
 CARRIED = {
-    "dead_queries": "the cell answers for a query that attends to nothing; its context is zero",
-    "lora": "the cells are Keras', which offer neither",
-    "int8": "the cells are Keras', which offer neither",
+    "fully_masked": "the cell still has an output if the context is zero",
+    "lora": "Keras' cells support neither",
+    "int8": "Keras' cells support neither",
 }
 RELU = oracle.ACTIVATIONS["relu"]
 

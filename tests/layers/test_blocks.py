@@ -33,7 +33,7 @@ from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.ops.target import EAGER, tracing_for
 
 ROTARY = keras.saving.serialize_keras_object(RotaryPositionEncoding(rotary_dim=6))
-SHORTCUT = {"dead_queries": "the shortcut and the biases carry a query that attends to nothing"}
+SHORTCUT = {"fully_masked": "the shortcut and the biases of a fully masked query remain"}
 SCALED = {"residual_options": {"shortcut_scale": 1.7}}
 SIZES = {"num_heads": N, "intermediate_dim": DV, "key_dim": H}
 

@@ -18,7 +18,7 @@ from keras_attn.layers import MultiHeadAttention, recording
 from keras_attn.ops import blockwise_attention
 from keras_attn.ops.compiled import compiled
 
-NO_SCORES = {"inference": "it refuses to return scores; what else the check asks is asked below"}
+NO_SCORES = {"inference": "scores cannot be returned; separate tests cover the rest of the check"}
 
 
 @pytest.fixture(autouse=True)

@@ -253,7 +253,7 @@ IN_ATTENTION = [
     ),
     dataclasses.replace(
         rotary_case("attention_rotary_dynamic", base=50.0, rotary_dim=10, scaling=SCALINGS["dynamic"]),
-        exempt={"padding": "as in its paper, rotations follow the length of the row, which padding makes longer"},
+        exempt={"padding": "as in the paper, rotations depend on the length of the row, including padding"},
     ),
     axial_case("attention_axial", width=2),
     axial_case("attention_axial_prefix", width=3, num_prefix=2, base=50.0, interleaved=True),

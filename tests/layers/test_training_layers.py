@@ -38,7 +38,7 @@ CASES = [
             ({"probability": "linear"}, "`probability` must be in"),
             ({"logits": np.ones((2, M), "float32")}, "`logits` shape"),
         ),
-        exempt={"gradients": "its outputs are ids"},
+        exempt={"gradients": "the outputs are ids"},
     ),
     LayerCase(
         "guided_alignment",
@@ -52,7 +52,7 @@ CASES = [
             ({"alignments": np.ones((2, 5, 3), "float32")}, "`alignments` must have the shape of `scores`"),
             ({"inputs_mask": np.ones((2, 4), bool)}, "`inputs_mask` must"),
         ),
-        exempt={"dead_queries": "inputs pass through, padding included"},
+        exempt={"fully_masked": "inputs pass through unchanged, including padding"},
     ),
 ]
 

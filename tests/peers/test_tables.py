@@ -52,7 +52,7 @@ def test_data_sets(make):
     assert blocks.ids.tolist() == [i for ids in TOKENIZER.tokenize(COLUMNS["source"]) for i in (*ids, 3)]
     with pytest.raises(ValueError, match=r"`columns` must be among \['text', 'source', 'label'\]"):
         TextDataset(make(), TOKENIZER, columns=["absent"], **OPTIONS)
-    with pytest.raises(ValueError, match="2 columns for source and target: choose them by"):
+    with pytest.raises(ValueError, match="2 columns for source and target: select them with"):
         ParallelTextDataset(make({"a": ["x"], "b": ["y"], "c": ["z"]}), TOKENIZER, **OPTIONS)
 
 
@@ -88,7 +88,7 @@ def test_columns_that_know_their_classes():
     features = hf.Features({"text": hf.Value("string"), "label": hf.ClassLabel(names=names)})
     table = hf.Dataset.from_dict({**texts, "label": [2, 0]}, features=features)
     assert classes(table) == classes(table.to_iterable_dataset()) == (names, [2, 0])
-    with pytest.raises(ValueError, match=r"must be one table, as `records\['test'\]`"):
+    with pytest.raises(ValueError, match=r"must be one table, such as `records\['test'\]`"):
         classes(hf.DatasetDict(test=table))
 
 
@@ -96,5 +96,5 @@ def test_tables_that_cannot_be_read_at_once():
     with pytest.raises(ValueError, match=r"call `collect\(\)` first. Received: a LazyFrame"):
         TextDataset(polars().lazy(), TOKENIZER, batch_size=1)
     twice = pytest.importorskip("pandas").concat([pandas(), pandas()], axis=1)
-    with pytest.raises(ValueError, match="columns that are there once"):
+    with pytest.raises(ValueError, match="names that occur once"):
         TextDataset(twice, TOKENIZER, columns=["text"], batch_size=1)

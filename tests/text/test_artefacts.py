@@ -13,8 +13,8 @@ from keras_attn.export import registry
 from keras_attn.export.verification import clients
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.text.graph import byte_symbols
-from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols
-from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
+from keras_attn.text.onnx_writer import onnx_strings, onnx_symbols
+from keras_attn.text.tensorflow_writer import tensorflow_text_ops
 
 for module, reason in {
     "sentencepiece": "its models are in all artefacts",

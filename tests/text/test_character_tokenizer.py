@@ -150,7 +150,7 @@ class TestFile:
     def test_refuses_another_kind_of_file(self, tmp_path, content):
         path = tmp_path / "tokenizer.model"
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="`path` must name a SentencePiece model file"):
+        with pytest.raises(ValueError, match="`path` must be a SentencePiece model file"):
             CharacterTokenizer.load(path)
 
     def test_refuses_other_specials(self, tokenizer, tmp_path):
@@ -176,7 +176,7 @@ class TestFile:
     def test_refuses_a_normaliser(self, tokenizer, tmp_path):
         self.proto.ParseFromString(tokenizer.sentencepiece_model())
         self.proto.normalizer_spec.add_dummy_prefix = True
-        with pytest.raises(ValueError, match="must leave text as it is"):
+        with pytest.raises(ValueError, match="must not change text"):
             self.load(tmp_path)
 
 

@@ -40,7 +40,7 @@ def test_encode_pads_truncates_and_keeps_specials(tokenizer):
     assert short.shape == (9, 4)
     if tokenizer.suffix:
         assert (short[:, -1] == tokenizer.end_id).all()
-        with pytest.raises(ValueError, match="`length` must have room for 2 special tokens"):
+        with pytest.raises(ValueError, match="`length` must be at least 2, for the special tokens"):
             tokenizer.encode(TEXTS, length=1)
     assert tokenizer.encode(["", "\ud800"]).shape[0] == 2
 
@@ -119,7 +119,7 @@ def test_unsplittable_tokens_are_found_whole(cls):
     assert made.decode([ids])[0].count("<|sea MAP|>") == 2
     assert cls.from_config(made.get_config()).tokenize([text]) == [ids]
     assert "unsplittable" in made.refusal("onnx")
-    with pytest.raises(ValueError, match="`vocabulary` must hold"):
+    with pytest.raises(ValueError, match="`vocabulary` must contain"):
         cls.from_config({**made.get_config(), "unsplittable_tokens": ["<other>"]})
     with pytest.raises(ValueError, match="`unsplittable_tokens` must be a list of strings"):
         cls.from_config({**made.get_config(), "unsplittable_tokens": "<other>"})
@@ -174,10 +174,10 @@ def test_file_and_config_round_trips(tokenizer, tmp_path):
     assert copy == tokenizer
     assert hash(copy) == hash(tokenizer)
     other = BytePairTokenizer if type(tokenizer) is not BytePairTokenizer else WordPieceTokenizer
-    with pytest.raises(ValueError, match=f"must hold a {other.__name__}"):
+    with pytest.raises(ValueError, match=f"must contain a {other.__name__}"):
         other.load(path)
     path.write_text("{}")
-    with pytest.raises(ValueError, match="`path` must name a file that a tokenizer saved"):
+    with pytest.raises(ValueError, match="`path` must be a file written by"):
         Tokenizer.load(path)
 
 
@@ -209,5 +209,5 @@ def test_sentence_piece_refuses_other_content():
 
 
 def test_byte_pairs_refuse_merges_of_unknown_pieces():
-    with pytest.raises(ValueError, match="must hold what `merges` join"):
+    with pytest.raises(ValueError, match="must contain all pieces of `merges`"):
         BytePairTokenizer(["<|endoftext|>", "a"], ["a b"])

@@ -217,7 +217,7 @@ class Late(keras.metrics.Metric):
     ("metric", "kind", "message"),
     [
         (Late(name="late"), "classes", "have their variables.*Received: 'late' without any"),
-        (keras.metrics.F1Score(), "classes", f"give one number.*Received: 'f1_score', which gives {CLASSES}"),
+        (keras.metrics.F1Score(), "classes", f"return one number.*Received: 'f1_score', which returns {CLASSES}"),
         ("f1_score", "token classes", "have their variables.*Received: 'f1_score', which does not fit.*expects 2D"),
         ("r2_score", "token classes", "have their variables.*Received: 'r2_score', "),
     ],

@@ -96,7 +96,7 @@ def test_whatever_stands_in_the_place_of_a_file_costs_one_checkpoint(file, folde
     for name, damage in DAMAGE.items():
         path.unlink()
         damage(path)
-        with at_most(20), pytest.warns(UserWarning, match="step-00000002 is damaged and not used"):
+        with at_most(20), pytest.warns(UserWarning, match="step-00000002 is damaged and skipped"):
             assert found(folder) == 1, name
         shutil.rmtree(path.parent)
         Checkpoints(folder).save(2, {"a": STATE["a"] + 2}, keras.Sequential([keras.Input((1,))]))
@@ -147,7 +147,7 @@ def test_a_record_of_other_entries_is_damaged_or_of_another_run(key, value, orig
         step = str(error)
     finally:
         path.write_bytes(content)
-    assert step in (1, 2) or "`checkpoints` must be those of this" in step
+    assert step in (1, 2) or "`checkpoints` must be from this" in step
 
 
 STRAYS = ["step-²", "step-3", "step-00000003.bak", "step-0000000x", ".replaced.notes", ".step-notes", "notes"]
@@ -222,7 +222,9 @@ def test_another_training_run_is_named_at_the_start_until_it_dies(folder, tmp_pa
         assert other.line == "held"
         one = small_trainer(run)
         for kind in (ValueError, OSError):
-            with pytest.raises(kind, match=rf"a folder of their own: .*, process {other.pid} on .*, writes to it"):
+            with pytest.raises(
+                kind, match=rf"a folder that no other run uses: .*, process {other.pid} on .*, writes to it"
+            ):
                 one.fit(ones(), 2)
         assert one.step == 0
         assert Checkpoints(run).latest({}) is None
@@ -288,7 +290,7 @@ def test_a_misspelt_monitor_is_refused_at_the_start(tmp_path):
         fit(monitor="val_los", validation_data=ones())
     with pytest.raises(ValueError, match=r"as there are no `validation_data`\. Received: monitor='val_loss'"):
         fit()
-    with pytest.raises(ValueError, match=r"`monitor` must be the name of a figure\. Received: monitor=3"):
+    with pytest.raises(ValueError, match=r"`monitor` must be the name of a metric\. Received: monitor=3"):
         Checkpoints(tmp_path, monitor=3)
     assert not os.listdir(tmp_path)
     fit(monitor="loss")
@@ -347,7 +349,7 @@ def test_a_folder_that_is_none(value):
 
 def test_a_folder_that_is_a_link_to_nothing(tmp_path):
     (tmp_path / "run").symlink_to(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"`folder` must be a folder.* a link to what is not there"):
+    with pytest.raises(ValueError, match=r"`folder` must be a folder.* a broken link"):
         Checkpoints(tmp_path / "run")
 
 
@@ -356,6 +358,6 @@ def test_a_folder_that_cannot_be_written_to_is_named_at_the_start():
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     trainer = Trainer(model, keras.optimizers.SGD(0.1), "mse", checkpoints=Checkpoints("/proc/runs"))
     data = tf.data.Dataset.from_tensor_slices((np.ones((4, 1), "float32"), np.ones((4, 1), "float32"))).batch(2)
-    with pytest.raises(OSError, match=r"`checkpoints` must be in a folder that can be written to.*/proc/runs"):
+    with pytest.raises(OSError, match=r"`checkpoints` must be in a writable folder.*/proc/runs"):
         trainer.fit(data, steps=2)
     assert trainer.step == 0

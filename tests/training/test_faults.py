@@ -172,9 +172,9 @@ def test_checkpoints_of_another_training(undisturbed):
     one = trainer(folder=folder, **SETTINGS)
     shapes = {name: v.shape for name, v in one._state().items()}
     assert one.checkpoints.latest(shapes, "pairs")[0] == STEPS
-    with pytest.raises(ValueError, match=r"of this data set.*'pairs' and not 'others'"):
+    with pytest.raises(ValueError, match=r"from this data set.*'pairs' and not 'others'"):
         one.checkpoints.latest(shapes, "others")
-    with pytest.raises(ValueError, match=r"of this model and optimizer.*weights/more"):
+    with pytest.raises(ValueError, match=r"from this model and optimizer.*weights/more"):
         trainer(folder=folder, **SETTINGS).checkpoints.latest(shapes | {"weights/more": (3,)}, "pairs")
 
 

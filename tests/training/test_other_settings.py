@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import Checkpoints, Dataset, LinearSchedule, ParallelTextDataset, TokenBlockDataset, Trainer
-from keras_attn.training.callbacks.callback_memory import CallbackMemory
+from keras_attn.training.callbacks.callback_state import CallbackState
 from keras_attn.training.checkpoints import record as files
 from keras_attn.training.checkpoints import run_settings
 
@@ -122,7 +122,7 @@ def test_a_checkpoint_that_tells_no_settings_goes_on_as_it_did(tmp_path):
 )
 def test_what_is_used_is_named(then, now, named, tmp_path):
     run(tmp_path, 4, **then)
-    with pytest.warns(UserWarning, match="goes on from step 4 with those that it is given now: " + named):
+    with pytest.warns(UserWarning, match="resumes from step 4 with the new ones: " + named):
         trainer, _ = run(tmp_path, 6, **now)
     assert trainer.step == 6
 
@@ -191,7 +191,7 @@ def test_batches_of_another_size_go_on_at_the_same_record(kind, then, now, tmp_p
     options = {"rate": 0.0, "dropout": 0.0, "fit": {"validation_freq": 1}}
     run(tmp_path, 4, kind(records(size=then)), **options)
     if (4 * then) % now:
-        message = f"`dataset` must have a batch that begins at record {4 * then}.*after 4 batches, .*of {then} rows"
+        message = f"`dataset` must have a batch that begins at record {4 * then}.*after 4 batches, .*with {then} rows"
         for _ in range(2):
             with pytest.raises(ValueError, match=message):
                 run(tmp_path, 5, kind(records(size=now)), **options)
@@ -244,7 +244,7 @@ def test_a_refused_data_set_is_told_by_what_differs(then, now, named, tmp_path):
     then, now = then(), now()
     settings = [run_settings.data_settings(data, None, None) for data in (then, now)]
     checkpoints.save(1, {}, model, dataset=then.fingerprint, settings=settings[0])
-    with pytest.raises(ValueError, match=f"of this data set.*Settings that differ: {named}"):
+    with pytest.raises(ValueError, match=f"from this data set.*Settings that differ: {named}"):
         checkpoints.latest_record({}, now.fingerprint, settings[1])
 
 
@@ -258,7 +258,7 @@ def test_a_refused_data_set_is_told_by_what_differs(then, now, named, tmp_path):
 )
 def test_a_refused_optimizer_is_told_by_what_differs(now, named, tmp_path):
     run(tmp_path, 2)
-    with pytest.raises(ValueError, match=f"of this model and optimizer.*Settings that differ: {named}"):
+    with pytest.raises(ValueError, match=f"from this model and optimizer.*Settings that differ: {named}"):
         run(tmp_path, 4, optimizer=now)
 
 
@@ -294,13 +294,13 @@ def test_a_best_that_is_no_number_is_bettered():
         keras.callbacks.ModelCheckpoint("x.keras", "v", mode="max"),
         keras.callbacks.EarlyStopping("v", mode="min"),
     )
-    memory = CallbackMemory([stop, best], history())
+    memory = CallbackState([stop, best], history())
     for value, expected in ((np.nan, np.inf), (0.4, 0.4), (-np.inf, 0.4), (0.3, 0.3)):
         stop.best = value
         memory.keep_finite()
         assert stop.best == expected
     best.best = np.inf
-    other = CallbackMemory([best], history())
+    other = CallbackState([best], history())
     other.restore({name: np.asarray(value) for name, value in {"callbacks/ModelCheckpoint/v/0/best": np.nan}.items()})
     assert best.best == -np.inf
 
@@ -341,11 +341,11 @@ def test_a_callback_that_wants_the_reverse_starts_anew():
         stop = keras.callbacks.EarlyStopping("v", mode=mode)
         stop.best, stop.wait = 0.5, 2
         stop._set_monitor_op()
-        states.append(CallbackMemory([stop], history()).state())
+        states.append(CallbackState([stop], history()).state())
     for state, mode, wait in ((states[0], "min", 2), (states[1], "max", 2), (states[0], "max", 0)):
         stop = keras.callbacks.EarlyStopping("v", mode=mode)
-        with pytest.warns(UserWarning, match="starts anew: its best 'v'") if not wait else warnings.catch_warnings():
-            CallbackMemory([stop], history()).restore(state)
+        with pytest.warns(UserWarning, match="starts afresh: 'v' is now") if not wait else warnings.catch_warnings():
+            CallbackState([stop], history()).restore(state)
         assert stop.wait == wait
 
 
@@ -360,7 +360,7 @@ def test_the_best_checkpoint_is_one_of_a_number(mode, bad, tmp_path):
             step, {}, model, {} if value is None else {"val_loss": value if value is bad else sign * value}
         )
     assert checkpoints.steps() == [2, 5]
-    with pytest.raises(ValueError, match="best=3, with 2 there that have a finite 'val_loss'"):
+    with pytest.raises(ValueError, match="best=3, but there are 2 with a finite 'val_loss'"):
         checkpoints.average(model, best=3)
 
 

@@ -69,7 +69,10 @@ def test_an_optimizer_follows_it_and_its_config_comes_back(schedule):
     [
         (lambda: LinearSchedule(0, 5), "`peak_learning_rate` must be a positive number. Received: "),
         (lambda: LinearSchedule(1, 5, 5), "`warmup_steps` must be below `total_steps`. Received: 5 of 5 steps"),
-        (lambda: LinearSchedule(1, 5, 2, 2), "`final_learning_rate` must be in 0 to .* Received: final_learning_rate"),
+        (
+            lambda: LinearSchedule(1, 5, 2, 2),
+            "`final_learning_rate` must be between 0 and .* Received: final_learning_rate",
+        ),
         (lambda: OneCycleSchedule(1, 0), "`total_steps` must be a positive integer. Received: total_steps=0"),
         (lambda: OneCycleSchedule(1, 5, 1.0), "`pct_start` must be above 0 and below 1. Received: pct_start=1.0"),
         (lambda: RsqrtDecay(1.0, 0), "`warmup_steps` must be a positive integer. Received: warmup_steps=0"),

@@ -164,7 +164,7 @@ def test_explicit_labels_of_padding_that_contradict_are_refused(kind):
     tokenizer = TOKENIZERS["apart"]()
     model = MODELS[kind](tokenizer.vocabulary_size, tokenizer=tokenizer)
     optimizer, piece = keras.optimizers.SGD(), tokenizer.tokenize(["a"])[0][0]
-    for ignored, words in ((tokenizer.end_id, "must differ from the end id"), (piece, "the id of padding, ")):
+    for ignored, words in ((tokenizer.end_id, "must differ from the end id"), (piece, "the padding id, ")):
         with pytest.raises(ValueError, match=words):
             Trainer(model, optimizer, MaskedCrossEntropy(ignore_id=ignored))
         with pytest.raises(ValueError, match=words):
@@ -177,11 +177,9 @@ def test_explicit_labels_of_padding_that_contradict_are_refused(kind):
             DATA["pairs"](tokenizer, ignore_id=ignored)
     trainer = Trainer(model, optimizer, MaskedCrossEntropy(ignore_id=-100))
     data = DATA[FITS[kind][0]](tokenizer)
-    with pytest.raises(
-        ValueError, match=rf"must be the label of padding in `dataset`, {tokenizer.pad_id}, or \"auto\""
-    ):
+    with pytest.raises(ValueError, match=rf"must be the padding label of `dataset`, {tokenizer.pad_id}, or \"auto\""):
         trainer.fit(data, steps=1)
-    with pytest.raises(ValueError, match=r"must be the label of padding in `validation_data`"):
+    with pytest.raises(ValueError, match=r"must be the padding label of `validation_data`"):
         trainer.fit(DATA[FITS[kind][0]](tokenizer, ignore_id=-100), steps=1, validation_data=data)
 
 
@@ -189,12 +187,12 @@ def test_data_of_another_tokenizer_are_refused():
     tokenizer = TOKENIZERS["apart"]()
     model = LanguageModel(tokenizer.vocabulary_size, **SIZES, tokenizer=tokenizer)
     trainer = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy())
-    with pytest.raises(ValueError, match="must pad with the id that the model takes for padding"):
+    with pytest.raises(ValueError, match="must use the padding id of the model"):
         trainer.fit(DATA["texts"](CharacterTokenizer("ab ")), steps=1)
-    with pytest.raises(ValueError, match="must have the tokenizer that the model carries, whose start_id is 4"):
+    with pytest.raises(ValueError, match="must use the tokenizer of the model, whose start_id is 4"):
         trainer.fit(DATA["blocks"](byte_pairs("sep")), steps=1)
     framed = BytePairTokenizer.from_config({**tokenizer.get_config(), "add_start": True})
-    with pytest.raises(ValueError, match="must have the tokenizer that the model carries"):
+    with pytest.raises(ValueError, match="must use the tokenizer of the model"):
         trainer.evaluate(DATA["blocks"](framed))
     function = CallableTokenizer(tokenizer.tokenize, tokenizer.pad_id, tokenizer.start_id, tokenizer.end_id)
     agree("dataset", DATA["texts"](function), model, [MaskedCrossEntropy()])
@@ -215,7 +213,7 @@ def test_a_class_of_the_data_is_not_ignored():
     tokenizer = TOKENIZERS["characters"]()
     model = MODELS["classifier"](tokenizer.vocabulary_size, tokenizer=tokenizer)
     trainer = Trainer(model, keras.optimizers.SGD(), MaskedCrossEntropy(ignore_id=0))
-    with pytest.raises(ValueError, match="every label in `dataset` is to be learned"):
+    with pytest.raises(ValueError, match="every label in `dataset` counts"):
         trainer.fit(DATA["classes"](tokenizer), steps=1)
 
 
@@ -328,11 +326,11 @@ def test_ids_of_data_and_generation_without_a_tokenizer():
     tokenizer, data = TOKENIZERS["apart"](), DATA["pairs"](TOKENIZERS["apart"]())
     sizes = {**SIZES, "pad_id": tokenizer.pad_id}
     wrong = Transformer(tokenizer.vocabulary_size, **sizes, generation_config=GenerationConfig(4, start_id=1))
-    with pytest.raises(ValueError, match=r"`dataset` and the model must know the same ids\. `start_id`"):
+    with pytest.raises(ValueError, match=r"`dataset` and the model must use the same ids\. `start_id`"):
         agree("dataset", data, wrong, [])
     bare = Transformer(tokenizer.vocabulary_size, **sizes)
     with pytest.warns(
-        UserWarning, match=f"start with id {tokenizer.start_id}, and those that the model generates with 2"
+        UserWarning, match=f"start with id {tokenizer.start_id}, but the model generates with start id 2"
     ):
         agree("dataset", data, bare, [])
 

@@ -52,7 +52,7 @@ def test_bad_texts(metric):
         metric(["a"], ["a", "b"])
     with pytest.raises(ValueError, match="Received: 0 outputs and 0 references"):
         metric([], [])
-    with pytest.raises(ValueError, match=r"`references` must hold a text for each output. Received: none at 1"):
+    with pytest.raises(ValueError, match=r"`references` must contain a text for each output. Received: none at 1"):
         metric(["a", "b"], ["a", []])
 
 
@@ -123,7 +123,7 @@ def test_figures_of_every_so_many_steps():
     ("arguments", "message"),
     [
         ((["a"], [], [ExactMatch()]), "Received: 1 inputs and 0 references"),
-        ((["a"], ["b"], []), r"`metrics` must have some, of different names. Received: \[\]"),
+        ((["a"], ["b"], []), r"`metrics` must not be empty, and have different names. Received: \[\]"),
         ((["a"], ["b"], [ExactMatch(), ExactMatch()]), "Received: .'exact_match', 'exact_match'."),
         ((["a"], ["b"], [ExactMatch()], 0), "`every` must be a positive integer. Received: every=0"),
     ],

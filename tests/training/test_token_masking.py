@@ -77,7 +77,7 @@ def test_in_a_dataset():
         ({"rate": 0}, "`rate` must be above 0, and 1 at most. Received: rate=0"),
         ({"mask_id": V}, rf"`mask_id` must hold ids .* 0 to {V - 1}. Received: \[{V}\]"),
         ({"seed": -1}, "`seed` must be a non-negative integer. Received: seed=-1"),
-        ({"ignore_id": 7}, "`ignore_id` must be a special id, or no id. Received: ignore_id=7"),
+        ({"ignore_id": 7}, "`ignore_id` must be a special id, or outside of the vocabulary. Received: ignore_id=7"),
         ({"special_ids": range(V)}, f"`special_ids` must leave some ids. Received: all {V} of them"),
     ],
 )

@@ -331,7 +331,7 @@ def test_bad_data():
                 trainer.evaluate(strange)
         with pytest.raises(ValueError, match="`validation_data labels` must hold ids"):
             Trainer(language_model(), FusedAdam(), MaskedCrossEntropy()).fit(batches(), 1, validation_data=strange)
-    with pytest.raises(ValueError, match=r"`dataset` .*inputs alone"):
+    with pytest.raises(ValueError, match=r"`dataset` .*only inputs"):
         trainer.fit(batches().map(lambda x, y: x), 5)
     wide = batches().map(lambda x, y: (x, y, tf.ones((5, 7, 7))))
     with pytest.raises(ValueError, match=r"labels of shape \(5, 7\) and weights of \(5, 7, 7\)"):
@@ -340,7 +340,7 @@ def test_bad_data():
     for validation, message in (
         (batches().take(0), "`validation_data` must hold tokens that count"),
         (padding, "`validation_data` must hold tokens that count"),
-        (batches().map(lambda x, y: x), "`validation_data` must yield .*inputs alone"),
+        (batches().map(lambda x, y: x), "`validation_data` must yield .*only inputs"),
         (foreign, r"`validation_data\['token_ids'\]` must hold ids"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -374,8 +374,8 @@ class OwnCall(keras.losses.MeanSquaredError):
         ({"loss": OwnCall(), "accumulation_steps": 2}, "`loss` must leave `__call__`.* with 2 parts"),
         ({"accumulation_steps": True}, "`accumulation_steps`"),
         ({"loss": None}, "`loss` must be"),
-        ({"metrics": [keras.metrics.Mean(), "closeness"]}, "`metrics` must hold .*Received: 'closeness'"),
-        ({"weighted_metrics": [3]}, "`weighted_metrics` must hold .*Received: 3"),
+        ({"metrics": [keras.metrics.Mean(), "closeness"]}, "`metrics` must be a list .*Received: 'closeness'"),
+        ({"weighted_metrics": [3]}, "`weighted_metrics` must be a list .*Received: 3"),
         ({"strategy": "mirrored"}, "`strategy` must be a tf.distribute.Strategy"),
         ({"checkpoints": "runs"}, "`checkpoints` must be a keras_attn.training.Checkpoints"),
         ({"model": 3}, "`model` must be"),

@@ -48,7 +48,7 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
         if task.tokenizer is None:
             signatures[task.name] = trace(task, target, pairs)
         else:
-            from keras_attn.text.tensorflow_emitter import tensorflow_text_ops
+            from keras_attn.text.tensorflow_writer import tensorflow_text_ops
 
             module.text_ops[task.name] = tensorflow_text_ops(task.tokenizer, format)
             signatures[task.name] = _trace_text(task, module.text_ops[task.name], target, pairs)

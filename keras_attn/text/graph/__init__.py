@@ -1,5 +1,5 @@
-"""Tokenizers as integer arithmetic in `keras.ops`, between the two text operators of an artefact.
+"""Tokenizers as integer arithmetic in `keras.ops`, between the text operators of an exported model.
 
-A text enters through one SentencePiece operator, which SavedModel, TFLite and ONNX all have, as symbols: characters,
-bytes or pieces, as the tokenizer says. What makes ids of symbols, and rows of a string table of ids, is written here.
+A SentencePiece operator, which SavedModel, TFLite and ONNX all have, converts a text to symbols: characters, bytes or
+pieces, depending on the tokenizer. This package converts symbols to ids, and ids to rows of a string table.
 """

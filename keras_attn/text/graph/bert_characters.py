@@ -1,4 +1,4 @@
-"""What characters are to BERT, read off the `tokenizers` library."""
+"""BERT's normalisation of each character, computed with the `tokenizers` library."""
 
 import functools
 from typing import NamedTuple
@@ -11,8 +11,13 @@ POINTS, BLOCK = 0x110000, 0x800
 
 
 class BertCharacters(NamedTuple):
-    """`text`: what all code points become, one after another; `lengths`: how much of it each of them does, int array
-    `(0x110000,)`; `alone`: its characters that are words of their own; `spaces`: those that part words.
+    """BERT's normalisation of all code points.
+
+    Attributes:
+        text: The normalised code points, concatenated.
+        lengths: Integer array `(0x110000,)`, the length of each in `text`.
+        alone: The characters in `text` that are words by themselves.
+        spaces: The characters in `text` that separate words.
     """
 
     text: str
@@ -22,26 +27,26 @@ class BertCharacters(NamedTuple):
 
 
 def normalizer(lowercase, strip_accents, split_cjk):
-    """The library's own."""
+    """The normaliser of the `tokenizers` library."""
     return require("tokenizers", "text").normalizers.BertNormalizer(
         clean_text=True, handle_chinese_chars=split_cjk, strip_accents=strip_accents, lowercase=lowercase
     )
 
 
 def pre_tokenizer():
-    """The library's own."""
+    """The pre-tokenizer of the `tokenizers` library."""
     return require("tokenizers", "text").pre_tokenizers.BertPreTokenizer()
 
 
 @functools.cache
 def bert_characters(lowercase, strip_accents, split_cjk) -> BertCharacters:
-    """What normalisation makes of each code point.
+    """Normalises each code point.
 
-    Alone, only the order of combining marks depends on their neighbours: that of those few that are kept where others
-    go, which no text has side by side.
+    Characters can be normalised independently: only the order of combining marks depends on their neighbours, and the
+    few marks that are kept do not occur next to each other.
     """
     normalize, found = normalizer(lowercase, strip_accents, split_cjk).normalize_str, []
-    # Between two letters that stay as they are, all that is left of a character is its own.
+    # `mark` is not changed by normalisation, so it separates the results.
     mark = "\ua66e"
     for start in range(0, POINTS, BLOCK):
         block = ["" if start == 0xD800 or point == ord(mark) else chr(point) for point in range(start, start + BLOCK)]

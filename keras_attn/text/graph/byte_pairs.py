@@ -1,4 +1,4 @@
-"""GPT-2's splitting of a text, and the merging of its bytes."""
+"""GPT-2's pre-tokenisation and byte-pair merging as graph operations."""
 
 import functools
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_attn.extras import require
 from keras_attn.text.graph.byte_symbols import code_points, shifted, valid_utf8
-from keras_attn.text.graph.rows import packed, words
+from keras_attn.text.graph.ragged_rows import packed, words
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
@@ -16,18 +16,18 @@ CONTRACTIONS = ("s", "t", "m", "d", "re", "ve", "ll")
 
 
 class BytePairs:
-    """Ids of texts that came as bytes.
+    """Converts the bytes of texts to ids.
 
     Args:
-        byte_ids: int array `(256,)`: the id of each byte, -1 where it has none.
-        merges: list of `(left id, right id, id of both)`, the earliest first.
-        classes: int array `(0x110000,)`: what `character_classes` gives.
-        add_prefix_space: whether a text begins as if a space stood before it.
+        byte_ids: Integer array `(256,)`, the id of each byte, or -1 if it has none.
+        merges: List of `(left id, right id, merged id)`, by decreasing priority.
+        classes: Integer array `(0x110000,)`, the result of `character_classes`.
+        add_prefix_space: Whether to add a space before each text that does not start with one.
     """
 
     def __init__(self, byte_ids, merges, classes, add_prefix_space):
         self.byte_ids = np.array(byte_ids, np.int32)
-        # Operators lose a NUL between other bytes: it is lost everywhere.
+        # Operators lose a NUL between other bytes, so it is dropped everywhere.
         self.byte_ids[0] = -1
         self.ranks = PairTable({merge[:2]: rank for rank, merge in enumerate(merges)})
         self.joined = np.array([merge[2] for merge in merges] or [0], np.int32)
@@ -35,7 +35,7 @@ class BytePairs:
         self.add_prefix_space = add_prefix_space
 
     def __call__(self, symbols):
-        """int32 `(B, L)` of bytes `(B, S)`; -1 behind, both."""
+        """Converts bytes `(B, S)` to ids, int32 `(B, L)`, both right-padded with -1."""
         symbols = valid_utf8(symbols)
         if self.add_prefix_space:
             lacks = (symbols[:, :1] >= 0) & (symbols[:, :1] != ord(" "))
@@ -49,13 +49,13 @@ class BytePairs:
         return packed(ids, ids >= 0)
 
     def _starts(self, symbols):
-        """Where a word begins, as GPT-2's regular expression finds them; bool `(B, S)`.
+        """The first bytes of the words that GPT-2's regular expression finds, bool `(B, S)`.
 
-        Only two neighbours of a character matter to it, and whether an apostrophe ends a word of three bytes or less.
+        A character's two neighbours decide, except for contractions: an apostrophe with one or two letters.
         """
         points, real = code_points(symbols), symbols >= 0
         leads, kinds = points >= 0, ops.squeeze(self.classes(points), -1)
-        # A continuation byte is of its character's kind, and what follows the character follows each of its bytes.
+        # All bytes of a character share its class and the class of the next character.
         following = shifted(ops.where(leads, kinds, -1), -1)
         inner = shifted(ops.cast(real & ~leads, "int32"), -1, 0) == 1
         for _ in range(3):
@@ -63,9 +63,9 @@ class BytePairs:
             following = ops.where(inner, shifted(following, -1), following)
         previous = shifted(kinds, 1)
         is_space, after_space = kinds == SPACE, previous == SPACE
-        # The last of several spaces goes with what follows.
+        # The last of several spaces belongs to the next word.
         starts = is_space & (following >= 0) & (following != SPACE)
-        # Runtimes choose between numbers only.
+        # Runtimes cannot select between booleans.
         starts |= (previous != kinds) & ~(after_space & (shifted(symbols, 1) == ord(" ")))
         starts &= leads
         for ending in CONTRACTIONS:
@@ -78,7 +78,7 @@ class BytePairs:
         return starts
 
     def _merged(self, ids):
-        """Merges the pieces of each row, the pair of the lowest rank first, and of equals the leftmost."""
+        """Merges the pieces of each row, the pair of the lowest rank first, and the leftmost of equal ranks."""
         columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
 
         def unfinished(ids, ranks):
@@ -106,7 +106,7 @@ class BytePairs:
 
 @functools.cache
 def character_classes():
-    """The class of each code point in GPT-2's regular expression, as the `tokenizers` library has it."""
+    """The class of each code point in GPT-2's regular expression, according to the `tokenizers` library."""
     library = require("tokenizers", "text")
     points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
     everything = "".join(map(chr, points))
@@ -119,5 +119,5 @@ def character_classes():
 
 
 def _chosen(values, here):
-    """The value of each row at the one place that is `here`, -1 where there is none; `(B, 1)`."""
+    """The value of each row at the position that is `here`, -1 if there is none; `(B, 1)`."""
     return ops.sum(ops.where(here, values + 1, 0), axis=1, keepdims=True) - 1

@@ -1,4 +1,4 @@
-"""A SentencePiece model whose ids are the bytes of a text, and the code points that they make."""
+"""A SentencePiece model whose ids are the bytes of a text, and their decoding to code points."""
 
 import functools
 import struct
@@ -6,17 +6,17 @@ import struct
 from keras import ops
 
 from keras_attn.extras import require
-from keras_attn.text.graph.rows import packed
+from keras_attn.text.graph.ragged_rows import packed
 
-# Bytes are written as characters from here on, far from those that a SentencePiece operator treats in its own way.
+# Bytes are mapped to characters from here on, because SentencePiece operators treat some characters specially.
 FIRST = 0x100
 
 
 @functools.cache
 def sentencepiece_model() -> bytes:
-    """The serialised `ModelProto`. The id of a byte is its value. No model can hold NUL: it is unknown, or lost.
+    """The serialised `ModelProto`. The id of a byte is its value. NUL cannot be represented: it is unknown or lost.
 
-    Its normaliser replaces each byte by a character. The rules are a double array trie in Darts-clone's layout.
+    Its normaliser replaces each byte by a character. The rules are a double-array trie in Darts-clone's layout.
     """
     proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
     characters = [chr(FIRST + byte) for byte in range(256)]
@@ -27,7 +27,7 @@ def sentencepiece_model() -> bytes:
     proto.trainer_spec.vocab_size = 256
     proto.trainer_spec.unk_id = 0
     proto.trainer_spec.bos_id = proto.trainer_spec.eos_id = proto.trainer_spec.pad_id = -1
-    # A child lies at its parent's offset XOR its label, a value at the child's offset.
+    # A child is stored at its parent's offset XOR its label, a value at the child's offset.
     units = [0] * 768
     units[0] = 256 << 10
     for byte in range(1, 256):
@@ -44,13 +44,13 @@ def sentencepiece_model() -> bytes:
 
 
 def code_points(symbols):
-    """The code point that begins at each byte; U+FFFD for what is no UTF-8, as Python replaces it.
+    """The code point that begins at each byte. Invalid UTF-8 gives U+FFFD, as in Python.
 
     Args:
-        symbols: bytes, int32 `(B, S)`, -1 behind a text.
+        symbols: Int32 `(B, S)`, bytes, right-padded with -1.
 
     Returns:
-        int32 `(B, S)`, -1 at further bytes of a code point or of what U+FFFD replaces, and behind a text.
+        Int32 `(B, S)`, -1 at padding and at all other bytes of a code point or of an invalid sequence.
     """
     starts, is_valid, _ = _characters(symbols)
     second, third, fourth = (ops.maximum(shifted(symbols, -i), 128) - 128 for i in (1, 2, 3))
@@ -64,7 +64,7 @@ def code_points(symbols):
 
 
 def valid_utf8(symbols):
-    """Bytes, int32 `(B, S)` and -1 behind, with those of U+FFFD for what is no UTF-8, as Python replaces it."""
+    """Replaces invalid UTF-8 by the bytes of U+FFFD, as Python does; int32 `(B, S)`, right-padded with -1."""
     starts, is_valid, is_kept = _characters(symbols)
     is_replaced = starts & ~is_valid
     first = ops.where(is_replaced, 0xEF, ops.where(is_kept, symbols, -1))
@@ -75,11 +75,11 @@ def valid_utf8(symbols):
 
 
 def _characters(symbols):
-    """Where a character begins, or a sequence of bytes that could become one, or a byte that could not; whether what
-    begins is whole; and which bytes belong to something whole. All bool `(B, S)`.
+    """`(starts, is_valid, is_kept)`, all bool `(B, S)`: the first byte of each character, incomplete sequence or stray
+    byte; whether a complete character starts there; and which bytes belong to a complete character.
     """
     following = [shifted(symbols, -i) for i in (1, 2, 3)]
-    # What may come second excludes long forms, surrogates and what is beyond the last code point.
+    # The range of the second byte excludes overlong forms, surrogates and values above U+10FFFF.
     least = ops.where(symbols == 0xE0, 0xA0, ops.where(symbols == 0xF0, 0x90, 0x80))
     most = ops.where(symbols == 0xED, 0x9F, ops.where(symbols == 0xF4, 0x8F, 0xBF))
     reaches = [(symbols >= 0xC2) & (symbols <= 0xF4) & (following[0] >= least) & (following[0] <= most)]
@@ -101,7 +101,7 @@ def _flags(values):
 
 
 def shifted(values, by, fill=-1):
-    """Rows moved `by` columns to the right, or to the left where negative, with `fill` where nothing comes from."""
+    """Shifts rows by `by` columns to the right, or to the left if negative, and fills with `fill`."""
     width = [[0, 0], [by, 0] if by > 0 else [0, -by]]
     padded = ops.pad(values, width, constant_values=fill)
     return padded[:, : ops.shape(values)[1]] if by > 0 else padded[:, -by:]

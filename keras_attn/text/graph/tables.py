@@ -1,4 +1,4 @@
-"""Look-ups in a graph: values of pairs of integers, and of code points."""
+"""Lookup tables in a graph, with pairs of integers or code points as keys."""
 
 import numpy as np
 from keras import ops
@@ -8,10 +8,10 @@ PAGE = 256
 
 
 class PairTable:
-    """A hash table from pairs of integers to integers, none negative; `MISSING` for pairs that it lacks.
+    """A hash table from pairs of non-negative integers to non-negative integers; `MISSING` for other pairs.
 
     Args:
-        pairs: dict from `(first, second)` to a value.
+        pairs: Dict from `(first, second)` to a value.
     """
 
     def __init__(self, pairs):
@@ -28,7 +28,7 @@ class PairTable:
         self.largest = int(keys.max())
 
     def __call__(self, first, second):
-        """Values, int32, of integers of one shape; negative ones are in no pair."""
+        """Looks up pairs of integers of one shape; int32. Negative integers are in no pair."""
         a, b = (ops.minimum(ops.maximum(key, 0), self.largest) for key in (first, second))
         slot = ops.mod(a * self.multipliers[0] + b * self.multipliers[1], self.size)
         slots = ops.expand_dims(slot, -1) + np.arange(self.probes, dtype=np.int32)
@@ -37,7 +37,7 @@ class PairTable:
         return ops.max(ops.where(same, rows[..., 2], MISSING), axis=-1)
 
     def _layout(self, keys, *multipliers):
-        """Slots of linear probing: each key has the first free one from its hash on."""
+        """Slots by linear probing: each key takes the first free slot from its hash on."""
         hashes = (keys @ np.array(multipliers)) % self.size
         order = np.argsort(hashes, kind="stable")
         places = np.arange(len(keys))
@@ -46,10 +46,10 @@ class PairTable:
 
 
 class CodePointTable:
-    """Rows of integers by code point; equal pages of 256 are held once.
+    """A table of rows of integers, indexed by code point. Equal pages of 256 rows are stored once.
 
     Args:
-        rows: int array `(0x110000, E)`.
+        rows: Integer array `(0x110000, E)`.
     """
 
     def __init__(self, rows):
@@ -58,7 +58,7 @@ class CodePointTable:
         self.pages, self.index = pages.reshape(-1, rows.shape[1]), index.reshape(-1).astype(np.int32)
 
     def __call__(self, code_points):
-        """int32 `(..., E)`; negative code points have any row."""
+        """Looks up code points; int32 `(..., E)`. The result for negative ones is arbitrary."""
         points = ops.maximum(code_points, 0)
         page = ops.take(self.index, ops.floor_divide(points, PAGE), axis=0)
         return ops.take(self.pages, page * PAGE + ops.mod(points, PAGE), axis=0)

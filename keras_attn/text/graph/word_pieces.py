@@ -1,33 +1,32 @@
-"""BERT's normalisation and splitting of a text, and the pieces of its words."""
+"""BERT's normalisation, word splitting and WordPiece tokenisation as graph operations."""
 
 import numpy as np
 from keras import ops
 
 from keras_attn.text.graph.byte_symbols import code_points, shifted
-from keras_attn.text.graph.rows import packed, words
+from keras_attn.text.graph.ragged_rows import packed, words
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 
-# What a character becomes: nothing, a space, or an even number for a letter and the odd one behind it where the
-# letter is a word of its own.
+# The code of a character: nothing, a space, or an even number for a letter, plus 1 if the letter is a word by itself.
 NOTHING, SPACE, UNKNOWN = -1, 0, 2
 
 
 class WordPieces:
-    """Ids of texts that came as bytes.
+    """Converts the bytes of texts to ids.
 
     Args:
-        pieces: dict from a piece to its id.
-        inner: what the pieces inside of a word begin with.
-        unknown_id: the id of words that cannot be split, and of longer ones than `max_word`.
-        max_word: letters.
-        characters: `BertCharacters`.
+        pieces: Dict from a piece to its id.
+        inner: The prefix of pieces inside a word.
+        unknown_id: The id of words that cannot be split, or are longer than `max_word`.
+        max_word: The maximum number of letters per word.
+        characters: The `BertCharacters`.
     """
 
     def __init__(self, pieces, inner, unknown_id, max_word, characters):
         letters = {letter: UNKNOWN + 2 * i for i, letter in enumerate(sorted(set("".join(pieces))), 1)}
         self.characters, self.width = self._table(letters, characters), int(characters.lengths.max())
         self.unknown_id, self.max_word = unknown_id, max_word
-        # Two tries in one: from node 0 for the beginning of a word, from node 1 for its inside.
+        # Two tries in one: node 0 is the root for the start of a word, node 1 for its inside.
         edges, ids = {}, {}
         for piece, i in pieces.items():
             is_inner = piece.startswith(inner) and piece != inner
@@ -39,7 +38,7 @@ class WordPieces:
         self.ids = np.array([ids.get(node, -1) for node in range(len(edges) + 2)], np.int32)
 
     def __call__(self, symbols):
-        """int32 `(B, L)` of bytes `(B, S)`; -1 behind, both."""
+        """Converts bytes `(B, S)` to ids, int32 `(B, L)`, both right-padded with -1."""
         points = code_points(symbols)
         found = ops.where(ops.expand_dims(points >= 0, -1), self.characters(points), NOTHING)
         found = ops.reshape(found, (ops.shape(symbols)[0], ops.shape(symbols)[1] * self.width))
@@ -53,7 +52,7 @@ class WordPieces:
 
     @staticmethod
     def _table(letters, characters):
-        """What each code point becomes, as a `CodePointTable`."""
+        """The codes of each code point, as a `CodePointTable`."""
         numbers = np.full(0x110000, UNKNOWN, np.int32)
         numbers[_points("".join(letters))] = list(letters.values())
         numbers[_points(characters.alone)] += 1
@@ -66,7 +65,7 @@ class WordPieces:
         return CodePointTable(rows)
 
     def _split(self, letters):
-        """Each row into the longest pieces from left to right, int32 `(W, L)`, -1 where no piece begins."""
+        """Splits each row greedily into the longest pieces; int32 `(W, L)`, -1 if no piece begins at a letter."""
         letters = letters[:, : self.max_word + 1]
         columns = ops.expand_dims(ops.arange(ops.shape(letters)[1], dtype="int32"), 0)
         lengths = ops.sum(ops.cast(letters >= 0, "int32"), axis=1, keepdims=True)
@@ -76,7 +75,7 @@ class WordPieces:
             return ops.any(begin < lengths)
 
         def advance(ids, begin, place, node, end, piece):
-            """Goes on with the next letter; where none fits, keeps the last piece and begins behind it."""
+            """Advances to the next letter. If none fits, emits the last piece found and restarts after it."""
             letter = ops.sum(ops.where(columns == place, letters + 1, 0), axis=1, keepdims=True) - 1
             following = self.edges(node, letter)
             fits = following >= 0

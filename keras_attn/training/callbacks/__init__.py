@@ -1,1 +1,1 @@
-"""Callbacks."""
+"""Training callbacks."""

@@ -7,16 +7,16 @@ from keras_attn.training.callbacks.step_callback import StepCallback
 
 
 class ProgressBar(StepCallback):
-    """Shows steps, the running loss and metrics, speed and time left in one line; use it with `fit(verbose=0)`.
+    """Shows steps, running loss and metrics, elapsed and remaining time in one line. Use it with `fit(verbose=0)`.
 
-    Other text printed through `rich` appears above the bar. Where the output is no terminal, only the last state is
+    Other text printed through `rich` appears above the bar. If the output is not a terminal, only the final state is
     printed.
 
     Args:
-        description: word before the bar.
+        description: Text before the bar.
 
     Raises:
-        ImportError: rich is missing.
+        ImportError: If rich is not installed.
 
     Example:
 
@@ -56,7 +56,7 @@ class ProgressBar(StepCallback):
 
 
 def _shown(value):
-    """Losses to four places, rates and speeds to three digits."""
+    """Formats values with four decimals, or three digits if below 0.001, or as integers if 1000 or above."""
     if value and not 1e-3 <= abs(value) < 1e3:
         return f"{value:.3g}" if abs(value) < 1 else f"{value:,.0f}"
     return f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""What the model makes of a few inputs, while it trains."""
+"""Prints generated samples during training."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from keras_attn.training.callbacks.step_callback import StepCallback
 
 
 class SampleOutputs(StepCallback):
-    """Every so many steps, generates from the next few of some inputs and prints them beside the expected outputs.
+    """Every `every` steps, generates from the next `count` inputs and prints the outputs with the expected ones.
 
     Args:
-        inputs: list of strings.
-        references: list of strings, what the model should make of them.
-        every: steps between two prints.
-        count: inputs a print.
+        inputs: List of strings.
+        references: List of strings, the expected outputs.
+        every: Number of steps between two prints.
+        count: Number of inputs per print.
 
     Raises:
-        ImportError: rich is missing.
-        ValueError: there are not as many references as inputs.
+        ImportError: If rich is not installed.
+        ValueError: If `inputs` is empty, or `references` is not as long.
 
     Example:
 
@@ -31,7 +31,7 @@ class SampleOutputs(StepCallback):
         check_no_table(inputs=inputs, references=references)
         if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
-                "`inputs` and `references` must be as many, and not empty. "
+                "`inputs` and `references` must have the same length, and not be empty. "
                 f"Received: {len(inputs)} inputs and {len(references)} references"
             )
         super().__init__()

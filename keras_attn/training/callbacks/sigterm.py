@@ -1,23 +1,23 @@
-"""The signal by which a scheduler asks a training run to stop."""
+"""Handling of SIGTERM, by which a scheduler asks a training run to stop."""
 
 import contextlib
 import signal
 import threading
 
-# The exit status of a process that it ended.
+# Exit status of a process that was ended by SIGTERM.
 TERMINATED = 128 + signal.SIGTERM
 _interruptible = _evaluation = None
 
 
 class TerminationError(Exception):
-    """Says that SIGTERM has arrived while something was done that can be done again."""
+    """Raised when SIGTERM arrives during work that can be repeated."""
 
 
 @contextlib.contextmanager
 def interruptible(arrived, evaluations=True):
-    """A scope in which `check_interrupted` raises once the event `arrived` is set; None for never.
+    """A scope in which `check_interrupted` raises once the event `arrived` is set. None for never.
 
-    So do `evaluations` by a trainer, unless what calls them could not be called anew.
+    With `evaluations`, it also ends a trainer's evaluations. Use False if their caller cannot be called again.
     """
     global _interruptible, _evaluation
     _interruptible, _evaluation = arrived, arrived if evaluations else None
@@ -33,14 +33,14 @@ def ends_evaluation():
 
 
 def check_interrupted():
-    """Raises `TerminationError` where somebody waits for the end of what is done, and it may be done again."""
+    """Raises `TerminationError` if SIGTERM has arrived and the current work may be interrupted."""
     if _interruptible is not None and _interruptible.is_set():
         raise TerminationError
 
 
 @contextlib.contextmanager
 def sigterm():
-    """An event that is set once SIGTERM arrives; in other threads than the main one, where none can, it never is."""
+    """Yields an event that is set once SIGTERM arrives. It is never set outside of the main thread."""
     arrived = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield arrived
@@ -49,5 +49,5 @@ def sigterm():
     try:
         yield arrived
     finally:
-        # None: a handler that is not Python's, which it cannot put back.
+        # None means a handler that was not installed by Python and cannot be restored.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -1,4 +1,4 @@
-"""What callbacks have in common that count steps."""
+"""Base class of callbacks that count steps."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import keras
 
 
 class StepCallback(keras.callbacks.Callback):
-    """Knows the number of steps that the training has made, those before the checkpoint that it went on from included.
+    """Counts the steps of a training run, including those before the checkpoint that it resumed from.
 
     Attributes:
-        step: int, from 1 on once a batch has ended.
+        step: Number of completed steps.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class StepCallback(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         steps = self.params.get("steps")
-        # `fit` does not know the steps of a generator's epoch.
+        # `fit` does not know the number of steps per epoch of a generator.
         self._before = epoch * steps if steps else self.step
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:

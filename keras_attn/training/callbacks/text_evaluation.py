@@ -1,4 +1,4 @@
-"""Figures of what the model generates, among those of training."""
+"""Text metrics of generated outputs in the training logs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 
 class TextEvaluation(StepCallback):
-    """Generates from given inputs, and puts figures of the texts into the logs, as `val_bleu` and the like.
+    """Generates from given inputs and adds metrics of the texts to the logs, such as `val_bleu`.
 
-    At the end of every epoch, or of every so many steps, and in the logs of the epochs behind. Callbacks that watch
-    the figures, such as `EarlyStopping` and `ModelCheckpoint`, come behind this one in the list.
+    Runs at the end of every epoch, or every `every` steps; the logs of later epochs repeat the last values. Put
+    callbacks that monitor these metrics, such as `EarlyStopping` and `ModelCheckpoint`, after this one in the list.
 
     Args:
-        inputs: list of strings, what `model.generate` takes.
-        references: as many strings, or lists of strings.
-        metrics: `TextMetric`s, or others with a `name` that are called with outputs and references.
-        every: steps between two evaluations; None for the end of each epoch.
-        batch_size: inputs that are generated from at once. Those of like length go together.
-        prefix: what stands before the names in the logs.
-        **kwargs: further arguments of `model.generate`: `config`, `max_length`, `jit_compile`.
+        inputs: List of strings, the inputs of `model.generate`.
+        references: One string, or list of strings, per input.
+        metrics: `TextMetric`s, or other callables `(outputs, references)` with a `name`.
+        every: Number of steps between two evaluations. If None, evaluates at the end of each epoch.
+        batch_size: Number of inputs per call of `model.generate`. Inputs are sorted by length.
+        prefix: Prefix of the names in the logs.
+        **kwargs: More arguments of `model.generate`: `config`, `max_length`, `jit_compile`.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is not as described.
 
     Example:
 
@@ -53,12 +53,12 @@ class TextEvaluation(StepCallback):
         check_no_table(inputs=inputs, references=references)
         if len(inputs) != len(references) or not len(inputs):
             raise ValueError(
-                "`inputs` and `references` must be as many, and not empty. "
+                "`inputs` and `references` must have the same length, and not be empty. "
                 f"Received: {len(inputs)} inputs and {len(references)} references"
             )
         names = [metric.name for metric in metrics]
         if not names or len(set(names)) < len(names):
-            raise ValueError(f"`metrics` must have some, of different names. Received: {names}")
+            raise ValueError(f"`metrics` must not be empty, and have different names. Received: {names}")
         check_positive(batch_size=batch_size, every=1 if every is None else every)
         super().__init__()
         self.inputs, self.references, self.metrics = list(inputs), list(references), list(metrics)
@@ -67,7 +67,7 @@ class TextEvaluation(StepCallback):
         self._options = kwargs
 
     def evaluate(self) -> dict[str, float]:
-        """Dict of the figures of the model as it is; `outputs` then are the texts, in the order of the inputs."""
+        """Evaluates the current model and returns a dict of metrics. Sets `outputs` to the texts, in input order."""
         order = sorted(range(len(self.inputs)), key=lambda i: len(self.inputs[i]))
         outputs = [None] * len(order)
         for start in range(0, len(order), self.batch_size):
@@ -82,7 +82,7 @@ class TextEvaluation(StepCallback):
         return self.figures
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        # One that SIGTERM has ended is made up for while the weights are those of its step.
+        # Repeat an evaluation that SIGTERM interrupted while the weights are still those of its step.
         if self.is_due:
             self.evaluate()
 

@@ -1,1 +1,1 @@
-"""Checkpoints, and how a training run resumes from them."""
+"""Checkpoints, and resuming from them."""

@@ -1,4 +1,4 @@
-"""States of a training on disk, each proven whole before it is used."""
+"""Checkpoints of a training run, verified before they are used."""
 
 from __future__ import annotations
 
@@ -21,44 +21,45 @@ from keras_attn import compat
 from keras_attn.argument_checks import is_integer
 from keras_attn.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
-from keras_attn.training.checkpoints.run_settings import differences, in_words, unnumbered
+from keras_attn.training.checkpoints.run_settings import differences, format_differences, unnumbered
 from keras_attn.typing import Array, PathLike
 
-# What was there of the same step, until the new one has its name.
+# Prefix of an earlier checkpoint of the same step, until it is replaced.
 _REPLACED = ".replaced."
 _NAME = re.compile(rf"(?:{re.escape(_REPLACED)})?(step-([0-9]{{8,}}))")
 _UNFINISHED = re.compile(r"\.step-[0-9]{8,}\.[0-9]+")
-# Ten seconds: what saves to the same folder without a `fit` takes turns.
+# Ten seconds: calls of `save` outside of `fit` wait for each other.
 _TRIES = 500
 
 
 class Checkpoints:
-    """A folder of the last, and the best, states of a training.
+    """A folder of the latest and the best checkpoints of a training run.
 
-    A checkpoint is a folder `step-00001000`: `state.npz` holds weights, optimizer, random states and what callbacks
-    remember, `model.keras` the model, and `checkpoint.json` the step, the logs, the settings of the training run and
-    the SHA-256 of all three. It is written under a temporary name, and renamed when it is complete. A damaged one is
-    named in a warning and passed over. What a process that was killed left behind is removed by the next.
+    A checkpoint is a folder such as `step-00001000`. It contains `state.npz` with the weights, optimizer, random states
+    and state of callbacks, `model.keras` with the model, and `checkpoint.json` with the step, the logs, the settings of
+    the training run and the SHA-256 of all three. It is written under a temporary name, and renamed when it is
+    complete. Damaged checkpoints are skipped with a warning. The unfinished files of a killed process are removed by
+    the next run.
 
-    One training run at a time writes to a folder: while `Trainer.fit` runs, it holds a lock on the file `.lock` in it,
-    which another one is told of at its start, and which a process that was killed does not hold. Reading needs none.
+    Only one training run at a time may write to a folder: `Trainer.fit` locks the file `.lock` in it, and raises an
+    error at its start if it is locked. The lock ends with its process, even if that is killed. Reading needs no lock.
 
-    `Trainer.fit` goes on from the latest one, at the record of the data where that stopped. Settings that differ from
-    those of the checkpoint are named: in a warning if they are used (`accumulation_steps`, learning rate, seed, loss,
-    metrics, ...), in an error if they cannot be (another data set of this package, a batch size with which no batch
-    begins at that record, an optimizer with other variables). docs/many_machines.md lists all of them.
+    `Trainer.fit` resumes from the latest checkpoint, at the record of the data at which it stopped. If settings differ
+    from those of the checkpoint, they are listed in a warning if they can change (`accumulation_steps`, learning rate,
+    seed, loss, metrics, ...), or in an error if they cannot (another data set of this package, a batch size with which
+    no batch begins at that record, an optimizer with other variables). docs/many_machines.md lists all of them.
 
     Args:
-        folder: where to write. On several workers, one that all of them see.
-        every: steps between two checkpoints. The last step of a training is always kept.
-        keep: how many of the latest to keep.
-        keep_best: how many to keep of those with the best finite `monitor`; a checkpoint has validation figures if
+        folder: The folder to write to. All workers must have access to it.
+        every: Number of steps between two checkpoints. The last step of a training run is always saved.
+        keep: Number of latest checkpoints to keep.
+        keep_best: Number of checkpoints with the best finite `monitor` to keep. Checkpoints have validation metrics if
             `every` is a multiple of `validation_freq`.
-        monitor: name of a validation figure, as `"val_loss"`. `Trainer.fit` refuses one that nothing will log.
-        mode: `"min"` or `"max"`, which values of `monitor` are good.
+        monitor: Name of a validation metric, such as `"val_loss"`. `Trainer.fit` rejects one that is not logged.
+        mode: `"min"` or `"max"`, whether lower or higher values of `monitor` are better.
 
     Raises:
-        ValueError: a number is not positive, `mode` is another, or `folder` is a file.
+        ValueError: If a number is not positive, `mode` is neither, or `folder` is a file.
 
     Example:
 
@@ -84,25 +85,25 @@ class Checkpoints:
             raise ValueError(f"`mode` must be 'min' or 'max'. Received: mode={mode!r}")
         self.folder, self.every = _folder(folder), every
         if not isinstance(monitor, str):
-            raise ValueError(f"`monitor` must be the name of a figure. Received: monitor={monitor!r}")
+            raise ValueError(f"`monitor` must be the name of a metric. Received: monitor={monitor!r}")
         self.keep, self.keep_best, self.monitor, self.mode = keep, keep_best, monitor, mode
         self._lock = FolderLock(self.folder)
 
     def steps(self) -> list[int]:
-        """The steps of which there are checkpoints, whole or damaged, in ascending order."""
+        """The steps of all checkpoints, including damaged ones, in ascending order."""
         names = [(entry, name) for entry in self._entries() if (name := _NAME.fullmatch(entry.name))]
         return sorted({int(n[2]) for entry, n in names if n[1] == _name(int(n[2])) and Path(entry.path).is_dir()})
 
     @contextlib.contextmanager
     def writing(self, tries: int = 1) -> Iterator[None]:
-        """A scope in which nobody else may write to the folder, and which begins with its being tidied up.
+        """A scope that locks the folder. Unfinished files are removed at its start.
 
         Args:
-            tries: how often to try, a fiftieth of a second apart.
+            tries: Number of attempts to take the lock, 0.02 seconds apart.
 
         Raises:
-            FolderInUseError: a `ValueError` and an `OSError`: another training run writes to the folder.
-            OSError: nothing can be written there, which a single try, by who may only read, does not ask.
+            FolderInUseError: If another training run writes to the folder. It is a `ValueError` and an `OSError`.
+            OSError: If the folder is not writable. Not checked if `tries` is 1, so that read-only access suffices.
         """
         with self._lock.held(tries) as is_alone:
             if not is_alone and tries > 1:
@@ -122,19 +123,19 @@ class Checkpoints:
         memory: Mapping[str, Array] | None = None,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Writes a checkpoint, and removes those that are no longer to be kept.
+        """Writes a checkpoint, and removes old ones.
 
         Args:
-            step: number of updates so far.
-            state: dict of arrays by name.
-            model: the `keras.Model`.
-            logs: dict of figures.
-            dataset: what the data are known by, a string or None.
-            memory: more arrays by name, which need not fit where a training goes on.
-            settings: the settings of the training run, see `run_settings.py`, or None.
+            step: Number of steps so far.
+            state: Dict of arrays.
+            model: The `keras.Model`.
+            logs: Dict of metrics.
+            dataset: Fingerprint of the data set, a string or None.
+            memory: Dict of more arrays, which need not match when a run resumes.
+            settings: Settings of the training run, see `run_settings.py`, or None.
 
         Raises:
-            OSError: it could not be written; earlier ones are as they were.
+            OSError: If the checkpoint could not be written. Earlier ones are not changed.
         """
         record = {
             "step": step,
@@ -173,14 +174,14 @@ class Checkpoints:
     def latest(
         self, shapes: Mapping[str, Sequence[int]], dataset: str | None = None
     ) -> tuple[int, dict[str, Array]] | None:
-        """The latest checkpoint that is whole: `(step, state and memory)`, or None where there is none at all.
+        """Reads the latest undamaged checkpoint. Returns `(step, state and memory)`, or None if there is no checkpoint.
 
         Args:
-            shapes: the shapes that the state must have, by name.
-            dataset: what the data are known by, a string or None.
+            shapes: The expected shapes of the state, by name.
+            dataset: Fingerprint of the data set, a string or None.
 
         Raises:
-            ValueError: the checkpoint is of another model, optimizer or data set, or all are damaged.
+            ValueError: If the checkpoint is from another model, optimizer or data set, or all are damaged.
         """
         found = self.latest_record(shapes, dataset)
         return found and (found[0]["step"], found[1])
@@ -188,14 +189,14 @@ class Checkpoints:
     def latest_record(
         self, shapes: Mapping[str, Sequence[int]], dataset: str | None = None, settings: Mapping[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Array]] | None:
-        """As `latest`, with the content of `checkpoint.json` instead of the step.
+        """Like `latest`, but returns the content of `checkpoint.json` instead of the step.
 
         Args:
-            shapes, dataset: see `latest`.
-            settings: the settings of the training run that goes on, of which those that differ are named in errors.
+            shapes, dataset: See `latest`.
+            settings: Settings of the resumed run. Differences are listed in errors.
         """
         if self.folder.exists():
-            # Whoever writes there has tidied it up.
+            # A run that writes to the folder has cleaned it up.
             with contextlib.suppress(FolderInUseError), self.writing():
                 pass
         steps = self.steps()
@@ -208,27 +209,28 @@ class Checkpoints:
                         return record, {name: file[name] for name in file.files}
                 except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                     problem = f"{STATE} cannot be read ({type(error).__name__})"
-            warnings.warn(f"{self._path(step)} is damaged and not used: {problem}", stacklevel=3)
+            warnings.warn(f"{self._path(step)} is damaged and skipped: {problem}", stacklevel=3)
         if steps:
             raise ValueError(
-                f"`checkpoints` must hold one that is whole. Received: {self.folder}, where all are damaged; delete "
-                "them, or name another folder, to begin anew"
+                f"`checkpoints` must contain an undamaged one. Received: {self.folder}, in which all are damaged. "
+                "Delete them or choose another folder to start afresh"
             )
         return None
 
     def average(self, model: keras.Model, last: int | None = None, best: int | None = None) -> list[int]:
-        """Sets the weights of a model to the mean of those of several checkpoints.
+        """Sets the weights of a model to the average of several checkpoints.
 
         Args:
-            model: a model of the same weights.
-            last: how many of the latest to take.
-            best: how many of the best by `monitor`; one of both must be given.
+            model: A model with the same weights.
+            last: Number of latest checkpoints to average.
+            best: Number of best checkpoints by `monitor` to average. Give either `last` or `best`.
 
         Returns:
-            The steps of the checkpoints that were averaged.
+            The steps of the averaged checkpoints.
 
         Raises:
-            ValueError: not one of `last` and `best` was given, there are not as many, or they are of another model.
+            ValueError: If not exactly one of `last` and `best` is given, there are too few checkpoints, or they are
+                from another model.
 
         Reference:
             [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 6.1
@@ -238,10 +240,10 @@ class Checkpoints:
         whole = [(step, record) for step in self.steps() for record, problem in [self._read(step)] if not problem]
         steps = [step for step, _ in whole][-(last or 0) :] if best is None else self._best(whole, best)
         if len(steps) != (last or best) or not steps:
-            wanted = f"last={last}, with {len(steps)} there"
+            wanted = f"last={last}, but there are {len(steps)}"
             if best is not None:
-                wanted = f"best={best}, with {len(steps)} there that have a finite {self.monitor!r}"
-            raise ValueError(f"`{self.folder}` must hold that many checkpoints. Received: {wanted}")
+                wanted = f"best={best}, but there are {len(steps)} with a finite {self.monitor!r}"
+            raise ValueError(f"`{self.folder}` must contain that many checkpoints. Received: {wanted}")
         variables = named("weights", model.weights)
         shapes = {name: list(v.shape) for name, v in variables.items()}
         sums = {}
@@ -263,9 +265,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=self.folder).close()
         except OSError as error:
-            what = (
-                f"`checkpoints` must be in a folder that can be written to. Received: {self.folder}: {error.strerror}"
-            )
+            what = f"`checkpoints` must be in a writable folder. Received: {self.folder}: {error.strerror}"
             raise OSError(error.errno, what) from error
 
     def _path(self, step):
@@ -287,48 +287,48 @@ class Checkpoints:
             return []
 
     def _check(self, record, shapes, dataset, settings):
-        changes = in_words(differences(record.get("settings"), settings))
+        changes = format_differences(differences(record.get("settings"), settings))
         named_changes = f". Settings that differ: {changes}" if changes else ""
         if mismatch := _mismatch(record["shapes"], shapes):
             raise ValueError(
-                "`checkpoints` must be those of this model and optimizer. "
-                f"Received: {self.folder}, where {mismatch}{named_changes}"
+                "`checkpoints` must be from this model and optimizer. "
+                f"Received: {self.folder}, in which {mismatch}{named_changes}"
             )
         if record["dataset"] != dataset:
             raise ValueError(
-                "`checkpoints` must be those of this data set, or the data would not go on where they stopped. "
-                f"Received: {self.folder}, of {record['dataset']!r} and not {dataset!r}{named_changes}"
+                "`checkpoints` must be from this data set, to resume at the same record. "
+                f"Received: {self.folder}, from {record['dataset']!r} and not {dataset!r}{named_changes}"
             )
 
     def _best(self, whole, count):
         values = [(record["logs"].get(self.monitor, math.nan), step) for step, record in whole]
-        # NaN is neither more nor less than a number, so it would stay where it is; an infinity is no result either.
+        # NaN cannot be sorted, and infinity is not a valid result.
         values = [(value, step) for value, step in values if math.isfinite(value)]
         return [step for _, step in sorted(values, reverse=self.mode == "max")[:count]]
 
     def _end_replacements(self):
-        """Removes checkpoints that were replaced; one that was not, as the process ended before, has its name back."""
+        """Removes replaced checkpoints, or restores them if the process ended before the new one was in place."""
         for entry in self._entries():
             if entry.name.startswith(_REPLACED) and (name := _NAME.fullmatch(entry.name)):
                 path = Path(entry.path)
                 if (target := path.with_name(name[1])).is_dir():
                     _remove(path)
                 else:
-                    # It may be a link to nothing.
+                    # It may be a broken link.
                     with contextlib.suppress(OSError):
                         target.unlink()
-                    # Another worker may be first.
+                    # Another worker may have done so.
                     with contextlib.suppress(FileNotFoundError):
                         os.replace(path, target)
 
     def _remove_unfinished(self):
-        """Removes what processes that were killed had begun to write."""
+        """Removes unfinished files of killed processes."""
         for entry in self._entries():
             if _UNFINISHED.fullmatch(entry.name):
                 _remove(Path(entry.path))
 
     def _prune(self, step):
-        # Later ones were passed over as damaged: neither they nor copies must take the places of whole ones.
+        # Later ones are damaged. Neither they nor copies count towards the numbers to keep.
         steps = [known for known in self.steps() if known <= step]
         kept = set([known for known in steps if not read_record(self._path(known), known)[1]][-self.keep :])
         if self.keep_best:
@@ -337,8 +337,8 @@ class Checkpoints:
             logged = {name for _, record in whole for name in record["logs"]}
             if len(steps) > self.keep and self.monitor not in logged:
                 warnings.warn(
-                    f"`monitor` {self.monitor!r} of `keep_best` is in the logs of no checkpoint, which are "
-                    f"{sorted(logged)}: let `every` be a multiple of `validation_freq`",
+                    f"`monitor` {self.monitor!r} of `keep_best` is in the logs of no checkpoint, which contain "
+                    f"{sorted(logged)}: make `every` a multiple of `validation_freq`",
                     stacklevel=2,
                 )
         for step in set(steps) - kept:
@@ -346,17 +346,17 @@ class Checkpoints:
 
 
 def _folder(path):
-    """A `Path` that is a folder, or may become one."""
+    """Checks that a path is a folder, or does not exist yet, and returns it as a `Path`."""
     if not isinstance(path, str | os.PathLike) or "\0" in str(path):
         raise ValueError(f"`folder` must be the path of a folder. Received: folder={path!r}")
     path = Path(path)
     try:
         if not os.path.lexists(path) or path.is_dir():
             return path
-        what = "a link to what is not there" if path.is_symlink() and not path.exists() else "a file"
+        what = "a broken link" if path.is_symlink() and not path.exists() else "a file"
     except OSError as error:
         what = error.strerror
-    raise ValueError(f"`folder` must be a folder, or not be there yet. Received: {path}, {what}")
+    raise ValueError(f"`folder` must be a folder, or not exist yet. Received: {path}, {what}")
 
 
 def _name(step):
@@ -364,7 +364,7 @@ def _name(step):
 
 
 def _remove(path):
-    """Removes a folder, or a file."""
+    """Removes a folder or a file."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -373,13 +373,13 @@ def _remove(path):
 
 
 def named(kind, variables):
-    """Variables by names that are the same in every process, whatever Keras numbered before."""
+    """Variables by names that do not depend on Keras' automatic numbering."""
     paths = [unnumbered(variable.path) for variable in variables]
     return {f"{kind}/{i}/{path}": v for i, (path, v) in enumerate(zip(paths, variables, strict=True))}
 
 
 def _storable(array):
-    """The array as a type of NumPy's own: bfloat16 is none, and would come back as bytes."""
+    """Converts types that NumPy lacks, such as bfloat16, which would be loaded as bytes."""
     return array.astype("float32") if array.dtype.kind == "V" else array
 
 
@@ -389,7 +389,7 @@ def _mismatch(stored, wanted):
         return None
     for name in sorted(stored.keys() | wanted.keys()):
         if stored.get(name) != wanted.get(name):
-            return f"{name} has shape {stored.get(name, 'of nothing')} and not {wanted.get(name, 'of nothing')}"
+            return f"{name} has shape {stored.get(name)} in the checkpoint and {wanted.get(name)} here"
 
 
 def _flush(path):

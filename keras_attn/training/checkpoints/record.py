@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and whether its files are those that it was written with."""
+"""The JSON record of a checkpoint, and the verification of its files."""
 
 import hashlib
 import json
@@ -6,45 +6,45 @@ import os
 import stat
 
 RECORD, STATE, MODEL = "checkpoint.json", "state.npz", "model.keras"
-# Some hundred bytes a variable: nobody has as many.
+# Far above any real record, which has some hundred bytes per variable.
 _LONGEST = 2**28
 _KINDS = {"step": int, "dataset": (str, type(None)), "logs": dict, "shapes": dict, "sha256": dict}
 
 
 def write_record(folder, record):
-    """Writes the record of a checkpoint whose other files are there."""
+    """Writes the record of a checkpoint. The other files must exist."""
     record["sha256"] = {name: _digest(folder / name) for name in (STATE, MODEL)}
     record["record_sha256"] = _record_digest(record)
     (folder / RECORD).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 def read_record(folder, step):
-    """`(record, what is wrong or None)` of the checkpoint of a step, whose other files are not looked at."""
+    """Reads `(record, problem or None)` of the checkpoint of a step. The other files are not checked."""
     try:
         with _open(folder / RECORD) as file:
             content = file.read(_LONGEST + 1)
         if len(content) > _LONGEST:
-            return None, f"{RECORD} is longer than any that was written"
+            return None, f"{RECORD} is too long"
         record = json.loads(content.decode("utf-8"))
         if not isinstance(record, dict) or record.pop("record_sha256", None) != _record_digest(record):
-            return None, f"{RECORD} is not what was written"
+            return None, f"{RECORD} does not have its original content"
     except (OSError, ValueError, RecursionError) as error:
         return None, f"{RECORD} cannot be read ({_words(error)})"
     if not all(isinstance(record.get(name), kind) for name, kind in _KINDS.items()) or not all(
         isinstance(shape, list) for shape in record["shapes"].values()
     ):
-        return None, f"{RECORD} lacks entries, or has others"
+        return None, f"{RECORD} has missing or invalid entries"
     if record["step"] != step:
         return None, f"it is a copy of the checkpoint of step {record['step']}"
     return record, None
 
 
 def damage(folder, record):
-    """What is wrong with the files of a checkpoint, or None."""
+    """Describes what is wrong with the files of a checkpoint, or returns None."""
     for name in (STATE, MODEL):
         try:
             if _digest(folder / name) != record["sha256"].get(name):
-                return f"{name} is not what was written"
+                return f"{name} does not have its original content"
         except OSError as error:
             return f"{name} cannot be read ({_words(error)})"
     return None
@@ -56,11 +56,11 @@ def _digest(path):
 
 
 def _open(path):
-    """A file that is one: to open a pipe would wait for somebody to write to it."""
+    """Opens a regular file. Opening a pipe would block until something is written to it."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise OSError("no regular file")
+        raise OSError("not a regular file")
     return os.fdopen(descriptor, "rb")
 
 

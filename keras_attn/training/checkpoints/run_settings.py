@@ -1,4 +1,4 @@
-"""The settings of a training run, as a checkpoint keeps them to name those that its next run has otherwise."""
+"""The settings of a training run, stored in checkpoints to report differences when it resumes."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from keras_attn import compat
 from keras_attn.training.data import batch_sharding
 from keras_attn.training.losses.compiled_loss import FunctionLoss
 
-# How layers are connected and where classes live: no settings, or told by the names of the variables.
+# Connections of layers and modules of classes, which are not settings or show in the variables' names.
 _LEFT_OUT = {
     *("build_config", "compile_config", "module", "registered_name", "shared_object_id"),
     *("inbound_nodes", "input_layers", "output_layers"),
@@ -19,7 +19,7 @@ _MOST_VALUES, _MOST_NAMED = 40, 8
 
 
 def run_settings(trainer):
-    """What a `Trainer` was given, as nested dicts and lists of JSON's values."""
+    """The arguments of a `Trainer`, as JSON values."""
     described = {
         "accumulation_steps": trainer.accumulation_steps,
         "optimizer": _serialized(trainer.optimizer),
@@ -36,7 +36,7 @@ def run_settings(trainer):
 
 
 def data_settings(dataset, validation_data, validation_freq):
-    """What `Trainer.fit` was given, in the same form."""
+    """The arguments of `Trainer.fit`, as JSON values."""
     described = {"dataset": batch_sharding.batch_settings(dataset), "validation_freq": validation_freq}
     if validation_data is not None:
         known = {"fingerprint": batch_sharding.fingerprint(validation_data)}
@@ -45,36 +45,36 @@ def data_settings(dataset, validation_data, validation_freq):
 
 
 def differences(then, now):
-    """`{name: (then, now)}` of settings that differ; those that only one side knows are none of this version's."""
+    """`{name: (then, now)}` of settings that differ. Settings that only one side has are ignored."""
     return dict(_differences("", then or {}, now or {}))
 
 
-def in_words(changes):
-    """Differences as "`name` was x and is y; ..."."""
+def format_differences(changes):
+    """Formats differences as "`name` was x and is y; ..."."""
     named = [f"`{name}` was {_shown(then)} and is {_shown(now)}" for name, (then, now) in changes.items()]
     more = len(named) - _MOST_NAMED
     return "; ".join(named[:_MOST_NAMED]) + (f"; and {more} more" if more > 0 else "")
 
 
-def is_given_anew(variable, changes):
-    """Whether a variable of a trainer's state is what it was given now, rather than what its checkpoint holds."""
+def keeps_new_value(variable, changes):
+    """Whether a variable keeps its new value instead of that in the checkpoint."""
     if variable.startswith("seeds/"):
         return any(name == "random_seed" or re.fullmatch(r"model\..*\.seed", name) for name in changes)
     return _is_learning_rate(variable) and any(map(_is_learning_rate, changes))
 
 
-def are_measured_otherwise(changes):
-    """Whether sums over the batches of an epoch are of another loss, or of other metrics."""
+def metrics_changed(changes):
+    """Whether the loss or the metrics have changed, so that running sums are invalid."""
     return any(name.split(".")[0] in ("loss", "compute_loss", "metrics", "weighted_metrics") for name in changes)
 
 
 def _is_learning_rate(name):
-    """Of a setting or of a variable."""
+    """Whether a setting or variable is a learning rate."""
     return name.startswith("optimizer") and name.endswith("learning_rate")
 
 
 def unnumbered(name):
-    """A name that is the same in every process, whatever Keras numbered before."""
+    """A name without the numbers that Keras appends."""
     return re.sub(r"_\d+(?=[_/]|$)", "", name)
 
 
@@ -97,15 +97,15 @@ def _function_name(function):
 
 
 def _serialized(thing):
-    """Class and config; of a function, and of what has no config, the name."""
+    """The class and config of an object, or the object itself if it has no config."""
     if not hasattr(thing, "get_config"):
         return thing
     try:
         with warnings.catch_warnings():
-            # Of functions that could not be loaded again: nobody will.
+            # It warns about functions that cannot be deserialised, which is not needed.
             warnings.simplefilter("ignore")
             described = keras.saving.serialize_keras_object(thing)
-        # Losses and metrics of Keras leave some of their arguments, such as Huber's `delta`, out of their config.
+        # Some Keras losses and metrics omit arguments from their config, such as `delta` of Huber.
         if arguments := compat.function_arguments(thing):
             described["config"] = {**arguments, **described["config"]}
         return described
@@ -114,7 +114,7 @@ def _serialized(thing):
 
 
 def _plain(value):
-    """Class and config of a Keras object are one dict; what is long is a checksum; numbers of Keras' names are gone."""
+    """Flattens class and config to one dict, replaces long values by checksums, and removes numbers from names."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Training data: records of files, tokenised, in batches whose place is a number."""
+"""Training data: tokenised records in batches that can be resumed by number."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Few shapes of batches for rows of many widths."""
+"""Chooses a few batch shapes for rows of many widths."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 class BatchShape(NamedTuple):
-    """Batches of one shape, and the examples in them.
+    """A batch shape, and the examples in its batches.
 
     Attributes:
-        widths: columns of each side.
-        rows: rows of a batch.
-        batches: how many batches an epoch has.
-        members: int32, the examples; fewer than `rows * batches` where the last rows are padding.
+        widths: Number of columns of each side.
+        rows: Number of rows per batch.
+        batches: Number of batches per epoch.
+        members: Int32, the indices of the examples. Fewer than `rows * batches` if the last rows are padding.
     """
 
     widths: tuple
@@ -22,20 +22,20 @@ class BatchShape(NamedTuple):
 
 
 class BatchSizes(NamedTuple):
-    """How many rows a batch has: `batch_size`, or as many as fill `tokens_per_batch`, a multiple of `row_multiple`."""
+    """The number of rows per batch: `batch_size`, or a multiple of `row_multiple` that fits in `tokens_per_batch`."""
 
     batch_size: int | None = None
     tokens_per_batch: int | None = None
     row_multiple: int = 8
 
     def most(self, width):
-        """The most rows of a batch; int array `width` is that of the wider side."""
+        """The maximum number of rows per batch. `width` is an integer array, the width of the wider side."""
         if self.batch_size is not None:
             return np.full_like(width, self.batch_size)
         return self.tokens_per_batch // width // self.row_multiple * self.row_multiple
 
     def layout(self, count, width):
-        """`(batches, rows)` for `count` examples, int arrays: as few batches as can be, of no more rows than needed."""
+        """`(batches, rows)` for `count` examples, integer arrays: as few batches, and then rows, as possible."""
         batches = -(-count // self.most(width))
         if self.batch_size is not None:
             return batches, np.full_like(count, self.batch_size)
@@ -43,20 +43,20 @@ class BatchSizes(NamedTuple):
 
 
 def batch_shapes(widths, sizes, num_shapes):
-    """Divides examples by width such that batches hold little padding.
+    """Groups examples by width such that batches contain little padding.
 
-    One group holds all examples at first. The cut of a group along one side that saves the most padding is made, again
-    and again, so that the shapes depend on the widths alone. No cut leaves less than half of a batch.
+    Starts with a single group, and repeatedly makes the split of a group along one side that saves the most padding.
+    The shapes depend only on the widths. No split leaves less than half a batch.
 
     Args:
-        widths: int `(examples, sides)`.
-        sizes: `BatchSizes`.
-        num_shapes: how many groups to make at most.
+        widths: Integer `(examples, sides)`.
+        sizes: The `BatchSizes`.
+        num_shapes: Maximum number of groups.
 
     Returns:
-        A list of `BatchShape`, the narrowest first.
+        A list of `BatchShape`, sorted by width.
     """
-    # Examples of the same widths stay together: few points stand for many examples.
+    # Examples of the same widths stay together, so work on the distinct widths.
     bounds = widths.max(axis=0) + 1
     keys, inverse, counts = np.unique(np.ravel_multi_index(widths.T, bounds), return_inverse=True, return_counts=True)
     points = np.stack(np.unravel_index(keys, bounds), axis=1)
@@ -80,7 +80,7 @@ def batch_shapes(widths, sizes, num_shapes):
 
 
 class _Group:
-    """Points that share a shape, and the best cut of them."""
+    """Points that share a shape, and their best split."""
 
     def __init__(self, points, counts, chosen, sizes):
         self.chosen, self._sizes = chosen, sizes
@@ -111,6 +111,6 @@ class _Group:
             self.gain, self.parts = gain, (self.chosen[order[: here[best] + 1]], self.chosen[order[here[best] + 1 :]])
 
     def _cells(self, count, widths):
-        """What the batches hold, padding included."""
+        """The number of tokens in the batches, padding included."""
         batches, rows = self._sizes.layout(count, widths.max(axis=-1))
         return batches * rows * widths.sum(axis=-1)

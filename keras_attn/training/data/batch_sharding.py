@@ -1,4 +1,4 @@
-"""Global batches, and the rows of them that each worker and replica works on."""
+"""Global batches, and their split over workers and replicas."""
 
 import itertools
 import zlib
@@ -10,23 +10,23 @@ from keras_attn.training.losses.entries import only
 
 
 class Source:
-    """An iterator of one worker's rows of the global batches, from the `start`-th on.
+    """An iterator over one worker's rows of the global batches, from batch `start` on.
 
     Args:
-        name: what the dataset is called where it is refused.
-        dataset: an object with `batches(start, shard, num_shards)`, as `keras_attn.training.data` has them, or a
-            `tf.data.Dataset` of global batches that yields the same ones whenever it is iterated.
-        start: number of global batches to leave out.
-        shard, num_shards: which worker of how many.
-        endless: whether a `tf.data.Dataset` starts over at its end.
+        name: The argument name of the data set, for error messages.
+        dataset: An object with `batches(start, shard, num_shards)`, such as a data set of this package, or a
+            `tf.data.Dataset` of global batches that yields the same batches in every iteration.
+        start: Number of global batches to skip.
+        shard, num_shards: Index of the worker and number of workers.
+        endless: Whether to repeat a `tf.data.Dataset`.
 
-    A batch is `(inputs, labels, weights, present)`. Weights may be None; `present` is None or a float32 `(B,)`, 0 at
-    rows that `with_even_rows` has added.
+    A batch is `(inputs, labels, weights, present)`. `weights` may be None. `present` is None or float32 `(B,)`, 0 at
+    rows that `with_even_rows` added.
 
     Attributes:
-        rows: int, how many rows the global batches had that were read.
-        first: rows and checksum of the first global batch that was read; the checksum is None where a worker sees a
-            part of it alone.
+        rows: Number of rows in the global batches read so far.
+        first: Number of rows and checksum of the first global batch. The checksum is None if a worker reads only a part
+            of it.
     """
 
     def __init__(self, name, dataset, start, shard, num_shards, endless=True):
@@ -54,13 +54,13 @@ class Source:
 
 
 def finite(name, dataset, shard, num_shards):
-    """A `Source` of one epoch, also of a dataset that repeats its own."""
+    """A `Source` of a single epoch, also for an endless data set."""
     batches = Source(name, dataset, 0, shard, num_shards, endless=False)
     return itertools.islice(batches, len(dataset)) if getattr(dataset, "epochs", 1) is None else batches
 
 
 def check_source(name, dataset, endless=True):
-    """Raises a ValueError where the argument `name` is not what `Source` takes, or is endless and may not be."""
+    """Raises a ValueError if the argument `name` is not valid for `Source`, or is endless but must not be."""
     if _has_shards(dataset):
         return
     if not hasattr(dataset, "element_spec"):
@@ -71,32 +71,32 @@ def check_source(name, dataset, endless=True):
     import tensorflow as tf
 
     if not endless and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(f"`{name}` must be a finite tf.data.Dataset. Received: one that repeats for ever")
+        raise ValueError(f"`{name}` must be a finite tf.data.Dataset. Received: an infinite one")
 
 
 def fingerprint(dataset):
-    """What a data set is known by, a string, or None."""
-    # A tf.data.Dataset has a method of this name, which tells another thing.
+    """The fingerprint of a data set, a string or None."""
+    # A tf.data.Dataset has an unrelated method of this name.
     known = getattr(dataset, "fingerprint", None)
     return known if isinstance(known, str) else None
 
 
 def batch_settings(dataset):
-    """What the batches of a data set depend on, as far as it says: a dict by name."""
+    """The settings that the batches of a data set depend on, as a dict."""
     if _has_shards(dataset):
         return getattr(dataset, "batch_settings", dict)()
     return {"element_spec": str(dataset.element_spec), "cardinality": int(dataset.cardinality())}
 
 
 def first_batch(dataset):
-    """Rows and checksum of the first global batch of a training run."""
+    """Number of rows and checksum of the first global batch of a training run."""
     source = Source("dataset", dataset, 0, 0, 1)
     next(source, None)
     return source.first or (0, None)
 
 
 def batches_before(dataset, records):
-    """How many global batches hold the first `records` rows, or None where no batch ends with them."""
+    """The number of global batches that contain the first `records` rows, or None if no batch ends there."""
     source, count = Source("dataset", dataset, 0, 0, 1), 0
     while source.rows < records and next(source, None) is not None:
         count += 1
@@ -104,7 +104,7 @@ def batches_before(dataset, records):
 
 
 def checksum(*parts):
-    """A short str that follows from numbers, strings and arrays."""
+    """A checksum of numbers, strings and arrays, as a short string."""
     value = 0
     for part in parts:
         if isinstance(part, np.ndarray) and part.dtype == object:
@@ -115,7 +115,7 @@ def checksum(*parts):
 
 
 def with_even_rows(batch, count):
-    """The batch, with rows that are not present, of weight 0, behind its own where these are no multiple of `count`."""
+    """Appends rows of weight 0 that are not `present`, such that the number of rows is a multiple of `count`."""
     inputs, labels, weights, present = batch
     size = len(_first(batch))
     lacking = -size % count
@@ -134,7 +134,7 @@ def with_even_rows(batch, count):
 
 
 def rows(batch, index, count):
-    """The `index`-th of `count` equal parts of a batch."""
+    """Part `index` of `count` equal parts of a batch."""
 
     def part(x):
         size = len(x) // count
@@ -144,7 +144,7 @@ def rows(batch, index, count):
 
 
 def spread(batch, strategy, worker):
-    """The batch of a worker, given its number, on its replicas."""
+    """Distributes the batch of worker number `worker` over its replicas."""
     if strategy.num_replicas_in_sync == 1:
         return batch
     local = len(strategy.extended.worker_devices)
@@ -165,9 +165,10 @@ def spread(batch, strategy, worker):
 
 
 def untuned(dataset):
-    """The dataset without tf.data's tuner, unless it was asked for.
+    """Turns off the autotuner of a `tf.data.Dataset`, unless it was set explicitly.
 
-    The tuner sleeps twice as long each time, and the end of an iterator waits for it: as long again as it has run.
+    The autotuner sleeps twice as long each time and the end of an iterator waits for it, which can double the total
+    time.
     """
     import tensorflow as tf
 
@@ -186,7 +187,7 @@ def _unpacked(name, batch):
     inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(batch)
     if labels is None:
         raise ValueError(
-            f"`{name}` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: inputs alone"
+            f"`{name}` must yield (inputs, labels) or (inputs, labels, sample_weight). Received: only inputs"
         )
     return inputs, only(labels), None if weights is None else only(weights), None
 
@@ -196,7 +197,7 @@ def _first(batch):
 
 
 def shard_of(strategy):
-    """Which worker this is, and of how many."""
+    """The index of this worker and the number of workers."""
     if strategy.num_replicas_in_sync == 1:
         return 0, 1
     local, replicas = len(strategy.extended.worker_devices), []

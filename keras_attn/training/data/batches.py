@@ -1,4 +1,4 @@
-"""What a training run takes its batches from."""
+"""Types of data sets for training."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class ShardedBatches(Protocol):
-    """An object that counts its batches, as the data sets of this package do."""
+    """An object with numbered batches, such as the data sets of this package."""
 
     def batches(self, start: int, shard: int, num_shards: int, /) -> Iterator[Nest]:
-        """Batches from the `start`-th on, of each of which the `shard`-th of `num_shards` equal parts of the rows."""
+        """Iterates over batches from number `start` on, of each part `shard` of `num_shards` equal parts."""
 
 
 Batches: TypeAlias = "ShardedBatches | tf.data.Dataset[Any]"

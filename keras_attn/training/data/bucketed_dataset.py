@@ -1,4 +1,4 @@
-"""Examples of like lengths in batches of few shapes."""
+"""Batches of examples of similar lengths, in a few shapes."""
 
 from __future__ import annotations
 
@@ -20,39 +20,38 @@ from keras_attn.typing import Array, Nest
 
 
 class BucketedDataset(Dataset):
-    """What data sets of text have in common: examples of like lengths in batches of few shapes.
+    """Base class of text data sets: batches of examples of similar lengths, in a few shapes.
 
-    Shapes follow from the lengths of all examples, such that the batches hold little padding. Every example is in
-    every epoch once; rows of padding fill the last batch of a shape. The order of epoch `e` follows from `seed` and
-    `e`.
+    Shapes are chosen from the lengths of all examples to minimise padding. Each epoch contains every example once; the
+    last batch of a shape is filled with rows of padding. The order of epoch `e` depends only on `seed` and `e`.
 
     Args:
-        records: `Records`; a table as `Records` takes it, such as a DataFrame or a dict of columns; or an iterable of
-            texts, of tuples of them, or of dicts.
-        sides: a `Side` for each text of a record.
-        parse: optional function of the fields of a record, see `encode`.
-        columns: which columns of a table, or fields of dicts, make a record, in this order. Where None, those of the
-            usual names, or all if there are as many as a record has values.
-        batch_size: rows of every batch; or
-        tokens_per_batch: what the rows of a batch times its longest side hold at most, padding included.
-        row_multiple: with `tokens_per_batch`, what the rows of a batch are a multiple of, so that replicas can share
-            them.
-        num_shapes: the most shapes that batches have; each is compiled once under XLA.
-        max_length: the most ids of a text, special ones included; at most that of its tokenizer in any case.
-        too_long: what becomes of longer texts: "truncate", or "drop" the example. Both are counted.
-        shuffle: whether the order is drawn anew for each epoch.
-        seed: int of the order.
-        epochs: how many epochs there are; None for endless ones.
+        records: `Records`, a table such as a DataFrame or a dict of columns (see `Records`), or an iterable of texts,
+            of tuples of texts, or of dicts.
+        sides: A `Side` for each text of a record.
+        parse: Optional function of the fields of a record, see `encode`.
+        columns: Columns of a table, or fields of dicts, that form a record, in order. If None, those with the usual
+            names, or all columns if a record has as many values.
+        batch_size: Number of rows per batch. Give either this or `tokens_per_batch`.
+        tokens_per_batch: Maximum number of rows times columns of the longest side of a batch, padding included.
+        row_multiple: With `tokens_per_batch`, the number of rows is a multiple of this, so that it can be split over
+            replicas.
+        num_shapes: Maximum number of batch shapes. XLA compiles each of them.
+        max_length: Maximum number of ids per text, special ids included. The `max_length` of the tokenizer applies too.
+        too_long: "truncate" longer texts, or "drop" their examples. Both are counted.
+        shuffle: Whether to shuffle each epoch.
+        seed: Integer random seed of the order.
+        epochs: Number of epochs. None for no end.
 
     Attributes:
-        tokenizers: tuple of the tokenizers of the texts; that of what a model generates is the last.
-        summary: `DataSummary`.
+        tokenizers: Tuple of the tokenizers of the texts. The last one is that of the generated text.
+        summary: The `DataSummary`.
 
     Raises:
-        ValueError: an argument or a record does not fit; the message names it.
+        ValueError: If an argument or a record is invalid. The message names it.
     """
 
-    # What the columns of a table are called where `columns` is None.
+    # Usual names of the columns, used if `columns` is None.
     usual_columns = None
 
     def __init__(
@@ -90,8 +89,8 @@ class BucketedDataset(Dataset):
         widest = int(widths.max())
         if not sizes.most(np.array(widest)):
             raise ValueError(
-                f"`tokens_per_batch` must hold {row_multiple} rows of the longest example, {row_multiple * widest}; "
-                f"`max_length` makes it shorter. Received: tokens_per_batch={tokens_per_batch}"
+                f"`tokens_per_batch` must be at least {row_multiple * widest}, {row_multiple} rows of the longest "
+                f"example; `max_length` shortens it. Received: tokens_per_batch={tokens_per_batch}"
             )
         self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
         self._settings = sizes._asdict() | {"num_shapes": num_shapes, "max_length": max_length, "too_long": too_long}
@@ -124,11 +123,11 @@ class BucketedDataset(Dataset):
         return self._settings | given
 
     def plan(self, epoch: int) -> Any:
-        """The examples of each batch, -1 for a row of padding: a matrix `(batches, rows)` a shape, and the order."""
+        """The examples of each batch, a matrix `(batches, rows)` per shape, -1 for padding, and the order."""
         rng = np.random.default_rng((self.seed, epoch))
         batches_of_shapes = []
         for shape in self._shapes:
-            # Row by row, so that the batches of a shape have equally many examples.
+            # Fill row by row, so that the batches of a shape have about the same number of examples.
             places = np.full((shape.rows, shape.batches), -1, np.int32)
             places.ravel()[: len(shape.members)] = rng.permutation(shape.members) if self.shuffle else shape.members
             batches_of_shapes.append(places.T)
@@ -142,19 +141,19 @@ class BucketedDataset(Dataset):
         return self.arrays(batches_of_shapes[which][number - self._ends[which]], shape.widths)
 
     def arrays(self, rows: Array, widths: Sequence[int]) -> Nest:
-        """A batch of examples: int `(B,)`, -1 for a row of padding, and the columns of each side."""
+        """Builds a batch of the examples `rows`, integer `(B,)`, -1 for padding, with the given widths of the sides."""
         raise NotImplementedError
 
     def _inputs(self, side, rows, width):
-        """Ids to read of a side, int32 `(B, width)`."""
+        """Input ids of a side, int32 `(B, width)`."""
         spec = self._sides[side]
         return self._columns[side].padded(rows, width, spec.tokenizer.pad_id, end=int(spec.shifted))
 
     def _labels(self, side, rows, width, ignore_id):
-        """Ids to predict of a side, int32 `(B, width)`."""
+        """Labels of a side, int32 `(B, width)`."""
         return self._columns[side].padded(rows, width, ignore_id, begin=int(self._sides[side].shifted))
 
 
 def label_padding(ignore_id, tokenizer):
-    """The label of padding after targets of a tokenizer; see `padding_label`."""
+    """The padding label for targets of a tokenizer; see `padding_label`."""
     return padding_label(tokenizer.pad_id, () if tokenizer.end_id is None else (tokenizer.end_id,), ignore_id)

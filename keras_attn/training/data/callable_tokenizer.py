@@ -1,4 +1,4 @@
-"""Any function from texts to ids as a tokenizer."""
+"""Wraps a function from texts to ids as a tokenizer."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,17 +9,17 @@ from keras_attn.argument_checks import is_count
 
 
 class CallableTokenizer:
-    """A function from texts to ids, with what data sets ask of the tokenizers in `keras_attn.text`.
+    """Wraps a function from texts to ids, for data sets.
 
     Args:
-        function: takes a list of `B` texts and returns their ids: `B` lists or arrays, a `tf.RaggedTensor`, or a matrix
-            `(B, L)` that is padded behind with `pad_id`, as `keras.layers.TextVectorization` gives it.
-        pad_id: the id of padding.
-        start_id: the id before a target; None where there is none.
-        end_id: the id behind a target; None where there is none.
+        function: Function of a list of `B` texts that returns their ids: `B` lists or arrays, a `tf.RaggedTensor`, or a
+            matrix `(B, L)`, right-padded with `pad_id`, such as from `keras.layers.TextVectorization`.
+        pad_id: The id of padding.
+        start_id: The id before targets, or None.
+        end_id: The id after targets, or None.
 
     Raises:
-        ValueError: `function` cannot be called, or an id is negative.
+        ValueError: If `function` is not callable, or an id is negative.
 
     Example:
 
@@ -29,7 +29,7 @@ class CallableTokenizer:
     [[97, 98], [99]]
     """
 
-    # The special ids that `function` itself does not put around a text.
+    # The data set adds no special ids to those of `function`, except for targets.
     prefix = suffix = ()
 
     def __init__(
@@ -48,7 +48,7 @@ class CallableTokenizer:
         self.pad_id, self.start_id, self.end_id = pad_id, start_id, end_id
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
-        """Lists of ids, without padding."""
+        """Returns lists of ids, without padding."""
         rows = self.function(list(texts))
         if hasattr(rows, "to_list"):
             return rows.to_list()

@@ -1,25 +1,25 @@
-"""What a data set was made of."""
+"""Statistics of a data set."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class DataSummary:
-    """Counts of a data set; prints as a few lines.
+    """Statistics of a data set. `str` formats them as a few lines.
 
-    Each record is an example, or malformed, or dropped: `records == examples + malformed + dropped`.
+    Each record is an example, malformed or dropped: `records == examples + malformed + dropped`.
 
     Attributes:
-        records: records read.
-        malformed: those left out because something is wrong with them.
-        problems: what is wrong with the first 100, with file and line.
-        truncated: examples that were too long and lost their end.
-        dropped: records that were too long and were left out.
-        examples: rows of an epoch.
-        tokens: ids of an epoch, special ones included.
-        batches: batches of an epoch.
-        shapes: `(rows, widths of the sides)` of the batches.
-        padding_share: the share of padding in what the batches hold.
+        records: Number of records.
+        malformed: Number of records that were skipped as malformed.
+        problems: Descriptions of the first 100 malformed records, with file and line.
+        truncated: Number of examples that were truncated.
+        dropped: Number of records that were dropped as too long.
+        examples: Number of rows per epoch.
+        tokens: Number of ids per epoch, special ids included.
+        batches: Number of batches per epoch.
+        shapes: `(rows, widths of the sides)` of each batch shape.
+        padding_share: Fraction of padding in the batches.
     """
 
     records: int
@@ -40,7 +40,7 @@ class DataSummary:
                 f"{self.records:,} records: {self.examples:,} examples, of which {self.truncated:,} truncated; "
                 f"{self.dropped:,} too long, {self.malformed:,} malformed",
                 *(f"  {problem}" for problem in self.problems[:5]),
-                f"{self.tokens:,} tokens an epoch in {self.batches:,} batches, {self.padding_share:.1%} padding",
+                f"{self.tokens:,} tokens per epoch in {self.batches:,} batches, {self.padding_share:.1%} padding",
                 f"{len(self.shapes)} shapes, rows x length: {shapes}",
             ]
         )

@@ -1,4 +1,4 @@
-"""Batches whose place in the training is a number."""
+"""The base class of data sets."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class Dataset:
-    """Batches in an order that one number resumes, and that no number of workers changes.
+    """Numbered batches, which can be resumed from any number and split over any number of workers.
 
-    Batch `i` of the whole training depends on the data set and on `i` alone: a run that goes on from `i` sees bit for
-    bit what it would have seen. Shard `s` of `n` holds the `s`-th of `n` equal slices of the rows of each batch.
+    Batch `i`, counted over all epochs, depends only on the data set and `i`, so a resumed training run gets exactly the
+    same batches. Shard `s` of `n` is the `s`-th of `n` equal slices of the rows of each batch.
 
-    A subclass defines `__len__`, the batches of an epoch; `batch`; and, where an epoch has an order to draw first,
-    `plan`.
+    A subclass implements `__len__`, the number of batches per epoch, `batch`, and optionally `plan`, for example to
+    draw the order of an epoch.
 
     Attributes:
-        epochs: how many epochs there are; None for endless ones.
-        row_divisor: a divisor of the rows of every batch; the number of shards divides it.
-        ignore_id: optional, the label of padding, or None where every label counts; losses and metrics of the trainer
-            take it from here.
-        tokenizers: tuple of the tokenizers of its texts, that of what a model generates last.
+        epochs: Number of epochs. None for no end.
+        row_divisor: A divisor of the number of rows of every batch. The number of shards must divide it.
+        ignore_id: Optional padding label, or None if every label counts. It is passed to the trainer's losses and
+            metrics.
+        tokenizers: Tuple of the tokenizers of its texts. The last one is that of the generated text.
 
     Example:
 
@@ -52,18 +52,18 @@ class Dataset:
     epochs = None
     row_divisor = 1
     tokenizers = ()
-    # Whether rows are padded with the id of their tokenizer.
+    # Whether rows are padded with the padding id of their tokenizer.
     holds_padding = True
 
     def __len__(self) -> int:
         raise NotImplementedError
 
     def plan(self, epoch: int) -> Any:
-        """What `batch` needs to know of an epoch: here its number."""
+        """Prepares an epoch; the result is passed to `batch`. By default, the number of the epoch."""
         return epoch
 
     def batch(self, plan: Any, index: int) -> Nest:
-        """The `index`-th batch of the epoch of a plan.
+        """Returns batch `index` of the epoch of `plan`.
 
         Returns:
             `(inputs, labels)` or `(inputs, labels, sample_weight)`: NumPy arrays, or nests of them.
@@ -72,26 +72,26 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """A str that tells whether a position belongs to this data: it follows from the first batch and the length."""
+        """A string that identifies the data: by default, a checksum of the first batch and the length."""
         arrays = keras.tree.flatten(self.batch(self.plan(0), 0))
         return checksum(len(self), *arrays)
 
     def batch_settings(self) -> dict[str, Any]:
-        """What batches depend on besides the records, a dict by name; an error about checkpoints names what differs."""
+        """Dict of settings that the batches depend on, besides the records, to report differences when resuming."""
         return {"batches_per_epoch": len(self), "batch_size": len(keras.tree.flatten(self.batch(self.plan(0), 0))[0])}
 
     def batches(self, start: int = 0, shard: int = 0, num_shards: int = 1) -> Iterator[Nest]:
-        """Iterates over batches from the `start`-th on, which a thread prepares.
+        """Iterates over batches from number `start` on. A thread prepares them in advance.
 
         Args:
-            start: number of the first batch, counted over all epochs.
-            shard, num_shards: which slice of each batch's rows to return, of how many.
+            start: Number of the first batch, counted over all epochs.
+            shard, num_shards: Index of the slice of each batch's rows to return, and number of slices.
 
         Returns:
-            An iterator with a `close`.
+            An iterator with a method `close`.
 
         Raises:
-            ValueError: `start` is behind the last epoch, or the rows cannot be shared out equally.
+            ValueError: If `start` is after the last epoch, or the rows cannot be split equally.
         """
         check_count(start=start, shard=shard)
         check_positive(num_shards=num_shards, batches_of_an_epoch=len(self))
@@ -99,25 +99,25 @@ class Dataset:
             raise ValueError(f"`shard` must be below `num_shards`, {num_shards}. Received: shard={shard}")
         if self.row_divisor % num_shards:
             raise ValueError(
-                f"`num_shards` must divide {self.row_divisor}, as the rows of batches are multiples of that. "
+                f"`num_shards` must divide {self.row_divisor}, because numbers of rows are multiples of it. "
                 f"Received: num_shards={num_shards}"
             )
         if self.epochs is not None and start > self.epochs * len(self):
             raise ValueError(
-                f"`start` must be at most {self.epochs * len(self)}, the batches of {self.epochs} epochs. "
+                f"`start` must be at most {self.epochs * len(self)}, the number of batches in {self.epochs} epochs. "
                 f"Received: start={start}"
             )
         return Prefetched(self._batches(start, shard, num_shards))
 
     def as_tf_dataset(self, start: int = 0) -> tf.data.Dataset[Any]:
-        """The same batches as a `tf.data.Dataset`, of arrays without static shape.
+        """Converts the batches to a `tf.data.Dataset`, without static shapes.
 
-        It tells a `Trainer`, and `fit` of this package's models, the label of padding, as this data set does; what
-        tf.data makes of it does not. Each iteration begins at `start`. So let a `fit` of several epochs iterate once,
-        over an endless data set, by `steps_per_epoch=len(dataset)`.
+        The result provides the padding label to a `Trainer` and to `fit` of this package's models, as this data set
+        does; transformations of it by tf.data do not. Each iteration begins at `start`. For several epochs of `fit`,
+        use an endless data set with `steps_per_epoch=len(dataset)`, so that it is iterated once.
 
         Args:
-            start: number of the first batch, counted over all epochs.
+            start: Number of the first batch, counted over all epochs.
         """
         import tensorflow as tf
 
@@ -133,16 +133,16 @@ class Dataset:
         return self._with_ids(untuned(batches))
 
     def map(self, function: Callable[[Nest, int], Nest]) -> Dataset:
-        """A data set whose batch `i` is `function(batch, i)`.
+        """Returns a data set whose batch `i` is `function(batch, i)`.
 
         Args:
-            function: gets a whole batch and its number, counted over all epochs, by which it may seed what it draws.
-                The first batch that it makes is part of the `fingerprint`.
+            function: Function of a whole batch and its number, counted over all epochs, which can serve as a random
+                seed. Its first result is part of the `fingerprint`.
         """
         return _Mapped(self, function)
 
     def _with_ids(self, other):
-        """`other` with what this data set knows of its ids."""
+        """Copies the tokenizers and the padding label to `other`."""
         other.tokenizers, other.holds_padding = self.tokenizers, self.holds_padding
         if hasattr(self, "ignore_id"):
             other.ignore_id = self.ignore_id
@@ -172,7 +172,7 @@ class _Mapped(Dataset):
         plan = self.plan(0)
         once, again = (keras.tree.flatten(self.batch(plan, 0)) for _ in range(2))
         if checksum(*once) != checksum(*again):
-            # A function that draws without a seed gives other batches in every process.
+            # An unseeded random function gives different batches in every process.
             once = [(array.dtype.str, array.shape) for array in once]
         return f"{self._dataset.fingerprint}-{checksum(*once)}"
 

@@ -1,4 +1,4 @@
-"""Records to ids."""
+"""Tokenisation of records."""
 
 import itertools
 import math
@@ -19,12 +19,12 @@ TOO_LONG = ("truncate", "drop")
 
 
 class Side(NamedTuple):
-    """How one text of a record becomes a row of ids.
+    """How a text of a record is converted to a row of ids.
 
     Attributes:
-        tokenizer: what has `tokenize` and `pad_id`.
-        prefix, suffix: ids put around the text.
-        shifted: whether inputs are the row without its last id, and labels the row without its first.
+        tokenizer: A tokenizer with `tokenize` and `pad_id`.
+        prefix, suffix: Ids before and after the text.
+        shifted: Whether inputs omit the last id of the row, and labels the first.
     """
 
     tokenizer: object
@@ -33,7 +33,7 @@ class Side(NamedTuple):
     shifted: bool = False
 
     def rows(self, texts):
-        """The whole rows of texts; that of a text without tokens is empty."""
+        """Converts texts to rows of ids. A text without tokens gives an empty row."""
         rows = self.tokenizer.tokenize(texts)
         if len(rows) != len(texts) or not all(isinstance(i, Integral) for row in rows for i in row[:1]):
             raise ValueError(f"The tokenizer must return a row of ids for each text. Received: {rows[:3]!r}")
@@ -41,27 +41,26 @@ class Side(NamedTuple):
         return [[*self.prefix, *row, *self.suffix] if len(row) else [] for row in rows]
 
     def _check_bare(self, rows):
-        """Raises a ValueError where a function as a tokenizer puts special ids around texts that come here too."""
+        """Raises a ValueError if the tokenizer has already added the special ids."""
         starts = self.prefix and all(tuple(row[: len(self.prefix)]) == self.prefix for row in rows)
         ends = self.suffix and all(tuple(row[-len(self.suffix) :]) == self.suffix for row in rows)
         if rows and (starts or ends):
             name, ids = ("start", self.prefix) if starts else ("end", self.suffix)
             raise ValueError(
-                f"The tokenizer must return ids without those that {name} a text, {ids}, which the data set adds. "
-                f"Received: {rows[:3]!r}"
+                f"The tokenizer must not add the {name} ids, {ids}, which the data set adds. Received: {rows[:3]!r}"
             )
 
     def limit(self, max_length):
-        """How many columns a row may take: `max_length` and what the tokenizer says, a number."""
+        """The maximum number of columns: the lower of `max_length` and that of the tokenizer."""
         limits = max_length, getattr(self.tokenizer, "max_length", None)
         return min((limit for limit in limits if limit is not None), default=math.inf)
 
     def width(self, row):
-        """How many columns a row takes."""
+        """The number of columns of a row."""
         return len(row) - self.shifted
 
     def truncated(self, row, max_length):
-        """A row cut to a width: inputs keep the special ids behind them, and labels are given no false end."""
+        """Truncates a row. Unshifted rows keep their suffix; shifted rows do not get an end id."""
         if self.width(row) <= max_length:
             return row
         if self.shifted:
@@ -70,13 +69,13 @@ class Side(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Records as ids.
+    """Tokenised records.
 
     Attributes:
-        columns: a `RaggedIds` for each side.
-        kept: what `parse` kept beside the texts of each record.
-        log: what was read, and what was malformed.
-        truncated, dropped: how many were too long.
+        columns: A `RaggedIds` for each side.
+        kept: The `kept` value of `parse` for each record.
+        log: The `ProblemLog`.
+        truncated, dropped: Numbers of records that were too long.
     """
 
     columns: Sequence[RaggedIds]
@@ -87,17 +86,17 @@ class Encoded(NamedTuple):
 
 
 def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
-    """Tokenises records, chunk by chunk.
+    """Tokenises records in chunks.
 
     Args:
-        records: `Records`, or an iterable of texts or of tuples of them.
-        sides: a `Side` for each text.
-        parse: function of the fields of a record that returns `(texts, kept)`, or raises `RecordError`.
-        max_length: how many columns a row may take; None for any number, or as many as the tokenizer of the side says.
+        records: `Records`, or an iterable of texts or of tuples of texts.
+        sides: A `Side` for each text.
+        parse: Function of the fields of a record that returns `(texts, kept)` or raises a `RecordError`.
+        max_length: Maximum number of columns per row. If None, only the limit of the tokenizer applies.
         too_long: "truncate" or "drop".
 
     Returns:
-        `Encoded`.
+        An `Encoded`.
     """
     if too_long not in TOO_LONG:
         raise ValueError(f"`too_long` must be one of {TOO_LONG}. Received: too_long={too_long!r}")
@@ -112,12 +111,12 @@ def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
     columns, kept, truncated, dropped = [_Column() for _ in sides], [], 0, 0
     parsed = _parsed(records, log, parse or _texts_only(len(sides)))
     while chunk := list(itertools.islice(parsed, CHUNK)):
-        places, texts, beside = zip(*chunk, strict=True)
+        places, texts, kept_values = zip(*chunk, strict=True)
         rows_of_sides = [side.rows(column) for side, column in zip(sides, zip(*texts, strict=True), strict=True)]
-        for place, extra, *rows in zip(places, beside, *rows_of_sides, strict=True):
+        for place, extra, *rows in zip(places, kept_values, *rows_of_sides, strict=True):
             widths = [side.width(row) for side, row in zip(sides, rows, strict=True)]
             if min(widths) < 1:
-                log.refuse(place, "a text has too few tokens")
+                log.reject(place, "a text has too few tokens")
                 continue
             if any(width > limit for width, limit in zip(widths, limits, strict=True)):
                 if too_long == "drop":
@@ -133,46 +132,46 @@ def encode(records, sides, parse=None, max_length=None, too_long="truncate"):
     log.warn()
     if not kept:
         raise ValueError(
-            f"`records` must hold an example. Received: {log.read:,} records, {log.malformed:,} malformed and "
+            f"`records` must contain an example. Received: {log.read:,} records, {log.malformed:,} malformed and "
             f"{dropped:,} too long"
         )
     return Encoded([column.ids() for column in columns], kept, log, truncated, dropped)
 
 
 def as_tokenizer(tokenizer):
-    """What has `tokenize` and special ids as it is, and a function as a `CallableTokenizer`."""
+    """Wraps a function as a `CallableTokenizer`; tokenizers are returned as they are."""
     if hasattr(tokenizer, "tokenize") and hasattr(tokenizer, "pad_id"):
         return tokenizer
     return CallableTokenizer(tokenizer)
 
 
 def read_side(tokenizer):
-    """The side of texts that are read: with what the tokenizer's `encode` puts around them."""
+    """The side of input texts: with the special ids of the tokenizer's `encode`."""
     return Side(tokenizer, tuple(tokenizer.prefix), tuple(tokenizer.suffix))
 
 
 def target_side(tokenizer):
-    """The side of texts that are generated: from the start id to the end id."""
+    """The side of generated texts: from start id to end id, shifted."""
     if tokenizer.start_id is None or tokenizer.end_id is None:
         raise ValueError(
-            "The tokenizer of targets must have a `start_id` and an `end_id`; a `CallableTokenizer` gives them to a "
-            f"function. Received: start_id={tokenizer.start_id}, end_id={tokenizer.end_id}"
+            "The tokenizer of targets must have a `start_id` and an `end_id`; wrap a function in a `CallableTokenizer` "
+            f"with them. Received: start_id={tokenizer.start_id}, end_id={tokenizer.end_id}"
         )
     return Side(tokenizer, (tokenizer.start_id,), (tokenizer.end_id,), shifted=True)
 
 
 def continued_side(tokenizer):
-    """The side of texts that continue prompts: with what `encode` puts before them, to the end id if there is one."""
+    """The side of texts for a language model: with the prefix of `encode` and the end id, if any, shifted."""
     return joined_side(tokenizer)._replace(prefix=tuple(tokenizer.prefix), shifted=True)
 
 
 def joined_side(tokenizer):
-    """The side of texts that stand one behind the other: with the end id behind each, if there is one."""
+    """The side of concatenated texts: each followed by the end id, if any."""
     return Side(tokenizer, suffix=() if tokenizer.end_id is None else (tokenizer.end_id,))
 
 
 class _Column:
-    """Rows of ids on their way into one array."""
+    """Collects rows of ids in a flat array."""
 
     def __init__(self):
         self.rows, self._flat, self._lengths = [], [], []
@@ -193,13 +192,13 @@ def _parsed(records, log, parse):
         try:
             yield place, *parse(fields)
         except RecordError as problem:
-            log.refuse(place, problem)
+            log.reject(place, problem)
 
 
 def _texts_only(count):
     def parse(fields):
         if len(fields) != count:
-            raise RecordError(f"expected {count} texts, got {len(fields)}; `columns` of `Records` chooses")
+            raise RecordError(f"expected {count} texts, got {len(fields)}; select them with `columns`")
         return fields, None
 
     return parse

@@ -1,4 +1,4 @@
-"""Fields of records: by name, and as text."""
+"""Access to fields of records."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -9,11 +9,11 @@ from keras_attn.training.data.problem_log import RecordError
 
 
 class _Repeated:
-    """The value of a field that a record holds more than once."""
+    """Marks a field that occurs more than once in a record."""
 
 
 def unique_fields(pairs):
-    """A dict of `(name, value)`s in which a name that is there more than once has no value."""
+    """A dict of `(name, value)` pairs. A name that occurs more than once maps to a `_Repeated`."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         names = [name for name, _ in pairs]
@@ -22,7 +22,7 @@ def unique_fields(pairs):
 
 
 def field_of(record, name):
-    """The field of a dict. `a.b` is the field `b` of the field `a`, unless there is one of that name."""
+    """Looks up a field of a dict. `a.b` is field `b` of field `a`, unless there is a field of that name."""
     if name in record:
         return record[name]
     head, dot, rest = name.partition(".") if isinstance(name, str) else (name, "", "")
@@ -32,10 +32,10 @@ def field_of(record, name):
 
 
 def text_of(value, name=None):
-    """A field as text: a string as it is, and an integer or a boolean as Python prints it.
+    """Converts a string, integer or boolean field to text.
 
     Raises:
-        RecordError: it is something else.
+        RecordError: If the value has another type.
     """
     if isinstance(value, (str, Integral, np.bool_)):
         return str(value)
@@ -43,5 +43,5 @@ def text_of(value, name=None):
         return text_of(value.item(), name)
     what = "a value" if name is None else f"field {name!r}"
     if isinstance(value, _Repeated):
-        raise RecordError(f"{what} must be there once")
+        raise RecordError(f"{what} must occur once")
     raise RecordError(f"{what} must be a string or an integer, got {type(value).__name__}")

@@ -1,8 +1,8 @@
-"""How records stand in files: one function a format.
+"""Readers of files of records, one function per format.
 
-Each takes a path and the columns asked for, and yields, for each record, the number of its first line and a tuple of
-texts; or, in the place of this, a `RecordError` that says what is wrong with it. What is wrong with a file as a whole,
-so that nobody knows how many records are lost, is a ValueError.
+Each takes a path and the columns to read, and yields, for each record, the number of its first line and a tuple of
+texts, or a `RecordError` if the record is malformed. If the file as a whole is damaged, so that an unknown number of
+records is lost, it raises a ValueError.
 """
 
 import csv
@@ -19,25 +19,25 @@ from keras_attn.training.data.fields import field_of, text_of, unique_fields
 from keras_attn.training.data.problem_log import RecordError
 
 CHUNK = 1024
-UNCLOSED = "unexpected end of data"  # the words of the csv module
-LONGEST_VALUE = 2**31 - 1  # of a CSV file; the most that the csv module knows everywhere
-# Two files that were put together leave the mark of the second at the beginning of a line.
+UNCLOSED = "unexpected end of data"  # the message of the csv module
+LONGEST_VALUE = 2**31 - 1  # of a CSV file; the limit of the csv module on all platforms
+# In concatenated files, the mark of the second file is at the beginning of a line.
 _MARK = "\ufeff"
-_FRAME = 16  # bytes of a TFRecord beside its content: its length, and checksums of both
+_FRAME = 16  # bytes of a TFRecord besides its content: its length, and checksums of both
 _CSV_LIMIT = threading.Lock()
-# A quote opens only at the beginning of a value; in a value that begins with one, each opens or closes.
+# A quote opens only at the beginning of a value. In a value that begins with a quote, each quote opens or closes.
 _CSV_VALUE = r'(?:(?:"[^"]*"[^",]*)+|(?!")[^,]*)'
 _CLOSED = re.compile(f"{_CSV_VALUE}(?:,{_CSV_VALUE})*")
 
 
 def format_of(path: Path) -> str:
-    """The format that a file's name says: a key of `FORMATS`, "txt" where it says none."""
+    """The format of a file from its extension, a key of `FORMATS`. Defaults to "txt"."""
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     return _SUFFIXES.get(suffixes[-1] if suffixes else "", "txt")
 
 
 def read_txt(path, columns):
-    """Plain text, one a line."""
+    """Reads plain text, one record per line."""
     if columns is not None:
         raise ValueError(f"`columns` must be None for plain text. Received: columns={columns}, file {path}")
     for number, line in _lines(path):
@@ -45,13 +45,13 @@ def read_txt(path, columns):
 
 
 def read_tsv(path, columns):
-    """Values between tabs, which are never quoted."""
+    """Reads tab-separated values, which are never quoted."""
     rows = ((number, line.split("\t")) for number, line in _lines(path))
     return _table(path, rows, columns)
 
 
 def read_csv(path, columns):
-    """Values between commas, quoted if they hold commas, quotes or line ends. Blank lines are no records."""
+    """Reads comma-separated values, quoted if they contain commas, quotes or line ends. Blank lines are skipped."""
     lines = _QuotedLines(path)
     for number, row in _table(path, _csv_rows(path, lines), columns):
         if isinstance(row, RecordError):
@@ -60,7 +60,7 @@ def read_csv(path, columns):
 
 
 def read_jsonl(path, columns):
-    """A JSON object a line. `a.b` is the field `b` of the field `a`, unless there is one of that name."""
+    """Reads one JSON object per line. `a.b` is field `b` of field `a`, unless there is a field of that name."""
     _need_names(path, columns)
     for number, line in _lines(path):
         try:
@@ -71,11 +71,11 @@ def read_jsonl(path, columns):
         except RecordError as problem:
             yield number, problem
         except (ValueError, RecursionError) as error:
-            yield number, RecordError(f"no JSON: {error}")
+            yield number, RecordError(f"invalid JSON: {error}")
 
 
 def read_tfrecord(path, columns):
-    """`tf.train.Example`s whose features, of one string or integer each, are the columns."""
+    """Reads `tf.train.Example`s. The columns are features of one string or integer each."""
     import tensorflow as tf
 
     _need_names(path, columns)
@@ -91,12 +91,12 @@ def read_tfrecord(path, columns):
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise damaged(path, f"record {number}", getattr(error, "message", error)) from error
     if read != size:
-        # TensorFlow takes a file that ends within the length of a record for one that ends before it.
-        raise damaged(path, f"record {number}", f"{size - read:,} bytes that are no record")
+        # TensorFlow does not notice a file that ends within the length of a record.
+        raise damaged(path, f"record {number}", f"{size - read:,} bytes that are not a record")
 
 
 def _expanded_size(path):
-    """How many bytes a compressed file holds."""
+    """The decompressed size of a file in bytes."""
     with open_gzip(path) as file:
         while file.read(2**20):
             check_expansion(path, file.tell())
@@ -104,7 +104,7 @@ def _expanded_size(path):
 
 
 def _lines(path):
-    """Numbers and lines, without the byte-order marks at their beginnings."""
+    """Numbered lines without leading byte-order marks."""
     return ((number, line.removeprefix(_MARK)) for number, line in numbered_lines(path))
 
 
@@ -116,12 +116,12 @@ def _csv_rows(path, lines):
         try:
             row = _next_row(reader)
         except csv.Error as error:
-            # Where the record ends, its quotes say: what is inside them must not become records.
+            # The quotes tell where the record ends. Its quoted lines must not be read as records.
             if UNCLOSED in str(error) or not lines.skip_quoted():
                 lines.skip_all()
                 lost = f"lines {first} to {lines.number}, {lines.number + 1 - first:,} in all, may be lost"
                 raise damaged(path, f"line {first - 1}", f"a quote is never closed: {lost}") from error
-            row = RecordError(f"no CSV: {error}")
+            row = RecordError(f"invalid CSV: {error}")
         if row is None:
             return
         if row != []:
@@ -129,9 +129,9 @@ def _csv_rows(path, lines):
 
 
 def _next_row(reader):
-    """The next row of a `csv.reader`, whatever the length of its values; None after the last."""
+    """The next row of a `csv.reader`, with values of any length; None after the last."""
     with _CSV_LIMIT:
-        # A limit of the whole process, which others may rely on.
+        # The limit is global to the process, and other code may rely on it.
         limit = csv.field_size_limit(LONGEST_VALUE)
         try:
             return next(reader, None)
@@ -140,7 +140,7 @@ def _next_row(reader):
 
 
 class _QuotedLines:
-    """The lines of a CSV file with their ends, for `csv.reader`; it keeps those of the record so far."""
+    """The lines of a CSV file with their ends, for `csv.reader`. Keeps the lines of the current record."""
 
     def __init__(self, path):
         self._path, self._lines, self.number = path, numbered_lines(path, keep_ends=True), 0
@@ -164,14 +164,15 @@ class _QuotedLines:
         return line
 
     def skip_all(self):
-        """Goes on to the end of the file."""
+        """Skips to the end of the file."""
         for number, _ in self._lines:
             self.number = number
 
     def skip_quoted(self):
-        """Goes on to the line at whose end no quote is open; returns whether it is known where the next record begins.
+        """Skips to a line at whose end no quote is open. Returns whether the start of the next record is known.
 
-        Where a quote stays open to the end, one quote was too many in the lines so far, if none stands behind them.
+        If a quote stays open to the end of the file and no later line has one, the current lines had one quote too
+        many.
         """
         is_open, count = False, len(self._record)
         for line in self._record:
@@ -187,12 +188,12 @@ class _QuotedLines:
 
 
 def _is_open_after(line, is_open):
-    """Whether a quote is open after a line, given whether one is before it."""
+    """Whether a quote is open after a line, given whether one was open before it."""
     return _CLOSED.fullmatch('"' + line if is_open else line) is None
 
 
 def _table(path, rows, columns):
-    """Columns of rows, of which the first is a header where columns are asked for by name."""
+    """Selects columns of rows. The first row is a header if columns are selected by name."""
     count = indexes = None
     for number, row in rows:
         if isinstance(row, RecordError):
@@ -216,7 +217,7 @@ def _indexes(path, first, columns):
         raise ValueError(f"`columns` must be among {list(known)} of {path}. Received: {missing}")
     if repeated := [column for column, count in Counter(known).items() if count > 1 and column in columns]:
         raise ValueError(
-            f"`columns` must name columns that {path} has once each: rename the others in its first row. "
+            f"`columns` must be names that occur once in {path}: rename repeated ones in its first row. "
             f"Received: {repeated}"
         )
     return [known.index(column) for column in columns]
@@ -224,11 +225,11 @@ def _indexes(path, first, columns):
 
 def _need_names(path, columns):
     if not columns or not all(isinstance(name, str) for name in columns):
-        raise ValueError(f"`columns` must name the fields to read from {path}. Received: columns={columns}")
+        raise ValueError(f"`columns` must be the names of the fields to read from {path}. Received: columns={columns}")
 
 
 def _examples(batch, columns):
-    """The records of serialised Examples: all at once, or one by one where some cannot be parsed."""
+    """The records of serialised Examples. Parses them one by one if some are malformed."""
     try:
         features = [_feature(batch, name) for name in columns]
     except RecordError as problem:
@@ -244,16 +245,16 @@ def _feature(batch, name):
     for dtype in (tf.string, tf.int64):
         try:
             return tf.io.parse_example(batch, {name: tf.io.RaggedFeature(dtype)})[name].to_list()
-        # TensorFlow cannot say what is wrong where the bytes that it quotes are no UTF-8.
+        # TensorFlow raises a UnicodeDecodeError if its message would quote bytes that are not UTF-8.
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue
-    raise RecordError(f"no Example with strings or integers in {name!r}")
+    raise RecordError(f"not an Example with strings or integers in {name!r}")
 
 
 def _values(columns, values):
     for name, value in zip(columns, values, strict=True):
         if len(value) != 1:
-            return RecordError(f"feature {name!r} must hold one value, got {len(value)}")
+            return RecordError(f"feature {name!r} must have one value, got {len(value)}")
     return tuple(str(v) if isinstance(v, int) else v.decode("utf-8", "surrogateescape") for (v,) in values)
 
 

@@ -1,4 +1,4 @@
-"""Texts and their classes."""
+"""Data sets for text classification."""
 
 from __future__ import annotations
 
@@ -24,32 +24,33 @@ if TYPE_CHECKING:
 class LabelledTextDataset(BucketedDataset):
     """Batches of texts and classes for classifiers such as `EncoderModel`.
 
-    A batch is `({"token_ids": (B, T)}, labels (B,), sample_weight (B,))`, int32 and float32. The weight of a row of
-    padding is 0, which `weighted_metrics` of a `Trainer` or of `compile` see, and `metrics` do not.
+    A batch is `({"token_ids": (B, T)}, labels (B,), sample_weight (B,))`, int32 and float32. Rows of padding have
+    weight 0, which applies to the `weighted_metrics` of a `Trainer` or of `compile`, but not to `metrics`.
 
-    Labels that are integers are the numbers of the classes, and booleans are 0 and 1. Labels that are names are
-    numbered as `labels` orders them. Give the `labels` of the training split to other splits, which may lack some and
-    would number the rest otherwise, and to the model, which keeps them: `Trainer` and `export` then compare them.
+    Integer labels are class numbers, and booleans are 0 and 1. Names are numbered in the order of `labels`. Pass the
+    `labels` of the training split to the other splits, which may lack classes and would number them differently, and to
+    the model, so that `Trainer` and `export` can compare them.
 
     Args:
         records: `Records` whose last value is a label, an iterable of such tuples, or a table with two columns or with
-            `text` and `label`. Several texts before the label are one, joined by spaces.
-        tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
-        labels: names of the classes, in order; a record with another label is malformed. Where no name is an integer,
-            an integer is still the number of a class. Wholly different names rename the classes of a
-            `datasets.ClassLabel`. Where None, those that the column of the table knows (a `datasets.ClassLabel`, a
-            pandas categorical); else the numbers up to the largest found; else the names found, sorted.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+            columns `text` and `label`. Several texts before the label are joined by spaces.
+        tokenizer: A tokenizer of `keras_attn.text`, a `CallableTokenizer` or its function.
+        labels: Names of the classes, in order. Records with other labels are malformed. If no name is an integer,
+            integer labels are class numbers. Names that are all different from those of a `datasets.ClassLabel` rename
+            its classes. If None, the names stored in the table (`datasets.ClassLabel`, pandas categorical), else the
+            integers from 0 to the largest label, else the labels found, sorted.
+        **options: More arguments of `BucketedDataset`: `columns`, `batch_size` or `tokens_per_batch`, `max_length`,
             `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Attributes:
-        labels: list of str, the label of each class.
+        labels: List of str, the label of each class.
 
     Raises:
-        ValueError: an argument or a record does not fit; the message names it.
+        ValueError: If an argument or a record is invalid. The message names it.
 
     Warns:
-        UserWarning: labels are names without an order, and the data set is not shuffled, as data to evaluate on are.
+        UserWarning: If `labels` is None, the classes have names, and the data set is not shuffled, as is usual for
+            evaluation.
 
     Example:
 
@@ -81,9 +82,11 @@ class LabelledTextDataset(BucketedDataset):
         known = None if labels is None else Labels(labels)
         renamed = {}
         if stored is not None and set(stored).isdisjoint(known.names):
-            # The column stores numbers, which are these names' as well.
+            # The column stores class numbers, so the names can be replaced.
             if len(stored) != len(known.names):
-                raise ValueError(f"`labels` must name the classes {Labels(stored)} of the data. Received: {known}")
+                raise ValueError(
+                    f"`labels` must be as many as the classes {Labels(stored)} of the data. Received: {known}"
+                )
             renamed = dict(zip(stored, known.names, strict=True))
 
         def parse(fields):
@@ -104,8 +107,8 @@ class LabelledTextDataset(BucketedDataset):
         self._classes = np.array([found.number(label) for label in self._kept], np.int32)
         if known is None and not self.shuffle and not found.are_the_same_everywhere:
             warnings.warn(
-                f"Classes are numbered by the labels found here: {found}. If the model is trained on other data, give "
-                "their `labels`: without a class of theirs, the numbers here are others.",
+                f"Classes are numbered in the order of the labels found here: {found}. If the model is trained on "
+                "other data, pass its `labels`: the numbers differ if a class is missing here.",
                 stacklevel=2,
             )
 

@@ -1,4 +1,4 @@
-"""Pairs of a text to read and one to write."""
+"""Data sets of pairs of texts."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 class ParallelTextDataset(BucketedDataset):
     """Batches of pairs for encoder-decoder models such as `Transformer` and `Seq2SeqRNN`.
 
-    A batch is `({"source_ids": (B, S), "target_ids": (B, T)}, labels (B, T))`, int32. Sources are what the tokenizer's
-    `encode` gives, `target_ids` the start id and the target, `labels` the target and the end id.
+    A batch is `({"source_ids": (B, S), "target_ids": (B, T)}, labels (B, T))`, int32. Sources are encoded as by the
+    tokenizer's `encode`, `target_ids` are the start id and the target, `labels` the target and the end id.
 
     Args:
-        records: `Records` of two texts, an iterable of pairs, or a table with two columns or with `source` and
+        records: `Records` of two texts, an iterable of pairs, or a table with two columns or with columns `source` and
             `target`.
-        tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`.
-        target_tokenizer: that of targets; `tokenizer` serves both where None.
-        ignore_id: the label of padding; that of the loss. Where None, `pad_id` of the target's tokenizer, or -100 if
-            that ends a text too.
-        too_long: "drop" or "truncate"; half of a text is no translation of a whole one.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+        tokenizer: A tokenizer of `keras_attn.text`, or a `CallableTokenizer`.
+        target_tokenizer: The tokenizer of the targets. Defaults to `tokenizer`.
+        ignore_id: The padding label, as in the loss. Defaults to `pad_id` of the target tokenizer, or -100 if that is
+            also its end id.
+        too_long: "drop" or "truncate". Truncated texts are not translations of each other.
+        **options: More arguments of `BucketedDataset`: `columns`, `batch_size` or `tokens_per_batch`, `max_length`,
             `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
-        ValueError: an argument or a record does not fit; the message names it.
+        ValueError: If an argument or a record is invalid. The message names it.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""An iterator that a thread runs ahead of."""
+"""Prefetching in a background thread."""
 
 import atexit
 import queue
@@ -11,14 +11,14 @@ _RUNNING = weakref.WeakKeyDictionary()
 
 
 class Prefetched:
-    """Items of an iterator, which a thread makes before they are asked for.
+    """Prefetches the items of an iterator in a background thread.
 
-    An error of the iterator is raised by the `next` that would have returned its item. The thread ends with the
-    iterator, with `close`, and when this object is collected.
+    An error of the iterator is raised by the corresponding `next`. The thread ends with the iterator, with `close`, and
+    when this object is garbage-collected.
 
     Args:
-        iterator: what to iterate over.
-        depth: how many items may wait.
+        iterator: The iterator.
+        depth: Maximum number of prefetched items.
 
     Example:
 
@@ -30,7 +30,7 @@ class Prefetched:
     def __init__(self, iterator, depth=DEPTH):
         self._items = queue.Queue(depth)
         self._stop = threading.Event()
-        # The thread must not hold this object, which could then never be collected.
+        # The thread must not reference this object, or it could never be garbage-collected.
         self._thread = threading.Thread(
             target=_fill, args=(iterator, self._items, self._stop), name="prefetch", daemon=True
         )
@@ -71,7 +71,7 @@ def _fill(iterator, items, stop):
 
 
 def _end(items, stop):
-    """Lets a thread that waits for room go on, and see that it is to stop."""
+    """Empties the queue, so that a blocked thread continues and sees the stop event."""
     stop.set()
     while True:
         try:
@@ -81,7 +81,7 @@ def _end(items, stop):
 
 
 def _end_all():
-    """Lets the threads end before the interpreter does: it would abort the process where one is in C++ code."""
+    """Ends the threads before the interpreter, which would abort the process if one is in C++ code."""
     for thread, (items, stop) in list(_RUNNING.items()):
         _end(items, stop)
         thread.join(timeout=10)

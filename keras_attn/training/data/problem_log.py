@@ -1,4 +1,4 @@
-"""What was wrong with the records of a data set."""
+"""Log of malformed records."""
 
 import warnings
 
@@ -7,29 +7,29 @@ CHOICES = ("raise", "skip")
 
 
 class RecordError(ValueError):
-    """Says in words what is wrong with a record.
+    """Describes what is wrong with a record.
 
     Attributes:
-        lines: how many lines of its file the record takes.
+        lines: Number of lines of the record in its file.
     """
 
     lines = 1
 
 
 class ProblemLog:
-    """Counts records, and raises or keeps what is wrong with them.
+    """Counts records, and raises or collects errors about malformed ones.
 
     Args:
-        on_error: "raise", or "skip": the record is left out, reported and counted.
+        on_error: "raise" an error, or "skip" and count the record.
 
     Attributes:
-        read: how many records were read, malformed ones included.
-        malformed: how many of them were left out.
-        lines: how many lines of files that were.
-        problems: what was wrong with the first of these, each with its place.
+        read: Number of records read, malformed ones included.
+        malformed: Number of records that were skipped.
+        lines: Number of lines that were skipped.
+        problems: Descriptions of the first skipped records, with file and line.
 
     Raises:
-        ValueError: `on_error` is another one.
+        ValueError: If `on_error` is neither.
     """
 
     def __init__(self, on_error="raise"):
@@ -39,22 +39,22 @@ class ProblemLog:
         self.read = self.malformed = self.lines = 0
         self.problems = []
 
-    def refuse(self, place, reason):
-        """Raises a ValueError, or takes note, of a record at `place`, which prints as file and line."""
+    def reject(self, place, reason):
+        """Raises a ValueError about the record at `place`, or logs it."""
         problem = f"{place}: {reason}"
         if self.on_error == "raise":
-            raise ValueError(f"Records must be well-formed, or be left out by on_error='skip'. Received: {problem}")
+            raise ValueError(f"Records must be well-formed, or skipped with on_error='skip'. Received: {problem}")
         self.malformed += 1
         self.lines += getattr(reason, "lines", 1)
         if len(self.problems) < KEPT:
             self.problems.append(problem)
 
     def warn(self):
-        """Warns once of all that was left out."""
+        """Issues a single warning about all skipped records."""
         if self.malformed:
             lines = "" if self.lines == self.malformed else f" ({self.lines:,} lines)"
             warnings.warn(
-                f"{self.malformed:,} of {self.read:,} records{lines} are malformed and were left out, the first at "
+                f"{self.malformed:,} of {self.read:,} records{lines} are malformed and were skipped, the first at "
                 f"{'; '.join(self.problems[:5])}",
                 stacklevel=2,
             )

@@ -1,19 +1,19 @@
-"""Many rows of ids in one flat array."""
+"""Rows of ids in one flat array."""
 
 import numpy as np
 
 
 class RaggedIds:
-    """Rows of ids of various lengths.
+    """Rows of ids of different lengths.
 
     Args:
-        flat: int32 `(tokens,)`, the rows one behind the other.
-        lengths: int `(rows,)`.
+        flat: Int32 `(tokens,)`, the concatenated rows.
+        lengths: Integer `(rows,)`.
 
     Attributes:
-        flat: int32 `(tokens,)`.
-        lengths: int32 `(rows,)`.
-        starts: int64 `(rows,)`, where in `flat` each row begins.
+        flat: Int32 `(tokens,)`.
+        lengths: Int32 `(rows,)`.
+        starts: Int64 `(rows,)`, the start of each row in `flat`.
     """
 
     def __init__(self, flat, lengths):
@@ -21,16 +21,16 @@ class RaggedIds:
         self.starts = np.cumsum(lengths, dtype=np.int64) - lengths
 
     def padded(self, rows, width, pad_id, begin=0, end=0):
-        """Rows as a matrix.
+        """Returns rows as a right-padded matrix.
 
         Args:
-            rows: int `(B,)`; -1 makes a row of padding.
-            width: columns of the matrix.
-            pad_id: what stands behind the ids.
-            begin, end: how many of the first and of the last ids of each row are left out.
+            rows: Integer `(B,)`. -1 gives a row of padding.
+            width: Number of columns.
+            pad_id: The padding id.
+            begin, end: Number of ids to omit at the start and at the end of each row.
 
         Returns:
-            int32 `(B, width)`.
+            Int32 `(B, width)`.
         """
         columns = np.arange(width)
         lengths = np.where(rows < 0, 0, self.lengths[rows] - (begin + end))

@@ -1,4 +1,4 @@
-"""Tuples of texts out of files and tables."""
+"""Records of text from files and tables."""
 
 import itertools
 import os
@@ -16,46 +16,46 @@ from keras_attn.training.data.tables import chosen_columns, column_names, label_
 
 
 class Records:
-    """The records of text files and of tables, each a tuple of texts, read anew by each iteration.
+    """Iterates over the records of text files and tables, each a tuple of texts. Each iteration reads the files again.
 
-    A file's name says its format, whatever stands behind it compressed as `.gz`:
+    The format is inferred from the extension; `.gz` files are decompressed on the fly:
 
-    | name | record | `columns` |
+    | extension | record | `columns` |
     | --- | --- | --- |
-    | `.csv` | a row, values quoted where needed | numbers, or names that the first row holds; None for all |
-    | `.tsv` | a line, values between tabs, never quoted | as for `.csv` |
-    | `.jsonl`, `.ndjson`, `.json` | a JSON object a line | names of fields; `"translation.de"` for nested ones |
+    | `.csv` | a row, values quoted where needed | numbers, or names in the first row; None for all |
+    | `.tsv` | a line of tab-separated values, never quoted | as for `.csv` |
+    | `.jsonl`, `.ndjson`, `.json` | a line with a JSON object | names of fields; `"translation.de"` for nested ones |
     | `.tfrecord`, `.tfrecords` | a `tf.train.Example` | names of features of one string or integer |
     | any other | a line of plain text | None |
 
-    In the place of a path may be a table in memory: a dict of columns, a DataFrame of pandas or polars, a
-    `datasets.Dataset`, a `pyarrow.Table`. Its `columns` are names, `"translation.de"` for a field of a column of dicts,
-    or numbers, or None for all.
+    Instead of a path, a table in memory may be given: a dict of columns, a DataFrame of pandas or polars, a
+    `datasets.Dataset` or a `pyarrow.Table`. Its `columns` are names, `"translation.de"` for a field of a column of
+    dicts, or numbers, or None for all.
 
-    Classes of a `datasets.ClassLabel` are given by name. Blank lines of a `.csv` are skipped.
+    Classes of a `datasets.ClassLabel` are returned as names. Blank lines of a `.csv` are skipped.
 
-    Malformed are: another number of columns than the first row's, bytes that are no UTF-8, a line that is no JSON
-    object, a missing field, an empty text, NUL characters. A damaged file, such as a truncated `.gz`, a `.tfrecord`
-    that ends within a record or a `.csv` with a quote that is never closed, and parallel files of unequal length always
-    raise: nobody knows what is lost, or which lines belong together. So do files in UTF-16, lines of more than 67
-    million characters, and compressed files of more than 256 MiB of text that expand to 200 times their size. Files are
-    regular ones: a pipe could not be read anew. Columns that are asked for by name must be there once.
+    A record is malformed if it has another number of columns than the first row, invalid UTF-8, a missing field, an
+    empty text or NUL characters, or is not a JSON object. `on_error` applies to malformed records only. Other problems
+    always raise an error: damaged files, such as a truncated `.gz`, a `.tfrecord` that ends within a record or a `.csv`
+    with an unclosed quote; parallel files of unequal length; files in UTF-16; lines of more than 67 million characters;
+    compressed files that expand to more than 256 MiB and 200 times their size; and pipes, which cannot be read twice.
+    Columns selected by name must occur once.
 
-    A byte-order mark at the beginning of a line, as files that were put together have it, is no part of the text.
+    Byte-order marks at the beginning of lines, as in concatenated files, are removed.
 
     Args:
-        *files: a path, or a list of paths whose records follow each other, or a table. Several of these stand side by
-            side, as parallel text does: record `i` is record `i` of each.
-        columns: which values make a record, in this order; see the table of formats.
-        format: "txt", "csv", "tsv", "jsonl" or "tfrecord", where names do not say it.
-        on_error: what becomes of malformed records: "raise" raises a ValueError that names file and line, "skip" leaves
-            them out, and warns, names and counts them.
+        *files: A path, a list of paths whose records are concatenated, or a table. Several arguments are read in
+            parallel: record `i` consists of record `i` of each.
+        columns: The values that form a record, in order; see the table above.
+        format: "txt", "csv", "tsv", "jsonl" or "tfrecord". Defaults to the format of the extension.
+        on_error: How to handle malformed records: "raise" raises a ValueError with file and line, "skip" skips them
+            with a warning that counts them and lists the first.
 
     Yields:
         Tuples of str.
 
     Raises:
-        ValueError: an argument is not as above, or, once it is iterated, a record.
+        ValueError: If an argument or, during iteration, a record is invalid.
 
     Example:
 
@@ -76,7 +76,7 @@ class Records:
     ) -> None:
         sides = [[side] if isinstance(side, (str, os.PathLike)) or is_table(side) else list(side) for side in files]
         if not sides or not all(sides):
-            raise ValueError(f"`files` must name one file or more. Received: {files}")
+            raise ValueError(f"`files` must be at least one file. Received: {files}")
         if format is not None and format not in FORMATS:
             raise ValueError(f"`format` must be one of {sorted(FORMATS)}. Received: format={format!r}")
         self.sides: list[list[Any]] = [[part if is_table(part) else Path(part) for part in side] for side in sides]
@@ -90,22 +90,22 @@ class Records:
         log.warn()
 
     def located(self, log: ProblemLog) -> Iterator[tuple[Any, tuple[str, ...]]]:
-        """Pairs of a record's place, which prints as file and line, and its texts; malformed ones go to `log`."""
+        """Yields pairs of a record's place (file and line) and its texts. Malformed records go to `log`."""
         for parts in self._rows():
             log.read += 1
             for place, fields in parts:
                 if problem := fields if isinstance(fields, RecordError) else _problem(fields):
-                    log.refuse(place, problem)
+                    log.reject(place, problem)
                     break
             else:
                 yield parts[0][0], tuple(text for _, fields in parts for text in fields)
 
     def label_names(self) -> list[str] | None:
-        """The names of the classes that the last column knows in order, or None: those of a table may."""
+        """The ordered class names of the last column, if a table stores them, or None."""
         return self._names_of(label_names)
 
     def stored_label_names(self) -> list[str] | None:
-        """The `label_names` of a last column that stores their numbers, as a `datasets.ClassLabel` does, or None."""
+        """The `label_names` of a last column that stores class numbers, such as a `datasets.ClassLabel`, or None."""
         return self._names_of(stored_label_names)
 
     def _names_of(self, find):
@@ -113,7 +113,7 @@ class Records:
         return found[0] if all(names == found[0] for names in found) else None
 
     def _rows(self):
-        """For each record its parts, one a side: pairs of place and texts, or what is wrong with them."""
+        """Yields the parts of each record, one per side: pairs of place and texts or `RecordError`."""
         for part in itertools.chain(*self.sides):
             if not is_table(part):
                 _check_file(part)
@@ -124,7 +124,7 @@ class Records:
                     f"{count + (part is not None) + sum(1 for _ in side):,} in {_names(paths)}"
                     for part, side, paths in zip(parts, sides, self.sides, strict=True)
                 )
-                raise ValueError(f"`files` side by side must have equally many records. Received: {ended}")
+                raise ValueError(f"Parallel `files` must have the same number of records. Received: {ended}")
             yield parts
 
     def _side(self, parts):
@@ -138,7 +138,7 @@ class Records:
 
 
 class Place(NamedTuple):
-    """Where a record begins."""
+    """The file and line at which a record begins."""
 
     path: Path
     number: int
@@ -148,7 +148,7 @@ class Place(NamedTuple):
 
 
 class GivenRecords(Records):
-    """Records that are in memory: an iterable of texts, of tuples of texts and integers, or of dicts of them."""
+    """Records in memory: an iterable of texts, of tuples of texts and integers, or of dicts of them."""
 
     def __init__(self, values, columns=None, usual=None):
         self.sides, self.values, self.on_error = [[values]], values, "raise"
@@ -176,16 +176,16 @@ class GivenRecords(Records):
 
 
 def as_records(values, columns=None, usual=None):
-    """`values`, where it is no `Records`, as one.
+    """Converts values to `Records`, unless they are.
 
     Args:
         values: `Records`, a table, or an iterable of texts, of tuples or of dicts.
-        columns: which columns of a table, or fields of dicts, make a record.
-        usual: the names of these where `columns` is None, see `chosen_columns`.
+        columns: Columns of a table, or fields of dicts, that form a record.
+        usual: Their usual names, used if `columns` is None; see `chosen_columns`.
     """
     if isinstance(values, Records):
         if columns is not None:
-            raise ValueError(f"`columns` must be given to `Records` itself. Received: columns={columns}")
+            raise ValueError(f"`columns` must be passed to `Records` instead. Received: columns={columns}")
         return values
     if isinstance(values, (str, bytes, os.PathLike)):
         raise ValueError(f"`records` must be `Records`, a table or an iterable of texts. Received: {values!r}")
@@ -195,20 +195,22 @@ def as_records(values, columns=None, usual=None):
 
 
 def checked_columns(columns: Sequence[int | str] | None) -> list[int | str] | None:
-    """`columns` as a list, where they are given; a ValueError unless they are names, or numbers."""
+    """Returns `columns` as a list, or None. Raises a ValueError unless all are names or all are numbers."""
     if columns is None:
         return None
     if isinstance(columns, (str, bytes, int)) or len({type(column) for column in columns}) != 1:
-        raise ValueError(f"`columns` must be a list of names, or one of numbers. Received: columns={columns!r}")
+        raise ValueError(f"`columns` must be a list of names, or a list of numbers. Received: columns={columns!r}")
     return list(columns)
 
 
 def _check_file(path):
-    """Raises what says that there is no file, or none that can be read more than once."""
+    """Raises an error if a file is missing or not a regular file."""
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode):
         kind = "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "a device or a socket"
-        raise ValueError(f"`files` must be regular files, as each iteration reads them anew. Received: {path}, {kind}")
+        raise ValueError(
+            f"`files` must be regular files, because each iteration reads them again. Received: {path}, {kind}"
+        )
 
 
 def _problem(fields):
@@ -216,9 +218,9 @@ def _problem(fields):
         if not field.strip():
             return "a text is empty"
         if not is_unicode(field):
-            return "a text is no UTF-8"
+            return "a text is not UTF-8"
         if "\0" in field:
-            return "a text holds NUL characters, as one in UTF-16 does"
+            return "a text contains NUL characters, as in UTF-16"
 
 
 def _names(parts):

@@ -1,4 +1,4 @@
-"""Tables in memory: dicts of columns, and data frames and data sets of other libraries, none of which it imports."""
+"""Tables in memory: dicts of columns, and data frames and data sets of other libraries, without importing these."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from keras_attn.columns import is_lazy, is_table, names_of_columns
 from keras_attn.training.data.fields import field_of, text_of
 from keras_attn.training.data.problem_log import RecordError
 
-HINT = "choose them by `columns=[...]`"
+HINT = "select them with `columns=[...]`"
 
 
 def column_names(table):
-    """The names of a table's columns, in order.
+    """The column names of a table, in order.
 
     Raises:
-        ValueError: it is a table that cannot be read column by column.
+        ValueError: If the table cannot be read by column.
     """
     names = names_of_columns(table)
     kind = type(table).__name__
@@ -24,11 +24,11 @@ def column_names(table):
     if isinstance(table, Mapping):
         if tables := [name for name in names if is_table(table[name])]:
             raise ValueError(
-                f"`records` must be one table, as `records[{tables[0]!r}]`. Received: a {kind} of {tables}"
+                f"`records` must be one table, such as `records[{tables[0]!r}]`. Received: a {kind} of {tables}"
             )
         if odd := [name for name in names if not _is_column(table[name])]:
             raise ValueError(
-                "`records` must hold a list or an array for each column. "
+                "`records` must have a list or an array for each column. "
                 f"Received: {type(table[odd[0]]).__name__} for {odd[0]!r}"
             )
         lengths = {name: len(table[name]) for name in names}
@@ -43,13 +43,13 @@ def chosen_columns(names, columns, usual=None):
     """The names of the columns to read.
 
     Args:
-        names: those of the table.
-        columns: those asked for, by name or by number, or None.
-        usual: the names that columns usually have, where `columns` is None; those that a table lacks are its other
-            columns, in order, if there are just as many. None for all columns.
+        names: The column names of the table.
+        columns: The columns to read, by name or by number, or None.
+        usual: The usual names, used if `columns` is None. If the table has as many columns, missing names are matched
+            to the remaining columns in order. None for all columns.
 
     Raises:
-        ValueError: `columns` are not there, or have to be given.
+        ValueError: If `columns` do not exist, or must be given.
     """
     if columns is None:
         columns = _usual_columns(names, usual) if usual else names
@@ -57,13 +57,12 @@ def chosen_columns(names, columns, usual=None):
     if missing := [column for column, head in zip(columns, heads, strict=True) if head is None]:
         raise ValueError(f"`columns` must be among {list(names)}. Received: {missing}")
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name in heads]:
-        raise ValueError(f"`columns` must name columns that are there once. Received: {repeated}")
+        raise ValueError(f"`columns` must be names that occur once. Received: {repeated}")
     return [column if column in names or isinstance(column, str) else names[column] for column in columns]
 
 
 def table_rows(table, columns):
-    """For each row of a table its texts, or the `RecordError` that says what is wrong with it. A class that is stored
-    as its number, as in a `datasets.ClassLabel`, is given by its name."""
+    """Yields the texts of each row of a table, or a `RecordError`. A `datasets.ClassLabel` gives class names."""
     names = column_names(table)
     chosen = chosen_columns(names, columns)
     heads = [_head(names, name) for name in chosen]
@@ -77,8 +76,7 @@ def table_rows(table, columns):
 
 
 def label_names(table, columns=None):
-    """The names of classes that the last column of a table knows in order, or None: those of a `datasets.ClassLabel`, a
-    pandas categorical and a polars enum."""
+    """The class names of the last column (`datasets.ClassLabel`, pandas categorical, polars enum), or None."""
     names = column_names(table)
     column = chosen_columns(names, columns)[-1]
     if isinstance(getattr(table, "features", None), Mapping):
@@ -87,7 +85,7 @@ def label_names(table, columns=None):
 
 
 def stored_label_names(table, columns=None):
-    """The `label_names` of a last column that stores their numbers, or None."""
+    """The `label_names` of a last column that stores class numbers, or None."""
     return _feature_names(table, chosen_columns(column_names(table), columns)[-1])
 
 
@@ -122,7 +120,7 @@ def _usual_columns(names, usual):
 
 
 def _head(names, column):
-    """The column that holds what is asked for: by name, by number, or `a` for `a.b`; None where there is none."""
+    """The column for a name, a number, or `a.b` (column `a`), or None."""
     if column in names:
         return column
     if isinstance(column, str):
@@ -132,7 +130,7 @@ def _head(names, column):
 
 
 def _values(column):
-    """The values of a column as Python has them."""
+    """The values of a column as Python objects."""
     for method in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, method):
             return getattr(column, method)()

@@ -1,4 +1,4 @@
-"""Texts to continue, one a row."""
+"""Data sets of texts for language models, one text per row."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ if TYPE_CHECKING:
 
 
 class TextDataset(BucketedDataset):
-    """Batches of texts, one a row, for language models. `TokenBlockDataset` is for one long text.
+    """Batches of texts, one per row, for language models. For one long text, use `TokenBlockDataset`.
 
-    A batch is `({"token_ids": (B, T)}, labels (B, T))`, int32. Rows begin with what the tokenizer's `encode` puts
-    before a text, and end with its end id if it has one; each label is the token behind that of its place. A text that
-    is truncated is given no end.
+    A batch is `({"token_ids": (B, T)}, labels (B, T))`, int32. Rows begin with the prefix of the tokenizer's `encode`
+    and end with its end id, if any. Each label is the next token. Truncated texts have no end id.
 
     Args:
-        records: `Records` of one text, an iterable of texts, or a table with one column or one named `text`.
-        tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
-        causal: False makes rows of what `encode` gives, and the tokens themselves labels, as masked language modelling
-            wants it; `map` then masks.
-        ignore_id: the label of padding; that of the loss. Where None, the tokenizer's `pad_id`, or -100 if that ends a
-            text too.
-        **options: see `BucketedDataset`: `columns` of a table, `batch_size` or `tokens_per_batch`, `max_length`,
+        records: `Records` of one text, an iterable of texts, or a table with one column or a column `text`.
+        tokenizer: A tokenizer of `keras_attn.text`, a `CallableTokenizer` or its function.
+        causal: If False, rows are the result of `encode`, and the labels are the same ids, for masked language
+            modelling; apply the masking with `map`.
+        ignore_id: The padding label, as in the loss. Defaults to the tokenizer's `pad_id`, or -100 if that is also its
+            end id.
+        **options: More arguments of `BucketedDataset`: `columns`, `batch_size` or `tokens_per_batch`, `max_length`,
             `num_shapes`, `shuffle`, `seed`, `epochs`, ...
 
     Raises:
-        ValueError: an argument or a record does not fit; the message names it.
+        ValueError: If an argument or a record is invalid. The message names it.
 
     Example:
 

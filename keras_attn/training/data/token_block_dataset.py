@@ -1,4 +1,4 @@
-"""Blocks of one long text."""
+"""Data sets of blocks of one long text."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 
 class TokenBlockDataset(Dataset):
-    """Blocks of one long array of ids, for language models.
+    """Batches of fixed-length blocks of one long array of ids, for language models.
 
-    Shuffled, a batch is `({"token_ids": (B, T)}, labels (B, T))`: blocks that begin anywhere, drawn from the seed and
-    the batch's number; an epoch has as many batches as would hold the array. Not shuffled, blocks follow each other
-    and each token but the first is a label once; the last batch is filled up, so a batch is `({"token_ids": (B, T)},
-    labels (B, T), sample_weight (B, T))` with weight 0 where it is. Ids are int32, weights float32.
+    With `shuffle`, a batch is `({"token_ids": (B, T)}, labels (B, T))`: blocks at random offsets, drawn from the seed
+    and the number of the batch. An epoch has as many batches as it takes to cover the array. Without `shuffle`, blocks
+    are consecutive, and each token except the first is a label once. A batch is then `({"token_ids": (B, T)}, labels
+    (B, T), sample_weight (B, T))`, with weight 0 where the last batch is filled up. Ids are int32, weights float32.
 
     Args:
-        ids: integers `(tokens,)`; a `np.memmap` is not held in memory.
-        length: tokens of a block, T.
-        batch_size: blocks of a batch, B.
-        shuffle: whether blocks are drawn.
-        seed: int by which they are.
-        epochs: how many epochs there are; None for endless ones.
+        ids: Integers `(tokens,)`. A `np.memmap` is not loaded into memory.
+        length: Number of tokens per block, T.
+        batch_size: Number of blocks per batch, B.
+        shuffle: Whether to draw random blocks.
+        seed: Integer random seed.
+        epochs: Number of epochs. None for no end.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ValueError: If an argument is invalid. The message names it.
 
     Reference:
         [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
@@ -77,7 +77,7 @@ class TokenBlockDataset(Dataset):
         if ids.ndim != 1 or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(f"`ids` must be integers of rank 1. Received: shape {ids.shape}, dtype {ids.dtype}")
         if len(ids) <= length:
-            raise ValueError(f"`ids` must be more than the {length} of a block. Received: {len(ids)} ids")
+            raise ValueError(f"`ids` must be longer than a block of {length}. Received: {len(ids)} ids")
         self.ids, self.length, self.batch_size = ids, length, batch_size
         self.shuffle, self.seed, self.epochs = shuffle, seed, epochs
         self.row_divisor = batch_size
@@ -93,13 +93,13 @@ class TokenBlockDataset(Dataset):
         columns: Sequence[int | str] | None = None,
         **settings: Any,
     ) -> Self:
-        """Blocks of many texts, each with its end id behind it if the tokenizer has one.
+        """Builds the data set from many texts, each followed by the end id, if the tokenizer has one.
 
         Args:
-            records: `Records` of one text, an iterable of texts, or a table with one column or one named `text`.
-            tokenizer: a tokenizer of `keras_attn.text`, or a `CallableTokenizer`, or its function.
-            columns: the column of a table that holds the texts, in a list.
-            length, batch_size, **settings: the constructor's arguments.
+            records: `Records` of one text, an iterable of texts, or a table with one column or a column `text`.
+            tokenizer: A tokenizer of `keras_attn.text`, a `CallableTokenizer` or its function.
+            columns: The column of the texts in a table, as a list.
+            length, batch_size, **settings: The constructor's arguments.
         """
         tokenizer = as_tokenizer(tokenizer)
         encoded = encode(as_records(records, columns, ("text",)), (joined_side(tokenizer),))

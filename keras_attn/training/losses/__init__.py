@@ -1,1 +1,1 @@
-"""Losses, and how they are summed."""
+"""Losses."""

@@ -1,4 +1,4 @@
-"""The losses that `keras.Model.compile` takes, with the meaning that they have there, as sums that can be added up."""
+"""The losses of `keras.Model.compile`, with the same meaning, as sums that can be added up over parts of a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_attn.typing import Tensor
 
 
 class FunctionLoss(keras.losses.Loss):
-    """A loss function `(y_true, y_pred)`, called with labels and outputs of one rank as `keras.Model.compile` does."""
+    """A loss function `(y_true, y_pred)`, called with labels and outputs of equal rank as by `keras.Model.compile`."""
 
     def __init__(self, function):
         super().__init__(name=getattr(function, "__name__", None))
@@ -30,7 +30,7 @@ class FunctionLoss(keras.losses.Loss):
 def as_loss(loss):
     """The `keras.losses.Loss` that `keras.Model.compile` would make of an object, a function, a name or a config.
 
-    A list or a dict of one, as for a model whose outputs are such, stands for that one.
+    A list or dict with a single loss, for models whose outputs are such, is replaced by that loss.
     """
     if isinstance(loss, dict) and "class_name" not in loss:
         loss = list(loss.values())
@@ -45,17 +45,17 @@ def as_loss(loss):
 
 
 def sums_up(loss):
-    """Whether the loss of a batch is the sum of its entries', and not their mean."""
+    """Whether the loss of a batch is the sum, not the mean, of the losses of its entries."""
     return getattr(loss, "reduction", None) == "sum"
 
 
 def decides_itself(loss):
-    """Whether a loss replaces Keras' own way from losses of entries to a number, so that it has no parts to add up."""
+    """Whether a loss overrides Keras' reduction of the losses of entries, so that parts cannot be added up."""
     return not hasattr(loss, "total") and type(loss).__call__ is not keras.losses.Loss.__call__
 
 
 def check_labels(loss, name, labels, num_classes, weights=None):
-    """Raises a ValueError where labels, an array, do not fit a loss and outputs of `num_classes`."""
+    """Raises a ValueError if labels, an array, are invalid for a loss and outputs of `num_classes`."""
     if hasattr(loss, "check_labels"):
         loss.check_labels(name, labels, num_classes, weights)
     elif _is_of_keras(loss) and np.issubdtype(labels.dtype, np.floating) and np.isnan(labels).any():
@@ -141,7 +141,7 @@ def _sums(loss, labels, outputs, weights, present, part, by_weights):
     losses = ops.cast(losses, dtype)
     given = {"sample_weight": weights, "mask": mask, "present": present}
     given = {name: ops.cast(x, dtype) for name, x in given.items() if x is not None}
-    # One number, taken for a mean over rows: how weights and masks would have changed it in each part nobody knows.
+    # A scalar is treated as a mean over rows. The effect of weights and masks on parts is then unknown.
     is_scalar = len(losses.shape) == 0
     if is_scalar and given and part < 1:
         raise ValueError(
@@ -162,7 +162,7 @@ def _sums(loss, labels, outputs, weights, present, part, by_weights):
     if by_weights and (weights is not None or mask is not None):
         weight = ops.sum(factor)
     else:
-        # Entries of weight 0 are counted, those that are hidden are not; each may be several numbers.
+        # Entries of weight 0 count, hidden ones do not. Each may have several values.
         shown = math.prod(x for name, x in given.items() if name != "sample_weight")
         weight = _size(losses)
         if mask is not None or present is not None:
@@ -179,5 +179,5 @@ def _cross_entropy(y_true, y_pred):
 
 
 def _is_of_keras(loss):
-    """Whether nothing in a loss is the caller's own, who may have a meaning for labels that are no numbers."""
+    """Whether a loss is entirely from Keras. Other losses may give NaN labels a meaning."""
     return (loss.function if isinstance(loss, FunctionLoss) else type(loss)).__module__.split(".")[0] == "keras"

@@ -1,4 +1,4 @@
-"""Vectors that must find their partners."""
+"""Contrastive loss of pairs of vectors."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class ContrastiveLoss(SummedLoss):
-    """`-log softmax_j(cos(a_i, b_j) / temperature)[i]`: each `a_i` must find `b_i` among the `b` of its batch.
+    """`-log softmax_j(cos(a_i, b_j) / temperature)[i]`: identifies `b_i` for each `a_i` among all `b` of the batch.
 
-    With `symmetric`, the mean of that and of each `b_j` among the `a`. It is a mean over rows, but no sum of what each
-    row has by itself: a batch in parts has fewer wrong partners in each part, and another loss. So is a batch that is
-    spread over replicas, whose rows meet those of their own replica only.
+    With `symmetric`, the mean of this and of the loss of identifying `a_j` for each `b_j`. The loss is not a sum of
+    independent losses of rows: if a batch is split into parts or over replicas, each row is only compared with the
+    other rows of its part, and the loss changes.
 
     Args:
-        temperature: what the cosines are divided by.
-        symmetric: whether both directions count.
-        name: name of the loss.
-        **kwargs: arguments of `keras.losses.Loss`.
+        temperature: Divisor of the cosines.
+        symmetric: Whether to average over both directions.
+        name: Name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: not looked at: which vectors belong together is said by their places.
-        y_pred: float `(B, 2, D)`, pairs of vectors of any length but zero. Rows that their Keras mask `(B,)` hides do
-            not count, but are still wrong partners of others.
-        sample_weight: optional float `(B,)` or `(B, 1)`.
+        y_true: Ignored. Vectors are matched by position.
+        y_pred: Float `(B, 2, D)`, pairs of vectors of any length but zero. Rows that their Keras mask `(B,)` hides have
+            no loss, but are still negatives for the others.
+        sample_weight: Optional float `(B,)` or `(B, 1)`.
 
     Returns:
-        Float32 scalar; with `reduction=None`, `(B,)`.
+        Float32 scalar, or `(B,)` with `reduction=None`.
 
     Raises:
-        ValueError: `temperature` is not positive, or `y_pred` is shaped otherwise.
+        ValueError: If `temperature` is not positive, or `y_pred` has another shape.
 
     Reference:
         [van den Oord et al., 2018](https://arxiv.org/abs/1807.03748);

@@ -1,19 +1,19 @@
-"""What counts in a loss or a metric, and how much: labels, weights and masks, one for each entry."""
+"""Aligns labels, sample weights and masks with the entries of losses and metrics."""
 
 import keras
 from keras import ops
 
 
 def only(nest):
-    """The one leaf of a nest, such as a list or a dict of the one output that a model has; else the nest itself."""
+    """The leaf of a nest with a single one, such as a list or dict of a single output; else the nest itself."""
     leaves = keras.tree.flatten(nest)
     return leaves[0] if len(leaves) == 1 else nest
 
 
 def same_rank(x, y):
-    """Two tensors whose last axes are made to agree, as Keras does for labels and outputs, and for losses and weights.
+    """Aligns the last axes of two tensors, as Keras does for labels and outputs, and for losses and weights.
 
-    Where one has an axis of one more at its end, it is dropped, or added to the other if that has no axis but the rows.
+    If one has an additional last axis of size 1, it is dropped, or added to the other if that has rank 1.
     """
     ranks = len(x.shape), len(y.shape)
     if ranks[0] == ranks[1] + 1 and x.shape[-1] == 1:
@@ -24,9 +24,9 @@ def same_rank(x, y):
 
 
 def aligned(x, rank):
-    """An array or a tensor `x` with `rank` axes: the first are its own, so that what has rows alone counts for rows.
+    """An array or tensor `x` with `rank` axes, aligned at the first axis, so that values per row apply to rows.
 
-    Axes that it lacks are added at the end, and one there that it has too many is dropped where its size is one.
+    Missing axes are added at the end, and surplus last axes of size 1 are dropped.
     """
     while len(x.shape) > rank and x.shape[-1] == 1:
         x = x[..., 0]
@@ -36,7 +36,7 @@ def aligned(x, rank):
 
 
 def check_fits(name, x, shape, owner):
-    """Raises a ValueError unless `x`, as far as its shape is known, broadcasts to `shape`, that of the `owner`."""
+    """Raises a ValueError unless the known part of the shape of `x` broadcasts to `shape`, that of the `owner`."""
     fits = len(x.shape) == len(shape) and all(
         a in (1, b, None) or b is None for a, b in zip(x.shape, shape, strict=True)
     )
@@ -48,12 +48,12 @@ def check_fits(name, x, shape, owner):
 
 
 def entry_weights(real, sample_weight=None, mask=None):
-    """Float32 `(...)`, the weight of each entry: 0 where it does not count.
+    """The weight of each entry, float32 `(...)`, 0 for ignored entries.
 
     Args:
-        real: float32, 1 where an entry counts and 0 where not.
-        sample_weight: optional float, one for each row or entry.
-        mask: optional bool, the Keras mask of the outputs, for each row or entry.
+        real: Float32, 1 for entries that count and 0 for others.
+        sample_weight: Optional float, one per row or entry.
+        mask: Optional bool, the Keras mask of the outputs, one per row or entry.
     """
     for name, given in (("sample_weight", sample_weight), ("mask", mask)):
         if given is not None:
@@ -64,7 +64,7 @@ def entry_weights(real, sample_weight=None, mask=None):
 
 
 def token_labels(y_true, y_pred):
-    """Labels `(...)` for outputs `(..., V)`; an axis of one at the end of the labels is dropped, as Keras does."""
+    """Labels `(...)` for outputs `(..., V)`. A last axis of size 1 is dropped, as in Keras."""
     labels = ops.convert_to_tensor(y_true)
     if len(labels.shape) == len(y_pred.shape) and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
@@ -77,7 +77,7 @@ def token_labels(y_true, y_pred):
 
 
 def real_tokens(labels, ignored):
-    """Float32, 1 where a label counts and 0 where it is one of the tuple `ignored`."""
+    """Float32, 0 at labels in the tuple `ignored`, and 1 elsewhere."""
     real = ops.ones(ops.shape(labels), dtype="float32")
     for label in ignored:
         real = real * ops.cast(ops.not_equal(labels, label), "float32")
@@ -85,7 +85,7 @@ def real_tokens(labels, ignored):
 
 
 def label_kind(y_true, y_pred):
-    """What "accuracy" and "crossentropy" stand for, as Keras decides: "binary", "sparse_categorical", "categorical"."""
+    """Keras' choice for "accuracy" and "crossentropy": "binary", "sparse_categorical" or "categorical"."""
     if y_pred.shape[-1] == 1:
         return "binary"
     is_sparse = len(y_true.shape) < len(y_pred.shape) or (y_true.shape[-1] == 1 and y_pred.shape[-1] > 1)

@@ -9,19 +9,19 @@ AUTO = "auto"
 
 
 class IgnoredLabels:
-    """What losses and metrics have in common that take an `ignore_id`: an integer, None or "auto".
+    """Mixin of losses and metrics with an `ignore_id`: an integer, None or "auto".
 
-    "auto" is the label with which data sets and models mark padding. The `Trainer` takes it from its data set, or else
-    from its model, and so does `compile` of this package's models; without either it is 0. -100 is ignored too.
+    "auto" is the padding label of the data set or model. The `Trainer` takes it from its data set, or else from its
+    model; `compile` of this package's models also sets it. Otherwise it is 0. -100 is ignored too.
 
-    A subclass comes before the Keras class among the bases, and calls `set_ignore_id`.
+    Put it before the Keras class among the bases, and call `set_ignore_id`.
     """
 
-    # The losses inside this one that ignore the same labels.
+    # Inner losses that ignore the same labels.
     _followers = ()
 
     def set_ignore_id(self, ignore_id: int | str | None) -> None:
-        """Keeps the argument of the constructor."""
+        """Checks and stores the argument of the constructor."""
         is_integer = isinstance(ignore_id, Integral) and not isinstance(ignore_id, bool)
         if ignore_id is not None and ignore_id != AUTO and not is_integer:
             raise ValueError(f'`ignore_id` must be an integer, None or "auto". Received: ignore_id={ignore_id!r}')
@@ -32,20 +32,20 @@ class IgnoredLabels:
 
     @property
     def ignore_id(self) -> int | None:
-        """The label that does not count, or None."""
+        """The ignored label, or None."""
         return self._padding_label if self.given_ignore_id == AUTO else self.given_ignore_id
 
     @property
     def ignored_labels(self) -> tuple[int, ...]:
-        """All labels that do not count, a tuple."""
+        """Tuple of all ignored labels."""
         found = () if self.ignore_id is None else (self.ignore_id,)
         return found if self.given_ignore_id != AUTO or NO_TOKEN in found else (*found, NO_TOKEN)
 
     def bind_ignore_id(self, ignore_id: int | None, is_final: bool = True) -> None:
-        """Says what "auto" stands for: once, or until it is said for good.
+        """Sets the label of "auto", finally or until a final call.
 
         Raises:
-            ValueError: it stands for another label for good.
+            ValueError: If another label has been set finally.
         """
         if self.given_ignore_id == AUTO and self._is_bound and ignore_id != self.ignore_id:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Label-smoothed cross entropy over the real tokens of a batch."""
+"""Masked cross-entropy with label smoothing."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from keras_attn.typing import Tensor
 class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
     """Mean over real tokens of `-(1 - e) log p[label] - e / V * sum_v log p[v]`.
 
-    Tokens whose label is `ignore_id` count neither above nor below the fraction line, so the loss is that of the
-    sequences without padding. Log-probabilities are computed in float32, and no one-hot is made.
+    Tokens whose label is `ignore_id` count neither in the sum nor in the number of tokens, so the loss equals that of
+    sequences without padding. Log-probabilities are computed in float32, without one-hot labels.
 
-    `total` gives both sides of the fraction, so that the mean is over the tokens of the whole batch however it is
-    spread. `linear_total` gives the same of a model's hidden states, without its logits.
+    `total` returns sum and weight separately, so that the mean can be taken over the tokens of a distributed batch.
+    `linear_total` computes them from hidden states, without materialising the logits.
 
     Args:
-        label_smoothing: the share `e` of each label that is spread over the vocabulary.
-        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
-            and `compile` of this package's models know it, 0 without them, and -100 too.
-        name: name of the loss.
-        **kwargs: arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean over real tokens,
+        label_smoothing: The fraction `e` of each label that is distributed over the vocabulary.
+        ignore_id: Label of tokens to ignore; None ignores no label. "auto" ignores the padding label that a `Trainer`
+            or `compile` of this package's models provides (0 without them), and -100.
+        name: Name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean over real tokens,
             "sum" their sum, None the loss of each token.
 
     Call arguments:
-        y_true: int `(B, T)` or `(B, T, 1)`; or `(B,)` or `(B, 1)`, one class per row.
-        y_pred: float logits `(B, T, V)`; or `(B, V)`. What their Keras mask hides does not count.
-        sample_weight: optional float `(B,)`, `(B, T)` or `(B, T, 1)`, or one that broadcasts to `(B, T)`; the mean is
-            the weighted one.
+        y_true: Integer `(B, T)` or `(B, T, 1)`; or `(B,)` or `(B, 1)`, one class per row.
+        y_pred: Float logits `(B, T, V)` or `(B, V)`. Positions that their Keras mask hides are ignored.
+        sample_weight: Optional float `(B,)`, `(B, T)` or `(B, T, 1)`, or broadcastable to `(B, T)`. The loss is then
+            the weighted mean.
 
     Returns:
-        Float32 scalar; with `reduction=None`, `(B, T)`.
+        Float32 scalar, or `(B, T)` with `reduction=None`.
 
     Raises:
-        ValueError: `label_smoothing` is not in [0, 1), or a shape does not fit.
+        ValueError: If `label_smoothing` is not in [0, 1), or a shape is invalid.
 
     Reference:
         [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), section 7
@@ -80,11 +80,11 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
         return token_labels(y_true, y_pred)
 
     def real(self, y_true: Tensor) -> Tensor:
-        """Float32, 1 at tokens that count."""
+        """Float32, 1 at tokens that are not ignored."""
         return real_tokens(y_true, self.ignored_labels)
 
     def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
-        """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
+        """Raises a ValueError if a label is neither ignored nor below `num_classes`; see `SummedLoss.check_labels`."""
         counts = ~np.isin(labels, self.ignored_labels)
         if weights is not None:
             try:
@@ -97,7 +97,7 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
         check_vocabulary(num_classes, **{name: labels[counts]})
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The loss of each token, float32 `(B, T)`: zero where it does not count, NaN where its label is no class."""
+        """The loss of each token, float32 `(B, T)`: zero for ignored tokens, and NaN for invalid labels."""
         real, is_class, labels = self._classes(y_true, y_pred.shape[-1])
         losses = smoothed_cross_entropy(ops.cast(y_pred, "float32"), labels, self.label_smoothing)
         return real * ops.where(is_class, losses, float("nan"))
@@ -105,13 +105,14 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
     def linear_total(
         self, y_true: Tensor, hidden: Tensor, projection: Mapping[str, Any], sample_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`total` of the logits that `projection` makes of hidden states, which are never held together.
+        """`total` of the logits of hidden states, without materialising all logits.
 
         Args:
-            y_true: int `(B, T)` or `(B, T, 1)`.
-            hidden: float `(B, T, D)`, a model's `hidden_states`. What their Keras mask hides does not count.
-            projection: dict of arguments of `keras_attn.ops.linear_cross_entropy`, a model's `output_projection()`.
-            sample_weight: as in a call.
+            y_true: Integer `(B, T)` or `(B, T, 1)`.
+            hidden: Float `(B, T, D)`, a model's `hidden_states`. Positions that their Keras mask hides are ignored.
+            projection: Dict of arguments of `keras_attn.ops.linear_cross_entropy`, from a model's
+                `output_projection()`.
+            sample_weight: As in a call.
 
         Returns:
             `(sum, weight)`, float32 scalars.
@@ -126,11 +127,11 @@ class MaskedCrossEntropy(IgnoredLabels, SummedLoss):
         return ops.where(all_known, total, float("nan")), ops.sum(weights)
 
     def _classes(self, labels, num_classes):
-        """`(real, is_class, classes)` of labels: the int32 classes are 0 where a label is none that a model knows."""
+        """`(real, is_class, classes)` of labels. `classes` is int32, 0 for labels out of range."""
         real = self.real(labels)
         in_range = ops.logical_and(ops.greater_equal(labels, 0), ops.less(labels, num_classes))
         classes = ops.cast(ops.where(in_range, labels, ops.zeros_like(labels)), "int32")
-        # `ignore_id` may lie outside of the vocabulary, as -100 does.
+        # `ignore_id` may be outside of the vocabulary, such as -100.
         return real, ops.logical_or(in_range, ops.equal(real, 0)), classes
 
     def get_config(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Two dropout passes that have to agree."""
+"""R-Drop: consistency of two dropout passes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from keras_attn.typing import Nest, Tensor
 class RDrop(IgnoredLabels, SummedLoss):
     """`(CE_1 + CE_2) / 2 + alpha * (KL(p_1 || p_2) + KL(p_2 || p_1)) / 2`, a mean over real tokens.
 
-    `p_1` and `p_2` are what two passes with other dropout masks give for the same inputs, as neighbours in one batch:
-    rows `2i` and `2i + 1` of it are the same. `RDrop.repeat` makes such a batch. A replica needs an even number of
-    rows. With `Trainer(compute_loss=...)` a function calls the model twice instead, and no rows are doubled.
+    `p_1` and `p_2` are the results of two passes with different dropout masks on the same inputs, which are rows `2i`
+    and `2i + 1` of the batch. `RDrop.repeat` makes such a batch. Each replica needs an even number of rows. With
+    `Trainer(compute_loss=...)`, a function calls the model twice instead, and no rows are doubled.
 
     Args:
-        alpha: weight of the divergence.
-        label_smoothing, ignore_id: see `MaskedCrossEntropy`.
-        name: name of the loss.
-        **kwargs: arguments of `keras.losses.Loss`.
+        alpha: Weight of the divergence.
+        label_smoothing, ignore_id: See `MaskedCrossEntropy`.
+        name: Name of the loss.
+        **kwargs: Arguments of `keras.losses.Loss`.
 
     Call arguments:
-        y_true: int `(2B, T)` or `(2B,)`; an axis of one more at the end does not matter.
-        y_pred: float logits `(2B, T, V)`, or `(2B, V)`. What their Keras mask hides does not count.
-        sample_weight: optional float `(2B,)`, or one that broadcasts to `(2B, T)`.
+        y_true: Integer `(2B, T)` or `(2B,)`; a trailing axis of size 1 is allowed.
+        y_pred: Float logits `(2B, T, V)` or `(2B, V)`. Positions that their Keras mask hides are ignored.
+        sample_weight: Optional float `(2B,)`, or broadcastable to `(2B, T)`.
 
     Returns:
-        Float32 scalar; with `reduction=None`, `(2B, T)` or `(2B,)`.
+        Float32 scalar, or `(2B, T)` or `(2B,)` with `reduction=None`.
 
     Raises:
-        ValueError: an argument is not as described, or the number of rows is odd.
+        ValueError: If an argument is not as described, or the number of rows is odd.
 
     Reference:
         [Wu et al., 2021](https://arxiv.org/abs/2106.14448)
@@ -69,7 +69,7 @@ class RDrop(IgnoredLabels, SummedLoss):
 
     @staticmethod
     def repeat(*batch: Nest) -> Nest:
-        """A batch with each row twice, one behind the other: any nests of arrays or tensors."""
+        """Repeats each row of a batch, which is any nest of arrays or tensors, twice in succession."""
 
         def twice(x):
             return x if x is None else (np if isinstance(x, np.ndarray) else ops).repeat(x, 2, axis=0)
@@ -81,15 +81,15 @@ class RDrop(IgnoredLabels, SummedLoss):
         return self._cross_entropy.labels(y_true, y_pred)
 
     def real(self, y_true: Tensor) -> Tensor:
-        """Float32, 1 at tokens that count."""
+        """Float32, 1 at tokens that are not ignored."""
         return self._cross_entropy.real(y_true)
 
     def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
-        """Raises a ValueError where a label that counts is none of `num_classes`; see `SummedLoss.check_labels`."""
+        """Raises a ValueError if a label is neither ignored nor below `num_classes`; see `SummedLoss.check_labels`."""
         self._cross_entropy.check_labels(name, labels, num_classes, weights)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The loss of each token, the divergence in equal parts in both passes."""
+        """The loss of each token, with half of the divergence in each of the two passes."""
         rows = y_pred.shape[0]
         if rows is not None and rows % 2:
             raise ValueError(f"`y_pred` must have an even number of rows, each input twice. Received: {rows} rows")

@@ -1,4 +1,4 @@
-"""What losses have in common that are a sum divided by a weight."""
+"""Base class of losses that are a sum divided by a weight."""
 
 from __future__ import annotations
 
@@ -11,50 +11,49 @@ from keras_attn.typing import Tensor
 
 
 class SummedLoss(keras.losses.Loss):
-    """`sum_i w_i l_i / sum_i w_i`, whose two sums can be had apart.
+    """`sum_i w_i l_i / sum_i w_i`, with separate access to the two sums.
 
-    The mean of means of unequal parts is not the mean of the whole. Where a batch is spread over replicas or
-    micro-batches, `total` is called for each part, the sums and the weights are added up over all of them, and one is
-    divided by the other once.
+    The mean of the means of unequal parts is not the mean of the whole. If a batch is split over replicas or
+    micro-batches, `total` is called for each part, sums and weights are added up over all parts, and divided once.
 
-    A subclass implements `call(y_true, y_pred)`, the losses of the entries, 0 where one does not count; and
-    `real(y_true)`, of the same shape, which says by 1 and 0 whether an entry counts. If labels may have another shape
-    than losses, it implements `labels(y_true, y_pred)` too.
+    A subclass implements `call(y_true, y_pred)`, which returns the losses of the entries, 0 for ignored ones, and
+    `real(y_true)`, which returns 1 for entries that count and 0 for others, in the same shape. If labels can have
+    another shape than losses, it also implements `labels(y_true, y_pred)`.
 
-    The Keras mask of the outputs counts: an entry that it hides has the weight 0. The loss of an entry of weight 0 may
-    be anything, NaN included.
+    Entries that the Keras mask of the outputs hides have weight 0. The loss of entries of weight 0 may have any value,
+    including NaN.
 
     Args:
-        **kwargs: arguments of `keras.losses.Loss`; `reduction` "sum_over_batch_size" is the mean above, "sum" the sum
-            alone, None the weighted losses.
+        **kwargs: Arguments of `keras.losses.Loss`. `reduction` "sum_over_batch_size" is the mean above, "sum" only the
+            sum, None the weighted losses.
 
     Call arguments:
-        y_true, y_pred: see the subclass.
-        sample_weight: optional float, of the shape of the losses, one that broadcasts to it, or `(B,)`; an axis of one
-            more at the end does not matter.
+        y_true, y_pred: See the subclass.
+        sample_weight: Optional float, broadcastable to the shape of the losses, or `(B,)`. A trailing axis of size 1 is
+            allowed.
 
     Returns:
-        Float32 scalar; with `reduction=None`, the shape of the losses.
+        Float32 scalar, or the shape of the losses with `reduction=None`.
     """
 
     def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The labels in the shape of the losses."""
+        """The labels, in the shape of the losses."""
         return ops.convert_to_tensor(y_true)
 
     def real(self, y_true: Tensor) -> Tensor:
-        """Float32, 1 where an entry counts."""
+        """Float32, 1 for entries that count."""
         return ops.ones(ops.shape(y_true), dtype="float32")
 
     def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
-        """Raises a ValueError where labels do not fit outputs `(..., num_classes)`; here, all fit.
+        """Raises a ValueError if labels are invalid for outputs `(..., num_classes)`. By default, all are valid.
 
-        For arrays, before a step: within it, XLA would take any number for a label.
+        Called with arrays before a step, because XLA accepts any number as a label.
 
         Args:
-            name: what the labels are called where they are refused.
-            labels: array as of a call's `y_true`.
-            num_classes: size of the last axis of `y_pred`.
-            weights: optional array as of a call's `sample_weight`.
+            name: Argument name of the labels, for error messages.
+            labels: Array, as `y_true` of a call.
+            num_classes: Size of the last axis of `y_pred`.
+            weights: Optional array, as `sample_weight` of a call.
         """
 
     def total(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -80,14 +79,14 @@ class SummedLoss(keras.losses.Loss):
         weights = self.entry_weights(y_true, y_pred, sample_weight)
         y_pred = ops.convert_to_tensor(y_pred)
         y_true = self.labels(y_true, y_pred)
-        # Zero times what is no number would be no number.
+        # Zero times NaN would be NaN.
         counts = ops.not_equal(weights, 0)
         losses = self.call(y_true, y_pred)
         return ops.where(counts, losses * weights, ops.zeros_like(losses)), weights
 
 
 def _num_replicas():
-    """By how much Keras wants a mean divided: under a strategy its `fit` adds up the gradients of all replicas."""
+    """The divisor of means: in a strategy, Keras' `fit` sums the gradients of all replicas."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

@@ -1,1 +1,1 @@
-"""Metrics, and how they are summed."""
+"""Metrics and their accumulation."""

@@ -1,4 +1,4 @@
-"""How often the likeliest token is the right one."""
+"""Accuracy over real tokens."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class MaskedAccuracy(IgnoredLabels, keras.metrics.Mean):
-    """Share of real tokens whose label has the largest logit; an exact mean over any number of batches.
+    """Fraction of real tokens whose label has the largest logit. The mean is exact over any number of batches.
 
     Args:
-        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
-            and `compile` of this package's models know it, 0 without them, and -100 too.
-        name: name of the metric.
-        **kwargs: arguments of `keras.metrics.Metric`.
+        ignore_id: Label of tokens to ignore; None ignores no label. "auto" ignores the padding label that a `Trainer`
+            or `compile` of this package's models provides (0 without them), and -100.
+        name: Name of the metric.
+        **kwargs: Arguments of `keras.metrics.Metric`.
 
     Example:
 
@@ -37,17 +37,17 @@ class MaskedAccuracy(IgnoredLabels, keras.metrics.Mean):
         self.set_ignore_id(ignore_id)
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Adds a batch.
+        """Accumulates a batch.
 
         Args:
-            y_true: int `(B, T)` or `(B,)`; an axis of one more at the end does not matter.
-            y_pred: float logits `(B, T, V)` or `(B, V)`. What their Keras mask hides does not count.
-            sample_weight: optional float, one for each row or label.
+            y_true: Integer labels `(B, T)` or `(B,)`; a trailing axis of size 1 is allowed.
+            y_pred: Float logits `(B, T, V)` or `(B, V)`. Positions that their Keras mask hides are ignored.
+            sample_weight: Optional float weights, one per row or label.
         """
         mask, y_pred = compat.keras_mask(y_pred), ops.convert_to_tensor(y_pred)
         labels = ops.cast(token_labels(y_true, y_pred), "int32")
         weights = entry_weights(real_tokens(labels, self.ignored_labels), sample_weight, mask)
         hits = ops.equal(labels, ops.cast(ops.argmax(y_pred, axis=-1), "int32"))
-        # Keras' own mean would weigh each token by the length of its batch.
+        # Keras' own mean would weight each token by the length of its batch.
         self.total.assign_add(ops.cast(ops.sum(ops.cast(hits, "float32") * weights), self.dtype))
         self.count.assign_add(ops.cast(ops.sum(weights), self.dtype))

@@ -1,4 +1,4 @@
-"""The metrics that `keras.Model.compile` takes, with the meaning that they have there."""
+"""The metrics of `keras.Model.compile`, with the same meaning."""
 
 import math
 import re
@@ -9,19 +9,19 @@ from keras_attn import compat
 from keras_attn.training.losses.entries import aligned, label_kind
 
 _LATE = (
-    "`metrics` must have their variables, which some make when they are first updated: call `update_state` with an "
-    "example, and `reset_state`. Received: {}"
+    "`metrics` must have their variables, which some create at the first update: call `update_state` with an "
+    "example, then `reset_state`. Received: {}"
 )
 
 
 class MetricSet:
-    """Metrics, of which some see sample weights and some do not, and the names under which Keras logs them.
+    """Unweighted and weighted metrics, and the names under which Keras logs them.
 
-    All see the Keras mask of the outputs.
+    All metrics see the Keras mask of the outputs.
 
     Args:
-        metrics: `keras.metrics.Metric`s, functions of labels and outputs, or names, that count all rows alike.
-        weighted_metrics: the same, that see the sample weights.
+        metrics: `keras.metrics.Metric`s, functions `(y_true, y_pred)`, or names, without sample weights.
+        weighted_metrics: The same, with sample weights.
     """
 
     def __init__(self, metrics=(), weighted_metrics=()):
@@ -45,13 +45,13 @@ class MetricSet:
         return len(self.plain) + len(self.weighted)
 
     def build(self, outputs):
-        """Makes the variables that some metrics make when they are first updated, as `R2Score` and `F1Score` do.
+        """Creates the variables of metrics that create them at the first update, such as `R2Score` and `F1Score`.
 
         Args:
-            outputs: the model's symbolic output, or None. Such metrics take labels of the same shape.
+            outputs: The model's symbolic output, or None. Labels are assumed to have its shape.
 
         Raises:
-            ValueError: a metric has no variables without labels of another kind, or its result is several numbers.
+            ValueError: If the variables of a metric cannot be created with such labels, or its result is not a scalar.
         """
         for metric in self:
             if not compat.is_built(metric):
@@ -75,26 +75,26 @@ class MetricSet:
         metric.reset_state()
         if size != 1:
             raise ValueError(
-                "`metrics` must give one number, as those with an `average` or a `class_aggregation` do. "
-                f"Received: {metric.name!r}, which gives {size}"
+                "`metrics` must return one number; set `average` or `class_aggregation`. "
+                f"Received: {metric.name!r}, which returns {size}"
             )
 
     def changes(self, batch, outputs):
-        """What a batch adds to the variables of each metric, float32; `batch` as in `batch_total`."""
+        """The increments of each metric's variables for a batch, float32; `batch` as in `batch_total`."""
         _, labels, weights, present = batch
-        # Rows that only make parts even count for no metric.
+        # Rows that only even out the shards are not counted.
         present = None if present is None else aligned(present, len(labels.shape))
         weights = present if weights is None else weights
         mask = compat.keras_mask(outputs)
         if weights is not None and mask is not None:
-            # Keras multiplies the two as they are.
+            # Keras multiplies weights and mask without aligning them.
             weights = aligned(weights, len(mask.shape))
         changes = []
         for i, metric in enumerate(self):
             before = [keras.ops.convert_to_tensor(x) for x in metric.stateless_reset_state()]
             seen = weights if i >= len(self.plain) else present
             if seen is not None and isinstance(metric, keras.metrics.FBetaScore):
-                # It takes weights of rows alone, and adds the axis itself.
+                # It takes one weight per row, and adds the axis itself.
                 seen = aligned(seen, 1)
             after = metric.stateless_update_state(before, labels, outputs, sample_weight=seen)
             changes += [
@@ -118,7 +118,7 @@ def _as_metric(argument, metric):
         found = None
     if not callable(found):
         raise ValueError(
-            f"`{argument}` must hold keras.metrics.Metric, functions (y_true, y_pred) or names of such. "
+            f"`{argument}` must be a list of keras.metrics.Metric, functions (y_true, y_pred) or their names. "
             f"Received: {metric!r} in it"
         )
     if not isinstance(found, keras.metrics.Metric):

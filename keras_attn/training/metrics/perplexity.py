@@ -1,4 +1,4 @@
-"""How many tokens the model hesitates between."""
+"""Perplexity."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Perplexity(IgnoredLabels, keras.metrics.Mean):
-    """`exp` of the mean cross entropy of real tokens, the mean being exact over any number of batches.
+    """`exp` of the mean cross-entropy of real tokens. The mean is exact over any number of batches.
 
     Args:
-        ignore_id: label of tokens that do not count; None counts all. "auto" is the label of padding, as the `Trainer`
-            and `compile` of this package's models know it, 0 without them, and -100 too.
-        name: name of the metric.
-        **kwargs: arguments of `keras.metrics.Metric`.
+        ignore_id: Label of tokens to ignore; None ignores no label. "auto" ignores the padding label that a `Trainer`
+            or `compile` of this package's models provides (0 without them), and -100.
+        name: Name of the metric.
+        **kwargs: Arguments of `keras.metrics.Metric`.
 
     Example:
 
@@ -37,11 +37,11 @@ class Perplexity(IgnoredLabels, keras.metrics.Mean):
         self._followers = (self._loss,)
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Adds a batch; see `MaskedAccuracy.update_state`."""
+        """Accumulates a batch; see `MaskedAccuracy.update_state`."""
         self.update_total(*self._loss.total(y_true, y_pred, sample_weight))
 
     def update_total(self, total: Tensor, weight: Tensor) -> None:
-        """Adds what `total` or `linear_total` of a `MaskedCrossEntropy` gave for a batch."""
+        """Accumulates the result of `total` or `linear_total` of a `MaskedCrossEntropy` for a batch."""
         self.total.assign_add(total)
         self.count.assign_add(weight)
 

@@ -1,4 +1,4 @@
-"""Adam in one TensorFlow operation a variable."""
+"""Adam with one TensorFlow operation per variable."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from keras_attn.typing import Nest, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class FusedAdam(compat.UpdateHooks, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` that updates a variable by one operation, where Keras takes about twenty.
+    """`keras.optimizers.Adam` that updates each variable with one operation instead of about twenty.
 
-    Arguments, weights, config and results are those of `keras.optimizers.Adam`. What a step has once, as the learning
-    rate of a schedule and the bias corrections, is computed once, and not for each variable.
+    Arguments, weights, config and results are those of `keras.optimizers.Adam`. The scheduled learning rate and the
+    bias corrections are computed once per step instead of once per variable.
 
-    `IndexedSlices` are made the dense gradient that they stand for. (Where a row is in them several times, as a token
-    in a batch, Keras sums the squares of its parts, and takes another step than for the dense gradient.)
+    `IndexedSlices` are converted to dense gradients. (If a row occurs several times, as a token in a batch does, Keras
+    sums the squares of its parts, and its step differs from that of the dense gradient.)
 
-    The update is Keras' own with `amsgrad`, for variables that are not float32, and on backends other than TensorFlow.
+    Keras' own update is used with `amsgrad`, for variables that are not float32, and on backends other than TensorFlow.
 
     Args:
-        **kwargs: arguments of `keras.optimizers.Adam`.
+        **kwargs: Arguments of `keras.optimizers.Adam`.
 
     Reference:
         [Kingma and Ba, 2015](https://arxiv.org/abs/1412.6980)
@@ -41,16 +41,16 @@ class FusedAdam(compat.UpdateHooks, keras.optimizers.Adam):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        # Keras takes a learning rate of NumPy's for none.
+        # Keras does not accept a NumPy learning rate.
         super().__init__(*plain(args), **plain(kwargs))
 
     @property
     def decays_in_update_step(self) -> bool:
-        """Whether `update_step` decays a variable; Keras would compute the learning rate once more for each."""
+        """Whether `update_step` applies the weight decay. Keras would recompute the learning rate per variable."""
         return self._is_fused
 
     def prepared_rate(self, learning_rate: Tensor) -> Nest:
-        """The learning rate, both bias corrections' powers and the weight decay, for all calls of `update_step`."""
+        """The learning rate, the powers for both bias corrections and the weight decay, for all `update_step` calls."""
         if not self._is_fused:
             return learning_rate
         rate = ops.cast(learning_rate, "float32")
@@ -59,7 +59,7 @@ class FusedAdam(compat.UpdateHooks, keras.optimizers.Adam):
         return rate, *powers, rate * (self.weight_decay or 0.0)
 
     def update_step(self, gradient: Tensor, variable: keras.Variable, learning_rate: Nest) -> None:
-        """Updates one variable; `learning_rate` is what `prepared_rate` makes of it."""
+        """Updates one variable. `learning_rate` is the result of `prepared_rate`."""
         if not self._is_fused:
             return super().update_step(gradient, variable, learning_rate)
         import tensorflow as tf

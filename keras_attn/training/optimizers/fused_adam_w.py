@@ -1,4 +1,4 @@
-"""AdamW in few TensorFlow operations a variable."""
+"""AdamW with few TensorFlow operations per variable."""
 
 import keras
 
@@ -7,12 +7,12 @@ from keras_attn.training.optimizers.fused_adam import FusedAdam
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class FusedAdamW(FusedAdam, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` that updates a variable by the operation of `FusedAdam`, behind the weight decay.
+    """`keras.optimizers.AdamW` that updates each variable with the operation of `FusedAdam`, after the weight decay.
 
     Arguments, weights, config and results are those of `keras.optimizers.AdamW`.
 
     Args:
-        **kwargs: arguments of `keras.optimizers.AdamW`.
+        **kwargs: Arguments of `keras.optimizers.AdamW`.
 
     Reference:
         [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101)

@@ -1,4 +1,4 @@
-"""A learning rate that falls no lower than a minimum."""
+"""A learning-rate schedule with a minimum."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Schedule = keras.optimizers.schedules.LearningRateSchedule
 class FlooredSchedule(Schedule):
     """`max(schedule(step), minimum_learning_rate)`.
 
-    The minimum holds at every step, so a schedule that rises from 0 begins with it.
+    The minimum applies at every step, so a schedule with a warm-up from 0 starts at the minimum.
 
     Args:
-        schedule: `keras.optimizers.schedules.LearningRateSchedule`.
+        schedule: A `keras.optimizers.schedules.LearningRateSchedule`.
         minimum_learning_rate: The smallest learning rate.
 
     Raises:
-        ValueError: `schedule` is no schedule, or the minimum is not positive.
+        ValueError: If `schedule` is not a schedule, or the minimum is not positive.
 
     Example:
 

@@ -14,15 +14,15 @@ from keras_attn.typing import Tensor
 class InverseSquareRootSchedule(keras.optimizers.schedules.LearningRateSchedule):
     """`scale * hidden_dim^-0.5 * min(step^-0.5, step * warmup_steps^-1.5)`, with steps counted from 1.
 
-    Rises linearly over `warmup_steps`, then falls with the square root of the step.
+    Increases linearly over `warmup_steps`, then decays with the inverse square root of the step.
 
     Args:
-        hidden_dim: model width.
-        warmup_steps: steps of the rise.
-        scale: factor of the whole.
+        hidden_dim: Model width.
+        warmup_steps: Number of warm-up steps.
+        scale: Factor applied to the schedule.
 
     Raises:
-        ValueError: an argument is not positive.
+        ValueError: If an argument is not positive.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), equation 3
@@ -45,7 +45,7 @@ class InverseSquareRootSchedule(keras.optimizers.schedules.LearningRateSchedule)
         self.scale = scale
 
     def __call__(self, step: Tensor) -> Tensor:
-        # Keras counts from 0, where the formula would stand still for a whole step.
+        # Keras counts from 0, at which the formula gives a learning rate of 0.
         step = ops.cast(step, "float32") + 1.0
         rise = step * self.warmup_steps**-1.5
         return self.scale * self.hidden_dim**-0.5 * ops.minimum(ops.rsqrt(step), rise)

@@ -1,4 +1,4 @@
-"""A learning rate that rises and falls in straight lines."""
+"""A linear learning-rate schedule with warm-up."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises linearly from 0 to `peak_learning_rate` over `warmup_steps`, then falls linearly to `final_learning_rate`.
+    """Increases linearly from 0 to `peak_learning_rate`, then decreases linearly to `final_learning_rate`.
 
-    It arrives at step `total_steps`, and stays there.
+    The warm-up takes `warmup_steps`. The final rate is reached at step `total_steps`, and kept.
 
     Args:
-        peak_learning_rate: the largest learning rate.
-        total_steps: steps of rise and fall together.
-        warmup_steps: steps of the rise; the first one has the peak where 0.
-        final_learning_rate: the learning rate from step `total_steps` on.
+        peak_learning_rate: The largest learning rate.
+        total_steps: Total number of steps, warm-up included.
+        warmup_steps: Number of warm-up steps. If 0, the first step has the peak rate.
+        final_learning_rate: The learning rate from step `total_steps` on.
 
     Raises:
-        ValueError: an argument is not as described, or the rise takes all steps.
+        ValueError: If an argument is not as described, or `warmup_steps` is not below `total_steps`.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), appendix A.2
@@ -49,7 +49,7 @@ class LinearSchedule(keras.optimizers.schedules.LearningRateSchedule):
             )
         if not 0 <= final_learning_rate <= peak_learning_rate:
             raise ValueError(
-                "`final_learning_rate` must be in 0 to `peak_learning_rate`. "
+                "`final_learning_rate` must be between 0 and `peak_learning_rate`. "
                 f"Received: final_learning_rate={final_learning_rate}"
             )
         super().__init__()

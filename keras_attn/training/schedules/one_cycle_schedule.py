@@ -1,4 +1,4 @@
-"""The learning-rate schedule of super-convergence."""
+"""The one-cycle learning-rate schedule of super-convergence."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_positive_number
 from keras_attn.typing import Tensor
 
-# How far from one rate to the next, after a part of the way.
+# The fraction of the change in learning rate after a fraction of the steps.
 _ANNEALS = {"cos": lambda part: (1 - ops.cos(math.pi * part)) / 2, "linear": lambda part: part}
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
-    """From `peak / div_factor` up to the peak, then down to `peak / div_factor / final_div_factor`.
+    """Increases from `peak / div_factor` to the peak, then decreases to `peak / div_factor / final_div_factor`.
 
-    As `torch.optim.lr_scheduler.OneCycleLR` with the same arguments; momentum stays as it is. The last rate is that of
-    step `total_steps - 1`, and of all steps behind.
+    Equals `torch.optim.lr_scheduler.OneCycleLR` with the same arguments, but does not change the momentum. The last
+    rate is reached at step `total_steps - 1`, and kept.
 
     Args:
-        peak_learning_rate: the largest learning rate.
-        total_steps: steps of the cycle.
-        pct_start: the share of the steps that rise, above 0 and below 1.
+        peak_learning_rate: The largest learning rate.
+        total_steps: Number of steps of the cycle.
+        pct_start: Fraction of the steps with an increasing rate, above 0 and below 1.
         anneal: "cos" or "linear".
-        div_factor: how many times smaller the first rate is than the peak.
-        final_div_factor: how many times smaller the last rate is than the first.
+        div_factor: Ratio of the peak rate to the first rate.
+        final_div_factor: Ratio of the first rate to the last rate.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is not as described.
 
     Reference:
         [Smith and Topin, 2017](https://arxiv.org/abs/1708.07120)
@@ -75,7 +75,7 @@ class OneCycleSchedule(keras.optimizers.schedules.LearningRateSchedule):
         top, end = self.pct_start * self.total_steps - 1, self.total_steps - 1
 
         def between(start, stop, rate, next_rate):
-            # A phase may take no step at all.
+            # A phase may have no steps.
             part = ops.clip((step - start) / max(stop - start, 1e-7), 0.0, 1.0)
             return rate + (next_rate - rate) * _ANNEALS[self.anneal](part)
 

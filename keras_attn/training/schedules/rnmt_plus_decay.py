@@ -15,18 +15,18 @@ from keras_attn.typing import Tensor
 class RNMTPlusDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`scale * min(1 + t (n - 1) / (n p), n, n (2n)^((s - n t) / (e - s)))` at step `t`.
 
-    With `n` replicas, the learning rate rises linearly from `scale` to `n scale` over `n p` steps, stays there until
-    step `s / n`, and falls exponentially from then on. Give it a `FlooredSchedule` to stop the fall.
+    With `n` replicas, the learning rate increases linearly from `scale` to `n scale` over `n p` steps, is constant
+    until step `s / n`, and then decays exponentially. Wrap it in a `FlooredSchedule` to set a minimum.
 
     Args:
         scale: The first learning rate.
-        num_replicas: `n`, the number of replicas whose batches make a step.
-        warmup_steps: `p`, the steps of the rise on each replica.
-        start_step: `s`, the step at which a single replica would begin to fall.
-        end_step: `e`, the step at which a single replica would have fallen to `scale / 2`.
+        num_replicas: `n`, the number of replicas.
+        warmup_steps: `p`, the number of warm-up steps per replica.
+        start_step: `s`, the step at which the decay would start on a single replica.
+        end_step: `e`, the step at which the rate would reach `scale / 2` on a single replica.
 
     Raises:
-        ValueError: An argument is not positive, or `start_step` is not below `end_step`.
+        ValueError: If an argument is not positive, or `start_step` is not below `end_step`.
 
     Reference:
         [Chen et al., 2018](https://arxiv.org/abs/1804.09849), equation 1

@@ -1,4 +1,4 @@
-"""A learning rate that falls with the square root of the step."""
+"""A learning-rate schedule with inverse square root decay."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from keras_attn.typing import Tensor
 class RsqrtDecay(keras.optimizers.schedules.LearningRateSchedule):
     """`scale / sqrt(max(step, warmup_steps))`.
 
-    The learning rate is constant for `warmup_steps`, then falls with the square root of the step, as OpenNMT-tf's
-    schedule of this name and T5's pre-training do. `InverseSquareRootSchedule` rises first.
+    The learning rate is constant for `warmup_steps`, then decays with the inverse square root of the step, as in
+    OpenNMT-tf's schedule of this name and T5's pre-training. `InverseSquareRootSchedule` has a linear warm-up instead.
 
     Args:
         scale: The learning rate times the square root of the step.
-        warmup_steps: Number of steps with the first learning rate.
+        warmup_steps: Number of steps with a constant learning rate.
 
     Raises:
-        ValueError: An argument is not positive.
+        ValueError: If an argument is not positive.
 
     Reference:
         [Raffel et al., 2019](https://arxiv.org/abs/1910.10683), section 3.1.2

@@ -1,4 +1,4 @@
-"""Figures of texts against texts: each has a `name`, and is called with outputs and references."""
+"""Text metrics. Each has a `name` and is called with outputs and references."""
 
 from keras_attn.training.text_metrics.bleu import Bleu
 from keras_attn.training.text_metrics.chrf import Chrf

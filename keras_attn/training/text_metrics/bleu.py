@@ -1,4 +1,4 @@
-"""BLEU."""
+"""The BLEU metric."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from keras_attn.training.text_metrics.text_metric import TextMetric, streams
 
 
 class Bleu(TextMetric):
-    """BLEU of the whole corpus, 0 to 100, by sacrebleu.
+    """Corpus BLEU, from 0 to 100, computed by sacrebleu.
 
     Args:
-        tokenize: sacrebleu's tokenizer: "13a", or "none" for texts that are tokenised already, "zh", "char", ...
-        lowercase: whether case does not count.
-        name: name of the figure.
+        tokenize: Tokenizer of sacrebleu: "13a", "none" for tokenised texts, "zh", "char", ...
+        lowercase: Whether to ignore case.
+        name: Name of the metric, as in logs.
 
     Raises:
-        ImportError: sacrebleu is missing.
-        ValueError: see `TextMetric`.
+        ImportError: If sacrebleu is not installed.
+        ValueError: See `TextMetric`.
 
     Reference:
         [Papineni et al., 2002](https://aclanthology.org/P02-1040);
@@ -31,11 +31,11 @@ class Bleu(TextMetric):
 
     def __init__(self, tokenize: str = "13a", lowercase: bool = False, name: str = "bleu") -> None:
         super().__init__(name)
-        # The texts of a tokenised corpus are tokenised on purpose.
+        # `force` silences the warning about tokenised texts.
         self._bleu = require("sacrebleu", "metrics").BLEU(
             tokenize=tokenize, lowercase=lowercase, force=tokenize == "none"
         )
 
     def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-        # Rounding may lead past it.
+        # Rounding may exceed 100.
         return min(self._bleu.corpus_score(outputs, streams(references)).score, 100.0)

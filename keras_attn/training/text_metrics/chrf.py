@@ -1,4 +1,4 @@
-"""The F-score of characters."""
+"""The chrF metric."""
 
 from collections.abc import Sequence
 
@@ -7,16 +7,16 @@ from keras_attn.training.text_metrics.text_metric import TextMetric, streams
 
 
 class Chrf(TextMetric):
-    """chrF of the whole corpus, 0 to 100, by sacrebleu: the F-score of character n-grams.
+    """Corpus chrF, the F-score of character n-grams, from 0 to 100, computed by sacrebleu.
 
     Args:
-        word_order: the longest n-grams of words that count too; 2 for chrF++.
-        lowercase: whether case does not count.
-        name: name of the figure.
+        word_order: Maximum order of additional word n-grams; 2 for chrF++.
+        lowercase: Whether to ignore case.
+        name: Name of the metric, as in logs.
 
     Raises:
-        ImportError: sacrebleu is missing.
-        ValueError: see `TextMetric`.
+        ImportError: If sacrebleu is not installed.
+        ValueError: See `TextMetric`.
 
     Reference:
         [Popović, 2015](https://aclanthology.org/W15-3049)

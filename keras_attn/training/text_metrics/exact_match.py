@@ -1,4 +1,4 @@
-"""How many texts are right."""
+"""The exact-match metric."""
 
 from collections.abc import Sequence
 
@@ -6,13 +6,13 @@ from keras_attn.training.text_metrics.text_metric import TextMetric
 
 
 class ExactMatch(TextMetric):
-    """Share of the outputs that equal one of their references.
+    """Fraction of outputs that equal one of their references.
 
     Args:
-        name: name of the figure.
+        name: Name of the metric, as in logs.
 
     Raises:
-        ValueError: see `TextMetric`.
+        ValueError: See `TextMetric`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""ROUGE."""
+"""The ROUGE metric."""
 
 from collections.abc import Sequence
 
@@ -7,17 +7,17 @@ from keras_attn.training.text_metrics.text_metric import TextMetric
 
 
 class Rouge(TextMetric):
-    """Mean F-score of what outputs share with their references, 0 to 1, by rouge-score.
+    """Mean ROUGE F-score, from 0 to 1, computed by rouge-score.
 
     Args:
-        kind: "rouge1" or "rouge2", of words or pairs of words; "rougeL", of the longest common subsequence;
-            "rougeLsum", the same line by line.
-        use_stemmer: whether only the stems of English words count.
-        name: name of the figure; `kind` where None.
+        kind: "rouge1" or "rouge2" for unigrams or bigrams, "rougeL" for the longest common subsequence, "rougeLsum" for
+            the latter per line.
+        use_stemmer: Whether to stem English words before comparing them.
+        name: Name of the metric, as in logs. Defaults to `kind`.
 
     Raises:
-        ImportError: rouge-score is missing.
-        ValueError: `kind` is another; see also `TextMetric`.
+        ImportError: If rouge-score is not installed.
+        ValueError: If `kind` is none of these; see also `TextMetric`.
 
     Reference:
         [Lin, 2004](https://aclanthology.org/W04-1013)

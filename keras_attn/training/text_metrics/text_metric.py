@@ -1,4 +1,4 @@
-"""What figures of texts have in common."""
+"""Base class of text metrics."""
 
 import abc
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from keras_attn.columns import check_no_table
 
 
 class TextMetric(abc.ABC):
-    """A figure of output texts against reference texts.
+    """Base class of metrics that compare output texts with reference texts.
 
     A subclass implements `score(outputs, references)`, with a list of reference texts for each output.
 
     Args:
-        name: name of the figure, as in logs.
+        name: Name of the metric, as in logs.
 
     Call arguments:
-        outputs: strings.
-        references: as many strings; or lists of strings, any of which an output may be like.
+        outputs: List of strings.
+        references: One string per output, or a list of alternative strings per output.
 
     Returns:
         Float.
 
     Raises:
-        ValueError: there are no outputs, or not as many references, or an output has none.
+        ValueError: If `outputs` is empty, `references` is not as long, or an output has no reference.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,18 +33,20 @@ class TextMetric(abc.ABC):
         outputs, references = list(outputs), [[r] if isinstance(r, str) else list(r) for r in references]
         if not outputs or len(outputs) != len(references):
             raise ValueError(
-                "`outputs` and `references` must be as many, and not empty. "
+                "`outputs` and `references` must have the same length, and not be empty. "
                 f"Received: {len(outputs)} outputs and {len(references)} references"
             )
         if not all(references):
-            raise ValueError(f"`references` must hold a text for each output. Received: none at {references.index([])}")
+            raise ValueError(
+                f"`references` must contain a text for each output. Received: none at {references.index([])}"
+            )
         return float(self.score(outputs, references))
 
     @abc.abstractmethod
     def score(self, outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-        """The figure of strings and as many lists of strings."""
+        """Computes the metric of strings and as many lists of reference strings."""
 
 
 def streams(references):
-    """Lists of references an output as lists of the first, of the second, ... references; None where one has fewer."""
+    """Transposes lists of references per output to lists of the first, second, ... references, filled with None."""
     return [[texts[i] if i < len(texts) else None for texts in references] for i in range(max(map(len, references)))]

@@ -56,7 +56,7 @@ def test_a_tfrecord_file_ends_where_a_record_ends(name, on_error, in_folder):
         if not more:
             assert list(records) == [(text,) for text in TEXTS[:2]]
             continue
-        with pytest.raises(ValueError, match=rf"must be whole.* {name}, damaged behind record"):
+        with pytest.raises(ValueError, match=rf"must be whole.* {name}, damaged after record"):
             list(records)
     assert len(list(Records(write(name, whole), columns=["t"]))) == len(TEXTS)
     assert list(Records(write(name, b""), columns=["t"])) == []
@@ -70,7 +70,7 @@ def test_what_follows_a_compressed_file_is_not_lost(in_folder):
     try:
         assert len(list(Records("a.tfrecord.gz", columns=["t"]))) == len(TEXTS)
     except ValueError as error:
-        assert "damaged behind record" in str(error)  # noqa: PT017 - TensorFlow reads one part, and that is said
+        assert "damaged after record" in str(error)  # noqa: PT017 - TensorFlow reads one part, and that is said
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -125,7 +125,7 @@ def test_a_compressed_file_that_lost_all_bytes(name, in_folder):
 def test_characters_of_another_encoding_are_no_text(in_folder):
     """A file of which a part is in UTF-16."""
     name = write("a.txt", b"plain\n" * 20 + "hello\nworld\n".encode("utf-16-be") + b"\nplain\n")
-    with pytest.warns(UserWarning, match=r"of 2\d records are malformed .* a text holds NUL characters"):
+    with pytest.warns(UserWarning, match=r"of 2\d records are malformed .* a text contains NUL characters"):
         assert set(Records(name, on_error="skip")) == {("plain",)}
 
 
@@ -145,20 +145,20 @@ def test_a_mark_inside_a_file_is_no_text(name, content, columns, expected, in_fo
 
 def test_lines_that_an_open_quote_swallows_are_counted(in_folder):
     name = write("a.csv", b'1,a\n2,"b\n3,c\n4,d\n5,"e"",\n6,f\n')
-    with pytest.warns(UserWarning, match=rf"^1 of 3 records \(4 lines\) are malformed .* first at {name}:2: no CSV"):
+    with pytest.warns(
+        UserWarning, match=rf"^1 of 3 records \(4 lines\) are malformed .* first at {name}:2: invalid CSV"
+    ):
         assert list(Records(name, on_error="skip")) == [("1", "a"), ("6", "f")]
     name = write("b.csv", b'1,a\n2,"b\nc\n",d\n3,e\n4\n')
     with pytest.warns(UserWarning, match=r"^2 of 4 records \(4 lines\)"):
         assert list(Records(name, on_error="skip")) == [("1", "a"), ("3", "e")]
     # One quote too many, in the lines before the end of which another one says so.
     name = write("c.csv", b'1,a\n2,"b\n3,c\n4,d\n5,"e"\n6,f\n')
-    with pytest.warns(UserWarning, match=rf"^1 of 3 records \(4 lines\) .* first at {name}:2: no CSV"):
+    with pytest.warns(UserWarning, match=rf"^1 of 3 records \(4 lines\) .* first at {name}:2: invalid CSV"):
         assert list(Records(name, on_error="skip")) == [("1", "a"), ("6", "f")]
     # Nobody knows in which of the lines.
     for content in (b'1,a\n2,"b\n3,c\n4,d\n5,"e"\n6,"f"\n', b'1,a\n2,"b\n3,c\n4,d\n5,e\n6,f\n'):
-        with pytest.raises(
-            ValueError, match="behind line 1: a quote is never closed: lines 2 to 6, 5 in all, may be l"
-        ):
+        with pytest.raises(ValueError, match="after line 1: a quote is never closed: lines 2 to 6, 5 in all, may be l"):
             list(Records(write("d.csv", content), on_error="skip"))
 
 
@@ -173,7 +173,7 @@ def test_a_line_without_end_is_bounded(name, in_folder, monkeypatch):
 def test_a_record_without_end_is_bounded(in_folder, monkeypatch):
     monkeypatch.setattr(formats, "LONGEST_LINE", 10_000)
     write("a.csv", b'x,y\nx,"' + b"abc,def\n" * 3000 + b'"\n')
-    with pytest.raises(ValueError, match=r"damaged behind line 1: a record of more than 10,000 char.* is a quote open"):
+    with pytest.raises(ValueError, match=r"damaged after line 1: a record of more than 10,000 char.* is a quote open"):
         list(Records("a.csv", on_error="skip"))
 
 

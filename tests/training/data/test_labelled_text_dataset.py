@@ -53,16 +53,16 @@ def test_names_have_one_order():
     assert classes(labelled([2, "neg"], train.labels)) == [2, 0]
     assert classes(labelled(["1", "2"], ["2", "1"])) == [1, 0]
     for stray in ("other", 3, -1, True):
-        with pytest.raises(ValueError, match=f"record 0: label {str(stray)!r} is none of"):
+        with pytest.raises(ValueError, match=f"record 0: label {str(stray)!r} is not one of"):
             labelled([stray], train.labels)
-    with pytest.raises(ValueError, match="from 0 on; `labels` gives others an order"):
+    with pytest.raises(ValueError, match="from 0 on; give `labels` for other"):
         labelled([1, -1])
     assert classes(labelled([1, -1], [-1, 1])) == [1, 0]
 
 
 def test_a_split_that_may_lack_a_class_says_so():
     with pytest.warns(
-        UserWarning, match=r"numbered by the labels found here: \['neg', 'pos'\]\. .* give their `labels`"
+        UserWarning, match=r"numbered in the order of the labels found here: \['neg', 'pos'\]\. .* pass its `labels`"
     ):
         labelled(["pos", "neg"])
 
@@ -95,11 +95,11 @@ def test_columns_that_know_their_classes(names, kind):
     assert found() == found(names) == (names, [2, 0])
     assert found(names[::-1]) == (names[::-1], [0, 2])
     assert found(["a", "b", "c"]) == (["a", "b", "c"], [2, 0])
-    with pytest.raises(ValueError, match=r"`labels` must name the classes .* of the data"):
+    with pytest.raises(ValueError, match=r"`labels` must be as many as the classes .* of the data"):
         found(["a", "b"])
     assert list(Records(table)) == [("a", names[2]), ("b", names[0])]
     table = ClassTable(names, kind([-1, 0]))
-    with pytest.raises(ValueError, match="record 0: label '-1' is none of"):
+    with pytest.raises(ValueError, match="record 0: label '-1' is not one of"):
         found()
 
 

@@ -98,14 +98,22 @@ def test_format_overrides_the_name(tmp_path):
 # File name, content, columns, and for each malformed record its line and a part of the reason.
 MALFORMED = {
     "columns.csv": (b"a,b\n1,2\n3\n4,5,6\n\n7,8\n", ["a"], {3: "expected 2 columns, got 1", 4: "got 3"}),
-    "quote.csv": (b'1,2\n"3"4,5\n6,"7\n8"\n9\n', [1], {2: "no CSV", 5: "got 1"}),
-    "bytes.txt": (b"caf\xc3\xa9\ncaf\xe9\nok\n", None, {2: "no UTF-8"}),
-    "bytes.csv": (b'"x\ny",caf\xe9\nok,ok\n', None, {1: "no UTF-8"}),
-    "bytes.tsv": (b"a\tb\nx\tcaf\xe9\n", None, {2: "no UTF-8"}),
+    "quote.csv": (b'1,2\n"3"4,5\n6,"7\n8"\n9\n', [1], {2: "invalid CSV", 5: "got 1"}),
+    "bytes.txt": (b"caf\xc3\xa9\ncaf\xe9\nok\n", None, {2: "not UTF-8"}),
+    "bytes.csv": (b'"x\ny",caf\xe9\nok,ok\n', None, {1: "not UTF-8"}),
+    "bytes.tsv": (b"a\tb\nx\tcaf\xe9\n", None, {2: "not UTF-8"}),
     "json.jsonl": (
         b'{"t": "x"}\n{"t": \n["t"]\n{"u": "x"}\n{"t": null}\n{"t": "\\ud800"}\n{"t": 5}\n\n' + b"[" * 99_999 + b"\n",
         ["t"],
-        {2: "no JSON", 3: "got list", 4: "no field 't'", 5: "got NoneType", 6: "no UTF-8", 8: "no JSON", 9: "no JSON"},
+        {
+            2: "invalid JSON",
+            3: "got list",
+            4: "no field 't'",
+            5: "got NoneType",
+            6: "not UTF-8",
+            8: "invalid JSON",
+            9: "invalid JSON",
+        },
     ),
     "empty.txt": (b"a\n\n \t\nb\n", None, {2: "empty", 3: "empty"}),
     "empty.tsv": (b"a\tb\n\tb\na\t\n", None, {2: "empty", 3: "empty"}),
@@ -151,9 +159,9 @@ def test_malformed_tfrecords(tmp_path):
     good = [example(t=b"x", n=i) for i in range(3)]
     bad = [b"\xff\xff", example(t=b"x"), example(t=[b"x", b"y"], n=1), example(t=b"caf\xe9", n=1), example(t=5, n=1)]
     path = write_tfrecord(tmp_path / "a.tfrecord", [good[0], *bad[:2], good[1], *bad[2:], good[2]])
-    with pytest.raises(ValueError, match=f"{path}:2: no Example"):
+    with pytest.raises(ValueError, match=f"{path}:2: not an Example"):
         list(Records(path, columns=["t", "n"]))
-    with pytest.warns(UserWarning, match="4 of 8 .*:3: feature 'n' .* got 0; .*:5: .* got 2; .*:6: .* no UTF-8"):
+    with pytest.warns(UserWarning, match="4 of 8 .*:3: feature 'n' .* got 0; .*:5: .* got 2; .*:6: .* not UTF-8"):
         kept = list(Records(path, columns=["t", "n"], on_error="skip"))
     # An integer is a text where a text is asked for, as in JSON.
     assert kept == [("x", "0"), ("x", "1"), ("5", "1"), ("x", "2")]
@@ -189,7 +197,7 @@ def test_a_value_is_as_long_as_it_is(on_error, tmp_path):
 )
 def test_the_middle_of_a_malformed_record_is_no_record(content, kept, tmp_path):
     path = write(tmp_path / "a.csv", content)
-    with pytest.warns(UserWarning, match="^1 of 2 .*a.csv:1: no CSV"):
+    with pytest.warns(UserWarning, match="^1 of 2 .*a.csv:1: invalid CSV"):
         assert list(Records(path, on_error="skip")) == kept
 
 
@@ -206,14 +214,14 @@ def test_two_columns_of_one_name_are_refused(tmp_path):
     for name, comma in (("a.csv", ","), ("a.tsv", "\t")):
         path = write(tmp_path / name, "text,label,text\na,1,b\n".replace(",", comma))
         with pytest.raises(
-            ValueError, match=r"columns that .* has once each: rename the others in its .* Received: \['text'\]"
+            ValueError, match=r"names that occur once in .*: rename repeated ones in its .* Received: \['text'\]"
         ):
             list(Records(path, columns=["text", "label"], on_error="skip"))
         assert list(Records(path, columns=["label"])) == [("1",)]
         assert list(Records(path, columns=[2, 1]))[1] == ("b", "1")
     path = write(tmp_path / "a.jsonl", '{"text": "a", "text": "b", "label": {"id": 1, "id": 2}, "other": "c"}\n')
     for column in ("text", "label.id"):
-        with pytest.raises(ValueError, match=f"a.jsonl:1: field '{column}' must be there once"):
+        with pytest.raises(ValueError, match=f"a.jsonl:1: field '{column}' must occur once"):
             list(Records(path, columns=[column]))
     assert list(Records(path, columns=["other"])) == [("c",)]
 
@@ -244,16 +252,16 @@ def test_a_malformed_line_leaves_out_its_whole_pair(on_error, tmp_path):
 def test_damaged_files_raise(on_error, tmp_path):
     whole = gzip.compress("".join(f"line {i} {i * 7919 % 104729}\n" for i in range(5000)).encode())
     for content in (whole[:-20], whole[: len(whole) // 2], whole[:2000] + b"\x00" * 50 + whole[2050:], b"no gzip"):
-        with pytest.raises(ValueError, match=r"must be whole.*a\.gz, damaged behind line"):
+        with pytest.raises(ValueError, match=r"must be whole.*a\.gz, damaged after line"):
             list(Records(write_raw(tmp_path / "a.gz", content), on_error=on_error))
-    with pytest.raises(ValueError, match="behind line 2: a quote is never closed"):
+    with pytest.raises(ValueError, match="after line 2: a quote is never closed"):
         list(Records(write(tmp_path / "a.csv", 'a,b\nc,d\ne,"f\ng,h\ni,j\n'), on_error=on_error))
     path = write_tfrecord(tmp_path / "a.tfrecord", [example(t=b"x") for _ in range(7)])
     content = bytearray(path.read_bytes())
     size = len(content) // 7
     for damage in (content[:-3], content[: 5 * size + 12 + 1] + b"?" + content[5 * size + 14 :]):
         write_raw(path, bytes(damage))
-        with pytest.raises(ValueError, match=r"must be whole.*damaged behind record"):
+        with pytest.raises(ValueError, match=r"must be whole.*damaged after record"):
             list(Records(path, columns=["t"], on_error=on_error))
     assert struct.unpack("<Q", content[:8])[0] == size - 16
 
@@ -265,19 +273,19 @@ def write_raw(path, content):
 
 def test_labels_that_are_not_given_are_malformed(tmp_path):
     path = write(tmp_path / "a.tsv", "x\tgood\ny\tbad\nz\tugly\n")
-    with pytest.raises(ValueError, match=f"{path}:3: label 'ugly' is none of"):
+    with pytest.raises(ValueError, match=f"{path}:3: label 'ugly' is not one of"):
         LabelledTextDataset(Records(path), len_ids, labels=["good", "bad"], batch_size=1)
     with pytest.warns(UserWarning, match="1 of 3"):
         data = LabelledTextDataset(Records(path, on_error="skip"), len_ids, labels=["good", "bad"], batch_size=1)
-    assert data.summary.problems == (f"{path}:3: label 'ugly' is none of ['good', 'bad']",)
+    assert data.summary.problems == (f"{path}:3: label 'ugly' is not one of ['good', 'bad']",)
     assert (data.summary.records, data.summary.examples) == (3, 2)
 
 
 @pytest.mark.parametrize(
     ("arguments", "settings", "message"),
     [
-        ((), {}, "`files` must name"),
-        (([],), {}, "`files` must name"),
+        ((), {}, "`files` must be at least one"),
+        (([],), {}, "`files` must be at least one"),
         (("a.csv",), {"columns": "text"}, "`columns` must be a list"),
         (("a.csv",), {"columns": ["text", 1]}, "`columns` must be a list"),
         (("a.csv",), {"format": "parquet"}, "`format` must be one of"),
@@ -295,8 +303,8 @@ def test_bad_arguments(arguments, settings, message):
         ("a.txt", ["text"], "`columns` must be None for plain text"),
         ("a.csv", ["text"], r"must be among \['a', 'b'\] of .*Received: \['text'\]"),
         ("a.csv", [0, 2], r"must be among \[0, 1\] of .*Received: \[2\]"),
-        ("a.jsonl", None, "`columns` must name the fields"),
-        ("a.tfrecord", [0], "`columns` must name the fields"),
+        ("a.jsonl", None, "`columns` must be the names of the fields"),
+        ("a.tfrecord", [0], "`columns` must be the names of the fields"),
     ],
 )
 def test_columns_that_do_not_fit_the_file(name, columns, message, tmp_path):

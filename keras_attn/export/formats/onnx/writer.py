@@ -192,7 +192,7 @@ def _optimized(graph):
 def _join_tokenizer(model, task):
     from onnx import compose
 
-    from keras_attn.text.onnx_emitter import onnx_symbols
+    from keras_attn.text.onnx_writer import onnx_symbols
 
     name, tokenizer = model.graph.name, task.tokenizer
     if task.reads_text:
@@ -214,7 +214,7 @@ def _replacing_bytes():
     from onnx import compose
 
     from keras_attn.text.graph import byte_symbols
-    from keras_attn.text.onnx_emitter import onnx_strings, onnx_symbols
+    from keras_attn.text.onnx_writer import onnx_strings, onnx_symbols
 
     task = types.SimpleNamespace(
         name="utf8",
@@ -234,7 +234,7 @@ def _join_strings(model, tokenizer, outputs):
     """Makes the output `text`, of the shape of `tokens` less its last axis, of `text_rows`."""
     from onnx import TensorProto, compose, helper
 
-    from keras_attn.text.onnx_emitter import onnx_strings
+    from keras_attn.text.onnx_writer import onnx_strings
 
     del outputs["text_rows"]
     strings = onnx_strings(tokenizer, "rows", "row_texts")

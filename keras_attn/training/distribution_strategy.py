@@ -1,4 +1,4 @@
-"""Which devices to train on."""
+"""Chooses the devices to train on."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 
 def get_strategy() -> tf.distribute.Strategy:
-    """The `tf.distribute` strategy for where this runs.
+    """Returns the `tf.distribute` strategy for the available devices.
 
-    Call it before anything else of TensorFlow: a group of workers is formed once, at the start.
+    Call it before any other TensorFlow operation: a group of workers can only be formed at the start of a program.
 
     Returns:
-        `tf.distribute.MultiWorkerMirroredStrategy` where the environment variable `TF_CONFIG` names several workers,
-        `tf.distribute.MirroredStrategy` with two GPUs or more, `tf.distribute.OneDeviceStrategy` otherwise.
+        A `tf.distribute.MultiWorkerMirroredStrategy` if the environment variable `TF_CONFIG` lists several workers, a
+        `tf.distribute.MirroredStrategy` if there are two or more GPUs, and a `tf.distribute.OneDeviceStrategy`
+        otherwise.
 
     Example:
 

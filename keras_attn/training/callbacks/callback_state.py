@@ -1,4 +1,4 @@
-"""What callbacks remember of a training, as arrays that a checkpoint holds."""
+"""The state of callbacks as arrays in a checkpoint."""
 
 import math
 import warnings
@@ -11,29 +11,29 @@ from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 _EPOCHS, _HISTORY, _DIRECTION = "epochs", "history/", "direction"
 
 
-class CallbackMemory:
-    """The history, and what those callbacks know that put figures into it, watch one, or move weights.
+class CallbackState:
+    """The history, and the state of callbacks that log metrics, monitor one, or swap weights.
 
     Args:
-        callbacks: `keras.callbacks.Callback`s, after their `on_train_begin`.
-        history: `keras.callbacks.History`.
+        callbacks: The `keras.callbacks.Callback`s, after their `on_train_begin`.
+        history: The `keras.callbacks.History`.
     """
 
     def __init__(self, callbacks, history):
         self._history, self._callbacks, self._bests = history, {}, {}
         for callback in callbacks:
-            # They hold numbers, lists of weights, and dicts of figures.
+            # Values are numbers, lists of weights, or dicts of metrics.
             attributes = (
                 ("figures", "is_due") if isinstance(callback, TextEvaluation) else compat.callback_state(callback)
             )
             if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
-                # Not by their order: of several workers, one has those that write files.
+                # Not by index in the list: only one of several workers has the callbacks that write files.
                 same = sum(known.startswith(f"{name}/") for known in self._callbacks)
                 self._callbacks[f"{name}/{same}"] = callback, attributes
 
     def state(self):
-        """Dict of arrays by name."""
+        """The state as a dict of arrays."""
         state = {f"{_HISTORY}{name}": np.asarray(values) for name, values in self._history.history.items()}
         state[_EPOCHS] = np.asarray(self._history.epoch, "int64")
         for name, (callback, attributes) in self._callbacks.items():
@@ -50,9 +50,9 @@ class CallbackMemory:
         return state
 
     def keep_finite(self):
-        """Takes a `best` that is NaN or infinite back, with its epoch and weights: no later value could better it.
+        """Reverts a `best` that is NaN or infinite, with its epoch and weights: no later value could improve on it.
 
-        If there was no finite one before, `best` becomes the worst value: a finite value betters it, and NaN does not.
+        Without an earlier finite value, `best` becomes the worst one: a finite value improves on it, and NaN does not.
         """
         for name, (callback, attributes) in self._callbacks.items():
             best = _best(callback)
@@ -68,7 +68,7 @@ class CallbackMemory:
                 setattr(callback, attribute, value)
 
     def restore(self, state):
-        """Gives the callbacks back what `state` returned; what is of other callbacks is left alone."""
+        """Restores the result of `state`. Entries of other callbacks are ignored."""
         for name, (callback, attributes) in self._callbacks.items():
             if self._is_reversed(name, callback, state):
                 continue
@@ -91,22 +91,22 @@ class CallbackMemory:
 
     @staticmethod
     def _is_reversed(name, callback, state):
-        """Whether a callback wants less of what it wanted more of, or the other way round; it then starts anew."""
+        """Whether a callback now minimises the metric that it maximised, or the reverse. It then starts afresh."""
         if (key := f"{name}/{_DIRECTION}") not in state:
             return False
         _set_direction(callback)
         then, now = state[key].item(), callback.monitor_op.__name__
         if then != now:
             warnings.warn(
-                f"{type(callback).__name__} starts anew: its best {callback.monitor!r} was the one that is {then} than "
-                f"others, and is the one that is {now}",
+                f"{type(callback).__name__} starts afresh: {callback.monitor!r} is now compared by `{now}` instead of "
+                f"`{then}`",
                 stacklevel=4,
             )
         return then != now
 
     @property
     def has_stopped(self):
-        """Whether an `EarlyStopping` remembers that it ended the training."""
+        """Whether an `EarlyStopping` has stopped the training run."""
         return any(getattr(callback, "stopped_epoch", 0) for callback, _ in self._callbacks.values())
 
 

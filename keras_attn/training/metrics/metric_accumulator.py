@@ -1,4 +1,4 @@
-"""Loss and metrics over the batches so far."""
+"""Running loss and metrics."""
 
 import math
 
@@ -7,12 +7,12 @@ import numpy as np
 _FIRST, _CLOSED, _UPDATE = "running/first", "running/closed", "running/update/"
 
 
-class RunningFigures:
-    """Sums over the batches since the start of an epoch, or of an evaluation.
+class MetricAccumulator:
+    """Accumulates loss and metrics over an epoch or an evaluation.
 
     Args:
-        metrics: a `MetricSet`.
-        first: number of the epoch's first step.
+        metrics: The `MetricSet`.
+        first: Number of the first step of the epoch.
     """
 
     def __init__(self, metrics, first=0):
@@ -22,28 +22,28 @@ class RunningFigures:
         self.update = {}
 
     def add(self, total, weight, changes):
-        """Adds a batch: the sum of its losses and of its weights, and what it adds to the metrics' variables."""
+        """Adds a batch: the sums of its losses and weights, and the increments of the metrics' variables."""
         self.total, self.weight = self.total + float(total), self.weight + float(weight)
         changes = iter(changes)
         self._states = [[x + np.asarray(next(changes), x.dtype) for x in state] for state in self._states]
 
     def logs(self):
-        """Dict of floats, `update`, the figures of the last update, among them."""
+        """Dict of floats, including `update`, the metrics of the last step."""
         logs = {"loss": self.total / self.weight if self.weight else 0.0}
         for name, metric, state in zip(self._metrics.names, self._metrics, self._states, strict=True):
-            # Some give their one number as a vector.
+            # Some metrics return a vector of size 1.
             logs[name] = float(np.asarray(metric.stateless_result(state)).item())
         return logs | self.update
 
     def state(self, closed=False):
-        """Dict of arrays by name; `closed` says whether the epoch had its end."""
+        """The state as a dict of arrays. `closed` tells whether the epoch has ended."""
         sums = [self.total, self.weight, *(x for state in self._states for x in state)]
         state = {f"running/{i}": np.asarray(x) for i, x in enumerate(sums)}
         state |= {f"{_UPDATE}{name}": np.asarray(value) for name, value in self.update.items()}
         return {_FIRST: np.asarray(self._first), _CLOSED: np.asarray(closed), **state}
 
     def restore(self, state):
-        """Goes on from what `state` returned, if that was in the same epoch and of as many metrics."""
+        """Restores the result of `state`, if it is from the same epoch and from as many metrics."""
         names = [name for name in self.state() if name not in (_FIRST, _CLOSED)]
         if int(state.get(_FIRST, -1)) == self._first and state.keys() >= set(names):
             total, weight, *sums = (state[name] for name in names)
@@ -53,14 +53,15 @@ class RunningFigures:
 
 
 def without_sums(state):
-    """`state` without what `RunningFigures.state` returned, as its sums are of another loss or of other metrics."""
+    """`state` without the entries of `MetricAccumulator.state`, for a run whose loss or metrics have changed."""
     return {k: v for k, v in state.items() if not k.startswith("running/")}
 
 
 def open_epoch(state, step, steps, freq):
-    """The epoch of `freq` steps to go on with at `step` of `steps`; one behind the last where nothing is left to do.
+    """The epoch of `freq` steps to resume at `step` of `steps`, or the number of epochs if nothing is left to do.
 
-    An epoch may have had its last step, but not its validation; or its validation, and go on, as it was the last.
+    A checkpoint may be from after the last step of an epoch, but before its validation. An epoch that was shorter
+    because it was the last may resume after its validation.
     """
     first, closed = int(state.get(_FIRST, step)), bool(state.get(_CLOSED, True))
     if closed and step >= steps:

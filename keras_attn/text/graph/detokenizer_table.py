@@ -1,28 +1,28 @@
-"""The text of tokens as rows of a table of strings, which an artefact looks up and joins."""
+"""The texts of tokens as a table of strings, which an exported model looks up and joins."""
 
 import numpy as np
 from keras import ops
 
 from keras_attn.text.graph.byte_symbols import shifted
-from keras_attn.text.graph.rows import packed
+from keras_attn.text.graph.ragged_rows import packed
 
 REPLACEMENT = "\ufffd".encode()
 NOTHING = b""
 
 
-class Readings:
-    """What each id reads as, in general and as the first token of a text.
+class DetokenizerTable:
+    """Converts ids to rows of a table of strings, whose concatenation is the text.
 
-    Where a token is no UTF-8 by itself, its stray bytes are strings of their own: whether they make a character shows
-    when its neighbours are known.
+    A token may have another text as the first of a row. If a token is not valid UTF-8 by itself, its stray bytes are
+    separate strings, because they may form a character with those of its neighbours.
 
     Args:
-        anywhere, first: lists of bytes, one for each id; specials read as `b""`.
-        opening: list of bool, see `Tokenizer.opening`.
-        start_id, end_id, unknown_id: as those of a `Tokenizer`.
+        anywhere, first: Lists of bytes, one per id, from `Tokenizer.readings`.
+        opening: List of bool, from `Tokenizer.opening`.
+        start_id, end_id, unknown_id: Those of the `Tokenizer`.
 
     Attributes:
-        strings: list of bytes: the table.
+        strings: List of bytes, the table.
     """
 
     def __init__(self, anywhere, first, opening, start_id, end_id, unknown_id):
@@ -38,15 +38,15 @@ class Readings:
         self.opens_before = self.opens.copy()
         if unknown_id is not None:
             self.opens_before[unknown_id] = 1
-        # The value of a stray byte, and -1 for text.
+        # The value of a stray byte, or -1 for text.
         self.bytes = np.array([s[0] if len(s) == 1 and s[0] > 127 else -1 for s in self.strings], np.int32)
 
     def __call__(self, ids, after=None):
-        """Rows of `strings`, int32 `(B, L * width)`, whose strings make the text of ids.
+        """Converts ids to indices in `strings`, int32 `(B, L * width)`.
 
         Args:
-            ids: int32 `(B, L)`, or `(B, n, L)`, whose texts come one after the other.
-            after: optional int32 `(B, S)` that the rows continue; see `Tokenizer.decode`.
+            ids: Int32 `(B, L)`, or `(B, n, L)`, which gives `B * n` rows.
+            after: Optional int32 `(B, S)`, ids that the rows continue; see `Tokenizer.decode`.
         """
         opened = ops.zeros_like(ids[..., :1])
         if after is not None:
@@ -66,7 +66,7 @@ class Readings:
         return self._repaired(rows) if np.any(self.bytes >= 0) else rows
 
     def _repaired(self, rows):
-        """Puts the replacement character in the place of bytes that make none, as Python's decoder does."""
+        """Replaces bytes that do not form a character by U+FFFD, as Python's decoder does."""
         rows = packed(rows, rows != 0, width=rows.shape[1])
         rows = ops.maximum(rows, 0)
         lead = ops.take(self.bytes, rows, axis=0)
@@ -78,7 +78,7 @@ class Readings:
         more = found * ops.cast((wanted > 1) & _continues(third), "int32")
         found += more * (1 + ops.cast((wanted > 2) & _continues(fourth), "int32"))
         whole = ops.cast((wanted > 0) & (found == wanted), "int32")
-        # Of a byte inside a character, the number of bytes from its lead on is at least its own place.
+        # A byte is inside a character if the sequence from its lead byte is long enough to reach it.
         inside = in_whole = ops.zeros_like(lead)
         for i in (1, 2, 3):
             reached = ops.cast(shifted(found, i, 0) >= i, "int32")
@@ -93,7 +93,7 @@ def _continues(byte):
 
 
 def _parts(reading):
-    """A reading's stretches of text and stray bytes, in order."""
+    """Splits the bytes of a token into runs of text and stray bytes."""
     parts, text = [], ""
     for character in reading.decode("utf-8", "surrogateescape"):
         if "\udc80" <= character <= "\udcff":

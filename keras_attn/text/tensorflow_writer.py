@@ -4,21 +4,21 @@ import hashlib
 
 from keras_attn.extras import require
 
-# ngrams is the only operator that joins strings in TFLite: it makes every window of the width asked for.
+# The only TFLite operator that joins strings is ngrams, which joins every window of a given width.
 WIDTH = 8
 
 
 def tensorflow_text_ops(tokenizer, format="saved_model"):
-    """Builds the ops at both ends of a graph that `tokenizer` is part of.
+    """Builds the text operators before and after a graph that contains `tokenizer`.
 
     The returned `tf.Module` has no variables and two methods, to be called from any `tf.function`:
 
-    - `symbols(texts)`: of strings of shape `(B,)`, what `tokenizer.ids_of_symbols` takes, with at least one -1 behind
-      each text.
-    - `strings(rows)`: of what `tokenizer.text_of_ids` gives, UTF-8 strings of shape `(B,)`.
+    - `symbols(texts)` converts strings of shape `(B,)` to the input of `tokenizer.ids_of_symbols`, right-padded with at
+      least one -1.
+    - `strings(rows)` converts the output of `tokenizer.text_of_ids` to UTF-8 strings of shape `(B,)`.
 
-    Those for `"tflite"` convert with `TFLITE_BUILTINS` and `allow_custom_ops`, and run in an
-    `InterpreterWithCustomOps` that has tensorflow-text's ops registered; TensorFlow itself may crash in them.
+    Those for `"tflite"` convert with `TFLITE_BUILTINS` and `allow_custom_ops`, and run in an `InterpreterWithCustomOps`
+    that has the operators of tensorflow-text registered. They may crash in TensorFlow itself.
 
     Args:
         tokenizer: A `Tokenizer`.
@@ -31,15 +31,17 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
         ImportError: If tensorflow-text is not installed.
 
     Example:
-        >>> from keras_attn.text import CharacterTokenizer
-        >>> tokenizer = CharacterTokenizer("abc ")
-        >>> module = tensorflow_text_ops(tokenizer)
-        >>> ids = tokenizer.ids_of_symbols(module.symbols(["cab", "a b??"]))
-        >>> ids.numpy()
-        array([[6, 4, 5, 0],
-               [4, 7, 5, 1]], dtype=int32)
-        >>> module.strings(tokenizer.text_of_ids(ids)).numpy()
-        array([b'cab', b'a b'], dtype=object)
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> from keras_attn.text.tensorflow_writer import tensorflow_text_ops
+    >>> tokenizer = CharacterTokenizer("abc ")
+    >>> module = tensorflow_text_ops(tokenizer)
+    >>> ids = tokenizer.ids_of_symbols(module.symbols(["cab", "a b??"]))
+    >>> ids.numpy()
+    array([[6, 4, 5, 0],
+           [4, 7, 5, 1]], dtype=int32)
+    >>> module.strings(tokenizer.text_of_ids(ids)).numpy()
+    array([b'cab', b'a b'], dtype=object)
     """
     import tensorflow as tf
 
@@ -52,13 +54,13 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
             if format == "tflite" or tokenizer.has_fast_symbols:
                 self._sentencepiece = tf_text.FastSentencepieceTokenizer(model)
             else:
-                # All that a process has loaded share what goes by one name.
+                # Models of the same name are shared by everything loaded in a process.
                 name = f"sentencepiece_{hashlib.sha256(model).hexdigest()}"
                 self._sentencepiece = tf_text.SentencepieceTokenizer(model, name=name)
 
         def symbols(self, texts):
             if format != "tflite":
-                # There, `symbol_ids` sees to what is no UTF-8.
+                # In TFLite, `symbol_ids` replaces invalid UTF-8.
                 texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
             symbols = self._sentencepiece.tokenize(texts).to_tensor(-1)
             return tf.pad(symbols, [[0, 0], [0, 1]], constant_values=-1)
@@ -73,15 +75,15 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
 
 
 def _joined_by_ngrams(strings, rows):
-    """The strings of each row as one, of a table whose first is empty, and rows `(B, L)`, where `L` is static."""
+    """Joins the strings of each row. The first string of the table is empty; `rows` is `(B, L)`, with a static `L`."""
     import tensorflow as tf
 
     tf_text = require("tensorflow_text", "text")
-    # All levels are of one width. Numbers are padded: strings cannot be.
+    # All levels have the same width. Indices are padded, because strings cannot be.
     length = rows.shape[1]
     levels = next(n for n in range(1, 99) if WIDTH**n >= length)
     width = next(w for w in range(1, WIDTH + 1) if w**levels >= length)
-    # Of a matrix, ngrams crashes.
+    # ngrams crashes on a matrix.
     joined = tf.gather(strings, tf.reshape(tf.pad(rows, [[0, 0], [0, width**levels - length]]), [-1]))
     for _ in range(levels):
         windows = tf_text.ngrams(joined, width, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator="")

@@ -1,24 +1,24 @@
-"""A tokenizer's text operators in ONNX, as graphs of onnxruntime-extensions' operators."""
+"""A tokenizer's text operators in ONNX, with operators of onnxruntime-extensions."""
 
 from keras_attn.extras import require
 
-# The highest opset that tf2onnx writes: graphs are merged only where their opsets and IR versions are equal.
+# The highest opset that tf2onnx writes. Graphs can only be merged if their opsets and IR versions are equal.
 OPSET = 18
 IR_VERSION = 8
 EXTENSIONS_DOMAIN = "ai.onnx.contrib"
 
 
 def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
-    """Builds the ONNX model that turns texts into what `tokenizer.ids_of_symbols` takes.
+    """Builds the ONNX model that converts texts to the input of `tokenizer.ids_of_symbols`.
 
-    Its names other than the two given begin with `output_name`, so that `onnx.compose.merge_models` joins it
-    with other models. It runs in a session that has onnxruntime-extensions' library registered, and can crash
-    where TensorFlow was loaded before that library.
+    All other names begin with `output_name`, so that `onnx.compose.merge_models` can join it with other models. It
+    needs a session that has the library of onnxruntime-extensions registered, and can crash if TensorFlow was loaded
+    before that library.
 
     Args:
         tokenizer: A `Tokenizer`.
-        input_name: Name of the input: strings of shape `(B,)`.
-        output_name: Name of the output: int32 symbols of shape `(B, S)`, with at least one -1 behind each text.
+        input_name: Name of the input, strings of shape `(B,)`.
+        output_name: Name of the output, int32 symbols of shape `(B, S)`, right-padded with at least one -1.
 
     Returns:
         An `onnx.ModelProto`.
@@ -27,10 +27,12 @@ def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
         ImportError: If onnx or sentencepiece is not installed.
 
     Example:
-        >>> from keras_attn.text import CharacterTokenizer
-        >>> model = onnx_symbols(CharacterTokenizer("abc "))
-        >>> [node.op_type for node in model.graph.node][0]
-        'SentencepieceTokenizer'
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> from keras_attn.text.onnx_writer import onnx_symbols
+    >>> model = onnx_symbols(CharacterTokenizer("abc "))
+    >>> [node.op_type for node in model.graph.node][0]
+    'SentencepieceTokenizer'
     """
     types = require("onnx", "onnx").TensorProto
     graph = _Graph(prefix=f"{output_name}/")
@@ -41,9 +43,9 @@ def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
     scalar_zero = graph.constant("scalar_zero", types.INT64, [], [0])
     scalar_one = graph.constant("scalar_one", types.INT64, [], [1])
     alpha = graph.constant("alpha", types.FLOAT, [1], [0.0])
-    behind = graph.constant("behind", types.INT32, [1], [-1])
+    padding = graph.constant("padding", types.INT32, [1], [-1])
 
-    # All symbols in one row, and the B + 1 offsets between which each text's lie.
+    # All symbols in one row, and the B + 1 offsets of the texts in it.
     symbols, offsets = graph.node(
         "SentencepieceTokenizer",
         [input_name, zero, alpha, no, no, no],
@@ -58,22 +60,22 @@ def onnx_symbols(tokenizer, input_name="text", output_name="symbols"):
     length = graph.node("Add", [longest, scalar_one])
     columns = graph.node("Unsqueeze", [graph.node("Range", [scalar_zero, length, scalar_one]), zero])
     positions = graph.node("Add", [starts, columns])
-    # One -1 behind the symbols is what every position beyond its text points at.
+    # Positions beyond their text point to a -1 that is appended to the symbols.
     total = graph.node("Size", [symbols])
     positions = graph.node("Where", [graph.node("Less", [positions, ends]), positions, total])
-    graph.node("Gather", [graph.node("Concat", [symbols, behind], axis=0), positions], outputs=[output_name])
+    graph.node("Gather", [graph.node("Concat", [symbols, padding], axis=0), positions], outputs=[output_name])
     return graph.model("symbols", (input_name, types.STRING, ["B"]), (output_name, types.INT32, ["B", "S"]))
 
 
 def onnx_strings(tokenizer, input_name="rows", output_name="text"):
-    """Builds the ONNX model that makes texts of what `tokenizer.text_of_ids` gives.
+    """Builds the ONNX model that converts the output of `tokenizer.text_of_ids` to texts.
 
-    Names and sessions are as those of `onnx_symbols`.
+    Names and sessions are as for `onnx_symbols`.
 
     Args:
         tokenizer: A `Tokenizer`.
-        input_name: Name of the input: int32 rows of the table of strings, of shape `(B, L)`.
-        output_name: Name of the output: strings of shape `(B,)`.
+        input_name: Name of the input, int32 row indices of the string table, of shape `(B, L)`.
+        output_name: Name of the output, strings of shape `(B,)`.
 
     Returns:
         An `onnx.ModelProto`.
@@ -82,10 +84,12 @@ def onnx_strings(tokenizer, input_name="rows", output_name="text"):
         ImportError: If onnx is not installed.
 
     Example:
-        >>> from keras_attn.text import CharacterTokenizer
-        >>> model = onnx_strings(CharacterTokenizer("abc "))
-        >>> [node.op_type for node in model.graph.node]
-        ['Gather', 'StringJoin']
+
+    >>> from keras_attn.text import CharacterTokenizer
+    >>> from keras_attn.text.onnx_writer import onnx_strings
+    >>> model = onnx_strings(CharacterTokenizer("abc "))
+    >>> [node.op_type for node in model.graph.node]
+    ['Gather', 'StringJoin']
     """
     types = require("onnx", "onnx").TensorProto
     graph = _Graph(prefix=f"{output_name}/")
@@ -99,7 +103,7 @@ def onnx_strings(tokenizer, input_name="rows", output_name="text"):
 
 
 class _Graph:
-    """Collects nodes and constants under one prefix."""
+    """Collects nodes and constants whose names share a prefix."""
 
     def __init__(self, prefix):
         self.prefix = prefix
@@ -112,7 +116,7 @@ class _Graph:
         return self.prefix + name
 
     def node(self, op, inputs, *, outputs=1, domain="", **attributes):
-        """Adds a node whose outputs have the names given, or that many names of their own."""
+        """Adds a node. `outputs` are the names of its outputs, or their number."""
         name = f"{self.prefix}{op}_{len(self.nodes)}"
         if isinstance(outputs, int):
             outputs = [f"{name}:{index}" for index in range(outputs)]

@@ -1,18 +1,18 @@
-"""Rows of unequal lengths as int32 matrices with -1 behind each row."""
+"""Ragged rows as int32 matrices, right-padded with -1."""
 
 from keras import ops
 
 
 def packed(values, keep, width=None):
-    """Moves what is to keep to the front of its row.
+    """Moves the kept values to the front of their row.
 
     Args:
-        values: int32 `(B, S)`, none negative where kept.
-        keep: bool `(B, S)`.
-        width: columns of the result; as many as the longest row needs, and one at least, where None.
+        values: Int32 `(B, S)`. Kept values are not negative.
+        keep: Bool `(B, S)`.
+        width: Number of columns. Defaults to the length of the longest row, at least 1.
 
     Returns:
-        int32 `(B, width)`, -1 behind.
+        Int32 `(B, width)`, right-padded with -1.
     """
     places = ops.cumsum(ops.cast(keep, "int32"), axis=1) - 1
     if width is None:
@@ -25,12 +25,12 @@ def words(symbols, keep, starts):
     """Splits rows into words.
 
     Args:
-        symbols: int32 `(B, S)`, none negative where kept.
-        keep: bool `(B, S)`, which symbols the words have.
-        starts: bool `(B, S)`, where a word begins.
+        symbols: Int32 `(B, S)`. Kept values are not negative.
+        keep: Bool `(B, S)`, which symbols are part of a word.
+        starts: Bool `(B, S)`, True at the first symbol of each word.
 
     Returns:
-        int32 `(B, N, L)`, -1 behind a word.
+        Int32 `(B, N, L)`, the words, right-padded with -1.
     """
     size, rows = ops.shape(symbols)[0], _rows(symbols)
     word = ops.cumsum(ops.cast(starts, "int32"), axis=1) - 1
@@ -44,8 +44,8 @@ def words(symbols, keep, starts):
     return _placed(symbols, keep, [rows, word, places], [size, count, length])
 
 
-def framed(ids, prefix, suffix, pad_id):
-    """Puts special ids around each row, and `pad_id` behind."""
+def add_special_tokens(ids, prefix, suffix, pad_id):
+    """Adds special ids before and after each row, and right-pads with `pad_id`."""
     lengths = ops.sum(ops.cast(ids >= 0, "int32"), axis=1, keepdims=True) + len(prefix)
     if prefix or suffix:
         ids = ops.pad(ids, [[0, 0], [len(prefix), len(suffix)]], constant_values=-1)
@@ -54,19 +54,19 @@ def framed(ids, prefix, suffix, pad_id):
             ids = ops.where(columns == i, token, ids)
         for i, token in enumerate(suffix):
             ids = ops.where(columns == lengths + i, token, ids)
-    # A row without ids of its own still has a column for them.
+    # Keep at least one column if all rows are empty.
     longest = ops.maximum(ops.max(lengths) + len(suffix), 1)
     return ops.where(ids < 0, pad_id, ids)[:, :longest]
 
 
 def _rows(values):
-    """The index of its row for each value."""
+    """The row index of each value."""
     return ops.expand_dims(ops.arange(ops.shape(values)[0], dtype="int32"), 1) + ops.zeros_like(values)
 
 
 def _placed(values, keep, indices, shape):
     """A tensor of `shape` with the kept `values` at `indices`, and -1 elsewhere."""
-    # What is not kept goes to a column of its own.
+    # Other values go to an extra column.
     *others, last = indices
     indices = ops.stack([*others, ops.where(keep, last, shape[-1])], axis=-1)
     indices = ops.reshape(ops.maximum(indices, 0), (-1, len(shape)))

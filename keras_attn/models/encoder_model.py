@@ -18,7 +18,7 @@ from keras_attn.layers import (
     TokenTypeEmbedding,
 )
 from keras_attn.layers.base.serialization import deserialized
-from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import Pooling
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.token_gather import TokenGather

@@ -1,6 +1,6 @@
 """Which layer is the first to give what is no number."""
 
-from keras_attn.layers.base.listening import listening
+from keras_attn.layers.base.layer_outputs import layer_outputs
 
 
 def first_not_finite(model, inputs):
@@ -16,9 +16,9 @@ def first_not_finite(model, inputs):
     for variable in model.weights:
         if not is_finite(variable.value):
             return f"the weights {variable.path!r} are not finite"
-    with listening(model) as heard:
+    with layer_outputs(model) as recorded:
         model(inputs, training=False)
-    for layer, _, tensor in heard:
+    for layer, _, tensor in recorded:
         if not is_finite(tensor):
             return f"the output of layer {layer.path!r} is the first that is not finite"
     return "all layers give finite outputs without dropout; labels, weights or the loss are at fault"

@@ -58,12 +58,12 @@ class Recording:
     def call(self, /, **inputs):
         import tensorflow as tf
 
-        from keras_attn.layers.base.listening import listening
+        from keras_attn.layers.base.layer_outputs import layer_outputs
 
         graph, outputs = tf.compat.v1.get_default_graph(), {}
-        with listening(self._task.model) as heard:
+        with layer_outputs(self._task.model) as recorded:
             results = self._task.call(**inputs)
-        for layer, index, tensor in heard:
+        for layer, index, tensor in recorded:
             # What a loop's body computes cannot be had outside of it.
             if getattr(tensor, "graph", None) is graph and tensor.dtype.is_floating:
                 name = f"layer_{len(outputs):04d}"

@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from keras_attn.layers.base.initializer_copies import cloned
-from keras_attn.layers.base.serialization import blueprint, deserialized, live_objects, unmarked
+from keras_attn.layers.base.serialization import deserialized, layer_spec, live_objects, unmarked
 
 _LAYER_ARGUMENTS = ("name", "trainable", "dtype")
 
@@ -43,9 +43,9 @@ class Template:
         """A new layer, not built, with `changes` of its name and dtype."""
         return self._copy(self._layer, cloned, **changes)
 
-    def blueprint(self):
+    def layer_spec(self):
         """The layer's config as `keras.saving` has it."""
-        return blueprint(self._layer)
+        return layer_spec(self._layer)
 
     def __repr__(self):
         return repr(self._layer)

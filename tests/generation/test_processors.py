@@ -496,9 +496,9 @@ def test_export(format_name, tmp_path):
         inputs=SPECS,
         model=types.SimpleNamespace(variables=[]),
     )
-    emitter = registry.load("formats", format_name)()
-    emitter.write(emitter.convert([task], tmp_path), tmp_path)
-    artefact = runner(format_name, tmp_path / emitter.path("forward"))
+    writer = registry.load("formats", format_name)()
+    writer.write(writer.convert([task], tmp_path), tmp_path)
+    artefact = runner(format_name, tmp_path / writer.path("forward"))
     for rows, width in ((5, 7), (2, 1)):
         given = arrays(rows, width, steps=3)
         actual = artefact(given)

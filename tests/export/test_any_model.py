@@ -105,9 +105,7 @@ def test_what_a_format_lacks_says_the_way_out(tmp_path):
             export(hashed, tmp_path, format, tasks="forward")
     quantized = dense()
     quantized.quantize("int8")
-    with pytest.raises(
-        ExportError, match="after `quantize`; export the unquantised model"
-    ):
+    with pytest.raises(ExportError, match="after `quantize`; export the unquantised model"):
         export(quantized, tmp_path, "tflite", tasks="forward")
     assert os.listdir(tmp_path) == []
 

@@ -100,9 +100,7 @@ def test_no_mix_is_near_enough(data, tmp_path):
 def test_a_precision_that_keeps_nothing(data, tmp_path, monkeypatch):
     monkeypatch.setitem(precisions.TABLE, "int8_full", precisions.Precision("int8_full"))
     model = make_model("first")
-    message = (
-        r"loses .* of agreement with the model, more than 1.00%; tflite in int8_full cannot keep weights"
-    )
+    message = r"loses .* of agreement with the model, more than 1.00%; tflite in int8_full cannot keep weights"
     with pytest.raises(ExportError, match=message):
         export(
             model,

@@ -231,7 +231,7 @@ def test_bad_arguments(arguments, message):
 def test_bad_memories():
     layer, x = decoder(), np.ones((2, 3, D), "float32")
     memory = np.ones((2, 4, DV), "float32")
-    with pytest.raises(ValueError, match=r"one for each of the 2 attentions\. Received: 3"):
+    with pytest.raises(ValueError, match=r"one entry for each of the 2 attentions\. Received: 3"):
         layer(x, (memory, memory, memory))
     with pytest.raises(ValueError, match="`memory_mask` must have shape"):
         layer(x, (memory, memory[:, :3]), memory_mask=(None, np.ones((2, 4), bool)))

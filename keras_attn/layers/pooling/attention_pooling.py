@@ -9,12 +9,12 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
-from keras_attn.layers.pooling.base_pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.typing import Initializer, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class AttentionPooling(Pooling):
+class AttentionPooling(BasePooling):
     """Computes `MultiHeadAttention(query, x)` with a single trained query vector.
 
     `attention_maps` returns its attention scores too.

@@ -13,7 +13,7 @@ from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Shape, Tensor
 
 
-class Pooling(Configurable, keras.layers.Layer):
+class BasePooling(Configurable, keras.layers.Layer):
     """Base class of layers that pool a sequence `(B, T, D)` to a vector `(B, D)`. Subclasses override `pool`."""
 
     def __init__(self, **kwargs: Any) -> None:

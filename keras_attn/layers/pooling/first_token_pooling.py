@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import keras
 
-from keras_attn.layers.pooling.base_pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.ops.pooling import first_token
 from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class FirstTokenPooling(Pooling):
+class FirstTokenPooling(BasePooling):
     """Returns `x_t` at the first position that is not padding, where BERT and ViT put their class token.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import keras
 
-from keras_attn.layers.pooling.base_pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.ops.pooling import masked_mean
 from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MeanPooling(Pooling):
+class MeanPooling(BasePooling):
     """Computes the mean `sum_t m_t x_t / sum_t m_t` over the positions that are not padding, summed in float32.
 
     Args:

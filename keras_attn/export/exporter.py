@@ -49,7 +49,7 @@ def export(
     calibration: Any = None,
     labels: Sequence[str] | None = None,
 ) -> Report:
-    """Exports a model and verifies that the artefacts compute the same as the model.
+    """Exports a model and verifies the artefacts against it.
 
     Every artefact is written to a temporary folder inside `path`, run by its own runtime in a fresh process, and
     compared with the Keras model on the same inputs. If all agree, they are moved to `path` together with the cases

@@ -24,7 +24,7 @@ CACHES = ("float", "int8")
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig(Settings):
-    """Settings of generation. They are saved with a model.
+    """Settings of generation, saved as part of the model.
 
     The three ids default to those of the model's tokenizer; different ids are an error. Without a tokenizer, the
     defaults are `start_id=2`, `end_id=3`, and the `pad_id` of the model.

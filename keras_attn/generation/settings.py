@@ -37,8 +37,7 @@ class Settings(PlainNumbers):
         return inputs[name] if name in inputs else self.graph_numbers()[name]
 
     def shared(self) -> tuple[Self, dict[str, Any]]:
-        """`(settings, numbers)`: the settings with `INPUT` for each of `graph_numbers`; their values as NumPy
-        scalars."""
+        """`(settings, numbers)`: a copy with `INPUT` for each of `graph_numbers`, and their values as NumPy scalars."""
         # Not inherited ones: a subclass may use such a field in Python.
         numbers = self.graph_numbers() if "graph_numbers" in vars(type(self)) else {}
         return self.unchecked(**dict.fromkeys(numbers, INPUT)), {name: _scalar(x) for name, x in numbers.items()}

@@ -184,7 +184,7 @@ def test_a_tokenizer_without_start_or_end(make, tokenizer):
     base = given or GenerationConfig(4)
     tokens = model.generate(TEXTS, config=dataclasses.replace(base, processors=(MinLength(2),)), return_dict=True)
     np.testing.assert_array_equal(tokens["tokens"], outputs["tokens"])
-    with pytest.raises(ValueError, match="beside ForcedEnd, as the tokenizer has no end token"):
+    with pytest.raises(ValueError, match="for ForcedEnd, as the tokenizer has no end token"):
         model.generate(TEXTS, config=dataclasses.replace(base, processors=(ForcedEnd(),)))
 
 

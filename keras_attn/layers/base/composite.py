@@ -102,7 +102,8 @@ def restore(root, states):
     walk = list(_walk(root))
     for path, _, layer in walk:
         if isinstance(layer.dtype_policy, DTypePolicyMap) and layer.path:
-            # If they are quantised or saved, Keras' own layers read only the default of a policy map.
+            # When they are quantised or saved, Keras' own layers read the default of a policy map instead of their
+            # entry.
             compat.set_dtype_policy(layer, _policy(layer))
         _restore_weights(layer, states.get(path, {}))
     unfrozen = set()

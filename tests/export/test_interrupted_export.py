@@ -101,7 +101,7 @@ def test_a_kill(outcomes, tmp_path):
     assert all({"model.tflite", "manifest.json"} <= left.keys() for left, _ in found)
 
 
-def test_a_workplace_that_is_in_use_stays(tmp_path):
+def test_a_workspace_that_is_in_use_stays(tmp_path):
     with staging.workspace(tmp_path) as one:
         with staging.workspace(tmp_path) as other:
             assert one != other

@@ -142,11 +142,11 @@ def _emit(model, task, folder, formats):
     if task.name == "forward":
         task.inputs = {"token_ids": TensorSpec((1, LENGTH), "int32")}
     for name, precisions in formats.items():
-        emitter = registry.load("formats", name)()
-        with tempfile.TemporaryDirectory() as workplace:
-            converted = emitter.convert([task], workplace)
+        writer = registry.load("formats", name)()
+        with tempfile.TemporaryDirectory() as workspace:
+            converted = writer.convert([task], workspace)
             for precision in precisions:
-                emitter.write(converted, folder, precision)
+                writer.write(converted, folder, precision)
 
 
 def _write_torch(folder, layers):
@@ -305,12 +305,12 @@ def describe(folder):
 
     for kind in sorted(folder.glob("encoder *")) + sorted(folder.glob("small *")):
         for name in FORMATS:
-            emitter = registry.load("formats", name)()
+            writer = registry.load("formats", name)()
             for precision in SMALL.get(name, ()) if kind.name.startswith("small") else ["float32"]:
-                path = kind / emitter.path("forward", precision)
+                path = kind / writer.path("forward", precision)
                 files = [path, *path.rglob("*")]
                 size = sum(file.stat().st_size for file in files if file.is_file()) / 1e6
-                print(f"{kind.name} layers, {path.name}: {size:.1f} MB, {emitter.operators(path).total()} operators")
+                print(f"{kind.name} layers, {path.name}: {size:.1f} MB, {writer.operators(path).total()} operators")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the clients share: lines or stored cases in, answers out. Never imports keras_attn, Keras or a runtime."""
+"""Command line of the clients: runs lines of text or stored cases. Imports neither keras_attn, Keras nor a runtime."""
 
 import argparse
 import os
@@ -10,32 +10,32 @@ import numpy as np
 
 try:
     import resource
-except ImportError:  # Windows has none
+except ImportError:  # not on Windows
     resource = None
 
 
 def lines_of(text):
-    """The lines of `labels.txt`: a name may hold any other character at which `str.splitlines` cuts."""
+    """The lines of `labels.txt`. Names may contain other characters at which `str.splitlines` would split."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 def texts(value, decode=False):
-    """Strings that a runtime can take: what UTF-8 cannot say is replaced, as Python does in decoding.
+    """Converts strings for a runtime; invalid UTF-8 is replaced as by `bytes.decode(errors="replace")`.
 
-    That is what `surrogateescape` makes of bytes that are not UTF-8, and what half a pair of surrogates is.
+    This concerns bytes that are not UTF-8, also if decoded with `surrogateescape`, and lone surrogates.
 
     Args:
-        value: an array of str or bytes.
-        decode: whether bytes become strings too.
+        value: An array of str or bytes.
+        decode: Whether to decode bytes to str.
 
     Returns:
         An array of objects.
 
     Raises:
-        ValueError: there are none, which ends the process in the tokenizers of some runtimes.
+        ValueError: If the array is empty, which crashes the tokenizers of some runtimes.
     """
     if not value.size:
-        raise ValueError(f"An input of texts must hold one or more. Received: shape {value.shape}")
+        raise ValueError(f"A text input must hold at least one text. Received: shape {value.shape}")
     return np.array([_text(item, decode) for item in value.ravel().tolist()], object).reshape(value.shape)
 
 
@@ -50,12 +50,12 @@ def _text(item, decode):
 
 
 def answer(artefact, line):
-    """One line in (text, or ids separated by spaces), one line out."""
+    """Runs one line of input, text or ids separated by spaces, and returns one line."""
     if len(artefact.inputs) > 1:
-        raise ValueError(f"this task takes {sorted(artefact.inputs)}: use --cases")
+        raise ValueError(f"this task has the inputs {sorted(artefact.inputs)}: use --cases")
     name, dtype = next(iter(artefact.inputs.items()))
     if np.dtype(dtype).kind in "OSU":
-        # A text is a row, and in some models the only column of one.
+        # A text is a row; some models have an additional axis of size 1.
         outputs = artefact({name: np.array([line]).reshape([1] * getattr(artefact, "ranks", {}).get(name, 1))})
     else:
         outputs = artefact({name: np.array([line.split()]).astype(dtype)})
@@ -68,7 +68,7 @@ def answer(artefact, line):
 
 
 def run_cases(artefact, path, repeat):
-    """The outputs of every stored case, and the median milliseconds of a call on the first."""
+    """The outputs of every stored case, the median milliseconds per call on the first case, and the peak memory."""
     with np.load(path, allow_pickle=False) as stored:
         cases = {}
         for key in stored.files:
@@ -88,9 +88,9 @@ def run_cases(artefact, path, repeat):
 
 
 def peak_bytes():
-    """The most memory that this process has taken, or 0 where the system does not say."""
+    """The peak memory of this process, or 0 if unknown."""
     try:
-        # Linux hands the figure of `getrusage` down from the process that started this one.
+        # On Linux, the value from `getrusage` is inherited from the parent process.
         with open("/proc/self/status", encoding="ascii") as status:
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM"))
     except (OSError, StopIteration):
@@ -104,30 +104,30 @@ def main(load, description):
     """Runs a client's command line.
 
     Args:
-        load: called with the artefact's path and the task's name or None; returns a callable from arrays by name to
-            arrays by name, with attributes `inputs`, name -> dtype, and `labels`, the names of classes, if it has any.
-            Threads may share it.
-        description: what the client runs.
+        load: Function of the path of an artefact and the name of a task or None. It returns a thread-safe callable from
+            arrays by name to arrays by name, with the attributes `inputs`, name -> dtype, and `labels`, a list of class
+            names, which may be empty.
+        description: Description for `--help`.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("artefact", help="what `keras-attn export` wrote")
-    parser.add_argument("lines", nargs="*", help="text, or ids separated by spaces; one output a line")
-    parser.add_argument("--task", action="append", help="which of the artefact's tasks to run")
-    parser.add_argument("--cases", action="append", default=[], help="npz file of inputs; once for each --task")
-    parser.add_argument("--out", action="append", default=[], help="npz file for the outputs of each --cases")
-    parser.add_argument("--repeat", type=int, default=20, help="timed calls")
-    # Lines may come behind the options.
+    parser.add_argument("artefact", help="artefact written by `keras-attn export`")
+    parser.add_argument("lines", nargs="*", help="text, or ids separated by spaces; one output per line")
+    parser.add_argument("--task", action="append", help="task of the artefact to run")
+    parser.add_argument("--cases", action="append", default=[], help="npz file of inputs, one per --task")
+    parser.add_argument("--out", action="append", default=[], help="npz file for outputs, one per --cases")
+    parser.add_argument("--repeat", type=int, default=20, help="number of timed calls")
+    # Lines may follow the options.
     arguments = parser.parse_intermixed_args()
     tasks = arguments.task or [None]
     if len(arguments.cases) != len(arguments.out):
-        parser.error("--cases and --out go together")
+        parser.error("--cases and --out must be given equally often")
     if len(tasks) != (len(arguments.cases) or 1):
-        parser.error("each --task needs --cases and --out of its own, and lines are for one task")
+        parser.error("each --task needs its own --cases and --out; lines of input need a single task")
     sys.stdout.reconfigure(encoding="utf-8")
     for task, cases, out in zip(tasks, arguments.cases, arguments.out, strict=False):
         np.savez(out, **run_cases(load(arguments.artefact, task), cases, arguments.repeat))
     if arguments.lines:
         artefact = load(arguments.artefact, tasks[0])
         for line in arguments.lines:
-            # What is no UTF-8 comes in surrogates.
+            # Arguments that are not UTF-8 contain surrogates.
             print(answer(artefact, os.fsencode(line).decode("utf-8", "replace")))

@@ -3,9 +3,9 @@
     python run_onnx.py generate.onnx "fr mardi 5 mars 2019" "en 3 May 2021"
     python run_onnx.py generate.onnx --cases cases.npz --out out.npz --repeat 20
 
-Needs onnxruntime and numpy; an artefact that holds a tokenizer also needs onnxruntime-extensions.
-Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
-holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+Needs onnxruntime and numpy, and onnxruntime-extensions for artefacts with a tokenizer. Prints one line per line of
+input. A case file holds arrays named `inputs/<case>/<name>`; the output file holds `outputs/<case>/<name>`, and `ms`,
+the median time per call on case 0.
 """
 
 import os
@@ -27,13 +27,13 @@ DTYPES |= {f"tensor({kind.__name__})": kind for kind in INTEGERS}
 
 
 class ONNXArtefact:
-    """Calls an `.onnx` file with arrays by name. A file holds one task, so `task` chooses nothing.
+    """Calls an `.onnx` file with arrays by name. Thread-safe.
 
-    Threads may share it, as they share onnxruntime's session.
+    A file has a single task, so `task` is ignored.
     """
 
     def __init__(self, path, task=None):
-        # A folder holds a model and the settings of other runtimes.
+        # A folder contains a model and configuration files of other runtimes.
         self.session = _session(os.path.join(path, "model.onnx") if os.path.isdir(path) else path)
         self.inputs = {value.name: DTYPES[value.type] for value in self.session.get_inputs()}
         self.outputs = [value.name for value in self.session.get_outputs()]
@@ -49,7 +49,7 @@ def _session(path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if b"ai.onnx.contrib" in Path(path).read_bytes():
-        # Only an artefact that holds a tokenizer needs it.
+        # Only needed for artefacts with a tokenizer.
         import onnxruntime_extensions
 
         options.register_custom_ops_library(onnxruntime_extensions.get_library_path())

@@ -3,9 +3,9 @@
     python run_saved_model.py saved_model "fr mardi 5 mars 2019" "en 3 May 2021"
     python run_saved_model.py saved_model --task generate --cases cases.npz --out out.npz --repeat 20
 
-Needs tensorflow and numpy; an artefact that holds a tokenizer also needs tensorflow-text.
-Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
-holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+Needs tensorflow and numpy, and tensorflow-text for artefacts with a tokenizer. Prints one line per line of input. A
+case file holds arrays named `inputs/<case>/<name>`; the output file holds `outputs/<case>/<name>`, and `ms`, the median
+time per call on case 0.
 """
 
 import functools
@@ -20,10 +20,7 @@ import tensorflow as tf
 
 
 class SavedModelArtefact:
-    """Calls one signature of a SavedModel folder with arrays by name.
-
-    Threads may share it, as they share TensorFlow's signature.
-    """
+    """Calls one signature of a SavedModel folder with arrays by name. Thread-safe."""
 
     def __init__(self, path, task=None):
         self.model = _load(path)
@@ -55,7 +52,7 @@ def _load(path):
 
 
 def _to_object(value):
-    # TensorFlow's operators take none as well, and it lists.
+    # TensorFlow accepts empty arrays and lists.
     return texts(value) if isinstance(value, np.ndarray) and value.dtype.kind in "USO" and value.size else value
 
 

@@ -3,9 +3,9 @@
     python run_tflite.py model.tflite "fr mardi 5 mars 2019" "en 3 May 2021"
     python run_tflite.py model.tflite --task generate --cases cases.npz --out out.npz --repeat 20
 
-Needs ai-edge-litert and numpy; an artefact that holds a tokenizer also needs tensorflow-text.
-Every line given is answered by one line. A case file holds arrays named `inputs/<case>/<name>`; the answer
-holds `outputs/<case>/<name>`, and `ms`, the median time of one call on case 0.
+Needs ai-edge-litert and numpy, and tensorflow-text for artefacts with a tokenizer. Prints one line per line of input. A
+case file holds arrays named `inputs/<case>/<name>`; the output file holds `outputs/<case>/<name>`, and `ms`, the median
+time per call on case 0.
 """
 
 import threading
@@ -18,18 +18,18 @@ from client import lines_of, main, texts
 
 
 class TFLiteArtefact:
-    """Calls one signature of a `.tflite` file with arrays by name.
+    """Calls one signature of a `.tflite` file with arrays by name. Thread-safe.
 
-    Threads may share it: each gets an interpreter of its own, as an interpreter holds the numbers of one call. That is
-    memory for the activations and for weights in the layout of the processor, until the thread ends, so let a server
-    have few threads that stay.
+    Each thread has its own interpreter, since an interpreter holds the tensors of one call. Its memory, for activations
+    and prepacked weights, is freed when the thread ends, so a server should use a few long-lived threads.
 
-    Inputs of other shapes than those before get an interpreter of their own: after a resize, loops in one that XNNPACK
-    runs may write to where they wrote before, and now and then that is where another tensor has come to lie.
+    A new interpreter is created whenever the input shapes change: after a resize, loops run by XNNPACK may write to
+    their old addresses, where another tensor may be now.
     """
 
     def __init__(self, path, task=None):
-        self.path, self.of_thread = path, threading.local()
+        self.path, self.local = path, threading.local()
+
         interpreter = _interpreter(path)
         names = sorted(interpreter.get_signature_list())
         self.task = task or ("generate" if "generate" in names else names[0])
@@ -47,18 +47,18 @@ class TFLiteArtefact:
             if "gather index out of bounds" not in str(error):
                 raise
             raise ValueError(
-                "The input must fit the tables of the model. Received: more tokens than the model has positions, or an "
-                "id that is not in its vocabulary"
+                "The input must fit the position and vocabulary sizes of the model. Received: more tokens than the "
+                "model has positions, or an id that is not in its vocabulary"
             ) from error
         return {name: _to_str(value) for name, value in outputs.items()}
 
     def _runner(self, shapes):
-        """That of the thread, for inputs of these shapes."""
-        held = self.of_thread
-        if getattr(held, "shapes", None) != shapes:
-            held.runner = _interpreter(self.path).get_signature_runner(self.task)
-            held.shapes = shapes
-        return held.runner
+        """The signature runner of this thread for inputs of these shapes."""
+        local = self.local
+        if getattr(local, "shapes", None) != shapes:
+            local.runner = _interpreter(self.path).get_signature_runner(self.task)
+            local.shapes = shapes
+        return local.runner
 
 
 def _interpreter(path):

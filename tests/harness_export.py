@@ -49,9 +49,9 @@ def _differences(cases, layers, format_name, folder):
         inputs={f"{case.name}__{name}": spec for case in cases for name, spec in tensor_specs(case).items()},
         model=types.SimpleNamespace(variables=[v for case in cases for v in layers[case.name].variables]),
     )
-    emitter = registry.load("formats", format_name)()
-    emitter.write(emitter.convert([task], folder), folder)
-    run = _RUNNERS[format_name](folder / emitter.path("forward"))
+    writer = registry.load("formats", format_name)()
+    writer.write(writer.convert([task], folder), folder)
+    run = _RUNNERS[format_name](folder / writer.path("forward"))
     differences = []
     for sizes in (SIZES, OTHER_SIZES):
         arguments = {case.name: case.arguments(sizes) for case in cases}

@@ -31,7 +31,7 @@ def make_old(path):
 
 
 def make_new(staging, path):
-    with staging.workplace(path) as folder:
+    with staging.workspace(path) as folder:
         for name in (*FILES, *(f"{name}/a" for name in FOLDERS)):
             _write(folder / name, "new")
         staging.install(folder, NAMES, path)
@@ -92,7 +92,7 @@ if __name__ == "__main__":
     staging, path, line, found = _without_tensorflow(), Path(sys.argv[1]), 1, []
     while _killed_at(line, staging, path):
         left = content(path)
-        with staging.workplace(path):
+        with staging.workspace(path):
             pass
         found.append([left, content(path)])
         line += 3

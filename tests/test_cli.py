@@ -134,8 +134,8 @@ def save_damaged_arrays(folder):
         (["export", "model.keras", "--data", "objects.npz"], "objects.npz must be a whole .npz file"),
         (["export", "model.keras", "--data", "array.npz"], "array.npz must be a whole .npz file"),
         (["export", "model.keras", "--labels", "latin.txt"], "latin.txt must be text in UTF-8"),
-        (["export", "custom.keras"], "it needs the class 'Unregistered', whose code is not imported here"),
-        (["inspect", "custom.keras"], "it needs the class 'Unregistered', whose code is not imported here"),
+        (["export", "custom.keras"], "it needs the class 'Unregistered', which is not imported here"),
+        (["inspect", "custom.keras"], "it needs the class 'Unregistered', which is not imported here"),
         (["quantize", "model.keras", "--max-accuracy-drop", "2"], "max_accuracy_drop"),
         (["inspect", "text.keras"], "`path` must be a .keras file"),
         (["inspect", "cut.keras"], "cut.keras"),
@@ -185,7 +185,7 @@ def test_data_and_labels_are_lines(tmp_path, capsys):
     command = ["export", tmp_path / "model.keras", "--format", "onnx", "--task", "classify", "--data", data]
     status, _, err = run(capsys, *command, "--out", tmp_path / "out")
     assert status == 2
-    assert "`references` must be numbers of classes, or names among `labels`" in err
+    assert "`references` must be class ids, or names among `labels`" in err
     status, out, err = run(
         capsys, *command, "--labels", write("labels.txt", *names), "--out", tmp_path / "out", "--json"
     )

@@ -1,7 +1,7 @@
-"""Export: a Keras model as SavedModel, TFLite and ONNX artefacts, each proven equal to the model it came from."""
+"""Exports Keras models to SavedModel, TFLite and ONNX artefacts, each verified against the model."""
 
 from keras_attn.export.exporter import export
-from keras_attn.export.folder import staging  # noqa: F401  (a name of the package as well)
+from keras_attn.export.folder import staging  # noqa: F401  (re-exported)
 from keras_attn.export.formats.format import Format
 from keras_attn.export.inspection import Inspection, inspect
 from keras_attn.export.quantization.quantization_report import QuantizationReport, quantization_report

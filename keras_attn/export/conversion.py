@@ -1,4 +1,4 @@
-"""Errors of converters and of the disk, in the package's own words."""
+"""Turns errors of converters and of the disk into `ExportError`s."""
 
 import contextlib
 import errno
@@ -10,19 +10,19 @@ from keras_attn.export.report import ExportError, reason
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def tried(emitter, tasks, step, *arguments):
-    """`step(*arguments)`, a conversion of tasks by an emitter.
+def convert_or_raise(writer, tasks, step, *arguments):
+    """Returns `step(*arguments)`, a conversion step; its errors become `ExportError`s.
 
     Raises:
-        ExportError: the conversion failed; the message says in one line why, or what to do instead.
-        OSError: there was no space.
+        ExportError: If the conversion fails; the message gives the reason or a workaround in one line.
+        OSError: If the disk is full.
     """
     try:
         return step(*arguments)
     except ImportError:
         raise
     except Exception as error:
-        advice = _advice(emitter, tasks[0].model, str(error))
+        advice = _advice(writer, tasks[0].model, str(error))
         if isinstance(error, ExportError) and advice is None:
             raise
         if getattr(error, "errno", None) in FULL:
@@ -30,35 +30,35 @@ def tried(emitter, tasks, step, *arguments):
         if os.strerror(errno.ENOSPC) in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         names = ", ".join(task.name for task in tasks)
-        raise ExportError(f"{emitter.name}: {names} could not be converted: {advice or reason(error)}") from error
+        raise ExportError(f"{writer.name}: {names} could not be converted: {advice or reason(error)}") from error
 
 
-def _advice(emitter, model, message):
-    """What to do about a conversion that failed with a message, or None."""
+def _advice(writer, model, message):
+    """A workaround for a failed conversion, or None."""
     from keras_attn.export.formats import signatures
 
-    if emitter.runtime != "saved_model" and signatures.tables(model):
+    if writer.runtime != "saved_model" and signatures.tables(model):
         return (
-            f"{emitter.name} lacks the tables of Keras' lookup layers; `format='saved_model'` has them, or export the "
-            "part of the model behind them"
+            f"{writer.name} does not support Keras' lookup layers; use `format='saved_model'`, or export the part of "
+            "the model after them"
         )
     layers = compat.layers_of(model)
     if any(getattr(layer, "quantization_mode", None) for layer in layers):
         return (
-            f"{emitter.name} lacks the products of a model after `quantize`; export the model as it was before, with "
-            "`precision=` one of those that the format has"
+            f"{writer.name} does not support models after `quantize`; export the unquantised model with one of the "
+            "format's `precision` values instead"
         )
-    if emitter.runtime == "tflite" and "TensorList" in message:
+    if writer.runtime == "tflite" and "TensorList" in message:
         return (
-            "Keras' recurrent layers need a batch of a known size there: give `shapes={'batch': 1}`, or use "
-            "`keras_attn.layers.Recurrence`, which takes any"
+            "Keras' recurrent layers need a fixed batch size: pass `shapes={'batch': 1}`, or use "
+            "`keras_attn.layers.Recurrence`, which supports any"
         )
     return None
 
 
 @contextlib.contextmanager
-def space_for(path):
-    """Within the scope a full disk is an `ExportError` that names `path`."""
+def disk_errors(path):
+    """Scope in which a full disk raises an `ExportError` that names `path`."""
     try:
         yield
     except OSError as error:

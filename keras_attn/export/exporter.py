@@ -1,4 +1,4 @@
-"""From a model in memory to verified artefacts in a folder."""
+"""The `export` function."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from keras_attn import compat
 from keras_attn.argument_checks import is_integer, is_number
 from keras_attn.export import labelled_data, precisions, registry
-from keras_attn.export.attempt import LOGGER, Attempt
-from keras_attn.export.conversion import space_for, tried
+from keras_attn.export.artefact_build import LOGGER, ArtefactBuild
+from keras_attn.export.conversion import convert_or_raise, disk_errors
 from keras_attn.export.folder import attachments, manifest, staging
-from keras_attn.export.quantization import float_search
+from keras_attn.export.quantization import mixed_precision_search
 from keras_attn.export.quantization.sensitivity import Sensitivity
 from keras_attn.export.report import ExportError, Report
 from keras_attn.export.tasks.sized_task import SizedTask
@@ -49,53 +49,52 @@ def export(
     calibration: Any = None,
     labels: Sequence[str] | None = None,
 ) -> Report:
-    """Writes artefacts of a model and proves that they answer as the model does.
+    """Exports a model and verifies the artefacts against it.
 
-    Every artefact is written in a temporary folder inside `path`, run in a fresh process on its own runtime, and
-    compared with the Keras model on the same inputs. Only when all agree are they moved into place, with the
-    cases (`verification/`), `manifest.json` and `report.json`: all of them, or none if anything ends the export before.
-    What a kill leaves is put in order by the next export.
+    Every artefact is written to a temporary folder inside `path`, run by its own runtime in a fresh process, and
+    compared with the Keras model on the same inputs. If all agree, they are moved to `path` together with the cases
+    (`verification/`), `manifest.json` and `report.json`. This is all or nothing: the next export cleans up after one
+    that was killed.
 
     Args:
-        model: a functional `keras.Model`.
-        path: the folder to write to. One folder is for one model; artefacts of the same name are replaced.
-        format: `"saved_model"`, `"tflite"`, `"onnx"` or `"onnx_fused"` (opset 23, for runtimes that know it), or a list
-            of them.
-        tasks: `"generate"` (source ids in; `tokens` and `scores` out), `"forward"` (the model's inputs in, logits
-            out), `"beam"`, `"encode"`, `"classify"`, `"prefill"`, `"decode"`, `"step"`, or a list of them; each is
-            described in its file in `keras_attn/export/tasks/`. The first is the SavedModel's default signature.
-        tokenizer: a `Tokenizer`, or the model's own where `None`: `generate` then takes the strings
-            `source` and also returns the strings `text`. `False` exports ids in and out.
-        shapes: sizes of axes that are to be fixed, by name, as `{"batch": 1, "source_length": 32}`; all others may have
-            any size. For ids only: a text has any length.
-        precision: `"float32"`, `"float16"` (weights are stored in half precision), `"int8"` (dynamic range),
-            `"int8_full"` (TFLite), `"int4"` (ONNX), or a list of them. Artefacts of other precisions than
-            float32 say it in their name, as `model.int8.tflite`.
-        samples: what to verify on, random inputs where `None`: a list of strings for tasks with a tokenizer, or a dict
-            of the arrays that a task takes, one row a sample.
-        references: the right answer to each sample: strings or rows of tokens for `generate` and `beam`, class ids or
-            names among `labels` for `classify`, class ids of each place for `forward` (negative where there is none).
-            Integers and booleans are names if `labels` are such, as in a data set with these labels.
-            The report then has the accuracy of the artefact and of the model.
-        keep_float: names or patterns of layers and weights that stay in float32, as `"encoder"`, `"kernel"` or
-            `"*/output/kernel"`; not with `"int8_full"`.
-        max_accuracy_drop: most that an artefact may lose, as `0.01`: of the accuracy on `references` where given, else
-            of the agreement with the model's answers. In other precisions than float32, the weights that hurt most
-            stay in float32 until it loses no more.
-        calibration: what `"int8_full"` measures ranges on: a dict of arrays or a list of them, for a single task; the
-            cases that the artefact is verified on where `None`.
-        labels: names of the classes of the model's outputs, in order; the model's own `labels` where `None`. They lie
-            in the artefact as `labels.txt`, as does the vocabulary of a model with a tokenizer as `vocabulary.json`: in
-            the metadata of TFLite and ONNX, and in `assets.extra` of a SavedModel.
+        model: A functional `keras.Model`.
+        path: The folder to write to, one per model. Artefacts of the same name are replaced.
+        format: `"saved_model"`, `"tflite"`, `"onnx"`, `"onnx_fused"` (opset 23, for runtimes that support it), or a
+            list of them.
+        tasks: `"generate"` (source ids to `tokens` and `scores`), `"forward"` (the model's inputs to logits), `"beam"`,
+            `"encode"`, `"classify"`, `"prefill"`, `"decode"`, `"step"`, or a list of them. Each is documented in its
+            file in `keras_attn/export/tasks/`. The first one is the default signature of a SavedModel.
+        tokenizer: A `Tokenizer`; defaults to that of the model. With a tokenizer, `generate` takes strings, `source`,
+            and also returns strings, `text`. `False` exports a model of ids.
+        shapes: Sizes of axes to fix, by name, such as `{"batch": 1, "source_length": 32}`. All other axes are dynamic.
+            Only without a tokenizer.
+        precision: `"float32"`, `"float16"` (weights stored in half precision), `"int8"` (dynamic range), `"int8_full"`
+            (TFLite), `"int4"` (ONNX), or a list of them. Except for float32, the precision is part of the file name, as
+            in `model.int8.tflite`.
+        samples: Inputs to verify on: a list of strings for tasks with a tokenizer, or a dict of input arrays with one
+            row per sample. Defaults to random inputs.
+        references: The expected output of each sample: strings or rows of tokens for `generate` and `beam`, class ids
+            or names from `labels` for `classify`, class ids per position for `forward` (negative for none). Integers
+            and booleans are names if `labels` are such, as in a data set with these labels. The report then includes
+            the accuracy of the artefact and of the model.
+        keep_float: Names or patterns of layers and weights that stay in float32, such as `"encoder"`, `"kernel"` or
+            `"*/output/kernel"`. Not with `"int8_full"`.
+        max_accuracy_drop: Maximum loss of an artefact, such as `0.01`: of accuracy if `references` are given, else of
+            agreement with the model. In precisions below float32, as many weights stay in float32 as it takes, the most
+            sensitive first.
+        calibration: Calibration data for `"int8_full"`: a dict of arrays or a list of them, for a single task. Defaults
+            to the verification cases.
+        labels: Class names of the model's outputs, in order; defaults to the model's `labels`. They are stored in the
+            artefact as `labels.txt`, next to `vocabulary.json` if there is a tokenizer: in the metadata of TFLite and
+            ONNX, and in `assets.extra` of a SavedModel.
 
     Returns:
-        A `Report` with one row for each format and task.
+        A `Report` with one row per format, precision and task.
 
     Raises:
-        ValueError: an argument is not as described, or the model was never built, or `path` has a manifest that cannot
-            be read.
-        ImportError: a format needs an extra that is not installed; the message names it.
-        ExportError: an artefact could not be made or does not agree; nothing was written.
+        ValueError: If an argument is invalid, the model is not built, or `path` has a manifest that cannot be read.
+        ImportError: If a format needs an extra that is not installed; the message names it.
+        ExportError: If an artefact cannot be written or does not agree with the model. Nothing is written then.
 
     Example:
 
@@ -107,19 +106,19 @@ def export(
     Traceback (most recent call last):
     ValueError: `format` must name one or more of ['onnx', 'onnx_fused', 'saved_model', 'tflite']. Received: format='tf'
     """
-    emitters = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)]
+    writers = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)]
     task_types = [registry.load("tasks", name) for name in registry.chosen("tasks", "tasks", tasks)]
-    chosen = precisions.chosen(precision, emitters)
+    chosen = precisions.chosen(precision, writers)
     _check_model(model)
     _check_drop(max_accuracy_drop)
-    _check_keep_float(keep_float, emitters, chosen)
-    keep = precisions.kept(model, keep_float)
+    _check_keep_float(keep_float, writers, chosen)
+    float32_weights = precisions.float32_weights(model, keep_float)
     tasks = [task_type(model, tokenizer) for task_type in task_types]
-    _check_formats(emitters, tasks)
-    for emitter in emitters:
+    _check_formats(writers, tasks)
+    for writer in writers:
         for task in tasks:
-            _check_dtypes(emitter, task)
-            emitter.check_names(task)
+            _check_dtypes(writer, task)
+            writer.check_names(task)
     if shapes:
         _fix(tasks, plain(shapes))
     labels = attachments.class_names(model, labels)
@@ -127,10 +126,10 @@ def export(
     references = labelled_data.class_ids(tasks, references, labels)
     files = attachments.files(model, tokenizer, labels)
     cases = _calibration(tasks, calibration, samples) if "int8_full" in chosen else None
-    for emitter in emitters:
-        _check_installed(emitter, tasks)
+    for writer in writers:
+        _check_installed(writer, tasks)
     path = Path(os.fspath(path))
-    with space_for(path), staging.workplace(path) as folder:
+    with disk_errors(path), staging.workspace(path) as folder:
         manifest.earlier(path)
         (folder / "verification").mkdir()
         for task in tasks:
@@ -138,21 +137,23 @@ def export(
             answers = labelled_data.answers(task, samples, references)
             verification.record(cases_path, task, labelled_data.cases(task, samples), answers)
         done = []
-        for emitter in emitters:
-            LOGGER.info("%s: converting", emitter.name)
-            converted = tried(emitter, tasks, emitter.convert, tasks, folder)
+        for writer in writers:
+            LOGGER.info("%s: converting", writer.name)
+            converted = convert_or_raise(writer, tasks, writer.convert, tasks, folder)
             for name in chosen:
-                attempt = Attempt(emitter, tasks, converted, folder, name, cases, max_accuracy_drop, files)
-                if max_accuracy_drop is None or name not in emitter.selective:
-                    attempt.write(keep)
+                build = ArtefactBuild(writer, tasks, converted, folder, name, cases, max_accuracy_drop, files)
+                if max_accuracy_drop is None or name not in writer.selective:
+                    build.write(float32_weights)
                 else:
-                    sensitivity = Sensitivity(tasks, name, emitter.int8_levels, samples, references)
-                    attempt.search(float_search.mixes(sensitivity, model, max_accuracy_drop, keep))
-                done.append(attempt)
-                if not attempt.ok:
-                    raise ExportError(attempt.failure(), Report(row for other in done for row in other.rows))
-        report = Report(row for attempt in done for row in attempt.rows)
-        _install(folder, path, [entry for attempt in done for entry in attempt.entries], report)
+                    sensitivity = Sensitivity(tasks, name, writer.int8_levels, samples, references)
+                    build.search(
+                        mixed_precision_search.candidates(sensitivity, model, max_accuracy_drop, float32_weights)
+                    )
+                done.append(build)
+                if not build.ok:
+                    raise ExportError(build.failure(), Report(row for other in done for row in other.rows))
+        report = Report(row for build in done for row in build.rows)
+        _install(folder, path, [entry for build in done for entry in build.entries], report)
     return report
 
 
@@ -161,7 +162,7 @@ def _check_model(model):
 
     if not isinstance(model, keras.Model) or not (getattr(model, "inputs", None) or hasattr(model, "prefill")):
         raise ValueError(
-            "`model` must be a built functional keras.Model, whose inputs have names and shapes, or must generate. "
+            "`model` must be a built functional keras.Model, or a model with `prefill` and `decode`. "
             f"Received: model={model!r}"
         )
     dtypes = {layer.compute_dtype for layer in compat.layers_of(model) if not isinstance(layer, keras.Model)}
@@ -174,34 +175,39 @@ def _check_drop(value):
         raise ValueError(f"`max_accuracy_drop` must be a number in [0, 1). Received: max_accuracy_drop={value!r}")
 
 
-def _check_formats(emitters, tasks):
+def _check_formats(writers, tasks):
     for task in tasks:
         formats = getattr(task, "formats", None)
-        refused = [emitter.name for emitter in emitters if formats and emitter.runtime not in formats]
+        refused = [writer.name for writer in writers if formats and writer.runtime not in formats]
         if refused:
             raise ValueError(f"`tasks` may hold {task.name!r} only for {list(formats)}. Received: format={refused}")
 
 
-def _check_dtypes(emitter, task):
+def _check_dtypes(writer, task):
     for name, spec in task.inputs.items():
-        if spec.dtype == "string" and emitter.runtime != "saved_model":
+        if spec.dtype == "string" and writer.runtime != "saved_model":
             raise ValueError(
-                f"`format` must be 'saved_model' for a model that reads strings, as {emitter.name} lacks the operators "
-                f"of Keras' preprocessing; or export the part of the model behind it. Received: input {name!r}"
+                f"`format` must be 'saved_model' for a model with string inputs, as {writer.name} does not support "
+                f"Keras' preprocessing layers; or export the part of the model after them. Received: input {name!r}"
             )
         if spec.dtype not in DTYPES:
             raise ValueError(
-                f"`model` must have inputs of a dtype that artefacts know, {', '.join(DTYPES)}; cast inside of the "
-                f"model. Received: input {name!r} of {spec.dtype}"
+                f"`model` must have inputs of a supported dtype, {', '.join(DTYPES)}; cast inside the model. "
+                f"Received: input {name!r} of {spec.dtype}"
             )
 
 
 def _fix(tasks, shapes):
     for task in tasks:
         if task.reads_text:
-            raise ValueError(f"`shapes` goes with `tokenizer=False`, as a text has any length. Received: {shapes!r}")
+            raise ValueError(
+                "`shapes` must be None for tasks that read texts, which have any length; pass "
+                f"`tokenizer=False`. Received: shapes={shapes!r}"
+            )
         if not isinstance(task, SizedTask):
-            raise ValueError(f"`shapes` must be None for {task.name!r}, whose runtimes choose. Received: {shapes!r}")
+            raise ValueError(
+                f"`shapes` must be None for {task.name!r}, whose axes must be dynamic. Received: shapes={shapes!r}"
+            )
         for name, size in shapes.items():
             if not task.axes_of(name) or not is_integer(size) or size < 1:
                 raise ValueError(
@@ -210,30 +216,30 @@ def _fix(tasks, shapes):
         task.fix(shapes)
 
 
-def _check_installed(emitter, tasks):
+def _check_installed(writer, tasks):
     text = any(task.tokenizer is not None for task in tasks)
     for task in tasks:
-        if task.tokenizer is not None and (reason := task.tokenizer.refusal(emitter.runtime)):
-            raise ValueError(f"`tokenizer` must be one that {emitter.name} can hold. Received: {reason}")
-    for module, extra in emitter.requires + (emitter.text_requires if text else ()):
-        # Found and not imported: some of these runtimes must not be loaded after TensorFlow.
+        if task.tokenizer is not None and (reason := task.tokenizer.refusal(writer.runtime)):
+            raise ValueError(f"`tokenizer` must be one that {writer.name} supports. Received: {reason}")
+    for module, extra in writer.requires + (writer.text_requires if text else ()):
+        # Only looked up, not imported: some of these runtimes must not be loaded after TensorFlow.
         if importlib.util.find_spec(module) is None:
             require(module, extra)
 
 
-def _check_keep_float(keep_float, emitters, chosen):
-    for emitter in emitters if keep_float else ():
-        if all_or_none := [name for name in chosen if name != "float32" and name not in emitter.selective]:
+def _check_keep_float(keep_float, writers, chosen):
+    for writer in writers if keep_float else ():
+        if all_or_none := [name for name in chosen if name != "float32" and name not in writer.selective]:
             raise ValueError(
-                f"`keep_float` must be empty for format {emitter.name!r} and precision {all_or_none[0]!r}, which "
+                f"`keep_float` must be empty for format {writer.name!r} and precision {all_or_none[0]!r}, which "
                 f"quantises all weights or none. Received: keep_float={keep_float!r}"
             )
 
 
 def _calibration(tasks, calibration, samples):
-    """Cases by task name."""
+    """The calibration cases by task name."""
     if any(task.reads_text for task in tasks):
-        raise ValueError("`precision` may be 'int8_full' only where no task takes strings. Received: a tokenizer")
+        raise ValueError("`precision` must not be 'int8_full' for tasks with a tokenizer. Received: a tokenizer")
     if calibration is None:
         return {task.name: labelled_data.cases(task, samples) for task in tasks}
     cases = [calibration] if isinstance(calibration, dict) else list(calibration)
@@ -247,10 +253,10 @@ def _calibration(tasks, calibration, samples):
 
 
 def _install(folder, path, entries, report):
-    """Moves everything into `path`, beside artefacts of other names that earlier exports left there."""
+    """Moves everything into `path`, and keeps artefacts of other names from earlier exports."""
     artefacts = list(dict.fromkeys(entry["path"] for entry in entries))
     report.save(folder / "report.json")
-    # Of two exports to one folder, the second reads what the first has written.
+    # Of two concurrent exports to one folder, the second must see the manifest of the first.
     with staging.locked(path):
         earlier = manifest.earlier(path)
         stay = [entry for entry in earlier if entry["path"] not in artefacts]

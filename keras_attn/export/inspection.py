@@ -1,4 +1,4 @@
-"""What is in a model file, an artefact or a folder of artefacts."""
+"""Describes a model file, an artefact or a folder of artefacts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ LARGEST = 10
 
 
 class Inspection:
-    """What `inspect` found.
+    """The result of `inspect`.
 
     Args:
-        items: list of dicts, one a file: `path`, `format`, `precision`, `bytes`, `digest` (what the manifest says of
-            the files), `tokenizer` (`None`, or a dict of its `class` and `vocabulary_size`), `attached` (bytes of each
-            text inside, by name), `signatures` (name -> `inputs` and `outputs`, lists of `name`, `shape` and `dtype`),
-            `operators` (name -> count) and `weights` (`name`, `shape`, `dtype`, `bytes`). What cannot be told is
+        items: List of dicts, one per file: `path`, `format`, `precision`, `bytes`, `digest` (whether the files match
+            the manifest), `tokenizer` (`None`, or a dict of its `class` and `vocabulary_size`), `attached` (size of
+            each attached text, by name), `signatures` (name -> `inputs` and `outputs`, lists of `name`, `shape` and
+            `dtype`), `operators` (name -> count) and `weights` (`name`, `shape`, `dtype`, `bytes`). Unknown values are
             `None`.
     """
 
@@ -34,7 +34,7 @@ class Inspection:
         self.items = list(items)
 
     def to_json(self) -> str:
-        """The findings as JSON text, `{"files": [...]}`."""
+        """The result as JSON text, `{"files": [...]}`."""
         return json.dumps({"files": self.items}, indent=2, allow_nan=False)
 
     def __str__(self) -> str:
@@ -42,18 +42,18 @@ class Inspection:
 
 
 def inspect(path: PathLike) -> Inspection:
-    """Reads what a `.keras` file, an artefact or an export folder holds. Nothing is run.
+    """Describes a `.keras` file, an artefact or an export folder without running it.
 
-    Of a folder with a manifest, only the files that it lists are read, as `verify` reads them.
+    In a folder with a manifest, only the files that it lists are read.
 
     Args:
-        path: a file or folder.
+        path: A file or folder.
 
     Returns:
         An `Inspection`.
 
     Raises:
-        ValueError: `path` is none of these, or cannot be read.
+        ValueError: If `path` is none of these or cannot be read.
 
     Example:
 
@@ -69,7 +69,7 @@ def inspect(path: PathLike) -> Inspection:
     if (path / manifest.NAME).is_file():
         names = dict.fromkeys(entry["path"] for entry in manifest.read(path))
         return Inspection(_artefact(path / name) for name in names)
-    if (path.is_file() or path.is_dir()) and _emitter(path) is not None:
+    if (path.is_file() or path.is_dir()) and _writer_of(path) is not None:
         return Inspection([_artefact(path)])
     raise ValueError(
         f"`path` must be a .keras file, an artefact or a folder of artefacts. Received: path={str(path)!r}"
@@ -78,7 +78,7 @@ def inspect(path: PathLike) -> Inspection:
 
 @contextlib.contextmanager
 def _readable(path):
-    """Within the scope any error is a ValueError: a file may hold anything."""
+    """Scope in which any error becomes a ValueError: the file may have any content."""
     try:
         yield
     except ImportError:
@@ -88,9 +88,9 @@ def _readable(path):
         raise ValueError(f"`path` must be a file that can be read ({why}). Received: path={str(path)!r}") from error
 
 
-def _emitter(path):
-    emitters = (registry.load("formats", name)() for name in registry.names("formats"))
-    return next((emitter for emitter in emitters if emitter.reads(path)), None)
+def _writer_of(path):
+    writers = (registry.load("formats", name)() for name in registry.names("formats"))
+    return next((writer for writer in writers if writer.reads(path)), None)
 
 
 def _artefact(path):
@@ -98,24 +98,24 @@ def _artefact(path):
     if (path.parent / manifest.NAME).is_file():
         entries = [entry for entry in manifest.read(path.parent) if entry["path"] == path.name]
     known = entries[0] if entries else {}
-    emitter = registry.load("formats", known["format"])() if entries else _emitter(path)
+    writer = registry.load("formats", known["format"])() if entries else _writer_of(path)
     where = path if entries else path.resolve()
     damage = list(dict.fromkeys(phrase for entry in entries for phrase in manifest.damage(path.parent, entry)))
     item = {
         "path": str(path),
-        "format": emitter.name,
+        "format": writer.name,
         "precision": known.get("precision"),
         "bytes": manifest.size(where.parent, where.name),
         "digest": ("; ".join(damage) or "as exported") if entries else None,
         "tokenizer": known.get("tokenizer"),
     }
     if damage:
-        # What has changed may be anything.
+        # A changed file may have any content, so do not parse it.
         return {**item, "attached": {}, "signatures": {}, "operators": {}, "weights": []}
     with _readable(path):
-        attached = {name: len(text.encode()) for name, text in emitter.attached(path).items()}
-        signatures, weights = emitter.contents(path)
-        operators = dict(emitter.operators(path).most_common())
+        attached = {name: len(text.encode()) for name, text in writer.attached(path).items()}
+        signatures, weights = writer.contents(path)
+        operators = dict(writer.operators(path).most_common())
     return {**item, "attached": attached, "signatures": signatures, "operators": operators, "weights": weights}
 
 

@@ -1,4 +1,4 @@
-"""What a user gives to measure an artefact on: `samples`, and the right answers, `references`."""
+"""Samples and references that artefacts are evaluated on."""
 
 import numpy as np
 
@@ -9,8 +9,10 @@ BATCH_LIMIT = 32
 
 
 def batches(values, size=None):
-    """The first value alone, then all others; a lone value also twice, since no batch size is like another. Where
-    `size` says how many go in together, as many of these as there are."""
+    """Splits values into batches: the first value, then all others in batches of up to `BATCH_LIMIT`.
+
+    A single value is also batched twice, to test a second batch size. With a fixed `size`, all batches have it, and the
+    rest is dropped."""
     if size is not None:
         return [values[i : i + size] for i in range(0, len(values) - size + 1, size)]
     rest = values[1:] if len(values) > 1 else np.repeat(values, 2, axis=0)
@@ -18,19 +20,19 @@ def batches(values, size=None):
 
 
 def fits(task, samples):
-    """Whether a task takes samples of this kind: strings, or a dict of its inputs."""
+    """Whether a task accepts these samples: strings, or a dict of its inputs."""
     if isinstance(samples, dict):
         return not task.reads_text and samples.keys() == task.inputs.keys()
     return task.reads_text
 
 
 def cases(task, samples=None):
-    """The inputs that a task is verified on.
+    """The inputs on which a task is verified.
 
     Args:
-        task: a `Task`.
-        samples: list of strings, dict of arrays with as many rows each, or `None`; what does not fit the task is not
-            used.
+        task: A `Task`.
+        samples: List of strings, dict of arrays with equally many rows, or `None`; ignored if the task does not accept
+            them.
     """
     if samples is None or not fits(task, samples):
         return task.cases()
@@ -47,7 +49,7 @@ def cases(task, samples=None):
 
 
 def _as_input(name, rows, dtype):
-    """An array of the dtype of an input, of values that it can hold: a float is no mask and no id."""
+    """Casts rows to the dtype of an input; rejects values that it cannot represent, such as float masks or ids."""
     from keras_attn.ops.boolean_mask import check_boolean
 
     values = np.asarray(rows)
@@ -66,10 +68,10 @@ def _as_input(name, rows, dtype):
 
 
 def check(tasks, samples, references):
-    """Raises a ValueError where no task can use the samples, or the references do not go with them."""
+    """Raises a ValueError if no task accepts the samples, or the references do not match them."""
     if samples is None:
         if references is not None:
-            raise ValueError("`references` must come with the `samples` that they are of. Received: samples=None")
+            raise ValueError("`references` must be given together with their `samples`. Received: samples=None")
         return
     if not isinstance(samples, dict):
         check_no_table(samples=samples)
@@ -83,28 +85,29 @@ def check(tasks, samples, references):
         raise ValueError(f"`samples` must be {kind}. Received: {received}")
     rows = {name: len(value) for name, value in samples.items()} if isinstance(samples, dict) else {"": len(samples)}
     if len(set(rows.values())) > 1 or not min(rows.values()):
-        raise ValueError(f"`samples` must hold arrays with as many rows each, one or more. Received: rows {rows}")
+        raise ValueError(f"`samples` must hold arrays of equally many rows, one or more. Received: rows {rows}")
     if references is None:
         return
     if lacking := [task.name for task in tasks if not hasattr(task, "score")]:
         raise ValueError(f"`references` must be None for tasks without a metric. Received: task {lacking[0]!r}")
     if len(references) != max(rows.values()):
         raise ValueError(
-            f"`references` must hold one answer a sample, {max(rows.values())}. Received: {len(references)}"
+            f"`references` must hold one answer per sample, {max(rows.values())}. Received: {len(references)}"
         )
 
 
 def class_ids(tasks, references, labels):
-    """References as the tasks score them: if these count classes, names become the classes' numbers, as do integers and
-    booleans that a data set with these labels would read as names.
+    """Turns class names in references into class ids, for tasks that score classes.
+
+    Integers and booleans count as names if a data set with these labels would read them as such.
 
     Args:
-        tasks: list of `Task`s of one model.
-        references: see `export`; or `None`.
-        labels: the names of the classes in order, or `None` where they have none.
+        tasks: List of `Task`s of one model.
+        references: See `export`; or `None`.
+        labels: The class names in order, or `None`.
 
     Raises:
-        ValueError: a reference is no class.
+        ValueError: If a reference is not a class.
     """
     if references is None or not tasks or not all(getattr(task, "counts_classes", False) for task in tasks):
         return references
@@ -112,26 +115,26 @@ def class_ids(tasks, references, labels):
     has_rows = any(task.name == "classify" for task in tasks)
     if count is not None and _are_names(values, labels):
         known = Labels(labels) if labels else Labels.numbered(count)
-        # A place may be without a class, which a negative number says; a row has one.
-        has_places = values.dtype.kind in "iu" and not has_rows
+        # Positions may be unlabelled (negative), rows may not.
+        may_be_unlabelled = values.dtype.kind in "iu" and not has_rows
         try:
-            numbers = [x if has_places and x < 0 else known.number(str(x)) for x in values.ravel().tolist()]
+            numbers = [x if may_be_unlabelled and x < 0 else known.number(str(x)) for x in values.ravel().tolist()]
             return np.array(numbers, "int64").reshape(values.shape)
         except ValueError as error:
-            raise ValueError(
-                f"`references` must be numbers of classes, or names among `labels`. Received: {error}"
-            ) from None
+            raise ValueError(f"`references` must be class ids, or names among `labels`. Received: {error}") from None
     if values.dtype.kind == "b":
         return values.astype("int64")
     if values.dtype.kind in "iu" and count is not None:
         stray = (values >= count) | ((values < 0) & has_rows)
         if stray.any():
-            raise ValueError(f"`references` must be classes, 0 to {count - 1}. Received: {values[stray][:5].tolist()}")
+            raise ValueError(
+                f"`references` must be class ids from 0 to {count - 1}. Received: {values[stray][:5].tolist()}"
+            )
     return references
 
 
 def _are_names(values, labels):
-    """Whether references are names of classes, rather than their numbers."""
+    """Whether references are class names rather than ids."""
     kind = values.dtype.kind
     if kind == "U" or not labels or Labels(labels).are_numbered:
         return kind == "U"
@@ -139,7 +142,7 @@ def _are_names(values, labels):
 
 
 def answers(task, samples, references):
-    """The references of each case of `cases`, or `None` where there are none for the task."""
+    """The references of each case of `cases`, or `None` if there are none for the task."""
     if references is None or not fits(task, samples):
         return None
     values = np.asarray(references)

@@ -1,6 +1,6 @@
-"""The number formats that an artefact's weights may be kept in, and how close each must come to its Keras model.
+"""Precisions of artefact weights, and the tolerance of verification for each.
 
-A format's `Emitter` lists those that it can write. A new one is a line here and a function in the formats that have it.
+A `FormatWriter` lists the precisions that it supports. To add one, add a line here and a function to these formats.
 """
 
 import dataclasses
@@ -9,14 +9,14 @@ import fnmatch
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-    """What verification asks of a precision; `None` asks for nothing.
+    """Limits of verification for a precision; `None` sets no limit.
 
     Args:
-        name: as `export` takes it; part of an artefact's file name.
-        max_abs_diff: most that a float output may differ; where given, all other outputs must be the same.
-        cosine: least cosine between each float output and the model's.
-        agreement: least part of positions with the same likeliest class.
-        tokens: least part of generated tokens that are the same. One flipped token changes all that follow it.
+        name: Name for `export`; part of the file name of an artefact.
+        max_abs_diff: Maximum difference of float outputs; if given, all other outputs must be identical.
+        cosine: Minimum cosine similarity of each float output and the model's.
+        agreement: Minimum share of positions with the same top class.
+        tokens: Minimum share of identical generated tokens. One different token changes all later ones.
     """
 
     name: str
@@ -26,8 +26,8 @@ class Precision:
     tokens: float = 0.0
 
 
-# int8 is dynamic range: weights are int8, activations float outside of matrix products. int8_full has activations
-# whose ranges come from calibration.
+# int8 is dynamic-range quantisation: int8 weights, float activations outside of matrix products. int8_full has
+# activation ranges from calibration.
 TABLE = {
     precision.name: precision
     for precision in (
@@ -40,34 +40,34 @@ TABLE = {
 }
 
 
-def chosen(value, emitters):
-    """`value`, a name or several, as a list of names that all `emitters` can write.
+def chosen(value, writers):
+    """`value`, one or more names, as a list of precisions that all `writers` support.
 
     Raises:
-        ValueError: a name is unknown, there is none, or a format has no such precision.
+        ValueError: If a name is unknown, there is none, or a format does not support the precision.
     """
     wanted = list(dict.fromkeys([value] if isinstance(value, str) else value))
     if not wanted or not all(name in TABLE for name in wanted):
         raise ValueError(f"`precision` must name one or more of {list(TABLE)}. Received: precision={value!r}")
-    for emitter in emitters:
-        if lacking := [name for name in wanted if name not in emitter.precisions]:
+    for writer in writers:
+        if lacking := [name for name in wanted if name not in writer.precisions]:
             raise ValueError(
-                f"`precision` of format {emitter.name!r} must be one of {list(emitter.precisions)}. "
+                f"`precision` of format {writer.name!r} must be one of {list(writer.precisions)}. "
                 f"Received: precision={lacking[0]!r}"
             )
     return wanted
 
 
-def kept(model, patterns):
-    """The variables of a model that stay in float32.
+def float32_weights(model, patterns):
+    """The variables of a model that match `patterns`.
 
     Args:
         model: `keras.Model`.
-        patterns: a string or several: the name of a layer or weight, some names of its path joined by `/`, or a
-            pattern of whole paths as `fnmatch` reads it.
+        patterns: One or more strings: the name of a layer or weight, consecutive names of its path joined by `/`, or an
+            `fnmatch` pattern for whole paths.
 
     Raises:
-        ValueError: nothing is called so.
+        ValueError: If a pattern matches nothing.
     """
     found = {}
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
@@ -79,7 +79,7 @@ def kept(model, patterns):
 
 
 def suffixed(name, precision):
-    """`name` with the precision before its last suffix; as it is for float32."""
+    """`name` with the precision before its extension; unchanged for float32."""
     if precision == "float32":
         return name
     stem, dot, suffix = name.rpartition(".")

@@ -1,4 +1,4 @@
-"""The known formats and tasks: the module of each defines `Emitter` or `Task`. A user may register others."""
+"""Registry of formats and tasks. The module of each defines `FormatWriter` or `Task`; users can register more."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _registered = {"formats": {}, "tasks": {}}
 
 
 def register_format(cls: type[Format]) -> type[Format]:
-    """Makes a `Format` of your own known to `export`, `verify` and `inspect` by its `name`; a decorator.
+    """Class decorator that registers a `Format` by its `name` for `export`, `verify` and `inspect`.
 
     Raises:
-        ValueError: the name is that of another format, or is no identifier.
+        ValueError: If the name is taken by another format or is not an identifier.
 
     Example:
 
@@ -42,10 +42,10 @@ def register_format(cls: type[Format]) -> type[Format]:
 
 
 def register_task(cls: type[Task]) -> type[Task]:
-    """Makes a `Task` of your own known to `export` and `verify` by its `name`; a decorator.
+    """Class decorator that registers a `Task` by its `name` for `export` and `verify`.
 
     Raises:
-        ValueError: the name is that of another task, or is no identifier.
+        ValueError: If the name is taken by another task or is not an identifier.
 
     Example:
 
@@ -59,32 +59,32 @@ def register_task(cls: type[Task]) -> type[Task]:
 
 def _register(kind, cls):
     name, known = getattr(cls, "name", None), _registered[kind].get(getattr(cls, "name", None))
-    # A cell of a notebook is run again.
+    # Notebook cells may run again.
     is_again = known is not None and (known.__module__, known.__qualname__) == (cls.__module__, cls.__qualname__)
     if not isinstance(name, str) or not name.isidentifier() or (name in names(kind) and not is_again):
-        raise ValueError(f"`name` must be an identifier that no other of {names(kind)} has. Received: name={name!r}")
+        raise ValueError(f"`name` must be an identifier other than {names(kind)}. Received: name={name!r}")
     _registered[kind][name] = cls
     return cls
 
 
 def names(kind):
-    """The sorted names of the known "formats" or "tasks"."""
+    """The sorted names of all "formats" or "tasks"."""
     return sorted(_HOMES[kind].keys() | _registered[kind].keys())
 
 
 def load(kind, name):
-    """The class of one format (a `Format`) or task (a `Task`); its module is imported only now."""
+    """Imports and returns the class of a format (a `Format`) or task (a `Task`)."""
     if name in _registered[kind]:
         return _registered[kind][name]
     module = importlib.import_module(f"keras_attn.export.{_HOMES[kind][name]}")
-    return module.Emitter if kind == "formats" else module.Task
+    return module.FormatWriter if kind == "formats" else module.Task
 
 
 def chosen(kind, argument, value):
-    """`value`, a name or several, as a list of known names.
+    """`value`, one or more names, as a list of known names.
 
     Raises:
-        ValueError: a name is unknown, or there is none.
+        ValueError: If a name is unknown or there is none.
     """
     wanted = [value] if isinstance(value, str) else list(value)
     known = names(kind)

@@ -1,4 +1,4 @@
-"""The table of what was exported and how well it agrees with the model."""
+"""The report of an export: how well each artefact agrees with the model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from keras_attn.typing import PathLike
 
-# With which Keras emphasises what a layer's error says.
+# Terminal styles in Keras' error messages.
 _STYLE = re.compile(r"\x1b\[\d*m")
 COLUMNS = (
     "format",
@@ -29,10 +29,10 @@ COLUMNS = (
 
 
 class ExportError(RuntimeError):
-    """An artefact could not be made, or does not agree with its Keras model.
+    """An artefact cannot be written or does not agree with its Keras model.
 
     Args:
-        message: names the format, the task and what differs.
+        message: Names the format, the task and the difference.
         report: `Report` of the artefacts checked so far, or `None`.
     """
 
@@ -42,14 +42,15 @@ class ExportError(RuntimeError):
 
 
 class Report:
-    """One row for each artefact and task.
+    """A report with one row per artefact and task.
 
-        rows: list of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `cosine`, `identical`,
+    Args:
+        rows: List of dicts with the keys `format`, `precision`, `task`, `bytes`, `max_abs_diff`, `cosine`, `identical`,
             `total`, `token_agreement`, `accuracy`, `model_accuracy`, `keep_float` (paths of weights in float32), `ms`,
-            `peak_bytes`, `nodes`, `flex_ops` and `ok`; a row that is not ok also has a `message`, and where outputs
-            differ the `case` and the `first` tensor to do so. Measurements are `None` where nothing could be run,
-            `token_agreement` also where no tokens are made, accuracies where there were no references. All tasks of an
-            artefact run in one process, whose `peak_bytes` is what it had taken by the end of each.
+            `peak_bytes`, `nodes`, `flex_ops` and `ok`. A row that is not ok also has a `message` and, if outputs
+            differ, the `case` and the `first` tensor that differs. Measurements are `None` if the artefact did not run;
+            `token_agreement` is `None` without tokens, accuracies without references. All tasks of an artefact run in
+            one process; `peak_bytes` is its peak memory by the end of each task.
 
     Example:
 
@@ -84,7 +85,7 @@ class Report:
         Path(path).write_text(self.to_json() + "\n", encoding="utf-8")
 
     def table(self) -> str:
-        """The report as aligned text, one line an artefact and task."""
+        """The report as aligned text, one line per artefact and task."""
         columns, measured = COLUMNS, [_cells(row) for row in self.rows]
         if any(row.get("accuracy") is not None for row in self.rows):
             columns = (*columns[:-1], "accuracy", columns[-1])
@@ -98,9 +99,9 @@ class Report:
 
 
 def reason(error):
-    """An exception in one line: the first of its message, or its name."""
+    """An exception in one line: the first line of its message, or its class name."""
     lines = [line.strip() for line in _STYLE.sub("", str(error)).split("\n") if line.strip()]
-    # Of an error inside a layer, Keras first says in which.
+    # For an error inside a layer, Keras' first line names the layer.
     if len(lines) > 1 and lines[0].startswith("Exception encountered when calling"):
         del lines[0]
     return lines[0] if lines else type(error).__name__
@@ -110,9 +111,9 @@ def aligned(columns, lines, left):
     """Text of aligned columns.
 
     Args:
-        columns: the head of each.
-        lines: tuples of strings.
-        left: the columns that are aligned at the left.
+        columns: The header of each column.
+        lines: Tuples of strings.
+        left: The left-aligned columns.
     """
     cells = [columns, *lines]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -124,7 +125,7 @@ def aligned(columns, lines, left):
 
 
 def _accuracy(row):
-    """The artefact's, and the model's."""
+    """The accuracies of the artefact and of the model."""
     return "-" if row["accuracy"] is None else f"{row['accuracy']:.1%} of {row['model_accuracy']:.1%}"
 
 
@@ -147,7 +148,7 @@ def _cells(row):
 
 
 def size_text(count):
-    """A number of bytes in words."""
+    """A number of bytes as text."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count} B" if unit == "B" else f"{count:.1f} {unit}"

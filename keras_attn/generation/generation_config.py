@@ -1,4 +1,4 @@
-"""How to generate."""
+"""Settings of generation."""
 
 from __future__ import annotations
 
@@ -24,24 +24,23 @@ CACHES = ("float", "int8")
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class GenerationConfig(Settings):
-    """Settings of generation, saved with the model that carries them.
+    """Settings of generation, saved as part of the model.
 
-    The three ids are those of the model's tokenizer, and need not be given beside one: other ids are refused. Without a
-    tokenizer, the defaults are `start_id=2`, `end_id=3`, and the `pad_id` of the model.
+    The three ids default to those of the model's tokenizer; different ids are an error. Without a tokenizer, the
+    defaults are `start_id=2`, `end_id=3`, and the `pad_id` of the model.
 
     Args:
-        max_length: number of tokens to generate at most, the end token included.
-        start_id: the token that decoding starts from; not part of the result. Language models continue their prompt
-            instead.
-        end_id: the token that ends a row, or a tuple of several, the tokenizer's among them. With a tokenizer that has
-            no end token, and None, every row is `max_length` long.
-        pad_id: what follows the end of a row.
-        strategy: how tokens are chosen, such as `Sampling()` or `BeamSearch(4)`; `Greedy()` where None.
-        processors: tuple of `LogitProcessor`, applied in their order.
-        cache: "float", keys and values in the dtype that the model computes in; or "int8", a quarter of the memory.
+        max_length: Maximum number of generated tokens, including the end token.
+        start_id: The first decoder input token; not part of the output. Language models continue their prompt instead.
+        end_id: The token that ends a row, or a tuple of tokens that includes the tokenizer's. If it is None and the
+            tokenizer has no end token, every row has length `max_length`.
+        pad_id: The token after the end of a row.
+        strategy: The decoding strategy, such as `Sampling()` or `BeamSearch(4)`. Defaults to `Greedy()`.
+        processors: Tuple of `LogitProcessor`, applied in order.
+        cache: "float" for a KV cache in the compute dtype of the model, or "int8" for a quarter of the memory.
 
     Raises:
-        ValueError: an argument is not as described; the message names it.
+        ValueError: If an argument is invalid.
 
     Example:
 
@@ -76,7 +75,7 @@ class GenerationConfig(Settings):
 
     @property
     def chosen_strategy(self) -> Strategy:
-        """`strategy`, or what stands in for None."""
+        """`strategy`, or `Greedy()` if it is None."""
         return self.strategy or Greedy()
 
     @property
@@ -87,17 +86,17 @@ class GenerationConfig(Settings):
         return self.end_id if isinstance(self.end_id, tuple) else (self.end_id,)
 
     def resolved(self, tokenizer: Tokenizer | None = None, pad_id: int | None = None) -> GenerationConfig:
-        """The settings with ids in place of None.
+        """The settings with all ids filled in.
 
         Args:
-            tokenizer: the tokenizer of the model, or None. Its ids that are None stay None here.
-            pad_id: the id that the model takes for padding, or None; without effect beside a tokenizer.
+            tokenizer: The tokenizer of the model, or None. Ids that it lacks stay None.
+            pad_id: The padding id of the model, or None; ignored if there is a tokenizer.
 
         Returns:
             `GenerationConfig`.
 
         Raises:
-            ValueError: an id differs from that of the tokenizer.
+            ValueError: If an id differs from that of the tokenizer.
         """
         if tokenizer is None:
             known = {"start_id": START_ID, "end_id": END_ID, "pad_id": 0 if pad_id is None else pad_id}
@@ -108,19 +107,19 @@ class GenerationConfig(Settings):
                 has = value in given if isinstance(given, tuple) else value == given
                 if given is not None and value is not None and not has:
                     raise ValueError(
-                        f"`{name}` of GenerationConfig must be that of the tokenizer, {value}, or None, which takes it "
-                        f"from there. Received: {name}={given}"
+                        f"`{name}` of GenerationConfig must be None or that of the tokenizer, {value}. "
+                        f"Received: {name}={given}"
                     )
         return dataclasses.replace(self, **{name: x for name, x in known.items() if getattr(self, name) is None})
 
     def validate(self, vocabulary_size: int) -> None:
-        """Raises a ValueError where an id is outside of the vocabulary, or a processor does not fit."""
+        """Raises a ValueError if an id is outside the vocabulary, or a processor does not fit."""
         ids = {"start_id": self.start_id, "end_id": self.end_ids, "pad_id": self.pad_id}
         check_vocabulary(vocabulary_size, **{name: value for name, value in ids.items() if value is not None})
         for processor in self.processors:
             if processor.needs_end and not self.end_ids:
                 raise ValueError(
-                    f"`end_id` of GenerationConfig must be given beside {type(processor).__name__}, as the tokenizer "
-                    "has no end token. Received: end_id=None"
+                    f"`end_id` of GenerationConfig must be given for {type(processor).__name__}, as the tokenizer has "
+                    "no end token. Received: end_id=None"
                 )
             processor.validate(self, vocabulary_size)

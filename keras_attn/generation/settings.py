@@ -1,4 +1,4 @@
-"""Settings that a model carries: compared by value, and saved with it."""
+"""Base class of settings that are compared by value and saved with a model."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from keras_attn.lazy import register
 from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Tensor
 
-# In the place of a number that is an input of a graph.
+# Placeholder for a number that is an input of a graph.
 INPUT = "input"
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(PlainNumbers):
-    """Base of frozen dataclasses that Keras can save; fields may hold further ones, and tuples of them.
+    """Base class of frozen dataclasses that Keras can save; fields may hold nested settings and tuples of them.
 
-    A subclass is registered with `keras.saving.register_keras_serializable(package="keras_attn")`. One with
-    `graph_numbers` reads them by `number`, so that one graph of `generate` serves all their values.
+    Subclasses are registered with `keras.saving.register_keras_serializable(package="keras_attn")`. A subclass with
+    `graph_numbers` reads them through `number`, so that one graph of `generate` serves all their values.
     """
 
     def __post_init__(self):
-        """Refuses values that do not fit."""
+        """Raises a ValueError for invalid values."""
 
     def graph_numbers(self) -> dict[str, float]:
-        """By field, the number that a graph computes with, a float or an int, where it may be an input of the graph."""
+        """Numbers by field name, floats or integers, that may be inputs of a graph instead of constants."""
         return {}
 
     def number(self, name: str) -> Tensor:
-        """One of `graph_numbers`, or in a graph of `generate` the input in its place, a scalar tensor."""
+        """One of `graph_numbers`, or the scalar tensor that replaces it in a graph of `generate`."""
         inputs = vars(self).get("_inputs", {})
         return inputs[name] if name in inputs else self.graph_numbers()[name]
 
     def shared(self) -> tuple[Self, dict[str, Any]]:
-        """`(settings, numbers)`: the settings with `INPUT` for each of `graph_numbers`, and these as NumPy scalars."""
-        # Not those of a base: a subclass may compute with such a field in Python.
+        """`(settings, numbers)`: a copy with `INPUT` for each of `graph_numbers`, and their values as NumPy scalars."""
+        # Not inherited ones: a subclass may use such a field in Python.
         numbers = self.graph_numbers() if "graph_numbers" in vars(type(self)) else {}
         return self.unchecked(**dict.fromkeys(numbers, INPUT)), {name: _scalar(x) for name, x in numbers.items()}
 
     def unchecked(self, kind: type[Settings] | None = None, **attributes: Any) -> Any:
-        """A copy, of a class derived from its own if need be, with attributes that no check would let pass."""
+        """A copy with changed attributes, without validation; `kind` may be a subclass to convert to."""
         settings = object.__new__(kind or type(self))
         vars(settings).update(vars(self) | attributes)
         return settings
@@ -61,7 +61,7 @@ class Settings(PlainNumbers):
 
 
 def _frozen(value):
-    """JSON knows lists only, and a list has no hash."""
+    """Turns lists from JSON back into tuples, which are hashable."""
     return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
@@ -70,5 +70,5 @@ def _scalar(number):
 
 
 def power_of_two(size, least=16):
-    """The next power of two, `least` at the least."""
+    """The next power of two, at least `least`."""
     return max(least, 1 << (size - 1).bit_length())

@@ -18,7 +18,7 @@ from keras_attn.layers import (
     TokenTypeEmbedding,
 )
 from keras_attn.layers.base.serialization import deserialized
-from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs, passes_masks
@@ -119,7 +119,7 @@ class EncoderModel(AttentionModel):
         head: str | keras.layers.Layer | Mapping[str, keras.layers.Layer] | None = None,
         num_classes: int | None = None,
         labels: Sequence[str] | None = None,
-        pooling: Pooling | None = None,
+        pooling: BasePooling | None = None,
         num_token_types: int = 0,
         embedding_dim: int | None = None,
         embedding_norm: bool = True,
@@ -347,7 +347,7 @@ def _check_head(head, num_classes, labels, pooling):
             raise ValueError(f"`labels` must name {num_classes} classes, `num_classes`. Received: labels={labels}")
     elif num_classes is not None:
         raise ValueError(f"`num_classes` goes with a classifier. Received: num_classes={num_classes!r}, head={head!r}")
-    if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, Pooling)):
+    if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, BasePooling)):
         raise ValueError(
             "`pooling` must be a pooling layer, and goes with head='sequence_classification'. "
             f"Received: pooling={pooling!r}, head={head!r}"

@@ -1,6 +1,6 @@
 """Finds the first layer whose output is not finite."""
 
-from keras_attn.layers.base.listening import listening
+from keras_attn.layers.base.layer_outputs import layer_outputs
 
 
 def first_not_finite(model, call):
@@ -16,9 +16,9 @@ def first_not_finite(model, call):
     for variable in model.weights:
         if not is_finite(variable.value):
             return f"the weights {variable.path!r} are not finite"
-    with listening(model) as heard:
+    with layer_outputs(model) as recorded:
         call()
-    for layer, _, tensor in heard:
+    for layer, _, tensor in recorded:
         if not is_finite(tensor):
             return f"the output of layer {layer.path!r} is the first that is not finite"
     return "all layer outputs are finite without dropout; check the labels, the sample weights and the loss"

@@ -69,7 +69,7 @@ def test_ids_come_with_the_vocabulary(model, tmp_path):
 )
 def test_labels_that_do_not_fit(labels, model, tmp_path):
     with pytest.raises(
-        ValueError, match=r"`labels` must be different names .* the model's 3 classes. Received: labels="
+        ValueError, match=r"`labels` must be distinct single-line names.* the model's 3 classes. Received: labels="
     ):
         export(model, tmp_path / "out", "tflite", tasks="classify", labels=labels)
     assert not (tmp_path / "out").exists()
@@ -121,13 +121,13 @@ def test_references_are_the_classes_that_data_sets_read(task, labels, references
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"labels": LABELS[::-1]}, "`labels` must be None for a model with labels of its own"),
+        ({"labels": LABELS[::-1]}, "`labels` must be None or the labels of the model"),
         (
             {"samples": ["a"], "references": ["other"]},
-            "`references` must be numbers of classes, or names among `labels`",
+            "`references` must be class ids, or names among `labels`",
         ),
-        ({"samples": ["a"], "references": [3]}, r"`references` must be classes, 0 to 2. Received: \[3\]"),
-        ({"samples": ["a"], "references": [-1]}, r"`references` must be classes, 0 to 2. Received: \[-1\]"),
+        ({"samples": ["a"], "references": [3]}, r"`references` must be class ids from 0 to 2. Received: \[3\]"),
+        ({"samples": ["a"], "references": [-1]}, r"`references` must be class ids from 0 to 2. Received: \[-1\]"),
     ],
 )
 def test_labels_and_references_that_contradict_the_model(arguments, message, named, tmp_path):

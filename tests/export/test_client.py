@@ -29,5 +29,5 @@ def test_texts_that_are_not_utf8(text, bytes_of_it, dtype):
 
 
 def test_no_texts():
-    with pytest.raises(ValueError, match=r"must hold one or more. Received: shape \(0,\)"):
+    with pytest.raises(ValueError, match=r"must hold at least one text. Received: shape \(0,\)"):
         client.texts(np.array([], "U1"))

@@ -25,7 +25,7 @@ def chain():
 def spoil(monkeypatch, format, variable, factor=1.5):
     """From now on, a format's artefacts hold another matrix in place of a variable."""
     if format == "tflite":
-        write = tflite_writer.Emitter.write
+        write = tflite_writer.FormatWriter.write
 
         def altered_write(self, converted, folder, *args):
             write(self, converted, folder, *args)
@@ -35,14 +35,14 @@ def spoil(monkeypatch, format, variable, factor=1.5):
             assert matrix.tobytes() in content
             path.write_bytes(content.replace(matrix.tobytes(), (matrix * np.float32(factor)).tobytes()))
 
-        monkeypatch.setattr(tflite_writer.Emitter, "write", altered_write)
+        monkeypatch.setattr(tflite_writer.FormatWriter, "write", altered_write)
         return
-    convert = onnx_writer.Emitter.convert
+    convert = onnx_writer.FormatWriter.convert
 
-    def altered_convert(self, tasks, workplace):
+    def altered_convert(self, tasks, workspace):
         from onnx import numpy_helper
 
-        converted = convert(self, tasks, workplace)
+        converted = convert(self, tasks, workspace)
         for _, model in converted:
             names = graphs.of_variables(model, [variable])
             assert names
@@ -51,7 +51,7 @@ def spoil(monkeypatch, format, variable, factor=1.5):
                 tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), name))
         return converted
 
-    monkeypatch.setattr(onnx_writer.Emitter, "convert", altered_convert)
+    monkeypatch.setattr(onnx_writer.FormatWriter, "convert", altered_convert)
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])

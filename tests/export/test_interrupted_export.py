@@ -61,7 +61,7 @@ def test_an_exception_at_every_line(outcomes, tmp_path):
     path, line, found = tmp_path / "out", 1, []
     while interrupted_moves.ended_at(line, interrupt, staging, path):
         found.append(outcomes.index(visible(path)))
-        with staging.workplace(path):
+        with staging.workspace(path):
             pass
         assert interrupted_moves.content(path) == outcomes[found[-1]], line
         line += 1
@@ -86,7 +86,7 @@ def test_a_second_exception_while_the_first_is_undone(outcomes, tmp_path, monkey
             interrupted_moves.make_new(staging, path)
     assert len(calls) > 4
     assert visible(path) not in outcomes
-    with staging.workplace(path):
+    with staging.workspace(path):
         assert visible(path) == outcomes[0]
 
 
@@ -101,9 +101,9 @@ def test_a_kill(outcomes, tmp_path):
     assert all({"model.tflite", "manifest.json"} <= left.keys() for left, _ in found)
 
 
-def test_a_workplace_that_is_in_use_stays(tmp_path):
-    with staging.workplace(tmp_path) as one:
-        with staging.workplace(tmp_path) as other:
+def test_a_workspace_that_is_in_use_stays(tmp_path):
+    with staging.workspace(tmp_path) as one:
+        with staging.workspace(tmp_path) as other:
             assert one != other
         assert one.exists()
         assert not other.exists()
@@ -134,7 +134,7 @@ def test_what_a_hostile_folder_calls_unfinished_moves_nothing_from_outside(tmp_p
     (left / "replaced").symlink_to(tmp_path)
     for names in (["secret"], ["../secret"], [str(tmp_path / "secret")], 5, [["secret"]]):
         (left / "moves.json").write_text(json.dumps({"names": names, "replaced": names}))
-        with staging.workplace(tmp_path / "out"):
+        with staging.workspace(tmp_path / "out"):
             pass
         assert (tmp_path / "secret").read_text() == "kept"
         left.mkdir(parents=True)

@@ -55,8 +55,8 @@ def exported(model, folder, task, **options):
     keras.utils.set_random_seed(3)
     [row] = export(randomised(model), folder, "onnx_fused", tasks=task, **options).rows
     assert row["identical"] == row["total"] > 0
-    emitter = registry.load("formats", "onnx_fused")()
-    return emitter.operators(folder / emitter.path(task))
+    writer = registry.load("formats", "onnx_fused")()
+    return writer.operators(folder / writer.path(task))
 
 
 # What each model has of an operator in `forward`: two layers, and norms before, between and behind.
@@ -119,7 +119,7 @@ def test_graphs_are_lean(format, tmp_path):
     model = EncoderModel(V, **{**SIZES, "num_layers": 6})
     task = registry.load("tasks", "forward")(model)
     task.inputs = {"token_ids": TensorSpec((1, 128), "int32")}
-    emitter = registry.load("formats", format)()
-    emitter.write(emitter.convert([task], tmp_path), tmp_path)
-    count = emitter.operators(tmp_path / emitter.path("forward")).total()
+    writer = registry.load("formats", format)()
+    writer.write(writer.convert([task], tmp_path), tmp_path)
+    count = writer.operators(tmp_path / writer.path("forward")).total()
     assert count <= {"onnx": 360, "onnx_fused": 304, "tflite": 255}[format]

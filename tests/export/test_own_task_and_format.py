@@ -102,7 +102,7 @@ def test_names_are_taken_once():
     register_task(SentenceSimilarity)
     register_task(SentenceSimilarity)
     for name in ("forward", "similarity", "two words", None):
-        with pytest.raises(ValueError, match="`name` must be an identifier that no other"):
+        with pytest.raises(ValueError, match="`name` must be an identifier other than"):
             register_task(type("Other", (Task,), {"name": name}))
 
 

@@ -74,7 +74,7 @@ def test_sentence_pieces_where_they_can_and_ids_elsewhere(tmp_path):
     tokenizer = SentencePieceTokenizer.train(TEXTS, 330, "bpe", trainer=trainer, add_end=True)
     model = make_model(Transformer, tokenizer, generation_config=settings(tokenizer))
     check(model, ["saved_model", "onnx"], tmp_path)
-    with pytest.raises(ValueError, match=r"that tflite can hold. Received: .*Export with `tokenizer=False`"):
+    with pytest.raises(ValueError, match=r"that tflite supports. Received: .*Export with `tokenizer=False`"):
         export(model, tmp_path, "tflite")
     # The way out that the message names.
     assert export(model, tmp_path, "tflite", tokenizer=False).ok

@@ -200,8 +200,8 @@ def test_fifty_thousand_tokens():
     [
         ("a(", "must be a regular expression: "),
         (None, "must be a string"),
-        *((p, "must do without anchors") for p in ("^a", "a$", r"a\b", r"(a)\1", "(?=a)a", "a(?!b)", "(?<=a)b")),
-        *((p, "must do without anchors") for p in ("[]a]", "[^]a]b", "a{}", r"[\D\W]", "(?-i:a)", "(?m)a", r"[a\S\W]")),
+        *((p, "must not use anchors") for p in ("^a", "a$", r"a\b", r"(a)\1", "(?=a)a", "a(?!b)", "(?<=a)b")),
+        *((p, "must not use anchors") for p in ("[]a]", "[^]a]b", "a{}", r"[\D\W]", "(?-i:a)", "(?m)a", r"[a\S\W]")),
         ("ac", "must match a text that `pieces` can spell"),
         (r"[^\s\S]", "must match a text that `pieces` can spell"),
         ("c+", "must match a text that `pieces` can spell"),
@@ -224,9 +224,9 @@ def test_what_only_looks_like_a_bad_pattern(pattern):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TokenAutomaton.from_regex("a", "abc"), "`pieces` must be a list of strings"),
-        (lambda: TokenAutomaton.from_regex("a", []), "`pieces` must be a list of strings"),
-        (lambda: TokenAutomaton.from_regex("a", [b"a"]), "`pieces` must be a list of strings"),
+        (lambda: TokenAutomaton.from_regex("a", "abc"), "`pieces` must be a list of one string per token"),
+        (lambda: TokenAutomaton.from_regex("a", []), "`pieces` must be a list of one string per token"),
+        (lambda: TokenAutomaton.from_regex("a", [b"a"]), "`pieces` must be a list of one string per token"),
         (lambda: TokenAutomaton.from_phrases([], 5), "`phrases` must hold at least one"),
         (lambda: TokenAutomaton.from_phrases([[1, 5]], 5), r"`phrases` must be in \[0, 5\)"),
         (lambda: TokenAutomaton.from_phrases([[-1]], 5), r"`phrases` must be in \[0, 5\)"),
@@ -249,8 +249,8 @@ def test_bad_arguments(make, message):
     ("automaton", "message"),
     [
         (TokenAutomaton.from_phrases([[1]], V + 1), f"`automaton` must be over the model's vocabulary of {V}"),
-        (TokenAutomaton.from_phrases([[1, 6]], V), "`automaton` must not use end tokens"),
-        (TokenAutomaton.from_phrases([[1] * LENGTH], V), "`max_length` must leave room for .* 6 tokens"),
+        (TokenAutomaton.from_phrases([[1, 6]], V), "`automaton` must not allow end tokens"),
+        (TokenAutomaton.from_phrases([[1] * LENGTH], V), "`max_length` must be at least the length of .* 6 tokens"),
     ],
 )
 def test_contradictions(automaton, message):
@@ -362,9 +362,9 @@ def test_export(format_name, tmp_path):
         inputs=SPECS,
         model=types.SimpleNamespace(variables=[]),
     )
-    emitter = registry.load("formats", format_name)()
-    emitter.write(emitter.convert([task], tmp_path), tmp_path)
-    artefact = _RUNNERS[format_name](tmp_path / emitter.path("forward"))
+    writer = registry.load("formats", format_name)()
+    writer.write(writer.convert([task], tmp_path), tmp_path)
+    artefact = _RUNNERS[format_name](tmp_path / writer.path("forward"))
     for rows, width in ((5, 7), (2, 1)):
         given = arrays(AUTOMATA[1], rows, width, steps=3)
         actual = artefact(given)
@@ -405,7 +405,7 @@ def test_containing_accepts_what_holds_a_string(strings, pieces):
     }
     automaton, message = made(lambda: TokenAutomaton.containing(tuple(strings), pieces))
     if automaton is None:
-        assert "`strings` must have one that `pieces` can spell" in message
+        assert "`strings` must contain one that `pieces` can spell" in message
         assert not wanted
         return
     assert {tokens for tokens in sequences(len(pieces), longest) if automaton.accepts(tokens)} == wanted

@@ -496,9 +496,9 @@ def test_export(format_name, tmp_path):
         inputs=SPECS,
         model=types.SimpleNamespace(variables=[]),
     )
-    emitter = registry.load("formats", format_name)()
-    emitter.write(emitter.convert([task], tmp_path), tmp_path)
-    artefact = runner(format_name, tmp_path / emitter.path("forward"))
+    writer = registry.load("formats", format_name)()
+    writer.write(writer.convert([task], tmp_path), tmp_path)
+    artefact = runner(format_name, tmp_path / writer.path("forward"))
     for rows, width in ((5, 7), (2, 1)):
         given = arrays(rows, width, steps=3)
         actual = artefact(given)
@@ -539,16 +539,19 @@ def runner(format_name, path):
         (lambda: EtaCutoff(0.1, 0), "`min_tokens_to_keep` must be a positive integer"),
         (lambda: TopH(1.1), "`h` must be above 0, and 1 at most"),
         (lambda: RepetitionPenalty(1.1, -1), "`prompt_ignore_length` must be a non-negative integer"),
-        (lambda: BannedSequences(()), "`sequences` must be a tuple, not empty"),
+        (lambda: BannedSequences(()), "`sequences` must be a non-empty tuple"),
         (lambda: BannedSequences(((),)), "`sequences` must be a tuple, not empty"),
         (lambda: BannedSequences((1, 2)), "`sequences` must be a tuple, not empty"),
-        (lambda: SequenceBias(((1,),), (1.0, 2.0)), "`biases` must be a tuple of a number for each of 1 sequences"),
+        (
+            lambda: SequenceBias(((1,),), (1.0, 2.0)),
+            "`biases` must be a tuple of one number for each of the 1 sequences",
+        ),
         (lambda: SequenceBias(((1,),), (float("inf"),)), "`biases` must be a finite number"),
         (lambda: ExponentialLengthDecay(1, 0.0), "`factor` must be a positive number"),
         (lambda: StopStrings("stop"), "`automaton` must be a TokenAutomaton"),
-        (lambda: TokenAutomaton.containing("stop", PIECES), "`strings` must be a tuple of strings"),
-        (lambda: TokenAutomaton.containing(("stop",), PIECES), "`strings` must have one that `pieces` can spell"),
-        (lambda: Watermark(1.0), "`green_share` must be inside of 0 to 1"),
+        (lambda: TokenAutomaton.containing("stop", PIECES), "`strings` must be a tuple of non-empty strings"),
+        (lambda: TokenAutomaton.containing(("stop",), PIECES), "`strings` must contain one that `pieces` can spell"),
+        (lambda: Watermark(1.0), "`green_share` must be between 0 and 1"),
         (lambda: Watermark(key=2**31), "`key` must be below 2"),
     ],
 )
@@ -562,12 +565,12 @@ def test_bad_arguments(make, message):
     [
         ((MinLength(LENGTH),), "`length` of MinLength must be below `max_length`=5"),
         ((ForcedPrefix((1, V)),), f"`ids` must hold ids .* 0 to {V - 1}"),
-        ((ForcedPrefix((1,) * (LENGTH + 1)),), "`ids` of ForcedPrefix must be no more than `max_length`=5"),
-        ((ForcedPrefix((1, 7, 1)),), "`ids` of ForcedPrefix must not go on behind an end token"),
+        ((ForcedPrefix((1,) * (LENGTH + 1)),), "`ids` of ForcedPrefix must not be longer than `max_length`=5"),
+        ((ForcedPrefix((1, 7, 1)),), "`ids` of ForcedPrefix must not continue after an end token"),
         ((BannedTokens((V,)),), f"`ids` must hold ids .* 0 to {V - 1}"),
-        ((BannedTokens(tuple(range(V))),), "`ids` of BannedTokens must leave a token"),
+        ((BannedTokens(tuple(range(V))),), "`ids` of BannedTokens must not ban every token"),
         ((BannedSequences(((1, V),)),), f"`sequences` must hold ids .* 0 to {V - 1}"),
-        ((BannedSequences(tuple((x,) for x in range(V))),), "`sequences` of BannedSequences must leave a token"),
+        ((BannedSequences(tuple((x,) for x in range(V))),), "`sequences` of BannedSequences must not ban every token"),
         ((StopStrings(TokenAutomaton.containing(("a",), ["a"] * (V + 1))),), "`automaton` must be over the model's"),
         ((AllowedTokens((0, V)),), f"`ids` must hold ids .* 0 to {V - 1}"),
         ((AllowedTokens((0, 1)), BannedTokens((0, 1, 2))), "`ids` of AllowedTokens must not all be banned"),

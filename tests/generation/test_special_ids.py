@@ -112,7 +112,7 @@ def test_a_row_does_not_depend_on_its_neighbours(made):
 def test_other_ids_than_those_of_the_tokenizer_are_refused(make, made, tokenizer, name):
     model, size = made, tokenizer.vocabulary_size
     config = GenerationConfig(4, **{name: 7})
-    words = f"`{name}` of GenerationConfig must be that of the tokenizer, {getattr(tokenizer, name)}, or None"
+    words = f"`{name}` of GenerationConfig must be None or that of the tokenizer, {getattr(tokenizer, name)}"
     calls = [
         lambda: make(size, tokenizer=tokenizer, generation_config=config),
         lambda: model.generate(TEXTS, config=config),
@@ -144,7 +144,7 @@ def test_another_padding_or_vocabulary_is_refused(make, tokenizer, tmp_path):
         bare.tokenizer = tokenizer
     with pytest.raises(AttributeError):
         bare.pad_id = tokenizer.pad_id
-    with pytest.raises(ValueError, match="`end_id` of GenerationConfig must be that of the tokenizer"):
+    with pytest.raises(ValueError, match="`end_id` of GenerationConfig must be None or that of the tokenizer"):
         model.generation_config = GenerationConfig(4, end_id=7)
     assert (bare.tokenizer, model.generation_config) == (None, GenerationConfig(4))
 
@@ -184,7 +184,7 @@ def test_a_tokenizer_without_start_or_end(make, tokenizer):
     base = given or GenerationConfig(4)
     tokens = model.generate(TEXTS, config=dataclasses.replace(base, processors=(MinLength(2),)), return_dict=True)
     np.testing.assert_array_equal(tokens["tokens"], outputs["tokens"])
-    with pytest.raises(ValueError, match="beside ForcedEnd, as the tokenizer has no end token"):
+    with pytest.raises(ValueError, match="for ForcedEnd, as the tokenizer has no end token"):
         model.generate(TEXTS, config=dataclasses.replace(base, processors=(ForcedEnd(),)))
 
 

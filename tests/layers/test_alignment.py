@@ -239,7 +239,7 @@ NESTED = [
         partial(nested_oracle, truth=additive_oracle),
         {"query": "query_mask", "value": "value_mask"},
         (
-            ({"value": np.ones((2, 4, 7, D), "float32")}, "`value` must have the axes of the query"),
+            ({"value": np.ones((2, 4, 7, D), "float32")}, "`value` must have the batch axes of `query`"),
             ({"value": np.ones((2, 7, D), "float32")}, "`value` must have rank 3"),
             ({"value_mask": np.ones((2, 7), "bool")}, "`value_mask`"),
         ),
@@ -332,7 +332,7 @@ def test_luong_attention_is_that_of_keras(score):
 
 
 def test_a_product_needs_equal_widths():
-    with pytest.raises(ValueError, match=r"`query` must have the 4 channels of the keys.*Received: 3"):
+    with pytest.raises(ValueError, match=r"`query` must have as many channels as the keys, 4. Received: 3"):
         LuongAttention("dot")(np.ones((2, 5, 3), "float32"), np.ones((2, 7, 4), "float32"))
 
 

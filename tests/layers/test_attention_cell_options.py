@@ -216,11 +216,11 @@ def test_a_vector_of_the_users_own_function():
     [
         ({"attention": []}, "`attention` must be an Alignment layer, or a list of them"),
         ({"attention": [LuongAttention(), 3]}, "`attention` must be an Alignment layer, or a list of them"),
-        ({"attention_dim": [3]}, "`attention_dim` may be a list where `attention` is one, of the same length"),
-        ({"attention": [LuongAttention()], "attention_dim": [3, 4]}, "`attention_dim` may be a list"),
+        ({"attention_dim": [3]}, "`attention_dim` must not be a list unless `attention` is a list"),
+        ({"attention": [LuongAttention()], "attention_dim": [3, 4]}, "`attention_dim` must not be a list"),
         ({"attention_layer": 3}, "`attention_layer` must be a Keras layer"),
-        ({"attention_layer": [dense()]}, "`attention_layer` may be a list"),
-        ({"attention_layer": dense(), "attention_dim": 3}, "`attention_layer` takes the place of `attention_dim`"),
+        ({"attention_layer": [dense()]}, "`attention_layer` must not be a list"),
+        ({"attention_layer": dense(), "attention_dim": 3}, "`attention_layer` replaces `attention_dim`"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -231,7 +231,7 @@ def test_bad_arguments(arguments, message):
 def test_bad_memories():
     layer, x = decoder(), np.ones((2, 3, D), "float32")
     memory = np.ones((2, 4, DV), "float32")
-    with pytest.raises(ValueError, match=r"one for each of the 2 attentions\. Received: 3"):
+    with pytest.raises(ValueError, match=r"one entry for each of the 2 attentions\. Received: 3"):
         layer(x, (memory, memory, memory))
     with pytest.raises(ValueError, match="`memory_mask` must have shape"):
         layer(x, (memory, memory[:, :3]), memory_mask=(None, np.ones((2, 4), bool)))

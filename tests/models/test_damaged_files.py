@@ -89,9 +89,9 @@ def load(path):
     ("path", "value", "message"),
     [
         (("num_layers",), 10**9, "`num_layers` must be at most 4096"),
-        (("vocabulary_size",), 10**9, "weights that its file does not hold"),
-        (("hidden_dim",), 10**6, "weights that its file does not hold"),
-        (("intermediate_dim",), 10**8, "weights that its file does not hold"),
+        (("vocabulary_size",), 10**9, "weights that are not in the file"),
+        (("hidden_dim",), 10**6, "weights that are not in the file"),
+        (("intermediate_dim",), 10**8, "weights that are not in the file"),
         (("tokenizer", "config", "add_start"), 10**9, "`add_start` must be True or False"),
         (("tokenizer", "config", "model"), 10**9, "`model` must be a SentencePiece model"),
     ],

@@ -281,7 +281,7 @@ def test_in_another_model(model, tmp_path):
         ({"num_heads": 4}, "`num_heads` must divide the 18 .*Received: num_heads=4"),
         ({"intermediate_dim": None}, "`intermediate_dim` must .*Received: intermediate_dim=None"),
         ({"position": "rotary"}, "`position` must .*Received: position='rotary'"),
-        ({"output_bias": True, "logit_soft_cap": 3.0}, "`use_bias` goes without `logit_soft_cap`"),
+        ({"output_bias": True, "logit_soft_cap": 3.0}, "`use_bias` must be False"),
         (
             {"tokenizer": CharacterTokenizer("abcdefghijklmnopqrst")},
             "`vocabulary_size` must be at least that of the tokenizer, 24. Received: vocabulary_size=23",

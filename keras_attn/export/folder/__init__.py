@@ -1,1 +1,1 @@
-"""An export folder: its manifest, its files, and how they are written."""
+"""Export folders: the manifest, the files, and atomic writes."""

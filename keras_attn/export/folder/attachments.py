@@ -1,4 +1,4 @@
-"""What an artefact carries for those who call it: the vocabulary of its ids, and the names of its classes."""
+"""Texts attached to artefacts: the vocabulary and the class names."""
 
 from keras_attn.labels import Labels, labels_of
 
@@ -6,12 +6,12 @@ VOCABULARY, LABELS = "vocabulary.json", "labels.txt"
 
 
 def files(model, tokenizer, labels):
-    """The texts that go with a model's artefacts, by file name.
+    """The texts to attach to a model's artefacts, by file name.
 
     Args:
         model: `keras.Model`.
-        tokenizer: the argument of `export`. Where ids go in and out, the vocabulary says what they mean.
-        labels: names of classes, from `class_names`, or `None`.
+        tokenizer: The argument of `export`; None and False stand for the model's own tokenizer.
+        labels: Class names from `class_names`, or `None`.
     """
     found = {}
     if vocabulary := tokenizer or getattr(model, "tokenizer", None):
@@ -22,10 +22,10 @@ def files(model, tokenizer, labels):
 
 
 def class_names(model, labels=None):
-    """The names of the classes that a model tells apart, in order: `labels`, else the model's own, else `None`.
+    """The class names of a model in order: `labels`, else the model's own, else `None`.
 
     Raises:
-        ValueError: `labels` are no names of these, or the model has others.
+        ValueError: If `labels` do not fit the model or differ from its own.
     """
     own = labels_of(model)
     if labels is None:
@@ -35,9 +35,9 @@ def class_names(model, labels=None):
     is_names = not isinstance(names, str) and all(isinstance(x, str) and x and not {*"\n\r"} & {*x} for x in names)
     if not is_names or len(set(names)) != len(names) or len(names) != count:
         raise ValueError(
-            f"`labels` must be different names of a line each, one for each of the model's {count} classes. "
+            f"`labels` must be distinct single-line names, one for each of the model's {count} classes. "
             f"Received: labels={labels!r}"
         )
     if own is not None and own.names != names:
-        raise ValueError(f"`labels` must be None for a model with labels of its own, {own}. Received: {Labels(names)}")
+        raise ValueError(f"`labels` must be None or the labels of the model, {own}. Received: {Labels(names)}")
     return names

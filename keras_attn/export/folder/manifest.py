@@ -1,4 +1,4 @@
-"""`manifest.json`: what an export folder holds, with the digest of every file."""
+"""`manifest.json`: lists the artefacts of an export folder with the digest of every file."""
 
 import hashlib
 import importlib.metadata
@@ -19,30 +19,30 @@ TOOLS += ("onnxruntime_extensions", "ai-edge-litert", "sentencepiece")
 
 
 def cases_name(task_name):
-    """Where the cases of a task lie, relative to the export folder."""
+    """Path of the cases of a task, relative to the export folder."""
     return f"verification/{task_name}.npz"
 
 
 def own_cases_name(task_name, path):
-    """Where those of one artefact lie whose inputs are not those that the task was last exported with."""
+    """Path of the cases of an artefact whose inputs differ from the last export of the task."""
     return f"verification/{task_name}.{path}.npz"
 
 
-def entry(folder, emitter, task_name, precision):
-    """The manifest's record of one artefact and task.
+def entry(folder, writer, task_name, precision):
+    """The manifest entry of one artefact and task.
 
     Args:
-        folder: export folder.
-        emitter: the format's `Emitter`.
-        task_name: name of the task.
-        precision: name of the precision.
+        folder: The export folder.
+        writer: The `FormatWriter` of the format.
+        task_name: Name of the task.
+        precision: Name of the precision.
 
     Returns:
         A dict with `format`, `task`, `precision`, `path`, `cases`, `files` (relative name -> sha256) and `versions`.
     """
-    path, cases = emitter.path(task_name, precision), cases_name(task_name)
+    path, cases = writer.path(task_name, precision), cases_name(task_name)
     return {
-        "format": emitter.name,
+        "format": writer.name,
         "task": task_name,
         "precision": precision,
         "path": path,
@@ -53,10 +53,10 @@ def entry(folder, emitter, task_name, precision):
 
 
 def read(path):
-    """The entries of the export folder `path`, which name files in it and nothing else.
+    """Reads and checks the entries of the export folder `path`.
 
     Raises:
-        ValueError: there is no readable manifest, or one that `export` would not write.
+        ValueError: If there is no readable manifest, or `export` would not have written it.
     """
     try:
         entries = read_json(path, NAME)["artefacts"]
@@ -72,10 +72,10 @@ def read(path):
 
 
 def earlier(path):
-    """The entries of a folder to export to, none where there is no manifest.
+    """The entries of a folder to export to; empty without a manifest.
 
     Raises:
-        ValueError: there is one that cannot be read, so that what it says of other artefacts would be lost.
+        ValueError: If the manifest cannot be read: entries of other artefacts would be lost.
     """
     if not os.path.lexists(path / NAME):
         return []
@@ -83,24 +83,24 @@ def earlier(path):
         return read(path)
     except ValueError as error:
         raise ValueError(
-            f"`path` must be a folder whose {NAME} can be read, so that the artefacts in it stay known; export to "
+            f"`path` must be a folder whose {NAME} can be read, so that its other artefacts stay listed; export to "
             f"another folder, or delete {NAME}. Received: {error}"
         ) from error
 
 
 def with_cases(entry, entries, path, folder):
-    """An entry of an earlier export after another one, which replaces the cases of a task for all of its artefacts.
+    """Updates an entry of an earlier export to the cases of a new one.
 
-    An artefact that takes other inputs than the new ones cannot be run on the new cases, and keeps those that it has.
+    The new cases of a task apply to all its artefacts, except those with different inputs, which keep their cases.
 
     Args:
-        entry: the entry, of an artefact that stays.
-        entries: those of the new export.
-        path: the export folder.
-        folder: the workplace of the new export, where cases are put that are kept under a name of their own.
+        entry: The entry of an artefact that is not replaced.
+        entries: The entries of the new export.
+        path: The export folder.
+        folder: The workspace of the new export, to which kept cases are copied under a separate name.
 
     Returns:
-        The entry with the cases that it is verified on from now on.
+        The updated entry.
     """
     new = next((other for other in entries if other["task"] == entry["task"]), None)
     if new is None:
@@ -117,23 +117,23 @@ def with_cases(entry, entries, path, folder):
 
 
 def write(path, entries):
-    """Writes the manifest into the folder `path`."""
+    """Writes the manifest to the folder `path`."""
     text = json.dumps({"artefacts": entries}, indent=2, ensure_ascii=False)
     (path / NAME).write_text(text + "\n", encoding="utf-8")
 
 
 def damage(folder, entry):
-    """What has happened to the entry's files since they were written, one phrase a file; empty if nothing.
+    """Lists which files of the entry are missing or have changed, one phrase per file.
 
-    The names in the entry are compared with those of the files, and not opened.
+    Names in the entry are only compared with existing files, never opened.
 
     Raises:
-        ValueError: the artefact has files that the entry does not list, or something that is no file.
+        ValueError: If the artefact has files that the entry does not list, or that are not regular files.
     """
     present = {*_files(folder, entry["path"]), *files_of(folder, entry["cases"])}
     if unlisted := sorted(present - entry["files"].keys()):
         raise ValueError(
-            f"`path` must be a folder whose {NAME} lists every file. Received: path={str(folder)!r}, where "
+            f"`path` must be a folder whose {NAME} lists every file. Received: path={str(folder)!r}, in which "
             f"{unlisted[0]!r} of {entry['path']} is not listed"
         )
     found = []
@@ -146,7 +146,7 @@ def damage(folder, entry):
 
 
 def size(folder, path):
-    """The bytes of an artefact, a file or a folder."""
+    """The size of an artefact in bytes."""
     return sum((folder / name).stat().st_size for name in _files(folder, path))
 
 
@@ -157,7 +157,7 @@ def sha256(path):
 
 
 def versions():
-    """The installed versions of the tools that an artefact may come from."""
+    """The installed versions of all packages involved in an export."""
     found = {"python": platform.python_version()}
     for tool in TOOLS:
         try:
@@ -168,7 +168,7 @@ def versions():
 
 
 def inputs(task, case):
-    """`{name: {"dtype", "shape"}}` of what a task takes, None for an axis of any size; `case` is one of its cases."""
+    """`{name: {"dtype", "shape"}}` of the inputs of a task, None for dynamic axes; `case` is one of its cases."""
     shapes = {name: task.inputs[name].shape if name in task.inputs else [None] * x.ndim for name, x in case.items()}
     return {
         name: {"dtype": "string" if x.dtype.kind in "SU" else x.dtype.name, "shape": list(shapes[name])}
@@ -177,17 +177,17 @@ def inputs(task, case):
 
 
 def tokenizer(value):
-    """`{"class", "vocabulary_size"}` of a tokenizer, `None` of none."""
+    """`{"class", "vocabulary_size"}` of a tokenizer; `None` for None."""
     return value and {"class": type(value).__name__, "vocabulary_size": value.vocabulary_size}
 
 
 def parts(folder, path):
-    """The names that an artefact takes up in its folder: its own, and that of the weights beside a large one."""
+    """The existing names of an artefact: its own, and the data file of a large one."""
     return [name for name in parts_of(path) if (folder / name).exists()]
 
 
 def parts_of(path):
-    """The names that an artefact may take up."""
+    """The names that an artefact may have: its own, and that of a data file."""
     return path, path + DATA_SUFFIX
 
 
@@ -196,9 +196,9 @@ def _files(folder, path):
 
 
 def _problem(entries):
-    """What is wrong with the entries of a manifest, in words; `None` where nothing is."""
+    """A description of the first problem in the entries of a manifest, or `None`."""
     if not isinstance(entries, list) or not entries:
-        return "whose `artefacts` are no list of entries"
+        return "whose `artefacts` are not a list of entries"
     for index, entry in enumerate(entries):
         if problem := _problem_of(entry):
             return f"whose entry {index} {problem}"
@@ -211,46 +211,46 @@ def _problem_of(entry):
     for kind, field in (("formats", "format"), ("tasks", "task")):
         if entry[field] not in registry.names(kind):
             return f"has an unknown {field}, {reprlib.repr(entry[field])}"
-    emitter = registry.load("formats", entry["format"])()
-    if entry["precision"] not in emitter.precisions:
-        return f"has another precision than {entry['format']} is written in, {reprlib.repr(entry['precision'])}"
-    path = emitter.path(entry["task"], entry["precision"])
+    writer = registry.load("formats", entry["format"])()
+    if entry["precision"] not in writer.precisions:
+        return f"has a precision that {entry['format']} does not support, {reprlib.repr(entry['precision'])}"
+    path = writer.path(entry["task"], entry["precision"])
     expected = {"path": [path], "cases": [cases_name(entry["task"]), own_cases_name(entry["task"], path)]}
     for field, names in expected.items():
         if entry[field] not in names:
-            return f"has another `{field}` than {names[0]!r}, {reprlib.repr(entry[field])}"
+            return f"has a `{field}` other than {names[0]!r}, {reprlib.repr(entry[field])}"
     return _problem_of_files(entry) or _problem_of_notes(entry)
 
 
 def _problem_of_files(entry):
     files, path, cases = (entry[field] for field in ("files", "path", "cases"))
     if not isinstance(files, dict) or not all(isinstance(digest, str) for digest in files.values()):
-        return "has `files` that are no names with digests"
+        return "has `files` that do not map names to digests"
     names = parts_of(path)
     own = [name for name in files if is_inside(name) and (name in names or name.startswith(f"{path}/"))]
     if cases not in files or not own:
         return f"does not list {cases if own else path} in its `files`"
     if others := [name for name in files if name != cases and name not in own]:
-        return f"lists a file that is not of {path}, {reprlib.repr(others[0])}"
+        return f"lists a file that does not belong to {path}, {reprlib.repr(others[0])}"
     return None
 
 
 def _problem_of_notes(entry):
-    """What is wrong with the fields that need not be there."""
+    """A problem in the optional fields, or `None`."""
     drop, kept, tokenizer = (entry.get(field) for field in ("max_accuracy_drop", "keep_float", "tokenizer"))
     if drop is not None and (isinstance(drop, bool) or not isinstance(drop, int | float) or not 0 <= drop < 1):
-        return f"has a `max_accuracy_drop` that is no number in [0, 1), {reprlib.repr(drop)}"
+        return f"has a `max_accuracy_drop` that is not a number in [0, 1), {reprlib.repr(drop)}"
     if kept is not None and (not isinstance(kept, list) or not all(isinstance(path, str) for path in kept)):
-        return f"has a `keep_float` that is no list of names, {reprlib.repr(kept)}"
+        return f"has a `keep_float` that is not a list of names, {reprlib.repr(kept)}"
     if tokenizer is not None and not _is_tokenizer(tokenizer):
-        return f"has a `tokenizer` that is no class and size, {reprlib.repr(tokenizer)}"
+        return f"has a `tokenizer` without class and size, {reprlib.repr(tokenizer)}"
     if not isinstance(inputs := entry.get("inputs", {}), dict):
-        return f"has `inputs` that are no shapes by name, {reprlib.repr(inputs)}"
+        return f"has `inputs` that do not map names to shapes, {reprlib.repr(inputs)}"
     return None
 
 
 def _is_tokenizer(value):
-    """Whether it is what `tokenizer` returns: it is printed."""
+    """Whether a value could come from `tokenizer`; checked because it is printed."""
     if not isinstance(value, dict) or {*value} != {"class", "vocabulary_size"}:
         return False
     name, size = value["class"], value["vocabulary_size"]

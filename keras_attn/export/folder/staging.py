@@ -1,4 +1,4 @@
-"""A workplace inside the target folder, and moves from there of which all happen or none, whatever ends the process."""
+"""A workspace inside the target folder, and atomic moves of files from there, even if the process is killed."""
 
 import contextlib
 import functools
@@ -12,23 +12,23 @@ from keras_attn import folder_lock
 from keras_attn.export.folder.plain_files import is_folder, is_inside, is_there, read_json
 
 PREFIX = ".export-"
-# In a workplace: what is being moved, from before the first move until after the last; what was there before; what was
-# moved and is not wanted.
+# Names in a workspace: the journal, present from before the first move until after the last; replaced files; files
+# whose move was undone.
 _JOURNAL, _REPLACED, _DROPPED = "moves.json", "replaced", "dropped"
 locked = functools.partial(folder_lock.locked, name=".export.lock")
 
 
 @contextlib.contextmanager
-def workplace(path):
-    """Yields a temporary folder in `path`. It is gone afterwards, and so is `path` if nothing came into it.
+def workspace(path):
+    """Yields a temporary folder in `path`, which is removed afterwards, together with `path` if that is empty.
 
-    What an export that was killed has left in `path` is cleaned first: finished moves stay, others are undone.
+    First cleans up after exports that were killed: completed moves are kept, others are undone.
 
     Args:
-        path: `pathlib.Path` of a folder, made if need be.
+        path: `pathlib.Path` of a folder, created if needed.
 
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: If the folder is not writable.
     """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     with contextlib.ExitStack() as stack:
@@ -48,14 +48,14 @@ def workplace(path):
 
 
 def install(folder, names, path):
-    """Moves `names` from `folder` into `path`: all of them, or none if anything ends it before the last.
+    """Moves `names` from `folder` to `path`: all of them, or none if it is interrupted before the last.
 
-    A file takes the place of an older one in one step, so that a reader finds either. A folder takes two renames.
+    A file replaces an older one atomically. A folder takes two renames.
 
     Args:
-        folder: the workplace.
-        names: files and folders, relative to `folder`. What has a name that `folder` lacks is removed from `path`.
-        path: where they go.
+        folder: The workspace.
+        names: Files and folders, relative to `folder`. Names that are missing in `folder` are removed from `path`.
+        path: The target folder.
     """
     names = [name for name in dict.fromkeys(names) if _exists(folder / name) or _exists(path / name)]
     journal = {"names": names, "replaced": [name for name in names if _exists(path / name)]}
@@ -77,8 +77,8 @@ def install(folder, names, path):
 
 def _clean_after_kills(path):
     for folder in filter(is_folder, path.glob(f"{PREFIX}*")):
-        with locked(folder, wait=False) as is_left:
-            if is_left:
+        with locked(folder, wait=False) as is_abandoned:
+            if is_abandoned:
                 _clean(folder, path)
 
 
@@ -88,7 +88,7 @@ def _clean(folder, path):
 
 
 def _undo(folder, path):
-    """Puts back what was in `path` before moves that were not finished. It may itself be ended, and be called again."""
+    """Undoes unfinished moves into `path`. Can be repeated if it is interrupted itself."""
     names, replaced = _unfinished(folder)
     for index, name in reversed([*enumerate(names)]):
         target, old = path / name, folder / _REPLACED / name
@@ -103,9 +103,9 @@ def _undo(folder, path):
 
 
 def _unfinished(folder):
-    """The names that the journal says are moved, and those that were there before.
+    """The names in the journal, and those that existed before.
 
-    One that cannot be read was being written, so that nothing had been moved.
+    A journal that cannot be read was still being written, so nothing was moved yet.
     """
     try:
         journal = read_json(folder, _JOURNAL)
@@ -118,9 +118,9 @@ def _unfinished(folder):
 
 
 def _set_aside(target, old, by):
-    """Keeps `target` as `old`. Unless a folder comes or goes, `target` stays until `by` replaces it."""
+    """Keeps `target` as `old`. Unless a folder is involved, `target` also stays until `by` replaces it."""
     if by.is_file() and not is_folder(target):
-        with contextlib.suppress(OSError):  # a disk without links
+        with contextlib.suppress(OSError):  # a file system without hard links
             os.link(target, old, follow_symlinks=False)
             return
     os.replace(target, old)

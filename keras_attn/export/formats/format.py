@@ -1,4 +1,4 @@
-"""What the formats have in common."""
+"""Base class of the formats."""
 
 from __future__ import annotations
 
@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 
 
 class Format:
-    """Base of the formats: each writes artefacts for one runtime. Register a format of your own with `register_format`.
+    """Base class of export formats, each of which writes artefacts for one runtime.
 
-    A subclass has `name`, `file_name`, `write` and `client`; the rest has defaults.
+    A subclass must define `name`, `file_name`, `write` and `client`; everything else has defaults. Register it with
+    `register_format`.
 
     Attributes:
-        name: what `export(format=...)` calls it.
-        runtime: `"saved_model"`, `"tflite"` or `"onnx"` if the artefact is read by one of these, which `signatures`
-            and tokenizers ask for; else a name of its own.
-        file_name: name of the artefact, a file or a folder, which all tasks share.
-        requires: `(module, extra)` pairs that writing and running need; `extra` as in `pip install keras_attn[extra]`.
-        text_requires: the same for tasks with a tokenizer.
-        precisions: the names in `export.precisions.PRECISIONS` that `write` knows.
-        selective: those of them in which some weights may stay in float32.
-        int8_levels: the largest integer of a quantised weight.
+        name: Name for `export(format=...)`.
+        runtime: `"saved_model"`, `"tflite"` or `"onnx"` if the artefact is read by one of these, which `signatures` and
+            tokenizers depend on; else any other name.
+        file_name: Name of the artefact, a file or folder that all tasks share.
+        requires: `(module, extra)` pairs needed to write and run; `extra` as in `pip install keras_attn[extra]`.
+        text_requires: The same for tasks with a tokenizer.
+        precisions: The names in `export.precisions.TABLE` that `write` supports.
+        selective: The precisions in which some weights may stay in float32.
+        int8_levels: The largest integer of a quantised weight.
 
     Example:
 
@@ -51,18 +52,18 @@ class Format:
     int8_levels: int = 127
 
     def path(self, task_name: str, precision: str = "float32") -> str:
-        """Name of the artefact of a task, relative to the export folder."""
+        """Path of the artefact of a task, relative to the export folder."""
         return suffixed(self.file_name, precision)
 
     def check_names(self, task: Task) -> None:
-        """Raises a ValueError if a `Task` has names of inputs or outputs that the format cannot show."""
+        """Raises a ValueError if the format does not support a name of an input or output of a `Task`."""
 
-    def convert(self, tasks: list[Task], workplace: Path) -> Any:
-        """What `write` makes each precision of.
+    def convert(self, tasks: list[Task], workspace: Path) -> Any:
+        """Converts tasks to the form from which `write` derives each precision.
 
         Args:
-            tasks: list of `Task`.
-            workplace: folder for temporary files.
+            tasks: List of `Task`.
+            workspace: Folder for temporary files.
         """
         return tasks
 
@@ -74,68 +75,68 @@ class Format:
         keep: Sequence[keras.Variable] = (),
         calibration: dict[str, list[dict[str, Array]]] | None = None,
     ) -> None:
-        """Writes the artefacts into `folder`, under the names of `path`.
+        """Writes the artefacts to `folder`, under the names that `path` returns.
 
         Args:
-            converted: what `convert` returned.
-            folder: a `pathlib.Path`.
-            precision: one of `precisions`.
+            converted: The result of `convert`.
+            folder: A `pathlib.Path`.
+            precision: One of `precisions`.
             keep: Keras variables that stay in float32.
-            calibration: dict from task name to cases, for precisions that need activations.
+            calibration: Dict from task name to cases, for precisions that quantise activations.
 
         Raises:
-            ExportError: the format cannot express the model.
+            ExportError: If the format cannot represent the model.
         """
         raise NotImplementedError
 
     def client(self) -> Path:
         """The script that runs artefacts: `python client.py ARTEFACT --task NAME --cases IN.npz --out OUT.npz`.
 
-        As `export/README.md` says, it reads arrays named `inputs/<case>/<name>`, and writes `outputs/<case>/<name>`,
-        `ms` and `peak_bytes`. It must not import keras_attn.
+        It reads arrays named `inputs/<case>/<name>`, and writes `outputs/<case>/<name>`, `ms` and `peak_bytes`, see
+        `export/README.md`. It must not import keras_attn.
 
         Raises:
-            FileNotFoundError: it is not there.
+            FileNotFoundError: If it does not exist.
         """
         name = f"run_{self.runtime}.py"
-        # In the clone beside the package, else where the wheel put it.
+        # In a clone it is next to the package, else in the data files of the wheel.
         clone = Path(__file__).resolve().parents[3] / "export" / name
         installed = Path(sysconfig.get_path("data")) / "share" / "keras_attn" / "export" / name
         for path in (clone, installed):
             if path.is_file():
                 return path
-        raise FileNotFoundError(f"the client {name} is neither at {clone} nor at {installed}")
+        raise FileNotFoundError(f"the client {name} is neither in {clone} nor in {installed}")
 
     def slow_import(self, path: Path) -> str | None:
-        """Name of a module that the client of the artefact at `path` imports, and that takes seconds, or `None`."""
+        """Name of a module that the client of the artefact imports and that is slow to import, or `None`."""
         return None
 
     def attach(self, path: Path, files: dict[str, str], requests: dict[str, dict[str, Array]]) -> None:
-        """Puts texts into the artefact at `path`, where its format keeps such things.
+        """Attaches texts to the artefact at `path`.
 
         Args:
-            path: the artefact.
-            files: file name -> text: vocabulary, and names of classes.
-            requests: task name -> arrays of a first request.
+            path: The artefact.
+            files: Dict from file name to text: the vocabulary and the class names.
+            requests: Dict from task name to the arrays of a warm-up request.
         """
 
     def attached(self, path: Path) -> dict[str, str]:
-        """The texts that `attach` put there: file name -> text."""
+        """The texts stored by `attach`, by file name."""
         return {}
 
     def operators(self, path: Path) -> collections.Counter[str]:
-        """`collections.Counter` of the names of the artefact's operators."""
+        """A `collections.Counter` of the operators in the artefact."""
         return collections.Counter()
 
     def reads(self, path: Path) -> bool:
-        """Whether a path, of no known export, looks like an artefact of the format."""
+        """Whether a path looks like an artefact of the format."""
         return False
 
     def contents(self, path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """`(signatures, weights)` of the artefact, for `inspect`.
 
         Returns:
-            Task name -> `{"inputs": [...], "outputs": [...]}`, with dicts of `name`, `shape` and `dtype`; and a list of
-            dicts of `name`, `shape`, `dtype` and `bytes`.
+            A dict from task name to `{"inputs": [...], "outputs": [...]}`, with dicts of `name`, `shape` and `dtype`;
+            and a list of dicts of `name`, `shape`, `dtype` and `bytes`.
         """
         return {}, []

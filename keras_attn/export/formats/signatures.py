@@ -1,4 +1,4 @@
-"""Tasks as TensorFlow signatures, for every format that starts from a TensorFlow graph."""
+"""Tasks as TensorFlow signatures, for the formats that are converted from TensorFlow graphs."""
 
 import contextlib
 import keyword
@@ -14,34 +14,34 @@ from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
 def trace(task, target, half=()):
-    """The task on ids as a concrete function whose arguments are named after the task's inputs.
+    """Traces a task on ids to a concrete function with arguments named after the inputs of the task.
 
     Args:
-        task: a `Task`.
-        target: the `Target` of the format.
-        half: pairs of a Keras variable and the `tf.Variable` in half precision that stands for it.
+        task: A `Task`.
+        target: The `Target` of the format.
+        half: Pairs of a Keras variable and the half-precision `tf.Variable` that replaces it.
     """
     return _concrete(_reading(half, task.call), _specs(task), target)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
-    """Writes a SavedModel with one signature a task; a task's tokenizer is part of its signature.
+    """Writes a SavedModel with one signature per task, including its tokenizer.
 
     Args:
-        tasks: list of `Task`.
-        folder: the SavedModel to make.
-        serving_default: whether the first task is also the default signature.
-        half: Keras variables to store in half precision; all is computed in float32.
-        format: what the SavedModel is for; TFLite has text operators of its own.
+        tasks: List of `Task`.
+        folder: The SavedModel folder to write.
+        serving_default: Whether the first task is also the default signature.
+        half: Keras variables to store in half precision; computation stays in float32.
+        format: The format that the SavedModel is for; TFLite has its own text operators.
     """
     module = tf.Module()
-    # The variables, and not the model: tracking a Keras model would save its training functions too.
+    # Track the variables, not the model: tracking a Keras model would also save its training functions.
     narrow = {variable.path: tf.Variable(tf.cast(variable.value, "float16")) for variable in half}
     module.weights = [narrow.get(variable.path, variable.value) for variable in tasks[0].model.variables]
     module.tables = tables(tasks[0].model)
     pairs = [(variable, narrow[variable.path]) for variable in half]
     module.text_ops = {}
-    # What a converter is still to read keeps to the operations that it knows.
+    # A SavedModel for the TFLite converter is restricted to the operations that it supports.
     target = SAVED_MODEL if format == "saved_model" else TFLITE
     signatures = {}
     for task in tasks:
@@ -59,14 +59,14 @@ def save(tasks, folder, serving_default=False, half=(), format="saved_model"):
 
 
 def tables(model):
-    """What Keras' preprocessing layers look strings up in, which no variable holds."""
+    """The lookup tables of Keras' preprocessing layers, which are not variables."""
     layers = compat.layers_of(model) if isinstance(model, keras.Model) else ()
     return [table for layer in layers for table in compat.lookup_tables_of(layer)]
 
 
 @contextlib.contextmanager
 def quiet_tensorflow():
-    """Within the scope, TensorFlow's Python logger keeps its progress notes to itself."""
+    """Scope in which TensorFlow's Python logger reports errors only."""
     logger = tf.get_logger()
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -97,7 +97,7 @@ def _specs(task):
 
 
 def _reading(half, call):
-    """`call` on weights that are stored in half precision."""
+    """Wraps `call` to cast the weights that are stored in half precision."""
     if not half:
         return call
 
@@ -122,7 +122,7 @@ def _concrete(call, specs, target):
 
 
 def arguments_of(names):
-    """What the inputs of these names are called as arguments of a concrete function: argument -> name."""
+    """Maps the argument names of a concrete function to input names."""
     found = {}
     for i, name in enumerate(names):
         argument = _argument(name)
@@ -131,27 +131,26 @@ def arguments_of(names):
 
 
 def check_names(task, format):
-    """Raises a ValueError where an input has a name that no signature can show."""
+    """Raises a ValueError if an input name cannot be an argument of a signature."""
     small = [argument and argument.lower() for argument in map(_argument, task.inputs)]
     for name, argument in zip(task.inputs, small, strict=True):
         if argument is None or small.count(argument) > 1:
             raise ValueError(
-                "`model` must have inputs whose names are letters, digits and underscores, begin with a letter and are "
-                f"no word of Python, as {format} takes no others, reads dots as underscores and does not tell capitals "
-                "from small letters; "
-                f"`keras.Input(..., name=)` gives one. Received: {name!r} among {list(task.inputs)}"
+                "`model` must have inputs whose names consist of letters, digits and underscores, begin with a letter "
+                f"and are not Python keywords, as {format} supports no others, turns dots into underscores and ignores "
+                f"case; `keras.Input(..., name=)` sets them. Received: {name!r} among {list(task.inputs)}"
             )
 
 
 def _argument(name):
-    """What TensorFlow calls an argument of this name, which then names the input of a signature; None if it cannot."""
+    """The name of a signature input that TensorFlow derives from an argument of this name; None if it is invalid."""
     argument = re.sub("[.-]", "_", name)
     is_plain = re.fullmatch("[A-Za-z][A-Za-z0-9_]*", argument) is not None
     return argument if is_plain and not keyword.iskeyword(argument) and argument != "self" else None
 
 
 def _different(outputs, inputs):
-    """Outputs that are tensors of their own: converters name one tensor once, be it input and output."""
+    """Copies outputs that are also inputs or other outputs: converters give each tensor one name."""
     known, found = {id(tensor) for tensor in inputs}, {}
     for name, tensor in outputs.items():
         found[name] = tf.identity(tensor) if id(tensor) in known else tensor

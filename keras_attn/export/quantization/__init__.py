@@ -1,1 +1,1 @@
-"""Which weights bear rounding."""
+"""Analysis of quantised weights."""

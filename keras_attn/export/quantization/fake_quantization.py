@@ -1,4 +1,4 @@
-"""What a precision makes of a Keras model's weights, tried in the Keras model itself."""
+"""Fake quantisation of the weights of a Keras model."""
 
 import contextlib
 import dataclasses
@@ -12,22 +12,22 @@ from keras_attn.export.formats.onnx.quantization import levels_of_blocks
 
 @dataclasses.dataclass(frozen=True)
 class Matrix:
-    """A weight that a precision makes smaller.
+    """A weight that a precision quantises.
 
     Args:
-        variable: the Keras variable.
-        rows: number of its first axes that a product sums over; `None` for a table that is looked up in.
+        variable: The Keras variable.
+        rows: Number of leading axes that a matrix product contracts; `None` for an embedding table.
     """
 
     variable: object
     rows: int | None
 
     def rounded(self, precision, levels):
-        """The values that an artefact computes with.
+        """The dequantised values, as an artefact uses them.
 
         Args:
-            precision: name of the precision.
-            levels: largest integer of an int8 weight.
+            precision: Name of the precision.
+            levels: Largest integer of an int8 weight.
         """
         value = np.asarray(self.variable)
         if precision == "float16":
@@ -38,7 +38,7 @@ class Matrix:
             whole, scales = levels_of_blocks(matrix)
             matrix = (whole * scales[..., None]).reshape(matrix.shape[1], -1)[:, : len(matrix)].T
         else:
-            # A product has a scale for each of its outputs, a table one for all.
+            # A matrix has one scale per output, a table a single scale.
             largest = np.max(np.abs(matrix), axis=None if self.rows is None else 0, keepdims=True)
             scales = np.where(largest == 0, 1, largest / levels)
             matrix = np.rint(matrix / scales) * scales
@@ -49,14 +49,14 @@ class Matrix:
 
 
 def matrices(model, precision):
-    """The `Matrix` of every weight of a model that a precision makes smaller, in the order of the layers.
+    """A `Matrix` per weight of a model that a precision quantises, in the order of the layers.
 
-    Biases, norms and whatever else is no matrix stays in float32; so do tables in int4.
+    Biases, norms and other vectors stay in float32; so do embedding tables in int4.
     """
     import keras
 
     owners = {}
-    # The layer that holds fewest weights is the one that uses them.
+    # Of the layers that contain a weight, the one with the fewest weights uses it.
     for layer in sorted(compat.layers_of(model), key=lambda layer: -len(layer.variables)):
         owners.update({variable.path: layer for variable in layer.variables})
     found = []
@@ -73,7 +73,7 @@ def matrices(model, precision):
 
 @contextlib.contextmanager
 def quantised(chosen, precision, levels):
-    """Within the scope, the weights of some `Matrix` are those of a precision."""
+    """Scope in which the chosen matrices have quantised values."""
     originals = [(matrix.variable, np.array(matrix.variable)) for matrix in chosen]
     try:
         for matrix in chosen:

@@ -1,4 +1,4 @@
-"""What each weight of a model suffers from a precision, and the answers with it."""
+"""Effect of a precision on each weight of a model."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ COLUMNS = ("weight", "shape", "relative error", "SNR", "cosine", "drop")
 
 
 class QuantizationReport:
-    """One row for each weight that a precision makes smaller.
+    """A report with one row per weight that a precision quantises.
 
     Args:
-        precision: name of the precision.
-        rows: list of dicts: `weight` (its path), `shape`, `relative_error` (root mean square of the error over that of
-            the weight), `snr_db` (the same in decibels, `None` for no error), and what comes of it where this weight
-            alone is quantised: the least `cosine` of an output, and the `drop` of accuracy.
-        drop: the drop where all are.
-        cosine: the least cosine where all are.
+        precision: Name of the precision.
+        rows: List of dicts: `weight` (its path), `shape`, `relative_error` (RMS of the error divided by RMS of the
+            weight), `snr_db` (the same in decibels, `None` without error), and the effect of quantising this weight
+            alone: the smallest `cosine` of an output and the `drop` of accuracy.
+        drop: Accuracy drop if all weights are quantised.
+        cosine: Smallest cosine of an output if all weights are quantised.
     """
 
     def __init__(self, precision: str, rows: list[dict[str, Any]], drop: float, cosine: float) -> None:
@@ -48,7 +48,7 @@ class QuantizationReport:
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def table(self) -> str:
-        """The report as aligned text, what hurts most first."""
+        """The report as aligned text, most sensitive weights first."""
         ranked = sorted(self.rows, key=lambda row: (-row["drop"], row["cosine"]))
         lines = [
             (
@@ -79,27 +79,26 @@ def quantization_report(
     references: Any = None,
     labels: Sequence[str] | None = None,
 ) -> QuantizationReport:
-    """Tries a precision on the weights of a Keras model, one by one and all together.
+    """Measures the effect of a precision on a Keras model, for each weight separately and for all together.
 
-    Nothing is exported: the weights are rounded and widened again, in the model itself, for the time of the call. What
-    an artefact loses by rounding the inputs of products is not in these figures.
+    Nothing is exported: the weights of the model are fake-quantised during the call. Losses from quantised inputs of
+    matrix products are not included.
 
     Args:
-        model: a functional `keras.Model`.
+        model: A functional `keras.Model`.
         precision: `"int8"`, `"int8_full"`, `"int4"` or `"float16"`.
-        format: the format that the weights are rounded for.
-        tasks: see `export`; `drop` is the largest of theirs.
-        tokenizer: see `export`.
-        samples: see `export`.
-        references: see `export`: where given, `drop` is that of the metric, else that of the agreement with the
-            unrounded model.
-        labels: see `export`.
+        format: The export format.
+        tasks: See `export`; `drop` is the largest over all tasks.
+        tokenizer: See `export`.
+        samples: See `export`.
+        references: See `export`. If given, `drop` is the drop of accuracy, else of agreement with the original model.
+        labels: See `export`.
 
     Returns:
         A `QuantizationReport`.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is invalid.
 
     Example:
 
@@ -112,17 +111,17 @@ def quantization_report(
     >>> [row["shape"] for row in report.rows], report.cosine > 0.999
     ([[3, 2]], True)
     """
-    [emitter] = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)][:1]
-    [precision] = precisions.chosen(precision, [emitter])
+    [writer] = [registry.load("formats", name)() for name in registry.chosen("formats", "format", format)][:1]
+    [precision] = precisions.chosen(precision, [writer])
     names = registry.chosen("tasks", "tasks", tasks)
     tasks = [registry.load("tasks", name)(model, tokenizer) for name in names]
     labelled_data.check(tasks, samples, references)
     references = labelled_data.class_ids(tasks, references, attachments.class_names(model, labels))
-    return measured(Sensitivity(tasks, precision, emitter.int8_levels, samples, references), model)
+    return measured(Sensitivity(tasks, precision, writer.int8_levels, samples, references), model)
 
 
 def measured(sensitivity, model):
-    """The `QuantizationReport` of a model."""
+    """Computes the `QuantizationReport` of a model."""
     found = matrices(model, sensitivity.precision)
     rows = []
     for matrix in found:

@@ -1,4 +1,4 @@
-"""How much the answers of a model move when some of its weights are made smaller."""
+"""Effect of quantised weights on the outputs of a model."""
 
 import numpy as np
 
@@ -8,14 +8,14 @@ from keras_attn.export.verification import comparison
 
 
 class Sensitivity:
-    """Answers of tasks with weights as they are, to compare with.
+    """Compares the outputs of tasks with those of the original weights.
 
     Args:
-        tasks: list of `Task` of one model.
-        precision: name of a precision.
-        levels: largest integer of an int8 weight.
-        samples: see `export`.
-        references: see `export`.
+        tasks: List of `Task` of one model.
+        precision: Name of a precision.
+        levels: Largest integer of an int8 weight.
+        samples: See `export`.
+        references: See `export`.
     """
 
     def __init__(self, tasks, precision, levels, samples=None, references=None):
@@ -28,10 +28,10 @@ class Sensitivity:
             self._answers.append((task, list(zip(cases, outputs, answers, strict=True))))
 
     def effect(self, chosen):
-        """`(drop, cosine)` where the chosen matrices alone are quantised.
+        """`(drop, cosine)` if only the chosen matrices are quantised.
 
-        `drop` is the largest of the tasks': that of its metric where there are references, else the part of answers
-        that are no longer those of the model. `cosine` is the least between outputs.
+        `drop` is the largest over all tasks: the drop of accuracy if there are references, else the share of outputs
+        that change. `cosine` is the smallest cosine similarity of an output.
         """
         with quantised(chosen, self.precision, self.levels):
             measured = [self._task_effect(task, answers) for task, answers in self._answers]
@@ -46,7 +46,7 @@ class Sensitivity:
             if references is not None:
                 scores.append((*task.score(expected, references), *task.score(actual, references)))
             for name, value in expected.items():
-                # Scores of other tokens say nothing.
+                # Scores of different tokens are not comparable.
                 if value.dtype.kind == "f" and "tokens" not in expected:
                     cosine = min(cosine, comparison.cosine(value, actual[name]))
         if scores:

@@ -1,1 +1,1 @@
-"""Whether artefacts answer as their Keras model does."""
+"""Verification of artefacts against their Keras model."""

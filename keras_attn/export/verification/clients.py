@@ -1,4 +1,4 @@
-"""Runs an artefact in a fresh process, through the client that a deployment would use."""
+"""Runs artefacts in fresh processes, with the same clients as a deployment."""
 
 import os
 import subprocess
@@ -14,30 +14,29 @@ TIMEOUT_S = 600
 
 
 class ClientError(RuntimeError):
-    """The runtime could not load or run an artefact."""
+    """The runtime cannot load or run an artefact."""
 
 
 def script(format_name):
-    """The client of a format; see `Format.client`."""
+    """The client script of a format; see `Format.client`."""
     return registry.load("formats", format_name)().client()
 
 
 def run(format_name, artefact, cases, repeat=20):
-    """Runs an artefact's tasks on stored cases, all in one process.
+    """Runs the tasks of an artefact on stored cases, all in one process.
 
     Args:
-        format_name: name of the format, which chooses the client.
-        artefact: path of the artefact.
-        cases: dict from a task's name to the path of the npz file of its cases.
-        repeat: number of timed calls.
+        format_name: Name of the format, which determines the client.
+        artefact: Path of the artefact.
+        cases: Dict from task name to the path of its npz file of cases.
+        repeat: Number of timed calls.
 
     Returns:
-        A dict from a task's name to `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the
-        median milliseconds of a call, and the most memory that the process had taken by then, or `None` where the
-        system does not say.
+        A dict from task name to `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the
+        median milliseconds per call, and the peak memory of the process so far, or `None` if unknown.
 
     Raises:
-        ClientError: the process failed; the message says with what.
+        ClientError: If the process fails; the message includes its error.
     """
     with tempfile.TemporaryDirectory() as folder:
         outs = {task: Path(folder) / f"{index}.npz" for index, task in enumerate(cases)}
@@ -45,7 +44,7 @@ def run(format_name, artefact, cases, repeat=20):
         for task, out in outs.items():
             command += ["--task", task, "--cases", cases[task], "--out", out]
         imported = registry.load("formats", format_name)().slow_import(Path(artefact))
-        # The parent may hold the whole memory of an accelerator, and parity is claimed on the CPU.
+        # Verification is on the CPU, as the parent process may occupy all GPU memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
         try:
             status, written = fresh_process.run(command, environment, TIMEOUT_S, imported)
@@ -63,7 +62,7 @@ def _answer(path):
 
 
 def _reason(written):
-    """The exception that ended a process, on one line; else the last line that it wrote."""
+    """The exception that ended a process, on one line, or else its last line of output."""
     _, traceback, rest = written.rpartition("Traceback (most recent call last):\n")
     lines = rest.strip("\n").splitlines()
     if traceback:

@@ -1,18 +1,18 @@
-"""How far an artefact's tensor is from the model's."""
+"""Comparison of artefact outputs with model outputs."""
 
 import numpy as np
 
 
 def difference(expected, actual, limits, generated=False):
-    """What is wrong with an output, or `None`; the largest finite difference; and the cosine.
+    """Returns the problem with an output, or `None`, its largest finite difference, and its cosine similarity.
 
-    Where the tokens of a quantised model differ, so do the scores that come with them: both are counted elsewhere.
+    Generated tokens of quantised models, and their scores, may differ; they are counted elsewhere.
 
     Args:
-        expected: the model's array.
-        actual: the artefact's, or `None`.
-        limits: the `Precision` of the artefact.
-        generated: whether tokens come with it.
+        expected: The array of the model.
+        actual: The array of the artefact, or `None`.
+        limits: The `Precision` of the artefact.
+        generated: Whether the case has generated tokens.
     """
     if actual is None:
         return "is missing", 0.0, 1.0
@@ -23,13 +23,13 @@ def difference(expected, actual, limits, generated=False):
         wrong = expected != actual
         if not exact or not np.any(wrong):
             return None, 0.0, 1.0
-        pair = f"{actual[wrong][0]!s} where the model has {expected[wrong][0]!s}"
+        pair = f"{actual[wrong][0]!s} instead of {expected[wrong][0]!s}"
         return f"differs in {np.sum(wrong)} of {wrong.size}, first {pair}", 0.0, 1.0
     if not np.all(np.isfinite(actual)):
         return "holds NaN or infinity", 0.0, 1.0
     largest, alike = float(np.max(np.abs(expected - actual), initial=0.0)), cosine(expected, actual)
     if exact:
-        # Outputs in half precision are rounded to neighbours of each other.
+        # Equal outputs may round to adjacent half-precision numbers.
         allowed = limits.max_abs_diff + (2**-9 * np.max(np.abs(expected), initial=0) if expected.itemsize < 4 else 0)
         return (f"differs by {largest:.1e}" if largest > allowed else None), largest, alike
     if generated:
@@ -39,7 +39,7 @@ def difference(expected, actual, limits, generated=False):
 
 
 def cosine(expected, actual):
-    """The cosine between two arrays as vectors; 1 where both are zero, -1 where one is not finite."""
+    """Cosine similarity of two flattened arrays; 1 if both are zero, -1 if one is not finite."""
     left, right = expected.ravel().astype("float64"), actual.ravel().astype("float64")
     if not (np.all(np.isfinite(left)) and np.all(np.isfinite(right))):
         return -1.0

@@ -1,7 +1,7 @@
-"""Which layer of a model an artefact is the first to get wrong.
+"""Finds the first layer in which an artefact differs from its model.
 
-An artefact that differs is written once more, with every layer's outputs beside the task's own, and compared layer by
-layer in the order in which they finish: a layer that holds others comes after them.
+The artefact is written again with the outputs of every layer, which are compared in the order in which the layers
+finish: a layer that contains others comes after them.
 """
 
 import contextlib
@@ -16,14 +16,14 @@ from keras_attn.export.verification import clients, comparison
 
 
 def first_difference(task, case, write, format, precision):
-    """The first tensor that differs, in words, or `None` where no layer can be blamed.
+    """A description of the first tensor that differs, or `None` if no layer differs.
 
     Args:
-        task: the `Task` whose artefact differs.
-        case: inputs on which it does.
-        write: writes the artefact of a task into a folder and returns its path.
-        format: name of the format.
-        precision: name of the precision.
+        task: The `Task` whose artefact differs.
+        case: Inputs for which it differs.
+        write: Function that writes the artefact of a task to a folder and returns its path.
+        format: Name of the format.
+        precision: Name of the precision.
     """
     if "source" in case:
         [name] = task.inputs
@@ -31,7 +31,7 @@ def first_difference(task, case, write, format, precision):
         task = type(task)(task.model, False)
     found = _differing(task, case, write, format, precision)
     if found is None and task.name != "forward":
-        # Layers inside a loop cannot be looked into: the same weights, without the loop.
+        # Layers inside a loop cannot be inspected: use the same weights without the loop.
         with contextlib.suppress(ValueError, AttributeError):
             forward = registry.load("tasks", "forward")(task.model)
             found = _differing(forward, forward.cases()[0], write, format, precision)
@@ -39,14 +39,14 @@ def first_difference(task, case, write, format, precision):
 
 
 class Recording:
-    """A task whose outputs are those of every layer, numbered in the order in which the layers finish.
+    """A task that outputs the tensors of every layer, numbered in the order in which the layers finish.
 
     Args:
-        task: the task; all else is its own.
+        task: The task to wrap; all other attributes are forwarded to it.
     """
 
     tokenizer = None
-    # Of a layer's outputs nothing is known.
+    # The axes of layer outputs are unknown.
     rows, output_axes = None, {}
 
     def __init__(self, task):
@@ -59,21 +59,21 @@ class Recording:
     def call(self, /, **inputs):
         import tensorflow as tf
 
-        from keras_attn.layers.base.listening import listening
+        from keras_attn.layers.base.layer_outputs import layer_outputs
 
         graph, outputs = tf.compat.v1.get_default_graph(), {}
-        with listening(self._task.model) as heard:
+        with layer_outputs(self._task.model) as recorded:
             results = self._task.call(**inputs)
-        for layer, index, tensor in heard:
-            # What a loop's body computes cannot be had outside of it.
+        for layer, index, tensor in recorded:
+            # Tensors of a loop's body are not available outside of it.
             if getattr(tensor, "graph", None) is graph and tensor.dtype.is_floating:
                 name = f"layer_{len(outputs):04d}"
                 self.names[name] = f"{'output' if index is None else f'output {index}'} of layer {layer.path!r}"
-                # A tensor may be several layers' output, and an artefact's outputs have one name each.
+                # A tensor may be the output of several layers, but artefact outputs have one name each.
                 outputs[name] = tf.identity(tensor)
         for name, tensor in results.items():
             key = f"result_{re.sub(r'[^0-9a-zA-Z]', '_', name)}"
-            self.names[key] = f"{name!r}, behind all layers"
+            self.names[key] = f"{name!r}, after all layers"
             outputs[key] = tf.identity(tensor)
         return outputs
 
@@ -100,7 +100,7 @@ def _differing(task, case, write, format, precision):
 
 
 def _scaled(expected, actual):
-    """Both as parts of the largest value, where that is above 1: inside a model, values may be of any size."""
+    """Both divided by the largest value if that is above 1: values inside a model may have any magnitude."""
     if actual is None or expected.dtype.kind != "f":
         return expected, actual
     scale = np.maximum(1, np.max(np.abs(expected), initial=0)).astype(expected.dtype)

@@ -1,9 +1,9 @@
-"""The program of `fresh_process`: imports a module once, and runs each script in a fork of the process.
+"""The server program of `fresh_process`: imports a module once, and runs each script in a fork.
 
     python fork_server.py tensorflow
 
-Reads one line of JSON per script, the arguments of `become`, and writes a line, its exit status. Ends with its input,
-or after a minute without a request.
+Reads one line of JSON per script, the arguments of `become`, and writes the exit status as a line. Ends at the end of
+its input, or after a minute without a request.
 """
 
 import importlib
@@ -17,7 +17,7 @@ IDLE_S = 60
 
 
 def serve(requests, answers):
-    """Runs scripts until there are none; in a fork, returns the request that the fork is for."""
+    """Serves requests until there are none; in a fork, returns the request to run."""
     while select.select([requests], [], [], IDLE_S)[0]:
         line = requests.readline()
         if not line:
@@ -31,7 +31,7 @@ def serve(requests, answers):
 
 
 def become(command, directory, environment, output):
-    """Takes over the arguments, folder, environment and output of a process that runs `command`, and runs it."""
+    """Runs `command` in this process, with the given working directory, environment and output file."""
     nothing, written = os.open(os.devnull, os.O_RDONLY), os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor, source in ((0, nothing), (1, written), (2, written)):
         os.dup2(source, descriptor)
@@ -44,7 +44,7 @@ def become(command, directory, environment, output):
 
 
 def _main():
-    # Unbuffered, as `select` does not see what a buffer holds. The module's own words are no answers.
+    # Unbuffered, as `select` does not see buffered input. Output of the imported module goes to stderr.
     requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     importlib.import_module(sys.argv[1])

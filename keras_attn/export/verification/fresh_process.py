@@ -1,4 +1,4 @@
-"""Python scripts in fresh processes, without an import of several seconds for each."""
+"""Runs Python scripts in fresh processes without repeating slow imports."""
 
 import atexit
 import json
@@ -19,23 +19,23 @@ _servers, _lock = {}, threading.Lock()
 def run(command, environment, timeout, imported=None):
     """Runs a script as `python <command>` does.
 
-    With `imported`, the process is a fork of one that has imported that module and done nothing else, and that is kept
-    for the next script. If processes cannot be forked safely, or the module cannot be imported, it is a plain process.
+    With `imported`, the process is forked from a server that has only imported that module and is kept for the next
+    script. If forking is not safe or the import fails, a new process is started instead.
 
     Args:
-        command: path of the script, and its arguments.
-        environment: dict of the environment variables.
-        timeout: seconds until it is killed.
-        imported: name of a module that the script imports, and that takes seconds to import; or `None`.
+        command: Path of the script, and its arguments.
+        environment: Dict of environment variables.
+        timeout: Seconds until it is killed.
+        imported: Name of a module that the script imports and that is slow to import; or `None`.
 
     Returns:
-        The exit status, negative for a signal, and what it wrote to both of its outputs, as bytes.
+        The exit status, negative for a signal, and its stdout and stderr together, as bytes.
 
     Raises:
-        subprocess.TimeoutExpired: it did not end in time.
+        subprocess.TimeoutExpired: If it does not end in time.
     """
     command = [str(part) for part in command]
-    # The libraries of other systems do not survive a fork.
+    # Forking is not safe with the system libraries of other platforms.
     if imported and sys.platform == "linux":
         with _lock:
             for _ in range(2):
@@ -44,7 +44,7 @@ def run(command, environment, timeout, imported=None):
                     return server.run(command, environment, timeout)
                 except BaseException as error:
                     _servers.pop(imported).close()
-                    # After a minute without a script it ends, and without its module it never begins.
+                    # The server ends after a minute without a script, and never starts if the import fails.
                     if not isinstance(error, EOFError | BrokenPipeError):
                         raise
     process = subprocess.run(
@@ -55,20 +55,20 @@ def run(command, environment, timeout, imported=None):
 
 def _server(imported, environment):
     server = _servers.get(imported)
-    # A fork of this process must not talk to the server of its parent.
+    # A fork of this process must not use the server of its parent.
     if server is None or server.owner != os.getpid():
         server = _servers[imported] = _Server(imported, environment)
     return server
 
 
 class _Server:
-    """A process that runs `fork_server.py`, one script after the other."""
+    """A process that runs `fork_server.py`, which runs one script at a time."""
 
     def __init__(self, imported, environment):
-        # `-P`: the modules beside the program are no modules of the scripts.
+        # `-P` keeps the folder of the program out of `sys.path`.
         program = [sys.executable, "-P", fork_server.__file__, imported]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        # A session of its own: it can be ended with its fork, and Ctrl-C is for the process that asks.
+        # In its own session, it can be killed together with its fork, and does not receive Ctrl-C.
         self.process = subprocess.Popen(program, env=environment, bufsize=0, start_new_session=True, **pipes)
         self.owner = os.getpid()
 

@@ -1,4 +1,4 @@
-"""Whether artefacts answer as their Keras model did."""
+"""The `verify` function: compares artefacts with stored outputs of their Keras model."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from keras_attn.typing import PathLike
 
 
 def verify(path: PathLike) -> Report:
-    """Checks an export folder: the digest of every file, then every artefact on its stored cases.
+    """Verifies an export folder: checks the digest of every file, then runs every artefact on its stored cases.
 
     The artefacts run in fresh processes on their own runtimes. Neither Keras nor the model is needed.
 
-    The manifest is not trusted: it must list every file of its artefacts, and no file outside of the folder is read, by
-    links neither. The artefacts are, as programs are: they run. Digests tell of damage, and not who wrote a folder.
+    The manifest is not trusted: it must list every file of its artefacts, and no file outside the folder is read, not
+    even through links. The artefacts themselves are trusted, as they are executed. Digests detect damage; they do not
+    authenticate the author.
 
     Args:
-        path: a folder that `export` wrote.
+        path: A folder written by `export`.
 
     Returns:
-        A `Report`. The row of an artefact that was altered, cannot be run or differs from the Keras model is not
-        ok, and its `message` says why.
+        A `Report`. The row of an artefact that was altered, cannot be run or differs from the Keras model is not ok;
+        its `message` gives the reason.
 
     Raises:
-        ValueError: `path` holds no manifest, one that `export` would not write, a file that no entry lists, or a link.
+        ValueError: If `path` has no manifest, one that `export` would not have written, an unlisted file, or a link.
 
     Example:
 
@@ -44,16 +45,17 @@ def verify(path: PathLike) -> Report:
 
 
 def record(path, task, cases, references=None):
-    """Stores a task's cases with the Keras model's own outputs.
+    """Stores the cases of a task with the outputs of the Keras model.
 
     Args:
-        path: the npz file to write: `inputs/<case>/<name>`, `outputs/<case>/<name>` and perhaps `references/<case>`.
-        task: a `Task`.
-        cases: list of dicts of arrays.
-        references: the right answers of each case, or `None`.
+        path: The npz file to write, with `inputs/<case>/<name>`, `outputs/<case>/<name>` and optionally
+            `references/<case>`.
+        task: A `Task`.
+        cases: List of dicts of arrays.
+        references: The expected outputs of each case, or `None`.
 
     Raises:
-        ValueError: the model itself returns NaN or infinity.
+        ValueError: If the model itself returns NaN or infinity.
     """
     arrays = {}
     for index, case in enumerate(cases):
@@ -69,11 +71,11 @@ def record(path, task, cases, references=None):
 
 
 def check(folder, entries):
-    """The report rows of manifest entries, after running their artefacts.
+    """Runs the artefacts of manifest entries and returns their report rows.
 
     Args:
-        folder: export folder.
-        entries: dicts as `manifest.entry` returns.
+        folder: Export folder.
+        entries: Dicts as returned by `manifest.entry`.
     """
     damages = [manifest.damage(folder, entry) for entry in entries]
     answers = _answers(folder, [entry for entry, damage in zip(entries, damages, strict=True) if not damage])
@@ -81,7 +83,7 @@ def check(folder, entries):
 
 
 def _answers(folder, entries):
-    """`(path, task)` -> what `clients.run` returns for the task, or the words in which it fails."""
+    """`(path, task)` -> the result of `clients.run` for the task, or its error message."""
     artefacts, answers = {}, {}
     for entry in entries:
         artefacts.setdefault((entry["format"], entry["path"]), {})[entry["task"]] = folder / entry["cases"]
@@ -96,7 +98,7 @@ def _run(format, artefact, cases):
     except clients.ClientError as error:
         if len(cases) == 1:
             return dict.fromkeys(cases, f"does not run: {error}")
-        # A runtime that crashes in one task shall not hide how the others do.
+        # Run each task separately, so that a crash in one does not hide the results of others.
         return {task: _run(format, artefact, {task: file})[task] for task, file in cases.items()}
 
 
@@ -116,7 +118,7 @@ def _row(folder, entry, damage, answers):
 
 
 def accuracy_drop(row):
-    """How much less often than the model a report row's artefact is right; else how often it differs from the model."""
+    """The loss of accuracy of a report row; without accuracies, the share of outputs that differ from the model."""
     if row["accuracy"] is not None:
         return row["model_accuracy"] - row["accuracy"]
     return 1 - row["identical"] / row["total"] if row["total"] else 1.0
@@ -129,7 +131,7 @@ def stored_case(path, index):
 
 
 def empty_tensors(path):
-    """The names of inputs and outputs that have an axis of size 0 in some stored case."""
+    """Names of the inputs and outputs with an axis of size 0 in any stored case."""
     with np.load(path, allow_pickle=False) as file:
         return sorted(
             {
@@ -145,7 +147,7 @@ def _compare(folder, entry, row, answer):
     if isinstance(answer, str):
         return [answer]
     answers, row["ms"], row["peak_bytes"] = answer
-    # Only now: what no runtime reads has no operators to count.
+    # Read only after a successful run: an artefact that no runtime reads has no operators.
     operators = registry.load("formats", entry["format"])().operators(folder / entry["path"])
     row["nodes"] = operators.total()
     row["flex_ops"] = sum(count for name, count in operators.items() if name.startswith("Flex"))
@@ -183,7 +185,7 @@ def _differences(entry, row, stored, answers):
             scores.append((*task.score(expected, references), *task.score(actual, references)))
     if scores:
         right, total, own_right, _ = np.sum(scores, axis=0)
-        # Of no answers there is no accuracy, and NaN would be within any limit.
+        # Without answers there is no accuracy; NaN would pass any limit.
         if total:
             row["model_accuracy"], row["accuracy"] = float(right / total), float(own_right / total)
     if tokens:
@@ -192,15 +194,15 @@ def _differences(entry, row, stored, answers):
 
 
 def _shortfalls(entry, row, limits, counts_classes):
-    """What is wrong with all cases together."""
+    """Problems that concern all cases together."""
     problems, agreement = [], row["token_agreement"]
-    # One of a few says nothing of a part.
+    # With few answers, a single difference is within the limit.
     allowed = max(1, (1 - limits.agreement) * row["total"])
     if agreement is not None and agreement < limits.tokens:
-        problems.append(f"{agreement:.1%} of the tokens are the model's, less than {limits.tokens:.0%}")
+        problems.append(f"only {agreement:.1%} of the tokens are those of the model, less than {limits.tokens:.0%}")
     elif agreement is None and counts_classes and row["total"] - row["identical"] > allowed:
         counts = f"{row['identical']} of {row['total']}"
-        problems.append(f"the likeliest class is the model's in {counts}, less than {limits.agreement:.0%}")
+        problems.append(f"the top class is that of the model in only {counts}, less than {limits.agreement:.0%}")
     limit = entry.get("max_accuracy_drop")
     if limit is not None and accuracy_drop(row) > limit:
         what = "accuracy" if row["accuracy"] is not None else "agreement with the model"

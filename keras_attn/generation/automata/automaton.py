@@ -1,4 +1,4 @@
-"""Which sequences of tokens are allowed, as a table."""
+"""Deterministic automata over tokens."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from keras_attn.typing import Array
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class TokenAutomaton:
-    """A minimal deterministic automaton over tokens; it begins in state 0.
+    """A minimal deterministic finite automaton over tokens, with initial state 0.
 
-    Immutable. Two automata are equal where they allow the same sequences of tokens, whichever way they were made. The
-    table is dense: states times classes of tokens that behave equally.
+    Immutable. Two automata are equal if they accept the same sequences of tokens. The transition table is dense: states
+    times classes of equivalent tokens.
 
     Args:
-        transitions: int `(states, classes)`, the next state, or -1 where there is no way.
-        token_classes: int `(V,)`, the class of each token of the vocabulary.
-        accepting: bool `(states,)`, the states in which a sequence may end.
+        transitions: Int `(states, classes)`, the next state, or -1 for no transition.
+        token_classes: Int `(V,)`, the class of each token of the vocabulary.
+        accepting: Bool `(states,)`, the states in which a sequence may end.
 
     Attributes:
-        transitions: int32 `(states, classes)` of the smallest such automaton, from each of whose states an accepting
-            one can be reached; the tokens of class 0 are never allowed.
-        token_classes: int32 `(V,)`.
-        accepting: bool `(states,)`.
-        distances: int32 `(states,)`, the least number of tokens to an accepting state.
+        transitions: Int32 `(states, classes)` of the minimal automaton. An accepting state can be reached from every
+            state. Tokens of class 0 are never allowed.
+        token_classes: Int32 `(V,)`.
+        accepting: Bool `(states,)`.
+        distances: Int32 `(states,)`, the minimum number of tokens to an accepting state.
         vocabulary_size: `V`.
 
     Raises:
-        ValueError: an argument is not as described, or no sequence is allowed.
+        ValueError: If an argument is invalid, or no sequence is accepted.
 
     Example:
 
@@ -69,42 +69,42 @@ class TokenAutomaton:
 
     @classmethod
     def from_regex(cls, pattern: str, pieces: Sequence[str]) -> Self:
-        """The automaton of all sequences of tokens whose joined texts match a regular expression whole.
+        """An automaton that accepts token sequences whose joined text fully matches a regular expression.
 
-        Needs the extra `constraints`. `\\d`, `\\w` and `\\s` are those of ASCII. Anchors, lookaround and references
-        are refused.
+        Requires the extra `constraints`. `\\d`, `\\w` and `\\s` are ASCII only. Anchors, lookaround and backreferences
+        are not supported.
 
         Args:
-            pattern: str, in the syntax of `re`.
-            pieces: list of `V` strings, what each token reads as; "" for special tokens, which are never allowed.
+            pattern: String in the syntax of `re`.
+            pieces: List of `V` strings, the text of each token; "" for special tokens, which are never allowed.
 
         Returns:
             A `TokenAutomaton`.
 
         Raises:
-            ValueError: `pattern` is no such expression, or no sequence of `pieces` matches it; or `pieces` is not a
-                list of strings.
-            ImportError: the extra is not installed.
+            ValueError: If `pattern` is not supported, no sequence of `pieces` matches it, or `pieces` is not a list of
+                strings.
+            ImportError: If the extra is not installed.
         """
         if isinstance(pieces, str) or not len(pieces) or not all(isinstance(piece, str) for piece in pieces):
-            raise ValueError(f"`pieces` must be a list of strings, one a token. Received: {_shortened(pieces)}")
+            raise ValueError(f"`pieces` must be a list of one string per token. Received: {_shortened(pieces)}")
         return cls._of_language(
             token_table(pattern, pieces), f"`pattern` must match a text that `pieces` can spell. Received: {pattern!r}"
         )
 
     @classmethod
     def from_phrases(cls, phrases: Iterable[Sequence[int]], vocabulary_size: int) -> Self:
-        """The automaton of a set of sequences: a trie, whose equal ends are one.
+        """An automaton that accepts a set of sequences: a trie with shared suffixes.
 
         Args:
-            phrases: list of sequences of token ids, without end tokens.
+            phrases: List of sequences of token ids, without end tokens.
             vocabulary_size: `V`.
 
         Returns:
             A `TokenAutomaton`.
 
         Raises:
-            ValueError: `phrases` is empty or holds something else than ids inside of the vocabulary.
+            ValueError: If `phrases` is empty or contains anything but ids in the vocabulary.
         """
         check_positive(vocabulary_size=vocabulary_size)
         phrases = [np.asarray(phrase, dtype=None if len(phrase) else np.int32) for phrase in phrases]
@@ -128,8 +128,8 @@ class TokenAutomaton:
             ends.add(state)
             first += len(phrase)
         transitions = np.full((len(trie), len(used) + 1), -1, np.int32)
-        for state, ways in enumerate(trie):
-            transitions[state, np.fromiter(ways, int, len(ways)) + 1] = list(ways.values())
+        for state, edges in enumerate(trie):
+            transitions[state, np.fromiter(edges, int, len(edges)) + 1] = list(edges.values())
         return cls(transitions, token_classes, np.isin(np.arange(len(trie)), list(ends)))
 
     @classmethod
@@ -140,23 +140,23 @@ class TokenAutomaton:
         end_id: int | tuple[int, ...],
         max_prefixes: int = 100_000,
     ) -> Self:
-        """The automaton of what a function allows token after token, which is asked for every beginning there is.
+        """An automaton from a function of the tokens so far, which is called once for every possible prefix.
 
-        It does for graphs and artefacts, which cannot call Python, what `prefix_allowed_tokens_fn` of Hugging Face does
-        at every step; the function sees the generated tokens only, neither the prompt nor the number of a row.
+        This is the counterpart of Hugging Face's `prefix_allowed_tokens_fn` for graphs and artefacts, which cannot call
+        Python. The function gets the generated tokens only, neither the prompt nor the row index.
 
         Args:
-            next_tokens: a function of a tuple of tokens, at first `()`, that returns the ids which may follow, `end_id`
-                included where the sequence may end.
+            next_tokens: Function of a tuple of tokens, initially `()`, that returns the ids that may follow, including
+                `end_id` if the sequence may end.
             vocabulary_size: `V`.
-            end_id: the end token, or a tuple of several.
-            max_prefixes: how many beginnings are asked for at most.
+            end_id: The end token, or a tuple of several.
+            max_prefixes: Maximum number of prefixes.
 
         Returns:
             A `TokenAutomaton`.
 
         Raises:
-            ValueError: `next_tokens` allows no sequence, too many, or an id outside of the vocabulary.
+            ValueError: If `next_tokens` allows no sequence, too many, or an id outside the vocabulary.
         """
         ends = set(end_id) if isinstance(end_id, tuple) else {end_id}
         prefixes, phrases = [()], []
@@ -166,8 +166,8 @@ class TokenAutomaton:
             prefixes += [(*prefix, int(token)) for token in sorted(following - ends)]
             if len(prefixes) > max_prefixes:
                 raise ValueError(
-                    "`next_tokens` must allow finitely many sequences; a loop is a `transitions` table, or a regular "
-                    f"expression. Received: more than max_prefixes={max_prefixes} beginnings"
+                    "`next_tokens` must allow finitely many sequences; describe loops by a `transitions` table or a "
+                    f"regular expression. Received: more than max_prefixes={max_prefixes} prefixes"
                 )
         if not phrases:
             raise ValueError("`next_tokens` must allow `end_id` after some sequence. Received: no such sequence")
@@ -175,22 +175,22 @@ class TokenAutomaton:
 
     @classmethod
     def containing(cls, strings: Sequence[str], pieces: Sequence[str] | Sequence[bytes]) -> Self:
-        """The automaton of all sequences of tokens whose joined text contains one of several strings.
+        """An automaton that accepts token sequences whose joined text contains one of several strings.
 
         Args:
-            strings: tuple of strings.
-            pieces: list of `V` strings, or of bytes in UTF-8, what each token reads as; empty for special tokens.
+            strings: Tuple of strings.
+            pieces: List of `V` strings or UTF-8 bytes, the text of each token; empty for special tokens.
 
         Returns:
             A `TokenAutomaton`.
 
         Raises:
-            ValueError: `strings` is not as described, or no sequence of `pieces` spells one of them.
+            ValueError: If `strings` is invalid, or no sequence of `pieces` spells one of them.
         """
         if not isinstance(strings, tuple) or not strings or not all(isinstance(x, str) and x for x in strings):
-            raise ValueError(f"`strings` must be a tuple of strings, none empty. Received: strings={strings!r}")
+            raise ValueError(f"`strings` must be a tuple of non-empty strings. Received: strings={strings!r}")
         return cls._of_language(
-            containing(strings, pieces), f"`strings` must have one that `pieces` can spell. Received: {strings!r}"
+            containing(strings, pieces), f"`strings` must contain one that `pieces` can spell. Received: {strings!r}"
         )
 
     @classmethod
@@ -205,7 +205,7 @@ class TokenAutomaton:
         return len(self.token_classes)
 
     def accepts(self, tokens: Iterable[int]) -> bool:
-        """Whether a sequence of ids is allowed, from its first token to its last."""
+        """Whether a complete sequence of ids is accepted."""
         state = 0
         for token in tokens:
             state = self.transitions[state, self.token_classes[token]]

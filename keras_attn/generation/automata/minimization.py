@@ -1,23 +1,23 @@
-"""The smallest automaton of a language, in NumPy."""
+"""Minimisation of automata, in NumPy."""
 
 import numpy as np
 
 
 def minimal(transitions, token_classes, accepting):
-    """The minimal deterministic automaton that accepts what the given one does, from state 0.
+    """The minimal deterministic automaton that is equivalent to the given one, with initial state 0.
 
-    Only states that the start reaches and that reach an accepting state stay, equal ones are one, and tokens that
-    behave equally share a class; class 0 has no way anywhere. States are numbered in breadth-first order and classes
-    by their first token, so that one language gives one table, however it was written.
+    Unreachable and dead states are removed, equivalent states are merged, and equivalent tokens share a class; class 0
+    has no transitions. States are numbered in breadth-first order and classes by their first token, so the table is
+    canonical.
 
     Args:
-        transitions: int `(states, classes)`, the next state, or -1.
-        token_classes: int `(V,)`, the class of each token.
-        accepting: bool `(states,)`.
+        transitions: Int `(states, classes)`, the next state, or -1.
+        token_classes: Int `(V,)`, the class of each token.
+        accepting: Bool `(states,)`.
 
     Returns:
-        The three, and `distances`, int32 `(states,)`, the least number of tokens to an accepting state. Without any
-        state where the language is empty.
+        The minimal three arrays, and `distances`, int32 `(states,)`, the minimum number of tokens to an accepting
+        state. There are no states if the language is empty.
     """
     used, token_classes = np.unique(token_classes, return_inverse=True)
     transitions = transitions[:, used]
@@ -48,7 +48,7 @@ def minimal(transitions, token_classes, accepting):
 
 
 def _distances(transitions, accepting):
-    """Steps to an accepting state, -1 where none is in reach; one more entry, for the state -1."""
+    """Steps to an accepting state, or -1 if none is reachable; with an additional entry for state -1."""
     sources, classes = np.nonzero(transitions >= 0)
     targets = transitions[sources, classes]
     sources, targets = np.divmod(np.unique(sources * len(transitions) + targets), len(transitions))
@@ -63,7 +63,7 @@ def _distances(transitions, accepting):
 
 
 def _in_order(transitions):
-    """The states that 0 reaches, breadth first, by the classes' order."""
+    """The states reachable from 0, breadth first, in order of the classes."""
     order, seen = [0], np.zeros(len(transitions), bool)
     seen[0] = True
     for state in order:
@@ -77,14 +77,14 @@ def _in_order(transitions):
 
 
 def _renumbered(transitions, states, count):
-    """The rows of `states`, which are numbered in their order."""
+    """The rows of `states`, with states renumbered in this order."""
     numbers = np.full(count + 1, -1)
     numbers[states] = np.arange(len(states))
     return numbers[transitions[states]]
 
 
 def _equal_states(transitions, accepting):
-    """Moore's refinement: a label a state, equal where no text tells two states apart; by first occurrence."""
+    """Moore's partition refinement: one label per state, equal for equivalent states, by first occurrence."""
     labels, count = _labels_of_rows(accepting[:, None]), 0
     while labels.max() + 1 > count:
         count = labels.max() + 1
@@ -93,6 +93,6 @@ def _equal_states(transitions, accepting):
 
 
 def _labels_of_rows(rows):
-    """Numbers equal rows alike, by first occurrence. By bytes: sorting long rows takes far longer."""
+    """Labels equal rows alike, by first occurrence. Compares bytes, which is much faster than sorting long rows."""
     known = {}
     return np.array([known.setdefault(row.tobytes(), len(known)) for row in rows])

@@ -1,4 +1,4 @@
-"""From a regular expression to an automaton over tokens of several characters."""
+"""Automata over tokens from regular expressions."""
 
 import re
 
@@ -6,49 +6,50 @@ import numpy as np
 
 from keras_attn.extras import require
 
-# What the parser would read differently from Python's `re`, and so has to be refused here. The first two alternatives
-# step over what is harmless: escapes, and character classes without two negated ones.
+# Syntax that the parser would read differently from Python's `re`, and that is rejected here. The first two
+# alternatives skip valid syntax: escapes, and character classes with at most one negated class.
 _REFUSED = r"""
     \\.
     | \[\^?+(?!\]) (?: \\[^DWS] | [^]\\] )* (?: \\[DWS] (?: \\[^DWS] | [^]\\] )* )? \]
     | (?P<refused> \[\^?\] | \[ | \{\} | \(\?<?[=!] | \(\?\w*- )
 """
-# Entries of the table that are held while tokens walk through it.
+# Maximum number of table entries in memory while tokens are processed.
 _CHUNK = 1 << 23
 
 
 def token_table(pattern, pieces):
-    """A deterministic automaton over the tokens whose texts match `pattern` whole; not minimal.
+    """A deterministic automaton over tokens whose joined text fully matches `pattern`; not minimal.
 
     Args:
-        pattern: a regular expression, as `TokenAutomaton.from_regex` describes.
-        pieces: a list of `V` strings.
+        pattern: A regular expression, see `TokenAutomaton.from_regex`.
+        pieces: A list of `V` strings.
 
     Returns:
         `(transitions, token_classes, accepting)`, see `minimal`.
 
     Raises:
-        ValueError: `pattern` cannot be read; the message says why.
+        ValueError: If `pattern` is not supported; the message gives the reason.
     """
     return over_tokens(*_character_table(pattern, sorted(set("".join(pieces)))), pieces)
 
 
 def over_tokens(characters, initial, steps, accepting, pieces):
-    """An automaton over tokens, from one over the characters, or bytes, of their `pieces`.
+    """An automaton over tokens, from one over the characters or bytes of their `pieces`.
 
     Args:
-        characters: dict of the column of each character.
-        initial: the first state.
-        steps: int `(states + 1, columns + 1)`, the next state; the last row and column lead nowhere, to the last row.
-        accepting: bool `(states,)`.
-        pieces: a list of `V` strings or bytes; what is empty is never allowed.
+        characters: Dict from character to column.
+        initial: The initial state.
+        steps: Int `(states + 1, columns + 1)`, the next state. The last row is the dead state, to which the last column
+            leads.
+        accepting: Bool `(states,)`.
+        pieces: A list of `V` strings or bytes; empty ones are never allowed.
 
     Returns:
         `(transitions, token_classes, accepting)`, see `minimal`.
     """
     lengths = np.array([len(piece) for piece in pieces])
     longest = max(1, lengths.max())
-    # A step by the last column leads from everywhere to the last row, which stands for "no way".
+    # The last column leads from every state to the last row, the dead state.
     dead, none = len(steps) - 1, steps.shape[1] - 1
     spelled = np.full((len(pieces), longest), none)
     places = np.arange(longest) < lengths[:, None]
@@ -75,20 +76,21 @@ def over_tokens(characters, initial, steps, accepting, pieces):
 
 
 def _character_table(pattern, characters):
-    """An automaton over the characters: `{character: column}`, the start, steps `(states + 1, columns + 1)`, accepting.
+    """An automaton over characters: `({character: column}, initial, steps, accepting)`.
 
-    Only characters that occur in tokens have a column, and the last row and column lead nowhere.
+    `steps` is `(states + 1, columns + 1)`. Only characters that occur in tokens have a column; the last row is the dead
+    state, to which the last column leads.
     """
     machine = _machine(pattern)
     states = {state: number for number, state in enumerate(sorted(machine.states))}
     keys = {key: number for number, key in enumerate(machine.alphabet.by_transition)}
     dead = len(states)
     steps = np.full((dead + 1, len(keys) + 1), dead, np.int32)
-    for state, ways in machine.map.items():
-        for key, target in ways.items():
+    for state, edges in machine.map.items():
+        for key, target in edges.items():
             steps[states[state], keys[key]] = states[target]
     accepting = np.isin(np.arange(dead), [states[state] for state in machine.finals])
-    # A machine that takes the empty text alone may know no character.
+    # The alphabet of a machine that accepts only the empty text may be empty.
     columns = {character: keys.get(machine.alphabet[character], len(keys)) for character in characters}
     return columns, states[machine.initial], steps, accepting
 
@@ -106,11 +108,11 @@ def _machine(pattern):
     try:
         if refused is None:
             return interegular.parse_pattern(pattern).to_fsm(prefix_postfix=(0, 0))
-    # It raises whatever it comes upon, `AttributeError` included.
+    # The parser raises arbitrary exceptions, including `AttributeError`.
     except Exception as error:
         refused = str(error) or type(error).__name__
     raise ValueError(
-        "`pattern` must do without anchors (the whole output has to match anyway), lookaround, references, classes "
-        "that begin with ']' or hold two of \\D, \\W and \\S, and flags other than i and s. "
+        "`pattern` must not use anchors (the whole output has to match anyway), lookaround, backreferences, classes "
+        "that begin with ']' or contain two of \\D, \\W and \\S, or flags other than i and s. "
         f"Received: pattern={pattern!r}, with {refused}"
     )

@@ -1,4 +1,4 @@
-"""From strings to an automaton over tokens that looks for them."""
+"""Automata over tokens that search for strings."""
 
 import numpy as np
 
@@ -6,11 +6,11 @@ from keras_attn.generation.automata.regular_expression import over_tokens
 
 
 def containing(strings, pieces):
-    """A deterministic automaton over the tokens whose joined texts contain one of `strings`; not minimal.
+    """A deterministic automaton over tokens whose joined text contains one of `strings`; not minimal.
 
     Args:
-        strings: a tuple of strings.
-        pieces: a list of `V` strings, or of bytes in UTF-8.
+        strings: A tuple of strings.
+        pieces: A list of `V` strings or UTF-8 bytes.
 
     Returns:
         `(transitions, token_classes, accepting)`, see `minimal`.
@@ -21,7 +21,7 @@ def containing(strings, pieces):
 
 
 def _byte_table(words):
-    """Aho and Corasick's automaton over bytes, whose accepting states are never left."""
+    """An Aho-Corasick automaton over bytes with absorbing accepting states."""
     children, accepts = [{}], [False]
     for word in words:
         state = 0
@@ -35,7 +35,7 @@ def _byte_table(words):
     dead = len(children)
     steps = np.full((dead + 1, 257), dead, np.int32)
     steps[0, :256] = 0
-    # Breadth first, so that where a mismatch leads is known.
+    # Breadth first, so that fallback states are complete before they are used.
     waiting, fallback = [0], [0] * dead
     for state in waiting:
         steps[state, :256] = steps[fallback[state], :256]

@@ -1,4 +1,4 @@
-"""Logit processors: constraints and filters on the next token, one a file."""
+"""Logit processors: constraints, penalties and filters on the next token, one per file."""
 
 from typing import TYPE_CHECKING
 

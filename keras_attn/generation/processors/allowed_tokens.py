@@ -1,4 +1,4 @@
-"""The only tokens that come."""
+"""Allowed tokens."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class AllowedTokens(LogitProcessor):
-    """Bans all other tokens throughout; without an end token among `ids` every row is `max_length` long.
+    """Bans all tokens except `ids`. Without an end token among them, every row has length `max_length`.
 
     Args:
-        ids: tuple of the allowed tokens.
+        ids: Tuple of the allowed tokens.
 
     Raises:
-        ValueError: `ids` is not as described, not in the vocabulary, or a `BannedTokens` beside it bans all of them.
+        ValueError: If `ids` is invalid, not in the vocabulary, or entirely banned by `BannedTokens` in the same config.
 
     Example:
 

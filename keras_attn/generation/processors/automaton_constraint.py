@@ -1,4 +1,4 @@
-"""Only sequences that an automaton accepts."""
+"""Constrained decoding with an automaton."""
 
 from __future__ import annotations
 
@@ -20,26 +20,25 @@ if TYPE_CHECKING:
     from keras_attn.generation.processors.logit_processor import History
 
 
-# Of a state from which there is no way to an accepting one.
-NEVER = 1 << 30
+# Distance of a state from which no accepting state can be reached.
+UNREACHABLE = 1 << 30
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class AutomatonConstraint(LogitProcessor):
-    """Bans every token but those that lead to an output which a `TokenAutomaton` accepts, in time for `max_length`.
+    """Constrains the output to sequences that a `TokenAutomaton` accepts, within `max_length`.
 
-    A token is allowed where the automaton has a way by it to a state from which the shortest way to an accepting one,
-    and the end token, fit into the tokens that are left. An end token is allowed in accepting states. A row that has
-    left the automaton, after its end or by a token that something else forced on it, may only end.
+    A token is allowed if it leads to a state from which the shortest path to an accepting state, plus the end token,
+    fits into the remaining tokens. End tokens are allowed in accepting states. A row that has left the automaton, after
+    its end or by a forced token, can only end.
 
     Args:
-        automaton: `TokenAutomaton` over the model's vocabulary. Its tokens are those that the model generates; what a
-            prompt holds is no part of them.
+        automaton: `TokenAutomaton` over the model's vocabulary. It constrains generated tokens only, not the prompt.
 
     Raises:
-        ValueError: `automaton` is no `TokenAutomaton`, or of another vocabulary, or allows an end token inside of a
-            sequence, or `max_length` is too small for its shortest sequence and the end token.
+        ValueError: If `automaton` is not a `TokenAutomaton`, has another vocabulary, or allows an end token within a
+            sequence, or if `max_length` is too small for its shortest sequence and the end token.
 
     Reference:
         [Willard and Louf, 2023](https://arxiv.org/abs/2307.09702).
@@ -60,8 +59,8 @@ class AutomatonConstraint(LogitProcessor):
     def __post_init__(self):
         if not isinstance(self.automaton, TokenAutomaton):
             raise ValueError(
-                "`automaton` must be a TokenAutomaton, which `from_regex`, `from_phrases` and, for a function of the "
-                f"tokens so far, `from_function` make. Received: automaton={self.automaton!r}"
+                "`automaton` must be a TokenAutomaton, such as from `from_regex`, `from_phrases` or, for a function of "
+                f"the tokens so far, `from_function`. Received: automaton={self.automaton!r}"
             )
 
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
@@ -73,12 +72,12 @@ class AutomatonConstraint(LogitProcessor):
         classes = self._classes(vocabulary_size)
         allowed = [x for x in config.end_ids if classes[x]]
         if allowed:
-            raise ValueError(f"`automaton` must not use end tokens inside of a sequence. Received: uses of {allowed}")
+            raise ValueError(f"`automaton` must not allow end tokens within a sequence. Received: {allowed}")
         least = int(automaton.distances[0]) + 1
         if least > config.max_length:
             raise ValueError(
-                f"`max_length` must leave room for the shortest output that `automaton` allows, {least} tokens with "
-                f"the end token. Received: max_length={config.max_length}"
+                f"`max_length` must be at least the length of the shortest output that `automaton` allows, {least} "
+                f"tokens with the end token. Received: max_length={config.max_length}"
             )
 
     def start(self, history: History) -> tuple[Tensor, ...]:
@@ -87,7 +86,7 @@ class AutomatonConstraint(LogitProcessor):
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         row, limit, ends = state
-        distances = np.append(self.automaton.distances, NEVER).astype(np.int32)
+        distances = np.append(self.automaton.distances, UNREACHABLE).astype(np.int32)
         targets = ops.take(ops.convert_to_tensor(self._table()), row, axis=0)
         left = ops.expand_dims(ops.subtract(limit, add(step, 2)), 1)
         fits = ops.less_equal(ops.take(ops.convert_to_tensor(distances), targets, axis=0), left)
@@ -107,12 +106,12 @@ class AutomatonConstraint(LogitProcessor):
         return ops.take(ops.convert_to_tensor(table.reshape(-1)), places, axis=0), limit, ends
 
     def _classes(self, vocabulary_size):
-        """The class of each token, that of no way for those after the automaton's."""
+        """The class of each token; class 0, which has no transitions, for tokens beyond the automaton's vocabulary."""
         classes = self.automaton.token_classes
         return np.pad(classes, (0, vocabulary_size - len(classes)))
 
     def _table(self):
-        """The transitions with one more state, which stands for "no way" and is never left."""
+        """The transition table with an additional dead state."""
         dead = len(self.automaton.accepting)
         table = np.vstack([self.automaton.transitions, np.full((1, self.automaton.transitions.shape[1]), dead)])
         return np.where(table < 0, dead, table).astype(np.int32)

@@ -1,4 +1,4 @@
-"""Words of several tokens that never come."""
+"""Banned token sequences."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_attn.argument_checks import check_vocabulary
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
-from keras_attn.generation.processors.recent import followed, last_tokens
-from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+from keras_attn.generation.processors.recent import append_token, last_tokens
+from keras_attn.generation.processors.sequence_matching import check_sequences, completions, context_length
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class BannedSequences(LogitProcessor):
-    """Bans the last token of a sequence if its other tokens come right before, in the prompt or generated.
+    """Bans the last token of a sequence if its other tokens directly precede it, in the prompt or generated.
 
     Args:
-        sequences: tuple of tuples of tokens; one of a single token is banned throughout.
+        sequences: Tuple of tuples of tokens. A sequence of one token is always banned.
 
     Raises:
-        ValueError: `sequences` is not as described, not in the vocabulary, or bans all of it.
+        ValueError: If `sequences` is invalid, not in the vocabulary, or bans the whole vocabulary.
 
     Reference:
         `NoBadWordsLogitsProcessor` of Hugging Face.
@@ -53,15 +53,15 @@ class BannedSequences(LogitProcessor):
         check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
         if len({sequence for sequence in self.sequences if len(sequence) == 1}) == vocabulary_size:
             raise ValueError(
-                f"`sequences` of BannedSequences must leave a token. Received: all {vocabulary_size} of them"
+                f"`sequences` of BannedSequences must not ban every token. Received: all {vocabulary_size} tokens"
             )
 
     def start(self, history: History) -> tuple[Tensor, ...]:
-        return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
+        return (last_tokens(history.ids, history.mask, context_length(self.sequences)),)
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         found = completions(self.sequences, [1] * len(self.sequences), state[0], logits.shape[-1])
         return ops.where(ops.greater(found, 0.5), BANNED, logits)
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        return (followed(state[0], tokens),)
+        return (append_token(state[0], tokens),)

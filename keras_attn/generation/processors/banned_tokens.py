@@ -1,4 +1,4 @@
-"""Tokens that never come."""
+"""Banned tokens."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class BannedTokens(LogitProcessor):
-    """Bans tokens throughout.
+    """Bans tokens.
 
     Args:
-        ids: tuple of the banned tokens.
+        ids: Tuple of the banned tokens.
 
     Raises:
-        ValueError: `ids` is not as described, not in the vocabulary, or all of it.
+        ValueError: If `ids` is invalid, not in the vocabulary, or bans the whole vocabulary.
 
     Example:
 
@@ -44,7 +44,7 @@ class BannedTokens(LogitProcessor):
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, ids=self.ids)
         if len(set(self.ids)) == vocabulary_size:
-            raise ValueError(f"`ids` of BannedTokens must leave a token. Received: all {vocabulary_size} of them")
+            raise ValueError(f"`ids` of BannedTokens must not ban every token. Received: all {vocabulary_size} tokens")
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         return ops.where(is_one_of(self.ids, logits.shape[-1]), BANNED, logits)

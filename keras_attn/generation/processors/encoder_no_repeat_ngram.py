@@ -1,4 +1,4 @@
-"""No phrase of the source."""
+"""No n-grams of the source."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.generation.processors.no_repeat_ngram import NoRepeatNGram, with_free_slots
-from keras_attn.generation.processors.recent import followed
+from keras_attn.generation.processors.recent import append_token
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ class EncoderNoRepeatNGram(NoRepeatNGram):
     """Bans tokens that would complete an n-gram of the source, or of the prompt of a language model.
 
     Args:
-        size: number of tokens in an n-gram; 1 bans every token of the source.
+        size: Number of tokens in an n-gram; 1 bans every token of the source.
 
     Raises:
-        ValueError: `size` is not a positive integer.
+        ValueError: If `size` is not a positive integer.
 
     Reference:
         [Recipes for building an open-domain chatbot](https://arxiv.org/abs/2004.13637), Roller et al., 2020.
@@ -49,5 +49,5 @@ class EncoderNoRepeatNGram(NoRepeatNGram):
         return tokens, ops.zeros_like(tokens[:, :1]), *self._last(history)
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        held, lengths, *last = state
-        return held, lengths, *(followed(x, tokens) for x in last)
+        row_tokens, lengths, *last = state
+        return row_tokens, lengths, *(append_token(x, tokens) for x in last)

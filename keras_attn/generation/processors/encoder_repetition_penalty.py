@@ -1,4 +1,4 @@
-"""More of what the source holds."""
+"""Encoder repetition penalty."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class EncoderRepetitionPenalty(LogitProcessor):
-    """Makes the tokens of the source, or of the prompt of a language model, more likely than others.
+    """Favours tokens of the source, or of the prompt of a language model.
 
-    Their logits `x` become `x / penalty` if negative, and `x * penalty` otherwise, which penalises tokens that the
-    source does not contain. Source and target must share a vocabulary.
+    Their logits `x` become `x / penalty` if negative, and `x * penalty` otherwise, which penalises all other tokens.
+    Source and target must share a vocabulary.
 
     Args:
-        penalty: a number; above 1 it favours tokens of the source, below 1 it penalises them.
+        penalty: A number; above 1 it favours tokens of the source, below 1 it penalises them.
 
     Raises:
-        ValueError: `penalty` is not a positive number.
+        ValueError: If `penalty` is not a positive number.
 
     Reference:
         `EncoderRepetitionPenaltyLogitsProcessor` of Hugging Face.

@@ -1,4 +1,4 @@
-"""Tokens that are not too unlikely in themselves."""
+"""Epsilon sampling."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class EpsilonCutoff(LogitProcessor):
-    """Bans tokens whose probability is below `epsilon`; the likeliest stays.
+    """Bans tokens whose probability is below `epsilon`, except the most likely one.
 
     Args:
-        epsilon: a probability.
-        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
+        epsilon: A probability.
+        min_tokens_to_keep: Number of most likely tokens that are never banned.
 
     Raises:
-        ValueError: `epsilon` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
+        ValueError: If `epsilon` is not in (0, 1], or `min_tokens_to_keep` is not a positive integer.
 
     Reference:
         [Truncation Sampling as Language Model Desmoothing](https://arxiv.org/abs/2210.15191), Hewitt et al., 2022.

@@ -1,4 +1,4 @@
-"""An end that becomes likelier with every token."""
+"""Exponential length penalty."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class ExponentialLengthDecay(LogitProcessor):
     """Adds `|x| (factor ** (t - start_length) - 1)` to the logits `x` of the end tokens.
 
-    `t` is the number of generated tokens; up to `start_length` of them, nothing is added.
+    `t` is the number of generated tokens; nothing is added while `t <= start_length`.
 
     Args:
-        start_length: number of generated tokens from which on the end is favoured.
-        factor: a number; above 1 it favours the end, below 1 it defers it.
+        start_length: Number of generated tokens after which the end is favoured.
+        factor: A number; above 1 it favours the end, below 1 it defers it.
 
     Raises:
-        ValueError: `start_length` is not a number of tokens, or `factor` not a positive number.
+        ValueError: If `start_length` is not a non-negative integer, or `factor` is not a positive number.
 
     Reference:
         `ExponentialDecayLengthPenalty` of Hugging Face.

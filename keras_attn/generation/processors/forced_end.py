@@ -1,4 +1,4 @@
-"""A last token that ends."""
+"""Forced end token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import certain
+from keras_attn.generation.processors.selection import forced_logits
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class ForcedEnd(LogitProcessor):
-    """Makes the last token, that of step `max_length - 1`, the end token, or the first of several.
+    """Forces the last token, at step `max_length - 1`, to be the end token, or the first of several.
 
-    A forced token is certain: its logit, and log-probability, is 0 and all others are banned.
+    A forced token has logit and log-probability 0; all other tokens are banned.
 
     Example:
 
@@ -44,4 +44,4 @@ class ForcedEnd(LogitProcessor):
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         end, last = state
-        return ops.where(ops.equal(last, step), certain(end, logits), logits)
+        return ops.where(ops.equal(last, step), forced_logits(end, logits), logits)

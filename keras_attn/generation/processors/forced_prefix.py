@@ -1,4 +1,4 @@
-"""How a generation begins."""
+"""Forced prefix of the output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_ids, check_vocabulary
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import certain
+from keras_attn.generation.processors.selection import forced_logits
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class ForcedPrefix(LogitProcessor):
-    """Makes `ids` the first generated tokens; a forced start token is a prefix of one.
+    """Forces the output to start with `ids`, which may be a single forced start token.
 
-    A forced token is certain: its logit, and log-probability, is 0 and all others are banned.
+    A forced token has logit and log-probability 0; all other tokens are banned.
 
     Args:
-        ids: tuple of tokens.
+        ids: Tuple of tokens.
 
     Raises:
-        ValueError: `ids` is not as described, not in the vocabulary, longer than `max_length` of the generation, or
-            goes on behind an end token.
+        ValueError: If `ids` is invalid, not in the vocabulary, longer than `max_length`, or continues after an end
+            token.
 
     Example:
 
@@ -52,15 +52,16 @@ class ForcedPrefix(LogitProcessor):
         check_vocabulary(vocabulary_size, ids=self.ids)
         if len(self.ids) > config.max_length:
             raise ValueError(
-                f"`ids` of ForcedPrefix must be no more than `max_length`={config.max_length}. "
-                f"Received: {len(self.ids)} of them"
+                f"`ids` of ForcedPrefix must not be longer than `max_length`={config.max_length}. "
+                f"Received: {len(self.ids)} ids"
             )
         if set(self.ids[:-1]) & set(config.end_ids):
             raise ValueError(
-                f"`ids` of ForcedPrefix must not go on behind an end token, {config.end_ids}. Received: ids={self.ids}"
+                f"`ids` of ForcedPrefix must not continue after an end token, {config.end_ids}. "
+                f"Received: ids={self.ids}"
             )
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         count = len(self.ids)
         token = ops.take(ops.convert_to_tensor(self.ids, dtype="int32"), ops.minimum(step, count - 1))
-        return ops.where(ops.less(step, count), certain(token, logits), logits)
+        return ops.where(ops.less(step, count), forced_logits(token, logits), logits)

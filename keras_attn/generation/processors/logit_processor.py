@@ -1,4 +1,4 @@
-"""What changes the logits of the next token before a strategy chooses from them."""
+"""Base class of logit processors."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
 
 
-# Below every logit, whatever its size, and finite: what a runtime computes in the branch that it does not select must
-# not be infinity or NaN.
+# Below every logit, but finite: values in branches that a runtime does not select must not be infinite or NaN.
 BANNED = MASKED_LOGIT
 
 
 @dataclasses.dataclass(frozen=True)
 class History:
-    """What stands before the first generated token.
+    """The inputs of generation, for `LogitProcessor.start`.
 
     Args:
-        ids: int32 `(R, P)`: the prompt of a language model, padded behind; the start token of an encoder-decoder. `R`
-            counts rows, or beams.
-        mask: bool `(R, P)`, False at padding.
-        vocabulary_size: number of logits `V`.
-        max_length: number of tokens to generate at most, an int or int32 scalar.
-        end_ids: tuple of the tokens that end a row.
-        capacity: an int that `max_length` does not exceed; `max_length` itself where None.
-        source: int32 `(R, S)`, what the model was given, a source or a prompt; `ids` where None.
-        source_mask: bool `(R, S)`, False at padding; all True where None.
+        ids: Int32 `(R, P)`: the right-padded prompt of a language model, or the start token of an encoder-decoder. `R`
+            is the number of rows or beams.
+        mask: Bool `(R, P)`, False at padding.
+        vocabulary_size: Number of logits `V`.
+        max_length: Maximum number of generated tokens, an integer or int32 scalar.
+        end_ids: Tuple of the tokens that end a row.
+        capacity: Static upper bound of `max_length`, an integer. Defaults to `max_length`.
+        source: Int32 `(R, S)`, the source or prompt. Defaults to `ids`.
+        source_mask: Bool `(R, S)`, False at padding. Defaults to all True.
     """
 
     ids: Tensor
@@ -57,36 +56,39 @@ class History:
 
 @dataclasses.dataclass(frozen=True)
 class LogitProcessor(Settings):
-    """Base of the processors; a kind is a frozen dataclass that overrides what it needs of the four methods.
+    """Base class of logit processors, which change the logits before a strategy selects the next token.
 
-    All is written in `keras.ops` without loops, so that it runs in every exported artefact. What a processor remembers
-    is its state: a tuple of tensors with the rows on their first axis, which beam search reorders with its beams. A
-    field is a constant of the graph, and another value takes another graph, unless `graph_numbers` lists it.
+    A subclass is a frozen dataclass that overrides any of the four methods, in `keras.ops` without loops, so that it
+    runs in every exported artefact. Its state is a tuple of tensors with rows on the first axis, which beam search
+    reorders with the beams. Fields are constants of the graph, and a different value requires another graph, unless
+    `graph_numbers` lists the field.
     """
 
-    # Whether it makes no sense for rows that nothing ends.
+    # Whether the processor requires an end token.
     needs_end = False
     # Whether it reads the token ids of prompts or sources.
     needs_source_ids = False
 
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
-        """Raises a ValueError where the processor does not fit a `GenerationConfig` or the vocabulary."""
+        """Raises a ValueError if the processor does not fit a `GenerationConfig` or the vocabulary."""
 
     def start(self, history: History) -> tuple[Tensor, ...]:
-        """The state before the first token, from a `History`."""
+        """The initial state, from a `History`."""
         return ()
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
-        """The changed logits; a banned token has `BANNED`, and keeps it, see `selection.unless_banned`.
+        """Returns the changed logits.
+
+        Banned tokens have the logit `BANNED` and must keep it, see `selection.unless_banned`.
 
         Args:
-            logits: float32 `(R, V)`: logits, or log-probabilities in a beam search; finite, and above `BANNED`
-                unless a processor before has banned them.
-            state: of the tokens so far.
-            step: int32 scalar, the number of tokens generated so far.
+            logits: Float32 `(R, V)`: logits, or log-probabilities in beam search; finite, and above `BANNED` unless
+                banned by an earlier processor.
+            state: The state after the tokens so far.
+            step: Int32 scalar, the number of tokens generated so far.
         """
         return logits
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        """The state with `tokens`, int32 `(R,)`, chosen as those of `step`."""
+        """The state after `tokens`, int32 `(R,)`, were selected at `step`."""
         return state

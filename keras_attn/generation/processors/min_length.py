@@ -1,4 +1,4 @@
-"""No end before its time."""
+"""Minimum length."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class MinLength(LogitProcessor):
     """Bans the end tokens while fewer than `length` tokens have been generated.
 
     Args:
-        length: number of tokens before the end token, at least.
+        length: Minimum number of tokens before the end token.
 
     Raises:
-        ValueError: `length` is not a positive integer, or `max_length` of the generation leaves no token for the end.
+        ValueError: If `length` is not a positive integer, or not below `max_length`.
 
     Example:
 

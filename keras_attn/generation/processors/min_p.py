@@ -1,4 +1,4 @@
-"""Tokens that are not too unlikely."""
+"""Min-p sampling."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class MinP(LogitProcessor):
     """Bans tokens whose probability is below `p` times that of the most likely token.
 
     Args:
-        p: a share.
-        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
+        p: A number in (0, 1].
+        min_tokens_to_keep: Number of most likely tokens that are never banned.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
+        ValueError: If `p` is not in (0, 1], or `min_tokens_to_keep` is not a positive integer.
 
     Reference:
         [Turning Up the Heat: Min-p Sampling](https://arxiv.org/abs/2407.01082), Nguyen et al., 2024.

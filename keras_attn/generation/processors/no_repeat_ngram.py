@@ -1,4 +1,4 @@
-"""No phrase twice."""
+"""No repeated n-grams."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
-from keras_attn.generation.processors.recent import FREE, followed, last_tokens
+from keras_attn.generation.processors.recent import FREE, append_token, last_tokens
 from keras_attn.ops.arrays import add
 from keras_attn.ops.occurrences import occurrences
 from keras_attn.typing import Tensor
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class NoRepeatNGram(LogitProcessor):
-    """Bans tokens that would complete an n-gram which the prompt or the generated tokens contain already.
+    """Bans tokens that would complete an n-gram that already occurs in the prompt or the generated tokens.
 
     Args:
-        size: number of tokens in an n-gram; 1 bans every token that has occurred.
+        size: Number of tokens in an n-gram; 1 bans every token that has occurred.
 
     Raises:
-        ValueError: `size` is not a positive integer.
+        ValueError: If `size` is not a positive integer.
 
     Reference:
         [A Deep Reinforced Model for Abstractive Summarization](https://arxiv.org/abs/1705.04304), Paulus et al., 2017.
@@ -50,12 +50,12 @@ class NoRepeatNGram(LogitProcessor):
         check_positive(size=self.size)
 
     def start(self, history: History) -> tuple[Tensor, ...]:
-        """The tokens of each row, then free slots; how many of them the prompt has; the last `size - 1` tokens."""
+        """The tokens of each row, followed by free slots; the length of the prompt; the last `size - 1` tokens."""
         ids, lengths = ops.cast(history.ids, "int32"), ops.sum(ops.cast(history.mask, "int32"), axis=1, keepdims=True)
         return with_free_slots(ids, history.mask, max(history.capacity, self.size)), lengths, *self._last(history)
 
     def _last(self, history):
-        """The last `size - 1` tokens, a list of one tensor, or none."""
+        """The last `size - 1` tokens as a list of one tensor, or an empty list."""
         return [last_tokens(history.ids, history.mask, self.size - 1)] if self.size > 1 else []
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
@@ -68,15 +68,15 @@ class NoRepeatNGram(LogitProcessor):
         return ops.where(occurrences(following, repeats, logits.shape[-1]), BANNED, logits)
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        held, lengths, *last = state
+        row_tokens, lengths, *last = state
         tokens = ops.expand_dims(tokens, 1)
-        slots = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
-        held = ops.where(ops.equal(slots, add(lengths, step)), tokens, held)
-        return held, lengths, *(followed(x, ops.squeeze(tokens, 1)) for x in last)
+        slots = ops.expand_dims(ops.arange(ops.shape(row_tokens)[1], dtype="int32"), 0)
+        row_tokens = ops.where(ops.equal(slots, add(lengths, step)), tokens, row_tokens)
+        return row_tokens, lengths, *(append_token(x, ops.squeeze(tokens, 1)) for x in last)
 
 
 def with_free_slots(ids, mask, count):
-    """int32 `(R, P + count)`: the tokens `(R, P)`, `FREE` if `mask` is False, and after them."""
+    """Appends `count` free slots to tokens `(R, P)`; these are also `FREE` if `mask` is False."""
     tokens = ops.where(mask, ids, FREE)
     free = ops.zeros_like(tokens[:, :1]) + ops.full((1, count), FREE, dtype="int32")
     return ops.concatenate([tokens, free], axis=1)

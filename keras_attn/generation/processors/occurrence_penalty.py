@@ -1,4 +1,4 @@
-"""Less of what was generated, the more the more often."""
+"""Presence and frequency penalties."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 class OccurrencePenalty(LogitProcessor):
     """Subtracts `presence * (count > 0) + frequency * count` from the logits.
 
-    `count` is how often a token was generated; the prompt does not count.
+    `count` is the number of times a token was generated, not including the prompt.
 
     Args:
-        presence: a number; below 0 it encourages.
-        frequency: a number; below 0 it encourages.
+        presence: A number; negative values encourage repetition.
+        frequency: A number; negative values encourage repetition.
 
     Raises:
-        ValueError: one of them is not a finite number.
+        ValueError: If one of them is not a finite number.
 
     Reference:
         [OpenAI's API](https://platform.openai.com/docs/api-reference/completions/create), `presence_penalty` and
@@ -58,7 +58,7 @@ class OccurrencePenalty(LogitProcessor):
 
     def graph_numbers(self) -> dict[str, float]:
         numbers = {"presence": self.presence, "frequency": self.frequency}
-        # Of one that is 0, nothing is computed.
+        # A penalty of 0 is not computed at all.
         return {name: in_float32(number) for name, number in numbers.items() if number}
 
     def start(self, history: History) -> tuple[Tensor, ...]:

@@ -2,17 +2,17 @@
 
 from keras import ops
 
-# No token, nor equal to each other: of a free slot, and of a place before the first token.
+# Ids that are not tokens: of a free slot, and of a position before the first token.
 FREE, NONE = -1, -2
 
 
 def last_tokens(ids, mask, count):
-    """The last `count` tokens of each row, int32 `(R, count)`, `NONE` before the first.
+    """The last `count` tokens of each row, int32 `(R, count)`; `NONE` before the first token.
 
     Args:
-        ids: int32 `(R, P)`, right-padded.
-        mask: bool `(R, P)`, False at padding.
-        count: a positive int.
+        ids: Int32 `(R, P)`, right-padded.
+        mask: Bool `(R, P)`, False at padding.
+        count: A positive integer.
     """
     ids, lengths = ops.cast(ids, "int32"), ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
     slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
@@ -23,6 +23,6 @@ def last_tokens(ids, mask, count):
     return ops.concatenate(last, axis=1)
 
 
-def followed(last, tokens):
-    """`last` with `tokens`, int32 `(R,)`, as its last column, and without its first."""
+def append_token(last, tokens):
+    """Drops the first column of `last` and appends `tokens`, int32 `(R,)`."""
     return ops.concatenate([last[:, 1:], ops.expand_dims(tokens, 1)], axis=1)

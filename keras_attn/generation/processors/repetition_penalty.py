@@ -1,4 +1,4 @@
-"""Less of what was there."""
+"""Repetition penalty."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class RepetitionPenalty(LogitProcessor):
-    """Makes the tokens of the prompt and those generated less likely, however often they occur.
+    """Penalises tokens that occur in the prompt or the generated tokens, regardless of how often.
 
-    Their logits `x` become `x * penalty` where negative, and `x / penalty` otherwise.
+    Their logits `x` become `x * penalty` if negative, and `x / penalty` otherwise.
 
     Args:
-        penalty: a number; above 1 it penalises, below 1 it encourages.
-        prompt_ignore_length: how many first tokens of the prompt do not count; all do where None.
+        penalty: A number; above 1 it penalises repetition, below 1 it encourages it.
+        prompt_ignore_length: Number of leading prompt tokens to ignore; None ignores none.
 
     Raises:
-        ValueError: `penalty` is not a positive number, or `prompt_ignore_length` not a number of tokens.
+        ValueError: If `penalty` is not a positive number, or `prompt_ignore_length` is not a non-negative integer.
 
     Reference:
         [CTRL](https://arxiv.org/abs/1909.05858), Keskar et al., 2019.
@@ -77,6 +77,6 @@ class RepetitionPenalty(LogitProcessor):
 
 
 def penalised(logits, seen, penalty):
-    """Logits `(R, V)`, those where `seen` is True made smaller by `penalty`, a positive number of float32."""
+    """Applies `penalty`, a positive float32 number, to the logits `(R, V)` of tokens for which `seen` is True."""
     less, more = bounded(ops.multiply(logits, penalty)), bounded(ops.divide(logits, penalty))
     return unless_banned(logits, ops.where(seen, ops.where(ops.less(logits, 0.0), less, more), logits))

@@ -1,4 +1,4 @@
-"""Words of several tokens that are more or less likely."""
+"""Biases of token sequences."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import keras
 
 from keras_attn.argument_checks import check_finite, check_vocabulary
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.recent import followed, last_tokens
+from keras_attn.generation.processors.recent import append_token, last_tokens
 from keras_attn.generation.processors.selection import in_float32, unless_banned
-from keras_attn.generation.processors.sequence_matching import check_sequences, completions, reach
+from keras_attn.generation.processors.sequence_matching import check_sequences, completions, context_length
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class SequenceBias(LogitProcessor):
-    """Adds a number to the logit of the last token of a sequence if its other tokens come right before.
+    """Adds a bias to the logit of the last token of a sequence if its other tokens directly precede it.
 
-    The others may be of the prompt or generated; the biases of several sequences with the same last token add up.
+    The preceding tokens may be in the prompt or generated. Biases of sequences with the same last token add up.
 
     Args:
-        sequences: tuple of tuples of tokens; one of a single token is biased throughout.
-        biases: tuple of a number for each; above 0 its last token becomes more likely.
+        sequences: Tuple of tuples of tokens. The bias of a sequence of one token always applies.
+        biases: Tuple of one number per sequence; positive values make its last token more likely.
 
     Raises:
-        ValueError: an argument is not as described, or `sequences` not in the vocabulary.
+        ValueError: If an argument is invalid, or `sequences` are not in the vocabulary.
 
     Reference:
         `SequenceBiasLogitsProcessor` of Hugging Face.
@@ -54,7 +54,7 @@ class SequenceBias(LogitProcessor):
         check_sequences(self.sequences)
         if not isinstance(self.biases, tuple) or len(self.biases) != len(self.sequences):
             raise ValueError(
-                f"`biases` must be a tuple of a number for each of {len(self.sequences)} sequences. "
+                f"`biases` must be a tuple of one number for each of the {len(self.sequences)} sequences. "
                 f"Received: biases={self.biases!r}"
             )
         for bias in self.biases:
@@ -64,11 +64,11 @@ class SequenceBias(LogitProcessor):
         check_vocabulary(vocabulary_size, sequences=[token for sequence in self.sequences for token in sequence])
 
     def start(self, history: History) -> tuple[Tensor, ...]:
-        return (last_tokens(history.ids, history.mask, reach(self.sequences)),)
+        return (last_tokens(history.ids, history.mask, context_length(self.sequences)),)
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         biases = [in_float32(bias) for bias in self.biases]
         return unless_banned(logits, logits + completions(self.sequences, biases, state[0], logits.shape[-1]))
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        return (followed(state[0], tokens),)
+        return (append_token(state[0], tokens),)

@@ -1,40 +1,40 @@
-"""Which tokens would complete one of several sequences."""
+"""Tokens that would complete one of several sequences."""
 
 import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_ids
 
-# Equal to no token: any will do.
+# Wildcard id, which matches any token.
 _ANY = -3
 
 
 def check_sequences(sequences):
-    """Raises a ValueError unless `sequences` is a tuple, not empty, of such tuples of tokens."""
+    """Raises a ValueError unless `sequences` is a non-empty tuple of non-empty tuples of tokens."""
     if not isinstance(sequences, tuple) or not sequences:
         raise ValueError(
-            f"`sequences` must be a tuple, not empty, of tuples of tokens. Received: sequences={sequences!r}"
+            f"`sequences` must be a non-empty tuple of tuples of tokens. Received: sequences={sequences!r}"
         )
     for sequence in sequences:
         check_ids(sequences=sequence)
 
 
-def reach(sequences):
-    """How many last tokens have to be known."""
+def context_length(sequences):
+    """Number of previous tokens needed to match all sequences."""
     return max(1, *(len(sequence) - 1 for sequence in sequences))
 
 
 def completions(sequences, weights, last, vocabulary_size):
-    """For each token, the sum of the weights of those sequences that it would complete.
+    """The sum, for each token, of the weights of the sequences that it would complete.
 
     Args:
-        sequences: tuple of tuples of tokens.
-        weights: a number for each of them.
-        last: int32 `(R, reach(sequences))`, the last tokens of each row.
+        sequences: Tuple of tuples of tokens.
+        weights: One number per sequence.
+        last: Int32 `(R, context_length(sequences))`, the last tokens of each row.
         vocabulary_size: `V`.
 
     Returns:
-        float32 `(R, V)`.
+        Float32 `(R, V)`.
     """
     beginnings = np.full((len(sequences), last.shape[1]), _ANY, np.int32)
     for row, (*beginning, _) in zip(beginnings, sequences, strict=True):
@@ -42,7 +42,7 @@ def completions(sequences, weights, last, vocabulary_size):
     beginnings = beginnings[None]
     same = ops.logical_or(ops.equal(ops.expand_dims(last, 1), beginnings), ops.convert_to_tensor(beginnings == _ANY))
     found = ops.cast(ops.all(same, axis=-1), "float32") * np.asarray([weights], "float32")
-    # Not a product of matrices, which a precision may round: the sequences of a token stand side by side.
+    # Gathers and sums the sequences of each token, since quantisation may round a matrix product.
     tokens, token_of = np.unique([sequence[-1] for sequence in sequences], return_inverse=True)
     groups = [np.flatnonzero(token_of == i) for i in range(len(tokens))]
     places = np.full((len(tokens), max(map(len, groups))), len(sequences), np.int32)
@@ -55,5 +55,5 @@ def completions(sequences, weights, last, vocabulary_size):
 
 
 def _take(values, columns):
-    """`values` `(R, n)` at `columns`, zero at column `n`."""
+    """Gathers `columns` of `values` `(R, n)`; column `n` is zero."""
     return ops.take(ops.concatenate([values, ops.zeros_like(values[:, :1])], axis=1), columns, axis=1)

@@ -1,4 +1,4 @@
-"""An end after certain words."""
+"""Stop strings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import certain
+from keras_attn.generation.processors.selection import forced_logits
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Tensor
 
@@ -25,18 +25,17 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class StopStrings(LogitProcessor):
-    """Makes the end token follow once the generated text contains one of several strings.
+    """Forces the end token once the generated text contains one of several strings.
 
-    The text keeps the string, as with Hugging Face, and what the string's last token holds after it;
-    `text.partition(stop)[0]` is what vLLM and OpenAI return. A string may begin and end inside of tokens; the prompt is
-    no part of the text. The end token counts as one of `max_length`, and its log-probability is 0. In `processors`,
-    this should be the last.
+    As in Hugging Face, the text includes the stop string and the rest of its last token; `text.partition(stop)[0]` is
+    the output of vLLM and OpenAI. A string may start and end within tokens. The prompt is not searched. The end token
+    counts towards `max_length`, and its log-probability is 0. This should be the last of `processors`.
 
     Args:
-        automaton: `TokenAutomaton.containing(strings, pieces)`; `StopStrings.of(tokenizer, strings)` makes both.
+        automaton: `TokenAutomaton.containing(strings, pieces)`; `StopStrings.of(tokenizer, strings)` creates both.
 
     Raises:
-        ValueError: `automaton` is no `TokenAutomaton`, or of a larger vocabulary than the model's.
+        ValueError: If `automaton` is not a `TokenAutomaton`, or has a larger vocabulary than the model.
 
     Example:
 
@@ -60,13 +59,13 @@ class StopStrings(LogitProcessor):
     def __post_init__(self):
         if not isinstance(self.automaton, TokenAutomaton):
             raise ValueError(
-                "`automaton` must be a TokenAutomaton; StopStrings.of(tokenizer, strings) makes one. "
+                "`automaton` must be a TokenAutomaton; StopStrings.of(tokenizer, strings) creates one. "
                 f"Received: automaton={self.automaton!r}"
             )
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, strings: Sequence[str]) -> Self:
-        """The processor for a tokenizer of `keras_attn.text` and a tuple of strings."""
+        """Creates the processor for a tokenizer of `keras_attn.text` and a tuple of strings."""
         anywhere, _ = tokenizer.readings()
         return cls(TokenAutomaton.containing(strings, anywhere))
 
@@ -83,12 +82,12 @@ class StopStrings(LogitProcessor):
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         row, end = state
         stopped = ops.take(ops.convert_to_tensor(self.automaton.accepting), row, axis=0)
-        return ops.where(stopped, certain(end, logits), logits)
+        return ops.where(stopped, forced_logits(end, logits), logits)
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         row, end = state
         automaton = self.automaton
-        # Class 0 reads as nothing, as do tokens that have no piece.
+        # Class 0 is the empty text, as are tokens without a piece.
         classes = ops.convert_to_tensor(np.append(automaton.token_classes, np.int32(0)))
         classes = ops.take(classes, ops.minimum(ops.expand_dims(tokens, 1), automaton.vocabulary_size), axis=0)
         table = automaton.transitions

@@ -1,4 +1,4 @@
-"""How much chance has a say."""
+"""Temperature."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Temperature(LogitProcessor):
-    """Divides the logits.
+    """Divides the logits by a temperature.
 
-    If the largest quotient would leave float32's range, those of the row are relative to it: a value near 0 is greedy.
+    If the largest quotient of a row exceeds the float32 range, quotients are computed relative to it, so a value near 0
+    is greedy.
 
     Args:
-        value: a number; below 1 likely tokens become more likely, above 1 less.
+        value: A number; below 1 it makes likely tokens more likely, above 1 less likely.
 
     Raises:
-        ValueError: `value` is not a positive number.
+        ValueError: If `value` is not a positive number.
 
     Example:
 
@@ -51,9 +52,9 @@ class Temperature(LogitProcessor):
         least = ops.min(ops.where(ops.greater(logits, BANNED), logits, largest), axis=-1, keepdims=True)
         start = ops.where(ops.greater(ops.abs(largest), -half * value), largest, 0.0)
         quotients = bounded(ops.divide(bounded(ops.subtract(logits, start)), value))
-        # What is out of half of float32's range keeps its order in the other half.
-        reach = ops.maximum(ops.subtract(largest / 2, least / 2), in_float32(1e-45))
-        order = bounded(ops.divide(ops.subtract(largest / 2, logits / 2), reach))
+        # Values outside half of the float32 range keep their order in the other half.
+        span = ops.maximum(ops.subtract(largest / 2, least / 2), in_float32(1e-45))
+        order = bounded(ops.divide(ops.subtract(largest / 2, logits / 2), span))
         quotients = ops.where(ops.less(quotients, half), bounded(half + half * order), quotients)
         if is_input:
             quotients = ops.where(ops.greater_equal(value, 1.0), ops.divide(logits, value), quotients)

@@ -1,4 +1,4 @@
-"""The likeliest tokens, up to a share of the entropy."""
+"""Top-H sampling."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class TopH(LogitProcessor):
-    """Bans all but the most, likeliest tokens whose terms `-p log p` together are at most `h` times the entropy.
+    """Keeps the most likely tokens while their terms `-p log p` sum to at most `h` times the entropy.
 
-    The likeliest token stays, and so do those that are as likely as the last that does. Probabilities are those among
-    the `top_n` likeliest tokens.
+    The most likely token is always kept, and so are ties with the last one. Probabilities are normalised over the
+    `top_n` most likely tokens.
 
     Args:
-        h: a share.
-        top_n: how many tokens may stay at most.
+        h: A share of the entropy, in (0, 1].
+        top_n: Maximum number of tokens to keep.
 
     Raises:
-        ValueError: `h` is not above 0, or above 1, or `top_n` not a positive integer.
+        ValueError: If `h` is not in (0, 1], or `top_n` is not a positive integer.
 
     Reference:
         [Top-H Decoding](https://arxiv.org/abs/2509.02510), Potraghloo et al., 2025.
@@ -56,6 +56,6 @@ class TopH(LogitProcessor):
         probabilities = ops.exp(logs)
         terms = ops.negative(probabilities * logs)
         kept = ops.less_equal(ops.cumsum(terms, axis=-1), self.number("h") * ops.sum(terms, axis=-1, keepdims=True))
-        # If one token has all the probability, all terms are 0.
+        # If one token has probability 1, all terms are 0.
         kept = ops.logical_and(kept, ops.greater(probabilities, 0.0))
         return keep_above(logits, ops.min(ops.where(kept, falling, falling[:, :1]), axis=-1, keepdims=True), logits)

@@ -1,4 +1,4 @@
-"""The likeliest tokens, so many."""
+"""Top-k sampling."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class TopK(LogitProcessor):
-    """Bans all but the `k` most likely tokens, and those that are as likely as the last of them.
+    """Bans all but the `k` most likely tokens; ties with the last one are kept.
 
     Args:
-        k: number of tokens; a vocabulary of fewer stays whole.
-        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
+        k: Number of tokens; a smaller vocabulary is kept entirely.
+        min_tokens_to_keep: Number of most likely tokens that are never banned.
 
     Raises:
-        ValueError: `k` is not a positive integer, or `min_tokens_to_keep` not a positive integer.
+        ValueError: If `k` or `min_tokens_to_keep` is not a positive integer.
 
     Reference:
         [Hierarchical Neural Story Generation](https://arxiv.org/abs/1805.04833), Fan et al., 2018.
@@ -55,7 +55,7 @@ class TopK(LogitProcessor):
         values, _ = ops.top_k(logits, min(max(self.k, self.min_tokens_to_keep), logits.shape[-1]))
         least, k = values[:, -1:], self.number("k")
         if ops.is_tensor(k):
-            # The graph is one for all up to a power of two, and finds so many.
+            # One graph serves all `k` up to a power of two, and computes that many top values.
             count = ops.minimum(ops.maximum(k, self.min_tokens_to_keep), values.shape[-1])
             least = ops.take(values, ops.reshape(count - 1, (1,)), axis=1)
         return keep_above(logits, least, logits)

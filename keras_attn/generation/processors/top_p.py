@@ -1,4 +1,4 @@
-"""The likeliest tokens, up to a probability."""
+"""Top-p (nucleus) sampling."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class TopP(LogitProcessor):
-    """Bans all but the fewest, most likely tokens whose probabilities together reach `p` (nucleus sampling).
+    """Keeps the smallest set of most likely tokens whose total probability reaches `p` (nucleus sampling).
 
-    Tokens that are as likely as the last of them stay too.
+    Ties with the last one are kept.
 
     Args:
-        p: a probability.
-        min_tokens_to_keep: how many of the likeliest tokens stay whatever else.
+        p: A probability.
+        min_tokens_to_keep: Number of most likely tokens that are never banned.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
+        ValueError: If `p` is not in (0, 1], or `min_tokens_to_keep` is not a positive integer.
 
     Reference:
         [The Curious Case of Neural Text Degeneration](https://arxiv.org/abs/1904.09751), Holtzman et al., 2019.

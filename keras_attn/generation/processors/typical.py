@@ -1,4 +1,4 @@
-"""Tokens that are about as surprising as one expects."""
+"""Locally typical sampling."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from keras_attn.typing import Tensor
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Typical(LogitProcessor):
-    """Bans all but the fewest, most typical tokens whose probabilities together reach `p`.
+    """Keeps the smallest set of most typical tokens whose total probability reaches `p`.
 
-    A token `x` is the more typical, the smaller `|-log p(x) - H|` is, `H` being the entropy of the distribution. Tokens
-    that are as typical as the last of them stay too.
+    A token `x` is more typical the smaller `|-log p(x) - H|` is, where `H` is the entropy of the distribution. Ties
+    with the last one are kept.
 
     Args:
-        p: a probability.
-        min_tokens_to_keep: how many of the most typical tokens stay whatever else.
+        p: A probability.
+        min_tokens_to_keep: Number of most typical tokens that are never banned.
 
     Raises:
-        ValueError: `p` is not above 0, or above 1, or `min_tokens_to_keep` not a positive integer.
+        ValueError: If `p` is not in (0, 1], or `min_tokens_to_keep` is not a positive integer.
 
     Reference:
         [Locally Typical Sampling](https://arxiv.org/abs/2202.00666), Meister et al., 2022.

@@ -1,4 +1,4 @@
-"""Text that can be told from what others wrote."""
+"""Watermarking of generated text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_count, check_finite, check_positive
 from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.recent import followed, last_tokens
+from keras_attn.generation.processors.recent import append_token, last_tokens
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.typing import Array, Tensor
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Watermark(LogitProcessor):
-    """Adds `bias` to the logits of a "green" part of the vocabulary, which a hash of the last tokens chooses.
+    """Adds `bias` to the logits of a "green list", a part of the vocabulary selected by a hash of the last tokens.
 
-    A text has more green tokens than chance would give it, which `z_scores` measures. The hash is integer arithmetic:
-    a model, its artefacts and `z_scores` agree; the green lists of other libraries are others.
+    Generated texts contain more green tokens than expected by chance, which `z_scores` measures. The hash is integer
+    arithmetic, identical in a model, its artefacts and `z_scores`, but different from other libraries.
 
     Args:
-        green_share: share of the vocabulary that is green, inside of 0 to 1.
-        bias: a number; the larger it is, the clearer the mark, and the more it changes the text.
-        key: int below `2 ** 31`, which the reader has to know.
-        context_width: how many last tokens choose the green ones.
+        green_share: Share of the vocabulary that is green, between 0 and 1.
+        bias: A number; larger values make a stronger watermark and change the text more.
+        key: Integer below `2 ** 31`, needed for detection.
+        context_width: Number of previous tokens that are hashed.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is invalid.
 
     Reference:
         [A Watermark for Large Language Models](https://arxiv.org/abs/2301.10226), Kirchenbauer et al., 2023.
@@ -63,7 +63,7 @@ class Watermark(LogitProcessor):
         check_count(key=self.key)
         check_positive(context_width=self.context_width)
         if not 0 < self.green_share < 1:
-            raise ValueError(f"`green_share` must be inside of 0 to 1. Received: green_share={self.green_share!r}")
+            raise ValueError(f"`green_share` must be between 0 and 1. Received: green_share={self.green_share!r}")
         if self.key >= 2**31:
             raise ValueError(f"`key` must be below 2**31. Received: key={self.key!r}")
 
@@ -78,21 +78,21 @@ class Watermark(LogitProcessor):
         return unless_banned(logits, logits + self.number("bias") * green)
 
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
-        return (followed(state[0], tokens),)
+        return (append_token(state[0], tokens),)
 
     def _is_green(self, last, vocabulary_size):
-        """bool `(R, V)`, from the last tokens `(R, context_width)`."""
+        """Bool `(R, V)`, from the last tokens `(R, context_width)`."""
         keys = row_keys(last, ops.greater_equal(last, 0))
         return ops.less(hashed_uniform(keys, 0, self.key, vocabulary_size), self.number("green_share"))
 
     def z_scores(self, tokens: Tensor, mask: Tensor | None = None) -> Array:
-        """How many standard deviations the number of green tokens is above that of an unmarked text: float32 `(B,)`.
+        """The number of green tokens as a z-score against unmarked text, float32 `(B,)`.
 
-        A context and its token count once, however often they repeat. Above 4, a text is hardly unmarked.
+        Repeated pairs of context and token count once. A score above 4 is strong evidence of the watermark.
 
         Args:
-            tokens: int `(B, L)`, texts; with their prompt, if that is known, which has no mark but is context.
-            mask: optional bool `(B, L)`, False at tokens that do not count, such as those of a prompt, or padding.
+            tokens: Int `(B, L)`, the texts, ideally with their prompts as context.
+            mask: Optional bool `(B, L)`, False at tokens that do not count, such as prompts and padding.
         """
         tokens, width = np.asarray(tokens), self.context_width
         mask = np.ones(tokens.shape, bool) if mask is None else np.asarray(mask)

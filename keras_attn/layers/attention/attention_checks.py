@@ -3,7 +3,7 @@
 import keras
 
 from keras_attn.argument_checks import check_count, check_positive
-from keras_attn.layers.base.argument_checks import check_mask, check_pairs, fits
+from keras_attn.layers.base.shape_checks import check_mask, check_pairs, fits
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops.cache import length
 

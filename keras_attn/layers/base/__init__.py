@@ -1,1 +1,1 @@
-"""What all layers share: configs, saved states of sub-layers, masks of calls, projections."""
+"""Base classes and helpers of the layers: configs, saved states of sub-layers, mask checks, projections."""

@@ -1,4 +1,4 @@
-"""Masks are boolean, in every call of every layer."""
+"""Rejects float masks in layer calls."""
 
 import functools
 import inspect
@@ -10,10 +10,7 @@ from keras_attn.ops.boolean_mask import check_boolean
 
 
 class BooleanMasks:
-    """Refuses float masks before a layer is called; a symbolic call never reaches `call`.
-
-    Every call argument is looked at that is called `mask`, or `..._mask`. Comes before the Keras class among the bases.
-    """
+    """Rejects float masks before a layer is called. `call` could not do so, as symbolic calls skip it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         for name, value in (*zip(_positional(type(self)), args, strict=False), *kwargs.items()):
@@ -25,5 +22,5 @@ class BooleanMasks:
 
 @functools.cache
 def _positional(layer_class):
-    """The names of the arguments of a layer's call, in their order."""
+    """The names of the call arguments of a layer, in order."""
     return tuple(inspect.signature(layer_class.call).parameters)[1:]

@@ -1,4 +1,4 @@
-"""What a layer's config says of its sub-layers beyond the arguments that made them."""
+"""Saves and restores changes to sub-layers that constructor arguments do not describe."""
 
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ from keras.dtype_policies import DTypePolicyMap
 
 from keras_attn import compat
 from keras_attn.layers.base.freezable import Freezable, set_own_trainable
-from keras_attn.layers.base.serialization import blueprint, deserialized
+from keras_attn.layers.base.serialization import deserialized, layer_spec
 from keras_attn.lazy import register, register_again
 
 _QUANTIZATION = {
@@ -19,18 +19,17 @@ _QUANTIZATION = {
 
 
 class Composite(Freezable, compat.BuildHook):
-    """Keeps in the config which sub-layers were frozen, quantised or given LoRA.
+    """Stores in the config which sub-layers were frozen, quantised or given LoRA.
 
-    Keras' own composite layers forget that: their configs hold the constructor's arguments alone. Here, the entry
-    `sublayers` maps the path of a sub-layer, made of attributes as in "blocks/0/self_attention", to what differs from
-    a new layer: `trainable`, `dtype`, `quantization_config`, `lora_rank` and `lora_alpha`. A config without such
-    differences has no such entry.
+    Configs of Keras' own composite layers hold constructor arguments only. Here, the entry `sublayers` maps the path of
+    a sub-layer, such as "blocks/0/self_attention", to the settings that differ from a new layer: `trainable`, `dtype`,
+    `quantization_config`, `lora_rank` and `lora_alpha`. The entry is missing if nothing differs.
 
-    `trainable=False` in the constructor freezes sub-layers too, whenever they are made. Comes before the Keras class
-    among the bases.
+    `trainable=False` in the constructor also freezes sub-layers that are created later. As a mixin, this class must
+    precede the Keras class among the bases.
     """
 
-    # What `from_config` read, until the sub-layers are there.
+    # The states that `from_config` read, kept until the sub-layers exist.
     _sublayer_states = None
 
     def _forget_trainable(self):
@@ -39,7 +38,7 @@ class Composite(Freezable, compat.BuildHook):
             self._keep({path: {k: v for k, v in state.items() if k != "trainable"} for path, state in states})
 
     def get_config(self) -> dict[str, Any]:
-        # `keras.layers.Bidirectional`, and others, read at once what they are given here.
+        # `keras.layers.Bidirectional` and other wrappers deserialize this config at once.
         register_again(type(self))
         return self._with_sublayers(super().get_config())
 
@@ -50,7 +49,7 @@ class Composite(Freezable, compat.BuildHook):
     @classmethod
     def from_config(cls, config: dict[str, Any], *args: Any, **kwargs: Any) -> Self:
         config = dict(config)
-        # Keras itself makes what its wrappers hold.
+        # Keras itself deserializes the layers inside its wrappers.
         register(config)
         states, trainable = config.pop("sublayers", {}), config.pop("trainable", True)
         layer = super().from_config(config, *args, **kwargs)
@@ -66,13 +65,13 @@ class Composite(Freezable, compat.BuildHook):
         compat.set_untracked(self, "_sublayer_states", states)
 
     def after_build(self) -> None:
-        """Restores what `from_config` read of the sub-layers."""
+        """Restores the states of sub-layers that `from_config` read."""
         states, self._sublayer_states = self._sublayer_states, None
         restore(self, states or {})
 
 
 def sublayer_states(root):
-    """Path of each layer in `root` -> what differs from a new one, where anything does."""
+    """Maps the path of each layer in `root` that differs from a new one to the settings that differ."""
     policies = getattr(root, "_policy", root.dtype_policy)
     states, trainable = {}, {id(root): root.trainable}
     for path, parent, layer in _walk(root):
@@ -88,8 +87,8 @@ def sublayer_states(root):
         if policy.name != given.name:
             state["dtype"] = policy.name
         if policy.quantization_mode is not None and hasattr(layer, "quantization_config"):
-            config = blueprint(layer.quantization_config)
-            if config != blueprint(_default_config(policy.quantization_mode)):
+            config = layer_spec(layer.quantization_config)
+            if config != layer_spec(_default_config(policy.quantization_mode)):
                 state["quantization_config"] = config
         if getattr(layer, "lora_enabled", False):
             state |= {"lora_rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
@@ -99,18 +98,19 @@ def sublayer_states(root):
 
 
 def restore(root, states):
-    """Gives the layers in `root`, built from a config, the states that `sublayer_states` found."""
+    """Applies the result of `sublayer_states` to the layers in `root`, which was built from a config."""
     walk = list(_walk(root))
     for path, _, layer in walk:
         if isinstance(layer.dtype_policy, DTypePolicyMap) and layer.path:
-            # Keras' own layers ask a map for its default only when they are quantised or saved.
+            # When they are quantised or saved, Keras' own layers read the default of a policy map instead of their
+            # entry.
             compat.set_dtype_policy(layer, _policy(layer))
         _restore_weights(layer, states.get(path, {}))
     unfrozen = set()
     for path, parent, layer in walk:
         trainable = _inherited(layer, parent.trainable)
         if id(parent) in unfrozen:
-            # A constructor froze the layer around it, and what is restored does not.
+            # The constructor froze the parent layer, but the restored state does not.
             trainable = _made_trainable(layer)
         trainable = states.get(path, {}).get("trainable", trainable)
         if trainable != layer.trainable:
@@ -120,17 +120,17 @@ def restore(root, states):
 
 
 def _made_trainable(layer):
-    """`trainable` as the constructor left it. Only layers of this package are made frozen by one around them."""
+    """`trainable` after the constructor. Only layers of this package can be frozen by their parent's constructor."""
     return vars(layer).get("_made_trainable", compat.own_trainable(layer) if isinstance(layer, Composite) else True)
 
 
 def _inherited(layer, parent_trainable):
-    """`trainable` of a layer for which no config has another value: its own where it was set, else that around it."""
+    """The default `trainable` of a layer: its own value if that was set, else that of its parent."""
     return layer.trainable and (parent_trainable or getattr(layer, "_trainable_was_set", False))
 
 
 def _policy(layer):
-    """The layer's own entry in a policy map, or its policy."""
+    """The layer's entry in a policy map, or its policy."""
     policy = layer.dtype_policy
     if not isinstance(policy, DTypePolicyMap):
         return policy
@@ -144,12 +144,12 @@ def _default_config(mode):
 def _restore_weights(layer, state):
     policy = dtype_policies.get(state["dtype"]) if "dtype" in state else _policy(layer)
     if policy.quantization_mode is not None and state.keys() & {"dtype", "quantization_config"}:
-        config = state.get("quantization_config", blueprint(_default_config(policy.quantization_mode)))
-        if policy.name != _policy(layer).name or config != blueprint(layer.quantization_config):
+        config = state.get("quantization_config", layer_spec(_default_config(policy.quantization_mode)))
+        if policy.name != _policy(layer).name or config != layer_spec(layer.quantization_config):
             compat.set_dtype_policy(layer, policy)
             layer.quantization_config = deserialized(config)
             if layer.built:
-                # Without values: to quantise those that it has would take long.
+                # Builds empty weights: quantising the present ones would take long.
                 compat.build_anew(layer)
     elif "dtype" in state:
         compat.set_dtype_policy(layer, policy)
@@ -158,12 +158,12 @@ def _restore_weights(layer, state):
 
 
 def _walk(root):
-    """`(path, parent, layer)` of each layer in `root`, parents first, and each at one place, however many share it."""
+    """`(path, parent, layer)` of each layer in `root`, parents first. A shared layer occurs once."""
     seen = set()
 
     def visit(parent, prefix):
         children = [(name, x) for name, x in _children(parent) if id(x) not in seen]
-        # A layer's own sub-layers are its own, also where one of them shares another.
+        # Direct sub-layers belong to this parent, even if one of them also shares another.
         seen.update(id(x) for _, x in children)
         for name, layer in children:
             yield prefix + name, parent, layer
@@ -173,7 +173,7 @@ def _walk(root):
 
 
 def _children(layer):
-    """`(name, sub-layer)`: the attribute that holds it, or its own name where none does, as in functional models."""
+    """`(name, sub-layer)` pairs: the attribute's name, or the layer's own if it is in none (functional models)."""
     tracked = {id(x): x for x in compat.sublayers_of(layer)}
     attributes = compat.attributes_of(layer)
     for attribute in sorted(attributes, key=lambda name: (name.startswith("_"), name)):

@@ -1,4 +1,4 @@
-"""Configs that follow from a constructor's signature."""
+"""Configs derived from constructor signatures."""
 
 import inspect
 from typing import Any
@@ -10,13 +10,12 @@ from keras_attn.plain_numbers import PlainNumbers
 
 
 class Configurable(PlainNumbers, BooleanMasks, Composite):
-    """Gives a layer the `get_config` that its constructor spells out, and with it the states of its sub-layers.
+    """Derives `get_config` from the constructor's signature, and adds the states of sub-layers.
 
-    Float masks are refused; NumPy's numbers are numbers.
-
-    Every class in the line of descent keeps each explicit argument of its `__init__` as an attribute of that name, or
-    behind an underscore where Keras has the name for something else. A class with a `get_config` of its own adds its
-    own arguments there. Comes before the Keras class among the bases.
+    Every class in the hierarchy must store each explicit argument of its `__init__` as an attribute of the same name,
+    or with a leading underscore if Keras uses that name itself. A class that overrides `get_config` adds its arguments
+    there. As a mixin, this class must precede the Keras class among the bases. It also rejects float masks and accepts
+    NumPy numbers.
     """
 
     def get_config(self) -> dict[str, Any]:

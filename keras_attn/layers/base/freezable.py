@@ -1,12 +1,12 @@
-"""`trainable` of one layer, apart from that of its sub-layers."""
+"""`trainable` of a layer, independent of its sub-layers."""
 
 from keras_attn import compat
 
 
 class Freezable:
-    """Remembers that `trainable` was set, and leaves the weights under LoRA frozen. Comes before the Keras class."""
+    """Records that `trainable` was set, and keeps weights under LoRA frozen. Must precede the Keras class."""
 
-    # Whether somebody has set `trainable` since the constructor.
+    # Whether `trainable` was set after the constructor.
     _trainable_was_set = False
 
     @property
@@ -22,11 +22,11 @@ class Freezable:
         self._forget_trainable()
 
     def _forget_trainable(self):
-        """Drops what was to be set later: what is said last counts."""
+        """Drops pending states: the last assignment wins."""
 
 
 def set_own_trainable(layer, value):
-    """Sets `trainable` of a layer and its own weights, not of its sub-layers. Weights under LoRA stay frozen."""
+    """Sets `trainable` of a layer and its own weights, but not of its sub-layers. Weights under LoRA stay frozen."""
     if "_made_trainable" not in vars(layer):
         compat.set_untracked(layer, "_made_trainable", compat.own_trainable(layer))
     compat.set_own_trainable(layer, value)

@@ -1,12 +1,12 @@
-"""Initializers of many weights."""
+"""Copies of initializers, for layers with several weights."""
 
 from keras import initializers
 
 
 def cloned(initializer):
-    """An initializer of the same settings, which draws numbers of its own where they do not come from a given seed.
+    """A copy of an initializer, which draws different values unless the seed is fixed.
 
-    The user's own functions and initializers without a config stay as they are.
+    User functions and initializers without a config are returned unchanged.
     """
     base = initializers.Initializer
     has_config = isinstance(initializer, base) and type(initializer).get_config is not base.get_config

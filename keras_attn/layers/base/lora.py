@@ -1,4 +1,4 @@
-"""How LoRA is saved."""
+"""Saving and loading of LoRA weights."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from keras_attn.layers.base.freezable import Freezable
 
 
 class Lora(Freezable):
-    """Saves the matrices of LoRA beside the weights that they change. Comes before the Keras class among the bases.
+    """Saves the LoRA matrices separately from the weights they change. Must precede the Keras class among the bases.
 
-    Keras' own layers add their product to the weights in the file: where these are int8 or int4, most of it is rounded
-    away. And a layer that reads the file gets zeros for both matrices, from which training never leaves. Here, a layer
-    with LoRA of the same rank goes on where the saved one stood, and any other adds the product to its weights.
+    Keras' own layers merge them into the saved weights: int8 and int4 weights lose most of the change, and a layer that
+    loads the file has zeros in both matrices, from which training cannot recover. Here, a layer with LoRA of the same
+    rank loads the matrices, and any other layer adds their product to its weights.
     """
 
-    # The weights that LoRA changes, as Keras' attributes name them.
+    # Name of the attribute with the weights that LoRA changes.
     _adapted = "kernel"
 
     def save_own_variables(self, store: Any) -> None:

@@ -1,4 +1,4 @@
-"""Which tokens are real."""
+"""The padding mask of token ids."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from keras_attn.typing import Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class PaddingMask(Configurable, keras.layers.Layer):
-    """`ids != pad_id`, or the mask that the caller gives.
+    """Returns `ids != pad_id`, or the given mask.
 
     Args:
-        pad_id: the id of padding.
-        **kwargs: arguments of `keras.layers.Layer`.
+        pad_id: The id of padding.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        ids: int32 `(B, T)`.
-        given: optional bool `(B, T)`, returned where it is not None.
+        ids: Int32 `(B, T)`.
+        given: Optional bool `(B, T)`, returned if not None.
 
     Returns:
         Bool `(B, T)`, False at padding.

@@ -20,26 +20,26 @@ from keras_attn.typing import Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
-    """`keras.layers.EinsumDense` that multiplies a 2-D view of its inputs with a 2-D view of its kernel.
+    """`keras.layers.EinsumDense`, computed as one product of 2-D matrices.
 
-    Same arguments, weights and results; the graph holds one matrix product in place of an einsum or a Tensordot, so
-    that training graphs and exported graphs stay half as long. `enable_lora` and `quantize("int8")` work as they do
-    on the parent, but what LoRA has learnt is saved as it is. The equation must contract the last axes of the inputs
-    with the first axes of the kernel, as `"abc,cde->abde"` and `"abde,dec->abc"` do.
+    Same arguments, weights and results. Graphs hold one matrix product instead of an einsum, which halves the size of
+    training and exported graphs. `enable_lora` and `quantize("int8")` work as on the parent class, except that LoRA
+    matrices are saved unmerged.
 
     Args:
-        equation: einsum equation, see `keras.layers.EinsumDense`.
-        output_shape: see `keras.layers.EinsumDense`.
-        **kwargs: every other argument of `keras.layers.EinsumDense`.
+        equation: Einsum equation, see `keras.layers.EinsumDense`. It must contract the last axes of the inputs with the
+            first axes of the kernel, as `"abc,cde->abde"` and `"abde,dec->abc"` do.
+        output_shape: See `keras.layers.EinsumDense`.
+        **kwargs: Other arguments of `keras.layers.EinsumDense`.
 
     Call arguments:
-        inputs: float `(B, T, ...)`.
+        inputs: Float `(B, T, ...)`.
 
     Returns:
-        Float tensor, shape as the equation says.
+        Float tensor, with the shape that the equation gives.
 
     Raises:
-        ValueError: the equation is not such a matrix product.
+        ValueError: If the equation is not such a matrix product.
 
     Example:
 
@@ -71,7 +71,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
     def build(self, input_shape: Shape) -> None:
         super().build(input_shape)
         if self.quantization_mode == "float8":
-            # Kernel and bias come first where `quantize` made the scales, so that states of an optimizer fit.
+            # After `quantize`, kernel and bias precede the scales; keep that order so that optimizer states fit.
             compat.put_first(self, ("kernel", "bias"))
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
@@ -97,7 +97,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     @property
     def _bias_has_lead(self):
-        """Whether the bias has axes of the inputs, so that not every row is given the same."""
+        """Whether the bias also varies along axes of the inputs."""
         return self.bias is not None and len(self.bias.shape) > len(self._outputs)
 
     def _matrix(self):
@@ -118,17 +118,17 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
 
     def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
-        """As `keras.layers.EinsumDense.quantize`, which refuses subclasses unless told otherwise."""
+        """Same as `keras.layers.EinsumDense.quantize`, which rejects subclasses by default."""
         return super().quantize(mode, type_check=False, config=config)
 
 
 @contextlib.contextmanager
 def packed_weights(model):
-    """Within the scope, the projections in `model` take what they multiply by, and add, as it is made at its start.
+    """Scope in which the projections in `model` use weights that are reshaped once, at its start.
 
-    For a loop of a row at a time. XLA would lay out a kernel that is reshaped inside anew at every step. Biases are
-    kept negated: XLA fuses the product of one row and a sum behind it into a loop that takes half as long again as the
-    product on all cores, TensorFlow into an operation of oneDNN's that does so too, and both leave a difference alone.
+    For loops over single rows, in which XLA would lay out a reshaped kernel again at every step. Biases are stored
+    negated: XLA and TensorFlow (oneDNN) fuse the product of one row with an addition into a kernel that takes 1.5 times
+    as long, but do not fuse a subtraction.
     """
     found = [layer for layer in compat.layers_of(model) if isinstance(layer, Projection)]
     found = [layer for layer in found if layer.built and layer.quantization_mode is None]

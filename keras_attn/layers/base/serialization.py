@@ -1,4 +1,4 @@
-"""Objects inside configs."""
+"""Serialization of objects inside configs."""
 
 import contextlib
 import contextvars
@@ -12,10 +12,10 @@ _MADE_WITHOUT_ARGUMENTS = (keras.initializers.Initializer, keras.regularizers.Re
 
 
 def deserialized(value):
-    """An object from its `keras.saving` dict; of dicts and lists the same with their entries; anything else unchanged.
+    """Deserializes a `keras.saving` dict, or the entries of a dict or list; returns anything else unchanged.
 
-    What is an object already may stand beside configs. A class of initializers is one of them, as it is to Keras;
-    its short form of a config, without a module, is left to the layer that knows what the argument is.
+    Configs may hold live objects too. As in Keras, a class of initializers, regularizers or constraints is called. A
+    short config without a module is left to the layer, which knows the kind of argument.
     """
     if isinstance(value, type) and issubclass(value, _MADE_WITHOUT_ARGUMENTS):
         return value()
@@ -32,14 +32,14 @@ def deserialized(value):
 
 
 def each_deserialized(value):
-    """`deserialized`, and of a list or tuple a list of what each entry stands for."""
+    """`deserialized`, which turns a tuple into a list of its deserialized entries."""
     return [deserialized(x) for x in value] if isinstance(value, list | tuple) else deserialized(value)
 
 
 def serialized(value):
-    """What stands for a value in a config: activations by name, Keras objects as dicts, plain values unchanged.
+    """Serializes a value for a config: activations by name, Keras objects as dicts, plain values unchanged.
 
-    Dicts and lists are taken apart.
+    Dicts and lists are serialized entry by entry.
     """
     if isinstance(value, types.FunctionType):
         return _serialized_function(value) if _live.get() is None else value
@@ -47,11 +47,11 @@ def serialized(value):
         return {name: serialized(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [serialized(entry) for entry in value]
-    if hasattr(value, "blueprint"):
-        return value.blueprint()
+    if hasattr(value, "layer_spec"):
+        return value.layer_spec()
     if isinstance(value, keras.layers.Layer) and value.built and value.weights:
-        # Inside `model.save`, Keras marks an object as shared when it meets it again, and leaves out the first mention
-        # where that was copied into another config. So the first mention comes twice.
+        # Inside `model.save`, Keras marks an object as shared at its second occurrence, and loses the first one if that
+        # was copied into another config. So the first occurrence is serialized twice.
         keras.saving.serialize_keras_object(value)
     if _live.get() is not None and not isinstance(value, keras.layers.Layer):
         return _live.get()(value)
@@ -60,9 +60,9 @@ def serialized(value):
 
 @contextlib.contextmanager
 def live_objects(made=lambda value: value):
-    """A scope in which functions stand for themselves in the configs of this package's layers.
+    """Scope in which configs of this package's layers hold functions themselves, not their serialized form.
 
-    `made(value)` stands for any other value that is no layer.
+    Any other value that is not a layer becomes `made(value)`.
     """
     token = _live.set(made)
     try:
@@ -71,13 +71,13 @@ def live_objects(made=lambda value: value):
         _live.reset(token)
 
 
-def blueprint(value):
-    """`serialized`, without the marks that Keras puts on shared objects inside `model.save` and `load_model`."""
+def layer_spec(value):
+    """`serialized`, without the ids that Keras gives shared objects inside `model.save` and `load_model`."""
     return unmarked(serialized(value))
 
 
 def unmarked(config):
-    """A config without the marks of shared objects."""
+    """A config without the ids of shared objects."""
     if isinstance(config, dict):
         return {name: unmarked(value) for name, value in config.items() if name != "shared_object_id"}
     return [unmarked(value) for value in config] if isinstance(config, list) else config
@@ -88,7 +88,7 @@ def _serialized_function(function):
         return keras.saving.serialize_keras_object(function)
     config = keras.activations.serialize(function)
     if isinstance(config, str) and keras.activations.get(config) is not function:
-        # Keras takes every function called `relu` for its own, unless it is told that of another module.
+        # Keras takes every function called `relu` for its own unless the config names the module.
         name = keras.saving.get_registered_name(function)
         return {"module": function.__module__, "class_name": "function", "config": name, "registered_name": name}
     return config

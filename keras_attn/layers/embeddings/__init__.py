@@ -1,1 +1,1 @@
-"""From token ids, images and sound to vectors."""
+"""Embeddings of token ids, images and audio."""

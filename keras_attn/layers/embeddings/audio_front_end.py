@@ -1,4 +1,4 @@
-"""Spectrograms or samples as shorter sequences of vectors."""
+"""Convolutional front end for audio."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import keras
 from keras import activations, initializers, ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
+from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import sequence_windows
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
@@ -22,34 +22,33 @@ from keras_attn.typing import Activation, Initializer, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class AudioFrontEnd(Configurable, keras.layers.Layer):
-    """Convolutions along time, one after another: `x_j = activation(windows(x_(j-1)) W_j + b_j)`.
+    """A stack of convolutions along time: `x_j = activation(windows(x_(j-1)) W_j + b_j)`.
 
-    A convolution of stride `s` makes `ceil(T / s)` frames of `T`, each centred at every `s`-th; beyond the ends there
-    are zeros. Each is one matrix product; its kernel, of shape `(kernel_size * channels, hidden_dim)`, is that of
-    `keras.layers.Conv1D` flattened. Padded frames are zeros before every convolution and in the output, so that rows
-    come out as they would alone.
+    A convolution of stride `s` turns `T` frames into `ceil(T / s)`, centred at every `s`-th frame, with zero padding at
+    the ends. It is computed as one matrix product; its kernel `(kernel_size * channels, hidden_dim)` is a flattened
+    `keras.layers.Conv1D` kernel. Padded frames are zeroed before every convolution and in the output, so a row's output
+    does not depend on the rest of the batch.
 
     Args:
-        hidden_dim: width `D` of every convolution.
-        kernel_size: frames that each convolution looks at.
-        strides: stride of each convolution, and thereby how many there are; those of Whisper where not given.
-        activation: activation behind each convolution.
-        use_bias: whether the convolutions have biases.
-        kernel_initializer, bias_initializer: initializers of the convolutions.
-        **kwargs: arguments of `keras.layers.Layer`.
+        hidden_dim: Number of channels `D` of every convolution.
+        kernel_size: Kernel size of each convolution, in frames.
+        strides: Stride of each convolution; there is one convolution per stride. Defaults to the strides of Whisper.
+        activation: Activation after each convolution.
+        use_bias: Whether the convolutions have biases.
+        kernel_initializer, bias_initializer: Initializers of the convolutions.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, C)`: mel bands, or samples with `C = 1`.
-        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        inputs: Float `(B, T, C)`: mel bands, or samples with `C = 1`.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
 
     Returns:
-        Float `(B, ceil(T / s), D)`, `s` the product of the strides. Its Keras mask is every `s`-th entry of the
-        inputs', also `compute_mask(inputs, inputs_mask)`.
+        Float `(B, ceil(T / s), D)`, where `s` is the product of the strides. Its Keras mask is every `s`-th entry of
+        the inputs' mask, also available as `compute_mask(inputs, inputs_mask)`.
 
     Raises:
-        ValueError: a size or a stride is not a positive integer, there is no stride, or the inputs are no sequence of
-            frames; the message names the argument.
+        ValueError: If a size or stride is not a positive integer, there is no stride, or `inputs` is not of rank 3.
 
     Reference:
         [Radford et al., 2022](https://arxiv.org/abs/2212.04356), section 2.2

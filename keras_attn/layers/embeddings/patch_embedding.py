@@ -1,4 +1,4 @@
-"""Images as sequences of vectors."""
+"""Patch embedding of images."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from keras_attn.typing import Initializer, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class PatchEmbedding(Configurable, keras.layers.Layer):
-    """`patch W + b` for every patch of an image, row by row, behind an optional class token.
+    """Computes `patch W + b` for every patch of an image, row by row, after an optional class token.
 
-    The same map as a convolution whose stride is its kernel's size, computed as one matrix product; the kernel, of
-    shape `(rows * columns * C, hidden_dim)`, is the convolution's kernel flattened. Positions are not added here.
+    Same as a convolution whose stride equals its kernel size, computed as one matrix product; the kernel
+    `(rows * columns * C, hidden_dim)` is the flattened convolution kernel. Positions are not added.
 
     Args:
-        patch_size: int, or `(rows, columns)` of a patch.
-        hidden_dim: width `D` of the vectors.
-        class_token: whether a trained vector comes before those of the patches.
-        padding: "valid": the size must be a multiple of the patch's; "same": zeros are added round the image where it
-            is not, as `keras.layers.Conv2D` does. Where "valid" does not know the size until it runs, it leaves out
-            what is over at the bottom and to the right.
-        use_bias: whether the map has a bias.
-        kernel_initializer, bias_initializer: initializers of the map.
-        **kwargs: arguments of `keras.layers.Layer`.
+        patch_size: Integer, or `(rows, columns)` of a patch.
+        hidden_dim: Width `D` of the vectors.
+        class_token: Whether to prepend a trained vector to the patches.
+        padding: "valid" requires images of whole patches; "same" pads other images with zeros on all sides, as
+            `keras.layers.Conv2D` does. If the image size is unknown until run time, "valid" crops the excess at the
+            bottom and on the right.
+        use_bias: Whether the projection has a bias.
+        kernel_initializer, bias_initializer: Initializers of the projection.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        images: float `(B, height, width, C)`.
+        images: Float `(B, height, width, C)`.
 
     Returns:
-        Float `(B, L, D)`, `L` the number of patches, and one more with a class token.
+        Float `(B, L, D)`, where `L` is the number of patches, plus one for a class token.
 
     Raises:
-        ValueError: an argument or the images' shape does not fit; the message names it.
+        ValueError: If an argument or the shape of the images is invalid.
 
     Reference:
         [Dosovitskiy et al., 2021](https://arxiv.org/abs/2010.11929)

@@ -1,4 +1,4 @@
-"""Token ids to vectors, and back to logits with the same table."""
+"""Token embedding and output projection with one table."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from keras_attn.typing import Initializer, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
-    """`keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
+    """A `keras.layers.ReversibleEmbedding` that can scale its vectors by `sqrt(output_dim)`.
 
-    `call(ids)` gives `table[ids] * sqrt(output_dim)`; `call(x, reverse=True)` gives the logits `x table^T`, unscaled,
-    from the same table (`tie_weights=True`) or from one of its own. LoRA acts on the table in both directions, also
-    when quantised.
+    `call(ids)` returns `table[ids] * sqrt(output_dim)`. `call(x, reverse=True)` returns the logits `x table^T`,
+    unscaled, from the same table (`tie_weights=True`) or a separate one. LoRA changes the table in both directions,
+    also if it is quantised.
 
     Args:
-        input_dim: size of the vocabulary `V`.
-        output_dim: width `D` of the vectors.
-        scale: whether to multiply the vectors by `sqrt(output_dim)`.
-        embeddings_initializer: initializer of the table; normal with deviation `output_dim ** -0.5` where None.
-        use_bias: whether the logits have a bias; not with `logit_soft_cap`.
-        **kwargs: every other argument of `keras.layers.ReversibleEmbedding`.
+        input_dim: Vocabulary size `V`.
+        output_dim: Width `D` of the vectors.
+        scale: Whether to multiply the vectors by `sqrt(output_dim)`.
+        embeddings_initializer: Initializer of the table. Defaults to a normal distribution with standard deviation
+            `output_dim ** -0.5`.
+        use_bias: Whether the logits have a bias. Cannot be combined with `logit_soft_cap`.
+        **kwargs: Other arguments of `keras.layers.ReversibleEmbedding`.
 
     Call arguments:
-        inputs: int32 ids `(B, T)`; with `reverse=True` float `(B, T, D)`.
-        reverse: whether to project back to the vocabulary.
+        inputs: Int32 ids `(B, T)`; float `(B, T, D)` with `reverse=True`.
+        reverse: Whether to project vectors to logits.
 
     Returns:
-        Float `(B, T, D)`; with `reverse=True` `(B, T, V)`.
+        Float `(B, T, D)`; float `(B, T, V)` with `reverse=True`.
 
     Raises:
-        ValueError: a size is not a positive integer, or `use_bias` meets a `logit_soft_cap`.
+        ValueError: If a size is not a positive integer, or `use_bias` and `logit_soft_cap` are combined.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.4;
@@ -69,7 +70,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
     ) -> None:
         check_positive(input_dim=input_dim, output_dim=output_dim)
         if use_bias and kwargs.get("logit_soft_cap") is not None:
-            raise ValueError(f"`use_bias` goes without `logit_soft_cap`. Received: use_bias={use_bias}")
+            raise ValueError(f"`use_bias` must be False if `logit_soft_cap` is given. Received: use_bias={use_bias}")
         if embeddings_initializer is None:
             embeddings_initializer = keras.initializers.RandomNormal(stddev=output_dim**-0.5)
         super().__init__(input_dim, output_dim, embeddings_initializer=embeddings_initializer, **kwargs)
@@ -78,7 +79,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         self.use_bias = use_bias
 
     def build(self, input_shape: Shape | None = None) -> None:
-        # Keras would enable LoRA before the other weights are there, and without its alpha.
+        # Keras would enable LoRA before the other weights exist, and without its alpha.
         rank, self.lora_rank = self.lora_rank, None
         super().build(input_shape)
         if self.use_bias:
@@ -92,15 +93,15 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
             ids = inputs if dtype in ("int32", "int64") else ops.cast(inputs, "int32")
             vectors = self._scaled(ops.cast(rows(self.embeddings, ids), self.compute_dtype))
             return self._with_mask(vectors, inputs)
-        # Keras casts nothing for an embedding: unless told, it would multiply in float32 under any policy.
+        # Keras does not cast inputs of embeddings: without this, the product would be float32 under any policy.
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
-        # One 2-D product: a batched one would copy the table for every row of the batch.
+        # One 2-D product: a batched one would copy the table for every row.
         flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
         return reshape_rows(self._logits(flat), *ops.shape(inputs)[:-1], self.input_dim)
 
     def _logits(self, products):
-        """Logits from the products of vectors and table."""
+        """Adds the bias and applies the soft cap."""
         if self.use_bias:
             products = ops.add(products, ops.cast(self.bias, products.dtype))
         if self.logit_soft_cap is not None:
@@ -108,11 +109,11 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         return products
 
     def output_projection(self) -> dict[str, Any] | None:
-        """What a reverse call multiplies by and adds, as arguments of `keras_attn.ops.linear_cross_entropy`.
+        """The kernel and bias of a reverse call, as arguments of `keras_attn.ops.linear_cross_entropy`.
 
         Returns:
-            Dict of `kernel`, `bias` and `transpose_kernel`; None where the logits are more than a product and a bias:
-            with `logit_soft_cap`, or quantised.
+            Dict of `kernel`, `bias` and `transpose_kernel`; None if the logits are not a plain product plus bias, that
+            is with `logit_soft_cap` or quantisation.
         """
         if self.logit_soft_cap is not None or self.quantization_mode is not None:
             return None
@@ -134,7 +135,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         return self._logits(products)
 
     def _quantized_table(self):
-        """`(table, scale)` of a reverse call, `(D, V)` and `(V,)`, whose quotient is the table that was quantised."""
+        """`(table, scale)` of a reverse call, `(D, V)` and `(V,)`; `table / scale` is the dequantised table."""
         table, kind = (compat.stored_weights(self), "") if self.tie_weights else (self.reverse_embeddings, "reverse_")
         scale = getattr(self, f"{kind}embeddings_scale")
         if self.quantization_mode == "int4":
@@ -142,7 +143,7 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         table = ops.transpose(table) if self.tie_weights else table
         if len(scale.shape) == 1:
             return table, ops.convert_to_tensor(scale)
-        # One scale and zero a group of channels.
+        # One scale and zero point per group of channels.
         groups = ops.cast(self.g_idx, "int32")
         scale, zero = (
             ops.take(ops.transpose(x) if self.tie_weights else x, groups, axis=0)
@@ -164,12 +165,12 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         return self.reverse_dtype or self.compute_dtype
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        # Ids have a mask to give; the vectors of a reverse call do not.
+        # Only ids have a mask, not the vectors of a reverse call.
         is_ids = "int" in keras.backend.standardize_dtype(inputs.dtype)
         return keras.layers.Embedding.compute_mask(self, inputs, mask) if is_ids else None
 
     def _with_mask(self, vectors, ids):
-        """Vectors with their Keras mask also where ids are floats, which only the call tells from a reverse call's."""
+        """Attaches the Keras mask of float ids, which `compute_mask` cannot tell from the vectors of a reverse call."""
         if self.mask_zero and self.compute_mask(ids) is None:
             compat.attach_keras_mask(vectors, ops.not_equal(ids, 0))
         return vectors
@@ -182,5 +183,5 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         return keras.KerasTensor(spec.shape, dtype=self._reverse_dtype) if reverse else spec
 
     def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
-        """As `keras.layers.ReversibleEmbedding.quantize`, which refuses subclasses unless told otherwise."""
+        """Same as `keras.layers.ReversibleEmbedding.quantize`, which rejects subclasses by default."""
         return super().quantize(mode, type_check=False, config=config)

@@ -1,4 +1,4 @@
-"""A trained vector for each type of token."""
+"""Token type embedding."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import keras
 from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Initializer, Shape, Tensor
 
@@ -18,22 +18,22 @@ from keras_attn.typing import Initializer, Shape, Tensor
 class TokenTypeEmbedding(Configurable, keras.layers.Layer):
     """Adds row `k` of a trained `(num_types, D)` table to the embedding of a token of type `k`.
 
-    BERT tells its two sentences apart by it.
+    BERT marks its two segments this way.
 
     Args:
-        num_types: number of types.
-        embeddings_initializer: initializer of the table.
-        **kwargs: arguments of `keras.layers.Layer`.
+        num_types: Number of types.
+        embeddings_initializer: Initializer of the table.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        types: optional int32 `(B, T)`, below `num_types`; all tokens are of type 0 where None.
+        inputs: Float `(B, T, D)`.
+        types: Optional int32 `(B, T)`, below `num_types`. Defaults to type 0 for all tokens.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: `num_types` is not a positive int, or a shape does not fit.
+        ValueError: If `num_types` is not a positive integer, or a shape does not fit.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3

@@ -1,1 +1,1 @@
-"""From a sequence to a vector."""
+"""Pooling layers, from a sequence to a vector."""

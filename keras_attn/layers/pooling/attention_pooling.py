@@ -1,4 +1,4 @@
-"""A sequence's vectors, weighted by what a trained query finds in them."""
+"""Attention pooling with a trained query."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
-from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.typing import Initializer, Seed, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class AttentionPooling(Pooling):
-    """`MultiHeadAttention(query, x)`, the query being a trained vector that is the same for all inputs.
+class AttentionPooling(BasePooling):
+    """Computes `MultiHeadAttention(query, x)` with a single trained query vector.
 
-    `attention_maps` shows where it looks.
+    `attention_maps` returns its attention scores too.
 
     Args:
-        num_heads: number of attention heads.
-        key_dim: width of a head; the inputs' channels over `num_heads` where None.
-        dropout: rate at which attention weights are dropped in training.
-        query_initializer: initializer of the trained query.
-        seed: seed of the dropout.
-        **kwargs: arguments of `keras.layers.Layer`.
+        num_heads: Number of attention heads.
+        key_dim: Width of a head. Defaults to the channels of the inputs divided by `num_heads`.
+        dropout: Dropout rate of the attention weights.
+        query_initializer: Initializer of the query.
+        seed: Seed of the dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
-        training: whether dropout is on.
+        inputs: Float `(B, T, D)`.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
+        training: Whether to apply dropout.
 
     Returns:
-        Float `(B, D)`; zeros for a row that is all padding.
+        Float `(B, D)`; zeros for a fully padded row.
 
     Raises:
-        ValueError: an argument, the inputs' rank or the mask's shape does not fit.
+        ValueError: If an argument is invalid, `inputs` is not of rank 3, or the mask does not fit.
 
     Reference:
         [Lin et al., 2017](https://arxiv.org/abs/1703.03130); with several heads

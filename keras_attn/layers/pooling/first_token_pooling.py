@@ -1,31 +1,31 @@
-"""The vector of a sequence's first token."""
+"""Pooling by the first token."""
 
 from __future__ import annotations
 
 import keras
 
-from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.ops.pooling import first_token
 from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class FirstTokenPooling(Pooling):
-    """`x_t` of the first position that is not padding, which is where BERT and ViT put their class token.
+class FirstTokenPooling(BasePooling):
+    """Returns `x_t` at the first position that is not padding, where BERT and ViT put their class token.
 
     Args:
-        **kwargs: arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`, the tokens.
-        inputs_mask: optional bool `(B, T)`, False at padding, on whichever side. Filled from the inputs' Keras mask.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        inputs: Float `(B, T, D)`.
+        inputs_mask: Optional bool `(B, T)`, False at padding, on either side. Filled from the Keras mask of the inputs.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
 
     Returns:
-        Float `(B, D)`, zeros where a row has no first token.
+        Float `(B, D)`; zeros for a fully padded row.
 
     Raises:
-        ValueError: `inputs` has another rank, or `inputs_mask` another shape.
+        ValueError: If `inputs` is not of rank 3 or the mask does not fit.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3

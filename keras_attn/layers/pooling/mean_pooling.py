@@ -1,31 +1,31 @@
-"""The mean of a sequence's vectors."""
+"""Mean pooling."""
 
 from __future__ import annotations
 
 import keras
 
-from keras_attn.layers.pooling.pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.ops.pooling import masked_mean
 from keras_attn.typing import Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
-class MeanPooling(Pooling):
-    """`sum_t m_t x_t / sum_t m_t`, the mean over the positions that are not padding, summed in float32.
+class MeanPooling(BasePooling):
+    """Computes the mean `sum_t m_t x_t / sum_t m_t` over the positions that are not padding, summed in float32.
 
     Args:
-        **kwargs: arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        inputs: Float `(B, T, D)`.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
 
     Returns:
-        Float `(B, D)`; zeros for a row that is all padding.
+        Float `(B, D)`; zeros for a fully padded row.
 
     Raises:
-        ValueError: the inputs' rank or the mask's shape does not fit.
+        ValueError: If `inputs` is not of rank 3 or the mask does not fit.
 
     Reference:
         [Reimers and Gurevych, 2019](https://arxiv.org/abs/1908.10084), section 3

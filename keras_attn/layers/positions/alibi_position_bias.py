@@ -1,4 +1,4 @@
-"""A penalty on distance, with no weights."""
+"""Attention with linear biases (ALiBi)."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ from keras_attn.typing import Tensor
 class ALiBiPositionBias(PositionEncoding):
     """Adds `-slope[n] * |query position - key position|` to the logits of head `n`.
 
-    Slopes fall geometrically over the heads: `2^(-m n / N)` with `m = alibi_bias_max` for `n = 1 .. N` where `N` is a
-    power of two, else those of the power below, followed by every other slope of the power above.
+    Slopes decrease geometrically over the heads: `2^(-m n / N)` with `m = alibi_bias_max` for `n = 1 .. N` if `N` is a
+    power of two. Otherwise they are those of the next lower power, followed by every other slope of the next higher
+    one.
 
     Args:
-        num_heads: number of query heads `N`.
-        alibi_bias_max: `m`, as MPT and KerasHub call it: the last head's slope is `2^-m`.
-        **kwargs: arguments of `keras.layers.Layer`.
+        num_heads: Number of query heads `N`.
+        alibi_bias_max: `m`, named as in MPT and KerasHub; the slope of the last head is `2^-m`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: `num_heads` is not a positive integer, or `alibi_bias_max` not a positive number.
+        ValueError: If `num_heads` is not a positive integer or `alibi_bias_max` is not a positive number.
 
     Reference:
         [Press et al., 2022](https://arxiv.org/abs/2108.12409)

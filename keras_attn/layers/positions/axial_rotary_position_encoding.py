@@ -1,4 +1,4 @@
-"""Rows and columns of an image as rotations of queries and keys."""
+"""Rotary position encoding over the rows and columns of an image."""
 
 from __future__ import annotations
 
@@ -17,19 +17,20 @@ from keras_attn.typing import Tensor
 class AxialRotaryPositionEncoding(PositionEncoding):
     """Rotates the first half of each head's channels by the row of a patch, the second half by its column.
 
-    Each half turns as in `RotaryPositionEncoding`, with frequencies `base^(-4i / H)`. Position
-    `num_prefix + row * width + column` is the patch in `row` and `column`; a prefix, such as a class token, is not
-    rotated. Give it to an attention layer or a block as `position=`; embeddings pass through it unchanged.
+    Each half is rotated as in `RotaryPositionEncoding`, with frequencies `base^(-4i / H)`. Position
+    `num_prefix + row * width + column` is the patch at `row` and `column`; prefix tokens, such as a class token, are
+    not rotated. Pass the layer to an attention layer or a block as `position=`; embeddings pass through it unchanged.
 
     Args:
-        width: number of patches in a row of the image.
-        num_prefix: how many tokens precede the patches.
-        base: the slowest rotation's scale.
-        interleaved: whether a pair is channels `(2i, 2i + 1)` of its half rather than `(i, i + H / 4)`.
-        **kwargs: arguments of `keras.layers.Layer`.
+        width: Number of patches per image row.
+        num_prefix: Number of tokens before the patches.
+        base: Base of the frequencies.
+        interleaved: Whether channels `(2i, 2i + 1)` of a half form a pair, rather than `(i, i + H / 4)`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: `width` or `num_prefix` is not such a number, or a head's width is not a multiple of 4.
+        ValueError: If `width` is not a positive integer, `num_prefix` is not a non-negative integer, or the head width
+            is not a multiple of 4.
 
     Reference:
         [Heo et al., 2024](https://arxiv.org/abs/2403.13298), section 3.2

@@ -1,4 +1,4 @@
-"""A trained vector for each position."""
+"""Learned absolute position embedding."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class LearnedPositionEmbedding(PositionEncoding):
     """Adds row `p` of a trained `(max_length, D)` table to the embedding at position `p`, as BERT and GPT-2 do.
 
     Args:
-        max_length: number of positions.
-        embeddings_initializer: initializer of the table.
-        **kwargs: arguments of `keras.layers.Layer`.
+        max_length: Number of positions.
+        embeddings_initializer: Initializer of the table.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
-        positions: optional int32 `(B, T)` or `(1, T)`, below `max_length`, which `T` may exceed where sequences are
-            packed; `0, 1, ..., T - 1` where None.
+        inputs: Float `(B, T, D)`, or `(B, ..., T, D)`.
+        positions: Optional int32 `(B, T)` or `(1, T)`, below `max_length`; `T` itself may be larger for packed
+            sequences. Defaults to `0, 1, ..., T - 1`.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: `max_length` is not a positive int, or inputs without `positions` are longer, where their length is
-            known.
+        ValueError: If `max_length` is not a positive integer, or the inputs are known to be longer and `positions` is
+            None.
 
     Reference:
         [Gehring et al., 2017](https://arxiv.org/abs/1705.03122)
@@ -69,7 +69,8 @@ class LearnedPositionEmbedding(PositionEncoding):
                 f"`inputs` must be at most `max_length`={self.max_length} long. "
                 f"Received: inputs of shape {inputs.shape}"
             )
-        # A slice has a dense gradient. A gather's sparse one made a small model's step 1.8 times as long under Adam.
+        # A slice has a dense gradient. The sparse gradient of a gather made training steps 1.8 times as long under
+        # Adam.
         return add(inputs, ops.cast(ops.expand_dims(self.position_embeddings[:length], 0), inputs.dtype))
 
     def add_to_embeddings(self, x: Tensor, positions: Tensor) -> Tensor:
@@ -78,11 +79,11 @@ class LearnedPositionEmbedding(PositionEncoding):
         return add(x, ops.cast(found, x.dtype))
 
     def _checked(self, length):
-        """`length`, by an operation that fails above `max_length`: a slice of the table would only be shorter."""
+        """`length`, from an operation that fails above `max_length`; a slice of the table would silently be shorter."""
         with keras.name_scope(self._fault):
             return length + rows(ops.zeros((self.max_length,), dtype="int32"), ops.maximum(length - 1, 0))
 
     @property
     def _fault(self):
-        """The name of an operation, which the runtimes of artefacts tell when it fails."""
+        """Name of the operation, which runtimes report if it fails."""
         return f"inputs_must_have_at_most_{self.max_length}_positions"

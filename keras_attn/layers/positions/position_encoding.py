@@ -1,4 +1,4 @@
-"""What every position layer has in common."""
+"""Base class of the position layers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from keras_attn.typing import Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class PositionEncoding(Configurable, keras.layers.Layer):
-    """Base of all position layers, and the one that adds no position at all.
+    """Base class of all position layers; by itself it adds no position information.
 
-    A kind overrides the hook at the place where it acts; the others are the identity. Embeddings and attention call
-    all hooks of the layer they were given, so that they need not know its kind.
+    Subclasses override the hooks they need; the default hooks change nothing. Embeddings and attention call all hooks.
 
     Call arguments:
-        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
-        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None. Inputs of more axes may have
-            positions `(B, ..., T)`.
+        inputs: Float `(B, T, D)`, or `(B, ..., T, D)`.
+        positions: Optional int32 `(B, T)` or `(1, T)`, or `(B, ..., T)` for inputs with more axes. Defaults to `0, 1,
+            ..., T - 1`.
 
     Returns:
         `add_to_embeddings(inputs, positions)`, float `(B, T, D)`.
@@ -34,9 +33,9 @@ class PositionEncoding(Configurable, keras.layers.Layer):
     (2, 5, 8)
     """
 
-    # How many positions can be told apart; None for any number.
+    # Number of distinct positions; None if unlimited.
     max_length = None
-    # Whether `content_value` acts; a kernel must then hand out its scores.
+    # Whether `content_value` is used; the attention kernel must then return its scores.
     uses_scores = False
 
     def __init__(self, **kwargs: Any) -> None:
@@ -44,26 +43,26 @@ class PositionEncoding(Configurable, keras.layers.Layer):
         self.supports_masking = True
 
     def build(self, inputs_shape: Shape | None = None) -> None:
-        """Makes the weights of a kind that has some."""
+        """Creates the weights, if any."""
 
     def add_to_embeddings(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Hook on token embeddings: `x` `(B, T, D)`, `positions` int32 `(B, T)` or `(1, T)`; returns `(B, T, D)`."""
+        """Hook for token embeddings: `x` `(B, T, D)`, `positions` int32 `(B, T)` or `(1, T)`; returns `(B, T, D)`."""
         return x
 
     def rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
-        """Hook on queries and keys: `heads` `(B, N, T, H)`, `positions` as above; returns `(B, N, T, H)`."""
+        """Hook for queries and keys: `heads` `(B, N, T, H)`, `positions` as above; returns `(B, N, T, H)`."""
         return heads
 
     def logit_bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """Hook on logits: positions `(B, T)` and `(B, S)`; returns float that broadcasts to `(B, N, T, S)`, or None."""
+        """Hook for logits: positions `(B, T)` and `(B, S)`; returns a bias of shape `(B, N, T, S)` or less, or None."""
         return None
 
     def content_bias(self, queries: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """Hook on logits that looks at the queries: `queries` `(B, N, T, H)`, rotated and scaled; else as above."""
+        """As `logit_bias`, but also takes the `queries` `(B, N, T, H)`, rotated and scaled."""
         return None
 
     def content_value(self, scores: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
-        """Hook on the heads' outputs, where `uses_scores`: `scores` `(B, N, T, S)`; returns `(B, N, T, Hv)`, added."""
+        """Hook for head outputs if `uses_scores`: `scores` `(B, N, T, S)`; returns `(B, N, T, Hv)`, which is added."""
         return None
 
     def call(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:

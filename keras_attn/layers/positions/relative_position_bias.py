@@ -1,4 +1,4 @@
-"""A trained bias for each distance and head."""
+"""Learned relative position bias."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from keras_attn.typing import Initializer, Shape, Tensor
 class RelativePositionBias(PositionEncoding):
     """Adds `table[bucket(key position - query position), n]` to the logits of head `n`, as T5 does.
 
-    Give one instance to all blocks of a stack, which then share its table, also in a model loaded from a `.keras` file.
+    To share the table among the blocks of a stack, pass one instance to all of them; a saved model keeps it shared.
 
     Args:
-        num_heads: number of query heads.
-        num_buckets: number of distance buckets, even where `bidirectional`, see `keras_attn.ops.distance_buckets`.
-        max_distance: distance from which on all share the last bucket.
-        bidirectional: whether keys behind and ahead of the query are told apart; False for causal attention.
-        embeddings_initializer: initializer of the table.
-        **kwargs: arguments of `keras.layers.Layer`.
+        num_heads: Number of query heads.
+        num_buckets: Number of distance buckets, even if `bidirectional`. See `keras_attn.ops.distance_buckets`.
+        max_distance: Distance from which on all positions share the last bucket.
+        bidirectional: Whether keys before and after the query have separate buckets; False for causal attention.
+        embeddings_initializer: Initializer of the table.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: an argument is not a positive integer, or `num_buckets` is too small or odd.
+        ValueError: If an argument is not a positive integer, or `num_buckets` is too small or odd.
 
     Reference:
         [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), section 2.1
@@ -55,7 +55,7 @@ class RelativePositionBias(PositionEncoding):
         one_side = num_buckets // 2 if bidirectional else num_buckets
         if one_side < 2 or (bidirectional and num_buckets % 2) or max_distance <= one_side // 2:
             raise ValueError(
-                "`num_buckets` must be 2 or more on each side, even where `bidirectional`, and fewer than twice "
+                "`num_buckets` must be 2 or more on each side, even if `bidirectional`, and fewer than twice "
                 f"`max_distance`. Received: num_buckets={num_buckets}, max_distance={max_distance}"
             )
         super().__init__(**kwargs)

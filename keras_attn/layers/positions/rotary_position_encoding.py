@@ -1,4 +1,4 @@
-"""Positions as rotations of queries and keys."""
+"""Rotary position encoding (RoPE)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,23 @@ from keras_attn.typing import Tensor
 class RotaryPositionEncoding(PositionEncoding):
     """Rotates channel pair `i` of queries and keys at position `p` by `p * base^(-2i / rotary_dim)`.
 
-    Their dot product then depends on the distance of the two positions only. Give it to an attention layer or a block
-    as `position=`; embeddings pass through it unchanged.
+    Dot products of queries and keys then depend on relative positions only. Pass the layer to an attention layer or a
+    block as `position=`; embeddings pass through it unchanged.
 
     Args:
-        base: the slowest rotation's scale.
-        rotary_dim: how many leading channels of a head take part, even; all where None.
-        interleaved: whether a pair is channels `(2i, 2i + 1)` (RoFormer, GPT-J) rather than `(i, i + rotary_dim / 2)`
-            (Llama, GPT-NeoX).
-        scaling: optional dict in the form of Hugging Face's configs, which stretches the rotations to contexts longer
-            than those of training, such as `{"rope_type": "linear", "factor": 2.0}`; see
-            `keras_attn.ops.rotary_frequencies` for the types. With "dynamic", rotations depend on the length of the
-            row, padding included, once it is over the original one; keys that a cache holds keep the rotation of their
-            own time.
-        **kwargs: arguments of `keras.layers.Layer`.
+        base: Base of the frequencies.
+        rotary_dim: Number of leading channels per head to rotate, even; None for all.
+        interleaved: Whether channels `(2i, 2i + 1)` form a pair (RoFormer, GPT-J), rather than
+            `(i, i + rotary_dim / 2)` (Llama, GPT-NeoX).
+        scaling: Optional dict in the format of Hugging Face's `rope_scaling`, for contexts longer than in training,
+            such as `{"rope_type": "linear", "factor": 2.0}`. See `keras_attn.ops.rotary_frequencies` for the types.
+            With "dynamic", rotations depend on the sequence length, padding included, once it exceeds the original
+            length; cached keys keep their rotation.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: `rotary_dim` is odd, not positive, or wider than a head; `scaling` is of an unknown type, lacks a
-            setting, or has one that its type does not know.
+        ValueError: If `rotary_dim` is odd, not positive, or wider than a head, or if `scaling` has an unknown type,
+            lacks a setting, or has one that its type does not use.
 
     Reference:
         [Su et al., 2021](https://arxiv.org/abs/2104.09864)

@@ -1,4 +1,4 @@
-"""Trained vectors for each distance, added to keys and values."""
+"""Learned relative positions of keys and values."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from keras_attn.typing import Initializer, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class ShawRelativePosition(PositionEncoding):
-    """Adds row `clip(s - t)` of a trained table to key `s` as query `t` sees it, and of another one to its value.
+    """Adds row `clip(s - t)` of a trained table to key `s` for query `t`, and of a second table to its value.
 
     Logits gain `scale * q_t . key_table[c]`, outputs gain `sum over s of weights[t, s] * value_table[c]`, with
     `c = clip(key position - query position, -max_distance, max_distance) + max_distance`. All heads share the tables.
-    No array of `T x S x H` is made: queries meet the rows before the rows are spread over the keys, weights are summed
-    by distance before they meet the rows.
+    Memory stays below `T x S x H`: queries are multiplied by the table before its rows are gathered per key, and
+    weights are summed per distance before they are multiplied by the table.
 
     Args:
-        max_distance: distance from which on all share a row, on either side.
-        key_dim: width of a query and key head.
-        value_dim: width of a value head; None leaves the values as they are. Otherwise the attention's kernel must be
-            one that can return its scores.
-        embeddings_initializer: initializer of the tables.
-        **kwargs: arguments of `keras.layers.Layer`.
+        max_distance: Distance from which on all keys on one side share a row.
+        key_dim: Width of a query or key head.
+        value_dim: Width of a value head, or None for no value table. If given, the attention kernel must be able to
+            return its scores.
+        embeddings_initializer: Initializer of the tables.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
-        ValueError: an argument is not a positive integer, or the heads are of another width than the tables.
+        ValueError: If an argument is not a positive integer, or the heads and the tables differ in width.
 
     Reference:
         [Shaw et al., 2018](https://arxiv.org/abs/1803.02155)
@@ -82,6 +82,6 @@ class ShawRelativePosition(PositionEncoding):
         return self.add_weight(
             name=name,
             shape=(2 * self.max_distance + 1, width),
-            # A shared initializer instance would start both tables from the same numbers.
+            # A shared initializer instance would give both tables the same initial values.
             initializer=cloned(self.embeddings_initializer),
         )

@@ -1,4 +1,4 @@
-"""The fixed position code of the Transformer, as a layer."""
+"""Sinusoidal position encoding."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from keras_attn.typing import Tensor
 class SinusoidalPositionEncoding(PositionEncoding):
     """Adds `sin(p / base^(2i / D))` to even and `cos(p / base^(2i / D))` to odd channels. No weights, any length.
 
-    Marian and Pegasus have `interleaved=False`; M2M100, NLLB and fairseq `endpoint=True` and `offset=2` as well.
+    Marian and Pegasus use `interleaved=False`; M2M100, NLLB and fairseq also use `endpoint=True` and `offset=2`.
 
     Args:
-        base: the slowest wave has about `base` times the fastest one's length.
-        interleaved: whether sines and cosines alternate, as above; otherwise the first half of the channels are sines.
-        offset: number that is added to every position `p`.
-        endpoint: whether the exponents `2i / D` are `i / (D / 2 - 1)` instead, so that the slowest wave has exactly
-            `base` times the fastest one's length.
-        **kwargs: arguments of `keras.layers.Layer`.
+        base: Approximate ratio of the longest to the shortest wavelength.
+        interleaved: Whether sines and cosines alternate, as above; otherwise sines fill the first half of the channels.
+        offset: Number added to every position `p`.
+        endpoint: Whether the exponents are `i / (D / 2 - 1)` instead of `2i / D`, which makes the ratio exactly `base`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`, or `(B, ..., T, D)`.
-        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
+        inputs: Float `(B, T, D)`, or `(B, ..., T, D)`.
+        positions: Optional int32 `(B, T)` or `(1, T)`. Defaults to `0, 1, ..., T - 1`.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: `offset` is not a non-negative integer.
+        ValueError: If `offset` is not a non-negative integer.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5

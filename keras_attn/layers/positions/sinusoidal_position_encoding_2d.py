@@ -1,4 +1,4 @@
-"""The fixed position code of image patches."""
+"""Sinusoidal position encoding of image patches."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class SinusoidalPositionEncoding2D(PositionEncoding):
-    """Adds the sinusoidal code of a patch's column to the first half of its channels, that of its row to the second.
+    """Adds the sinusoidal encoding of a patch's column to the first half of its channels, and of its row to the second.
 
-    Each half holds its sines first, then its cosines, with frequencies `base^(-4i / D)`: the code of MAE. Position
-    `num_prefix + row * width + column` is the patch in `row` and `column`; a prefix, such as a class token, gets
-    nothing added. No weights, any number of rows.
+    Each half holds sines, then cosines, with frequencies `base^(-4i / D)`, as in MAE. Position
+    `num_prefix + row * width + column` is the patch at `row` and `column`; prefix tokens, such as a class token, are
+    unchanged. No weights, any number of rows.
 
     Args:
-        width: number of patches in a row of the image.
-        num_prefix: how many tokens precede the patches.
-        base: the slowest wave has about `base` times the fastest one's length.
-        **kwargs: arguments of `keras.layers.Layer`.
+        width: Number of patches per image row.
+        num_prefix: Number of tokens before the patches.
+        base: Approximate ratio of the longest to the shortest wavelength.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`, the prefix and then the patches row by row; `D` is a multiple of 4.
-        positions: optional int32 `(B, T)` or `(1, T)`; `0, 1, ..., T - 1` where None.
+        inputs: Float `(B, T, D)`, the prefix and then the patches row by row. `D` must be a multiple of 4.
+        positions: Optional int32 `(B, T)` or `(1, T)`. Defaults to `0, 1, ..., T - 1`.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: `width` or `num_prefix` is not such a number, or `D` is not a multiple of 4.
+        ValueError: If `width` is not a positive integer, `num_prefix` is not a non-negative integer, or `D` is not a
+            multiple of 4.
 
     Reference:
         [He et al., 2022](https://arxiv.org/abs/2111.06377); [Chen et al., 2021](https://arxiv.org/abs/2104.02057),

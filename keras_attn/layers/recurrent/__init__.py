@@ -1,1 +1,1 @@
-"""Recurrent attention: alignments, cells and loops over time."""
+"""Attention for recurrent networks: alignments, cells and recurrent layers."""

@@ -15,25 +15,25 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class AdditiveAttention(Alignment):
-    """`softmax(v^T tanh(W query + U key + b)) value`, Bahdanau's attention.
+    """Bahdanau attention: `softmax(v^T tanh(W query + U key + b)) value`.
 
     `keras.layers.AdditiveAttention` is the special case in which `W` and `U` are the identity and `b` is zero.
 
     Args:
-        units: width `U` of the hidden layer.
-        normalize: whether the energy is weight-normalised: `g v / ||v||` stands for `v`, with a trained `g`.
-        use_bias: whether there is a `b`.
-        dropout, seed, **kwargs: see `Alignment`.
+        units: Width of the hidden layer.
+        normalize: Whether to use weight normalisation, `g v / ||v||` with a trained `g` instead of `v`.
+        use_bias: Whether to add the bias `b`.
+        dropout, seed, **kwargs: See `Alignment`.
 
     Call arguments:
-        query, value, key: float `(B, T, Dq)`, `(B, S, Dv)` and optionally `(B, S, Dk)`.
-        query_mask, value_mask, attention_mask, return_attention_scores, training: see `Alignment`.
+        query, value, key: Float `(B, T, Dq)`, `(B, S, Dv)` and optionally `(B, S, Dk)`.
+        query_mask, value_mask, attention_mask, return_attention_scores, training: See `Alignment`.
 
     Returns:
-        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+        Float `(B, T, Dv)`, or `(output, scores)` with `return_attention_scores`; scores are `(B, T, S)`.
 
     Raises:
-        ValueError: `units` is not positive, or a rank or a mask does not fit.
+        ValueError: If `units` is not positive, or a rank or mask shape does not fit.
 
     Reference:
         [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473), appendix A.1.2; weight normalisation

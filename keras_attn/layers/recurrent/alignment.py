@@ -1,4 +1,4 @@
-"""What all attentions have in common that score one query against a memory: one head, and any energy."""
+"""Base class of single-head attention with an arbitrary score function."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base.argument_checks import check_mask, check_pairs, fits
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.projection import Projection
+from keras_attn.layers.base.shape_checks import check_mask, check_pairs, fits
 from keras_attn.ops import AttentionMask, masked_softmax, scan
 from keras_attn.ops.arrays import matmul_transposed
 from keras_attn.ops.attention_axes import AttentionAxes
@@ -21,40 +21,40 @@ from keras_attn.typing import Seed, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Alignment(Configurable, keras.layers.Layer):
-    """Base of the alignment layers, and the simplest of them: `softmax(query key^T) value`.
+    """Base class of the alignment layers; by itself it computes `softmax(query key^T) value`.
 
-    A layer of its own for whole sequences of queries, and the mechanism of an `AttentionCell`, which has one query at a
-    time: the two agree. A kind overrides `energies`, and whichever other hook it needs:
+    `call` attends with a whole sequence of queries, `step` with one query at a time, as in `AttentionCell`; both give
+    the same result. Subclasses override `energies`, and other hooks as needed:
 
-    * `project_memory(value, key)` -> keys and `project_query(query)` -> queries: what can be computed beforehand;
+    * `project_memory(value, key)` -> keys and `project_query(query)` -> queries: projections computed in advance;
     * `energies(queries, keys, state)` -> float `(B, T, S)`;
-    * `weigh(energies, mask, state, training)` -> weights `(B, T, S)`, a masked softmax here;
-    * `initial_state(batch, length)` and `next_state(weights, state)`, tuples of `(B, S)` tensors, where `recurrent`:
-      where the weights of a query depend on those of the queries before it. `T` is then 1 in the hooks.
+    * `weigh(energies, mask, state, training)` -> weights `(B, T, S)`, by default a masked softmax;
+    * `initial_state(batch, length)` and `next_state(weights, state)` -> tuples of `(B, S)` tensors, if `recurrent`,
+      that is, if the weights of a query depend on those of earlier queries. `T` is then 1 in the hooks.
 
-    A query that may attend to nothing gives exactly zero, and leaves the state as it is.
+    A fully masked query returns zeros and does not change the state.
 
     Args:
-        dropout: rate at which attention weights are dropped in training.
-        seed: seed of the dropout.
-        **kwargs: arguments of `keras.layers.Layer`.
+        dropout: Dropout rate of the attention weights.
+        seed: Seed of the dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        query: float `(B, T, Dq)`. It may have more axes, as `(B, ..., T, Dq)`: so has everything else then, and each
-            sequence of queries attends to the keys at its place.
-        value: float `(B, S, Dv)`.
-        key: float `(B, S, Dk)`; the value where None.
-        query_mask, value_mask: optional bool `(B, T)` and `(B, S)`, False at padding. Filled from the Keras masks of
+        query: Float `(B, T, Dq)`. It may have more batch axes, `(B, ..., T, Dq)`, if all other inputs have them too;
+            attention is then computed independently for each batch index.
+        value: Float `(B, S, Dv)`.
+        key: Optional float `(B, S, Dk)`. Defaults to `value`.
+        query_mask, value_mask: Optional bool `(B, T)` and `(B, S)`, False at padding. Filled from the Keras masks of
             the inputs.
-        attention_mask: optional bool `(B, T, S)`, or `(T, S)`.
-        return_attention_scores: whether to return the weights as well.
-        training: whether dropout is on.
+        attention_mask: Optional bool `(B, T, S)` or `(T, S)`.
+        return_attention_scores: Whether to also return the attention weights.
+        training: Whether to apply dropout.
 
     Returns:
-        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+        Float `(B, T, Dv)`, or `(output, scores)` with `return_attention_scores`; scores are `(B, T, S)`.
 
     Raises:
-        ValueError: an argument, a rank or a mask's shape does not fit; the message names it.
+        ValueError: If an argument, a rank or a mask shape does not fit.
 
     Example:
 
@@ -82,34 +82,32 @@ class Alignment(Configurable, keras.layers.Layer):
         self.build_weights(query_shape[-1], key_shape[-1])
 
     def build_weights(self, query_dim: int, key_dim: int) -> None:
-        """Makes the weights of this kind."""
+        """Creates the weights."""
         if query_dim != key_dim:
-            raise ValueError(
-                f"`query` must have the {key_dim} channels of the keys, for their product. Received: {query_dim}"
-            )
+            raise ValueError(f"`query` must have as many channels as the keys, {key_dim}. Received: {query_dim}")
 
     def project_memory(self, value: Tensor, key: Tensor | None = None) -> Tensor:
-        """The keys of a memory `(B, S, Dv)`, float `(B, S, U)`, computed once for many queries."""
+        """Projects a memory `(B, S, Dv)` to keys, float `(B, S, U)`, once for all queries."""
         return value if key is None else key
 
     def project_query(self, query: Tensor) -> Tensor:
-        """What `energies` takes of queries `(B, T, Dq)`, float `(B, T, U)`."""
+        """Projects queries `(B, T, Dq)` for `energies`, float `(B, T, U)`."""
         return query
 
     def initial_state(self, batch_size: Tensor, length: Tensor) -> tuple[Tensor, ...]:
-        """What the first query finds, for a memory `(batch_size, length, Dv)`: a tuple of `(B, S)` tensors."""
+        """The state before the first query for a memory `(batch_size, length, Dv)`: a tuple of `(B, S)` tensors."""
         return ()
 
     def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
-        """How well each key fits each query, float `(B, T, S)`."""
+        """The unnormalised scores of all queries and keys, float `(B, T, S)`."""
         return matmul_transposed(queries, keys)
 
     def weigh(self, energies: Tensor, mask: Tensor, state: tuple[Tensor, ...] = (), training: bool = False) -> Tensor:
-        """Energies to weights `(B, T, S)`, zero where `mask`, which broadcasts to them, is False."""
+        """Turns energies into weights `(B, T, S)`, zero where `mask` is False; the mask broadcasts to them."""
         return masked_softmax(energies, mask)
 
     def next_state(self, weights: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """What the next query finds, from this one's weights `(B, S)` and what it found itself."""
+        """The state for the next query, from the weights `(B, S)` and the state of this one."""
         return ()
 
     def step(
@@ -121,18 +119,18 @@ class Alignment(Configurable, keras.layers.Layer):
         state: tuple[Tensor, ...] = (),
         training: bool = False,
     ) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
-        """Attends with one query a row.
+        """Attends with one query per row.
 
         Args:
-            query: float `(B, Dq)`.
+            query: Float `(B, Dq)`.
             keys: `project_memory(value)`.
-            value: float `(B, S, Dv)`.
-            mask: optional bool `(B, S)`, False at padding.
-            state: `initial_state(B, S)`, or that of the last step.
-            training: whether dropout is on.
+            value: Float `(B, S, Dv)`.
+            mask: Optional bool `(B, S)`, False at padding.
+            state: `initial_state(B, S)`, or the state that the last step returned.
+            training: Whether to apply dropout.
 
         Returns:
-            `(context, weights, state)`: float `(B, Dv)`, float `(B, S)`, and the state of the next step.
+            `(context, weights, state)`: float `(B, Dv)`, float `(B, S)`, and the state for the next step.
         """
         queries = self.project_query(ops.expand_dims(query, 1))
         mask = None if mask is None else ops.expand_dims(mask, 1)
@@ -154,12 +152,9 @@ class Alignment(Configurable, keras.layers.Layer):
         _check_ranks(query=query.shape, value=value.shape, key=value.shape if key is None else key.shape)
         axes = AttentionAxes(len(query.shape), (-2,))
         if not axes.plain and not fits(value.shape[:-2], query.shape[:-2]):
-            raise ValueError(
-                "`value` must have the axes of the query in front of its length. "
-                f"Received: {value.shape} and {query.shape}"
-            )
+            raise ValueError(f"`value` must have the batch axes of `query`. Received: {value.shape} and {query.shape}")
         if key is not None and not fits(key.shape[:-1], value.shape[:-1]):
-            raise ValueError(f"`key` must have the length of the value. Received: {key.shape} and {value.shape}")
+            raise ValueError(f"`key` must have the length of `value`. Received: {key.shape} and {value.shape}")
         query_mask = implicit_mask(query, query_mask)
         value_mask = implicit_mask(value, value_mask)
         check_mask("query_mask", query_mask, query.shape[:-1])
@@ -241,19 +236,20 @@ def _check_ranks(**shapes):
     for name, shape in shapes.items():
         if len(shape) < 3 or len(shape) != len(shapes["query"]):
             raise ValueError(
-                f"`{name}` must have rank 3 (batch, length, channels), or more where all have. Received: shape {shape}"
+                f"`{name}` must have rank 3 (batch, length, channels), or the higher rank of `query`. "
+                f"Received: shape {shape}"
             )
 
 
 def _folded(axes, mask, like):
-    """A padding mask of `like`, to `(B', T)`."""
+    """Folds the batch axes of a padding mask of `like`, to `(B', T)`."""
     if mask is None or axes.plain:
         return mask
     return axes.fold_padding(ops.broadcast_to(boolean("mask", mask), ops.shape(like)[:-1]))
 
 
 def _pairs(query_mask, value_mask, attention_mask):
-    """All masks in one, bool, rank 3, that broadcasts to `(B, T, S)`; `attention_mask` has an axis of heads."""
+    """Combines all masks into one of rank 3 that broadcasts to `(B, T, S)`; `attention_mask` has a head axis."""
     mask = AttentionMask(
         query_mask=boolean("query_mask", query_mask),
         key_mask=boolean("value_mask", value_mask),

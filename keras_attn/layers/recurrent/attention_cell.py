@@ -1,4 +1,4 @@
-"""A recurrent cell that attends."""
+"""A recurrent cell with attention."""
 
 from __future__ import annotations
 
@@ -20,47 +20,48 @@ from keras_attn.typing import Activation, Nest, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class AttentionCell(Configurable, keras.layers.Layer):
-    """Any RNN cell, joined with any alignment: at each step it attends to a memory `(B, S, Dm)`.
+    """Wraps an RNN cell with attention: at each step it attends to a memory `(B, S, Dm)`.
 
-    As Luong et al. have it, the new output of the cell is the query, and the last step's attention vector joins the
-    cell's inputs:
+    By default, as in Luong et al., the new output of the cell is the query, and the attention vector of the previous
+    step is concatenated to the cell's inputs:
 
         h_t = cell([x_t; a_t-1]);  c_t = attention(h_t, memory);  a_t = tanh(W [h_t; c_t])
 
-    With `attend_first`, as Bahdanau et al. and GNMT have it, the last output is, and the context joins the inputs:
+    With `attend_first`, as in Bahdanau et al. and GNMT, the previous output is the query, and the context is
+    concatenated to the inputs:
 
         c_t = attention(h_t-1, memory);  h_t = cell([x_t; c_t])
 
-    The output is `a_t`; without `attention_dim` there is no `W`, and it is `[h_t; c_t]`, while `c_t` stands for `a_t`
-    in the inputs. `AttentionRNN` runs the cell over a sequence. In `keras.layers.RNN` the memory travels in the state:
-    `keras.layers.RNN(cell)(x, initial_state=cell.initial_states(memory))`.
+    The output is `a_t`. Without `attention_dim` there is no `W`: the output is `[h_t; c_t]`, and `c_t` replaces `a_t`
+    in the inputs. `AttentionRNN` runs the cell over a sequence. With `keras.layers.RNN`, the memory is part of the
+    state: `keras.layers.RNN(cell)(x, initial_state=cell.initial_states(memory))`.
 
-    Several attentions share the query. Each attends to the same memory, or to one of its own where `memory` is a tuple;
-    their contexts `c_t` are concatenated. A list of widths or of layers makes an attention vector of `[h_t; c_t]` for
-    each attention with its own context, and `a_t` is their concatenation, as in TensorFlow Addons.
+    Several attentions share the query. All attend to the same memory, or each to its own if `memory` is a tuple; their
+    contexts `c_t` are concatenated. With a list of widths or layers, each attention has its own attention vector,
+    computed from `[h_t; c_t]` with its own context, and `a_t` is their concatenation, as in TensorFlow Addons.
 
     Args:
-        cell: a Keras RNN cell.
-        attention: an `Alignment` layer, or a list of them.
-        attention_dim: width of the attention vector `a_t`; or a list, one width for each attention.
-        input_feeding: whether the attention joins the cell's inputs at all.
-        attend_first: whether the query is the last output of the cell, and not the new one.
-        attention_activation: activation of `a_t`, as of `keras.layers.Dense`; None for none.
-        attention_layer: optional Keras layer that makes `a_t` from `[h_t; c_t]`, `(B, U + Dm)`, in the place of
-            `attention_dim`; or a list, one for each attention.
-        **kwargs: arguments of `keras.layers.Layer`.
+        cell: A Keras RNN cell.
+        attention: An `Alignment` layer, or a list of them.
+        attention_dim: Width of the attention vector `a_t`, or a list with one width per attention.
+        input_feeding: Whether to concatenate the attention vector or context to the cell's inputs.
+        attend_first: Whether the query is the previous output of the cell instead of the new one.
+        attention_activation: Activation of `a_t`, as in `keras.layers.Dense`.
+        attention_layer: Optional Keras layer that computes `a_t` from `[h_t; c_t]`, `(B, U + Dm)`, instead of
+            `attention_dim`; or a list with one layer per attention.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, D)`.
-        states: list of tensors, from `initial_states` or the last call.
-        training: whether dropout is on.
+        inputs: Float `(B, D)`.
+        states: List of tensors, from `initial_states` or the previous call.
+        training: Whether to apply dropout.
 
     Returns:
-        `(output, states)`: float `(B, A)` with `A` the width of `a_t`, or `(B, U + Dm)`, and the states of the next
-        step.
+        `(output, states)`: float `(B, A)`, where `A` is the width of `a_t`, or `(B, U + Dm)`; and the states for the
+        next step.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ValueError: If an argument is invalid.
 
     Reference:
         [Luong et al., 2015](https://arxiv.org/abs/1508.04025), section 3.3;
@@ -97,7 +98,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         self.input_feeding, self.attend_first = input_feeding, attend_first
         self.attention_activation, self.attention_layer = activations.get(attention_activation), attention_layer
         self._memory_dims = None
-        # Width of the attention vector, None where there is none; that of a layer follows from the memory's.
+        # Width of the attention vector, or None; that of `attention_layer` depends on the width of the memory.
         self._vector_dim = None if attention_dim is None else sum(_listed(attention_dim))
 
     def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
@@ -106,7 +107,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
             self._build_attention(self.for_each(memory_shape) if several else [memory_shape] * len(self.attentions))
         elif self._memory_dims is None:
             raise ValueError("`initial_state` must come from `initial_states(memory)` of the cell. Received: no memory")
-        # What joins the inputs is not what the next step is fed where the query is the last output.
+        # With `attend_first`, contexts are concatenated to the inputs, but the state holds the last output.
         fed = sum(self._memory_dims) if self.attend_first else self.fed_dim
         width = inputs_shape[-1] + (fed if self.input_feeding else 0)
         if isinstance(self.cell, keras.layers.Layer) and not self.cell.built:
@@ -142,28 +143,28 @@ class AttentionCell(Configurable, keras.layers.Layer):
 
     @property
     def has_several(self) -> bool:
-        """Whether `attention` is a list. Keys, weights and, where there is one for each, memories are then tuples."""
+        """Whether `attention` is a list; keys and weights are then tuples, and memories may be."""
         return isinstance(self.attention, list)
 
     def for_each(self, value: Any) -> list[Any]:
-        """A list, one for each attention: the entries of a tuple, or `value` itself for all of them."""
+        """A list with one entry per attention: those of a tuple, or `value` for all of them."""
         if not self.has_several or not isinstance(value, list | tuple):
             return [value] * len(self.attentions)
         if len(value) != len(self.attentions):
             raise ValueError(
-                "`memory` and what goes with it must be one for all, or one for each of the "
+                "`memory`, its masks and its keys must be single tensors or tuples with one entry for each of the "
                 f"{len(self.attentions)} attentions. Received: {len(value)}"
             )
         return list(value)
 
     def _vectors(self):
-        """The layers that make the attention vector, none where it is `[h_t; c_t]`."""
+        """The layers that compute the attention vector; none if it is `[h_t; c_t]`."""
         if self.attention_layer is not None:
             return _listed(self.attention_layer)
         return [] if self.attention_dim is None else _listed(self.attention_dense)
 
     def _vector_inputs(self, memory_dims):
-        """How wide the inputs of these layers are."""
+        """Input widths of these layers."""
         given = self.attention_dim if self.attention_layer is None else self.attention_layer
         if given is None:
             return []
@@ -180,26 +181,26 @@ class AttentionCell(Configurable, keras.layers.Layer):
 
     @property
     def fed_dim(self) -> int:
-        """Width of what a step hands to the next one: the last output where `attend_first`, else the attention."""
+        """Width of the state that feeds the next step: the output with `attend_first`, else the attention vector."""
         return self._cell_dim if self.attend_first else self._vector_dim or sum(self._memory_dims)
 
     @property
     def state_size(self) -> list[int | None]:
-        """One number a state tensor, as `keras.layers.RNN` wants; those that depend on the memory are not known."""
+        """The size of each state tensor, for `keras.layers.RNN`; sizes that depend on the memory are placeholders."""
         count = 1 + self.num_alignment_states + 3 * len(self.attentions)
         return [*tree.flatten(self.cell.state_size), *[self._cell_dim] * count]
 
     @property
     def num_alignment_states(self) -> int:
-        """How many `(B, S)` tensors the attentions hand from step to step."""
+        """Number of `(B, S)` state tensors of all attentions."""
         return sum(self.alignment_states())
 
     def alignment_states(self) -> list[int]:
-        """How many of these each attention has."""
+        """Number of state tensors of each attention."""
         return [len(attention.initial_state(1, 1)) for attention in self.attentions]
 
     def project_memory(self, memory: Nest) -> tuple[Nest, Nest]:
-        """`(keys, memory)`, what `start` and `step` take: computed once for a whole sequence."""
+        """Computes `(keys, memory)` for `start` and `step`, once per sequence."""
         if self._memory_dims is None:
             self._build_attention([x.shape for x in self.for_each(memory)])
         pairs = zip(self.attentions, self.for_each(memory), strict=True)
@@ -207,14 +208,14 @@ class AttentionCell(Configurable, keras.layers.Layer):
         return (keys if self.has_several else keys[0]), memory
 
     def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> list[Tensor]:
-        """The states before the first step, without the memory.
+        """The initial states, without the memory.
 
         Args:
-            keys, memory: from `project_memory`.
-            cell_state: the states of the wrapped cell; its own initial ones where None.
+            keys, memory: From `project_memory`.
+            cell_state: Optional states of the wrapped cell. Defaults to its initial states.
 
         Returns:
-            List: the states of the cell; what the next step is fed; the states of the attentions.
+            List: the states of the cell, the vector that feeds the next step, and the states of the attentions.
         """
         self.reset_dropout_mask()
         memories = self.for_each(memory)
@@ -235,20 +236,20 @@ class AttentionCell(Configurable, keras.layers.Layer):
     def initial_states(
         self, memory: Nest, memory_mask: Nest | None = None, cell_state: Nest | None = None
     ) -> list[Tensor]:
-        """All states before the first step, for `keras.layers.RNN`.
+        """All initial states, for `keras.layers.RNN`.
 
         Args:
-            memory: float `(B, S, Dm)`, or a tuple of them.
-            memory_mask: optional bool `(B, S)`, False at padding, or a tuple of them.
-            cell_state: the states of the wrapped cell; its own initial ones where None.
+            memory: Float `(B, S, Dm)`, or a tuple of such tensors.
+            memory_mask: Optional bool `(B, S)`, False at padding, or a tuple of such masks.
+            cell_state: Optional states of the wrapped cell. Defaults to its initial states.
 
         Returns:
-            List of tensors: those of `start`, then keys, memory and mask of each attention.
+            List of tensors: those of `start`, then the keys, memory and mask of each attention.
         """
         memory = tree.map_structure(lambda x: ops.convert_to_tensor(x, dtype=self.compute_dtype), memory)
         keys, memory = self.project_memory(memory)
         memories, masks = self.for_each(memory), self.for_each(memory_mask)
-        # States have the dtype of the cell, so the mask is a float on its way.
+        # States have the dtype of the cell, so the mask is stored as a float.
         masks = [
             ops.ones(ops.shape(x)[:2]) if y is None else boolean("memory_mask", y)
             for x, y in zip(memories, masks, strict=True)
@@ -269,17 +270,17 @@ class AttentionCell(Configurable, keras.layers.Layer):
     def step(
         self, inputs: Tensor, states: Nest, keys: Nest, memory: Nest, mask: Nest | None = None, training: bool = False
     ) -> tuple[Tensor, Nest, list[Tensor]]:
-        """One step, with the memory beside the states.
+        """Runs one step, with the memory as an argument instead of in the states.
 
         Args:
-            inputs: float `(B, D)`.
-            states: from `start`, or from the last step.
-            keys, memory: from `project_memory`.
-            mask: optional bool `(B, S)`, or a tuple of them.
-            training: whether dropout is on.
+            inputs: Float `(B, D)`.
+            states: From `start` or the previous step.
+            keys, memory: From `project_memory`.
+            mask: Optional bool `(B, S)`, or a tuple of such masks.
+            training: Whether to apply dropout.
 
         Returns:
-            `(output, weights, states)`; weights are the attention's, `(B, S)`, or a tuple of those of each attention.
+            `(output, weights, states)`; attention weights are `(B, S)`, or a tuple with one entry per attention.
         """
         num_states = len(tree.flatten(self.cell.state_size))
         cell_states, fed, alignment = states[:num_states], states[num_states], states[num_states + 1 :]
@@ -295,7 +296,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         if not vectors:
             output = ops.concatenate([output, *contexts], axis=-1)
         else:
-            # One layer sees all contexts, several see one each.
+            # A single layer takes all contexts, several layers take one each.
             groups = [contexts] if len(vectors) == 1 else [[context] for context in contexts]
             output = [
                 layer(ops.concatenate([output, *group], axis=-1)) for layer, group in zip(vectors, groups, strict=True)
@@ -305,7 +306,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         return output, (weights if self.has_several else weights[0]), [*cell_states, fed, *alignment]
 
     def _attend(self, query, keys, memory, mask, states, training):
-        """`(contexts, weights, states)` of all attentions with one query."""
+        """`(contexts, weights, states)` of all attentions for one query."""
         counts = self.alignment_states() if self.has_several else [len(states)]
         given = zip(self.attentions, *map(self.for_each, (keys, memory, mask)), counts, strict=True)
         contexts, weights, after = [], [], []
@@ -326,13 +327,13 @@ class AttentionCell(Configurable, keras.layers.Layer):
         return ops.cast(output, self.compute_dtype), tree.flatten(states)
 
     def _hidden(self, states):
-        """The output that the states of the cell hold: the first state, of the topmost cell in a stack."""
+        """The output of the cell according to its states: the first state, or that of the top cell of a stack."""
         sizes = self.cell.state_size
         top = sizes[-1] if isinstance(self.cell, keras.layers.StackedRNNCells) else sizes
         return states[-len(tree.flatten(top))]
 
     def output_dim(self, memory_shapes: Sequence[Shape]) -> int:
-        """Width of the output for memories of the given shapes, one for each attention."""
+        """Width of the output, given the shape of the memory of each attention."""
         dims = [shape[-1] for shape in memory_shapes]
         if self.attention_layer is None:
             return self._vector_dim or self._cell_dim + sum(dims)
@@ -345,7 +346,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         return (inputs_shape[0], width), [tuple(shape) for shape in states_shape]
 
     def reset_dropout_mask(self) -> None:
-        """Makes the wrapped cells, which keep one dropout mask for a sequence, draw a new one."""
+        """Resets the dropout masks of the wrapped cells, which are kept for a whole sequence."""
         for cell in getattr(self.cell, "cells", [self.cell]):
             for reset in ("reset_dropout_mask", "reset_recurrent_dropout_mask"):
                 getattr(cell, reset, lambda: None)()
@@ -365,7 +366,7 @@ def _check_arguments(cell, attention, attention_dim, attention_layer):
         )
     if attention_dim is not None and attention_layer is not None:
         raise ValueError(
-            "`attention_layer` takes the place of `attention_dim`: one of them must be None. "
+            "`attention_layer` replaces `attention_dim`, so one of them must be None. "
             f"Received: attention_dim={attention_dim!r} and attention_layer={attention_layer!r}"
         )
     for dim in [] if attention_dim is None else _listed(attention_dim):
@@ -377,5 +378,6 @@ def _check_arguments(cell, attention, attention_dim, attention_layer):
     for name, given in (("attention_dim", attention_dim), ("attention_layer", attention_layer)):
         if isinstance(given, list | tuple) and len(given) != expected:
             raise ValueError(
-                f"`{name}` may be a list where `attention` is one, of the same length. Received: {name}={given!r}"
+                f"`{name}` must not be a list unless `attention` is a list of the same length. "
+                f"Received: {name}={given!r}"
             )

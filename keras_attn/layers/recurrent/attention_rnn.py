@@ -1,4 +1,4 @@
-"""An attention cell over a sequence."""
+"""A recurrent layer with attention."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from keras_attn.layers.base.argument_checks import check_mask
 from keras_attn.layers.base.configurable import Configurable
-from keras_attn.layers.base.no_rows import on_no_rows
+from keras_attn.layers.base.empty_batch import call_on_empty_batch
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.base.shape_checks import check_mask
 from keras_attn.layers.recurrent.attention_cell import AttentionCell
 from keras_attn.ops import scan
 from keras_attn.ops.attention_recording import recorder
@@ -22,32 +22,32 @@ from keras_attn.typing import Nest, Shape, Tensor
 class AttentionRNN(Configurable, keras.layers.Layer):
     """Runs an `AttentionCell` over a sequence: a recurrent decoder that attends to a memory.
 
-    What `keras.layers.RNN` does with the cell, but the memory is an argument, its keys are computed once for the
-    sequence, the weights of all steps can be had, and it leaves in every format.
+    Same as `keras.layers.RNN` with the cell, except that the memory is an argument, its keys are computed once per
+    sequence, the attention weights of all steps can be returned, and the layer exports to every format.
 
     Args:
-        cell: an `AttentionCell`.
-        **kwargs: arguments of `keras.layers.Layer`.
+        cell: An `AttentionCell`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`; not needed with `memory_cache`. Where the cell has several attentions, a tuple gives
-            each a memory of its own.
-        inputs_mask: optional bool `(B, T)`, False at padding, which leaves the states as they are.
-        memory_mask: optional bool `(B, S)`, False at padding; a tuple of them, or None, with a tuple of memories.
-        cell_state: optional states of the wrapped cell before the first step; zeros where None.
-        states: optional states that an earlier call returned, to go on from there.
-        memory_cache: optional result of `project_memory`.
-        return_attention_scores: whether to return the weights of all steps.
-        return_state: whether to return the states behind the last step.
-        training: whether dropout is on.
+        inputs: Float `(B, T, D)`.
+        memory: Float `(B, S, Dm)`; not needed with `memory_cache`. If the cell has several attentions, a tuple gives
+            each its own memory.
+        inputs_mask: Optional bool `(B, T)`, False at padding, which does not change the states.
+        memory_mask: Optional bool `(B, S)`, False at padding; or a tuple of masks or None, one per memory.
+        cell_state: Optional initial states of the wrapped cell. Defaults to zeros.
+        states: Optional states from an earlier call to continue from.
+        memory_cache: Optional result of `project_memory`.
+        return_attention_scores: Whether to also return the attention weights of all steps.
+        return_state: Whether to also return the states after the last step.
+        training: Whether to apply dropout.
 
     Returns:
-        `output` `(B, T, cell.output_size)`, or a tuple: `output`, `scores` `(B, T, S)`, a tuple of them where there are
-        several attentions, and a tuple of states.
+        `output` `(B, T, cell.output_size)`, or a tuple of `output`, `scores` `(B, T, S)` (a tuple if there are several
+        attentions) and a tuple of states.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ValueError: If an argument is invalid.
 
     Example:
 
@@ -82,11 +82,11 @@ class AttentionRNN(Configurable, keras.layers.Layer):
             self.cell.build((None, inputs_shape[-1]), memory_shape)
 
     def project_memory(self, memory: Nest) -> tuple[Nest, Nest]:
-        """`(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
+        """Computes `(keys, memory)` for `memory_cache`, `(B, S, U)` and `(B, S, Dm)`."""
         return self.cell.project_memory(memory)
 
     def start(self, keys: Nest, memory: Nest, cell_state: Nest | None = None) -> tuple[Tensor, ...]:
-        """The states before the first step, see `AttentionCell.start`, for a call with `memory_cache`."""
+        """The initial states for a call with `memory_cache`, see `AttentionCell.start`."""
         return tuple(self.cell.start(keys, memory, cell_state))
 
     def call(
@@ -106,13 +106,15 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         if (memory is None) == (memory_cache is None):
             raise ValueError(f"Either `memory` or `memory_cache` must be given. Received: {memory} and {memory_cache}")
         if states is not None and cell_state is not None:
-            raise ValueError("`states` hold those of the cell: `cell_state` must be None. Received: both")
+            raise ValueError("`cell_state` must be None if `states` are given, which include it. Received: both")
         if inputs.shape[0] == 0:
             options = {"return_attention_scores": return_attention_scores, "return_state": return_state}
             options["training"] = training
             given = {"cell_state": cell_state, "inputs_mask": inputs_mask, "memory_mask": memory_mask}
             given |= {"states": states, "memory_cache": memory_cache}
-            return on_no_rows(lambda x, memory, given: self.call(x, memory, **given, **options), inputs, memory, given)
+            return call_on_empty_batch(
+                lambda x, memory, given: self.call(x, memory, **given, **options), inputs, memory, given
+            )
         keys, memory = self.project_memory(memory) if memory_cache is None else memory_cache
         check_mask("inputs_mask", inputs_mask, inputs.shape[:2])
         masks = self.cell.for_each(memory_mask)
@@ -124,11 +126,11 @@ class AttentionRNN(Configurable, keras.layers.Layer):
         memory_mask = masks if self.cell.has_several else masks[0]
         inputs_mask = None if inputs_mask is None else ops.transpose(boolean("inputs_mask", inputs_mask), (1, 0))
         records = recorder()
-        wants_weights = return_attention_scores or records is not None
+        needs_weights = return_attention_scores or records is not None
 
         def step(x, states):
             output, weights, states = self.cell.step(x, states, keys, memory, memory_mask, bool(training))
-            return [output, *tree.flatten(weights)] if wants_weights else [output], states
+            return [output, *tree.flatten(weights)] if needs_weights else [output], states
 
         outputs, states = scan(step, ops.transpose(inputs, (1, 0, 2)), list(states), inputs_mask)
         self.cell.reset_dropout_mask()

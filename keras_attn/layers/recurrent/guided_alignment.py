@@ -1,4 +1,4 @@
-"""Attention that is taught where to look."""
+"""Supervised attention."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.layers.base.argument_checks import check_mask, fits
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.base.shape_checks import check_mask, fits
 from keras_attn.typing import Shape, Tensor
 
 COSTS = ("cross_entropy", "squared_error")
@@ -17,31 +17,30 @@ COSTS = ("cross_entropy", "squared_error")
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class GuidedAlignment(Configurable, keras.layers.Layer):
-    """Adds a loss to the model: how far attention scores are from given alignments. Inputs pass through unchanged.
+    """Adds a loss between attention scores and given alignments. Inputs pass through unchanged.
 
-    With scores `a` and alignments `g`, a token's cost is `-sum_s g_s log a_s` ("cross_entropy") or
-    `sum_s (g_s - a_s)^2` ("squared_error"), and the loss is `weight` times its mean over the tokens that are not
-    padding. `model.fit` and `Trainer` add it to their loss, as they do with any `add_loss` of a layer. Without
-    alignments, as in generation, nothing is added.
+    With scores `a` and alignments `g`, the cost of a token is `-sum_s g_s log a_s` ("cross_entropy") or
+    `sum_s (g_s - a_s)^2` ("squared_error"). The loss is `weight` times the mean cost of the tokens that are not
+    padding; it is added by `add_loss`, which `model.fit` and `Trainer` respect. Without alignments, as in generation,
+    nothing is added.
 
     Args:
-        weight: factor of the loss.
+        weight: Factor of the loss.
         cost: "cross_entropy" or "squared_error".
-        **kwargs: arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`, what the layer returns.
-        scores: float `(B, T, S)`, as an attention returns them with `return_attention_scores`; one head of
-            `MultiHeadAttention`'s.
-        alignments: optional float `(B, T, S)`, which rows of `scores` should be; of zeros for a token that is aligned
-            with nothing.
-        inputs_mask: optional bool `(B, T)`, False at padding; else the Keras mask of the inputs.
+        inputs: Float `(B, T, D)`, returned unchanged.
+        scores: Float `(B, T, S)`, from an attention layer with `return_attention_scores`. For `MultiHeadAttention`,
+            select one head.
+        alignments: Optional float `(B, T, S)`, the target scores; all zeros for an unaligned token.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
 
     Returns:
         `inputs`.
 
     Raises:
-        ValueError: an argument or a shape does not fit; the message names it.
+        ValueError: If an argument or a shape is invalid.
 
     Reference:
         [Chen et al., 2016](https://arxiv.org/abs/1607.01628); [Garg et al., 2019](https://arxiv.org/abs/1909.02074)

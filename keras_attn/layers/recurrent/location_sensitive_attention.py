@@ -1,4 +1,4 @@
-"""Attention that knows where it was."""
+"""Location-sensitive attention."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from keras_attn.typing import Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LocationSensitiveAttention(AdditiveAttention):
-    """Additive attention whose energies see the weights of the queries before.
+    """Additive attention whose energies depend on the weights of earlier queries.
 
-    `v^T tanh(W query + U key + V f + b)`, where `f = F * a` convolves the weights `a` `(B, S)` of the last query, or
-    with `cumulative` the sum of those of all queries before. The first query finds zeros.
+    The energy is `v^T tanh(W query + U key + V f + b)`, where `f = F * a` convolves the weights `a` `(B, S)` of the
+    previous query, or with `cumulative` the sum over all previous queries. For the first query, `a` is zero.
 
     Args:
-        units: width `U` of the hidden layer.
-        filters: number of convolution filters; None convolves to `units` directly, without `V`.
-        kernel_size: how many neighbouring weights a filter sees.
-        cumulative: whether `a` is the sum over all queries before, as in Tacotron 2, or the last one's weights.
-        **kwargs: further arguments of `AdditiveAttention`.
+        units: Width of the hidden layer.
+        filters: Number of convolution filters. With None, the convolution has `units` filters and there is no `V`.
+        kernel_size: Kernel size of the convolution.
+        cumulative: Whether `a` is the sum over all previous queries, as in Tacotron 2, or the weights of the last one.
+        **kwargs: Other arguments of `AdditiveAttention`.
 
     Call arguments:
-        query: float `(B, T, Dq)`, whose queries come one after another.
-        value, key: float `(B, S, Dv)` and optionally `(B, S, Dk)`.
-        query_mask, value_mask, attention_mask, return_attention_scores, training: see `Alignment`.
+        query: Float `(B, T, Dq)`, processed in order.
+        value, key: Float `(B, S, Dv)` and optionally `(B, S, Dk)`.
+        query_mask, value_mask, attention_mask, return_attention_scores, training: See `Alignment`.
 
     Returns:
-        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+        Float `(B, T, Dv)`, or `(output, scores)` with `return_attention_scores`; scores are `(B, T, S)`.
 
     Raises:
-        ValueError: a size is not positive, or a rank or a mask does not fit.
+        ValueError: If a size is not positive, or a rank or mask shape does not fit.
 
     Reference:
         [Chorowski et al., 2015](https://arxiv.org/abs/1506.07503), section 2.1; cumulative
@@ -67,7 +67,7 @@ class LocationSensitiveAttention(AdditiveAttention):
 
     @classmethod
     def coverage(cls, units: int, **kwargs: Any) -> Self:
-        """The coverage of See et al.: each key's own sum of weights, times a trained vector, joins its hidden layer."""
+        """The coverage of See et al.: adds the summed weights of a key, times a trained vector, to its hidden layer."""
         return cls(units, filters=None, kernel_size=1, cumulative=True, **kwargs)
 
     def build_weights(self, query_dim: int, key_dim: int) -> None:

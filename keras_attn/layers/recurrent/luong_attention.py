@@ -1,4 +1,4 @@
-"""Luong's attentions."""
+"""Luong attention."""
 
 from __future__ import annotations
 
@@ -16,28 +16,30 @@ SCORES = ("dot", "scaled", "general", "scaled_general", "concat")
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LuongAttention(Alignment):
-    """`softmax(score(query, key)) value` with one of five scores.
+    """Luong attention: `softmax(score(query, key)) value` with one of five scores.
 
-    `"dot"`: `query^T key`; `"scaled"`: `g query^T key` with a trained number `g`, as `keras.layers.Attention` has it
-    with `use_scale`; `"general"`: `query^T W key`; `"scaled_general"`: `g query^T W key`, as TensorFlow Addons has it
-    with `scale=True`; `"concat"`: `v^T tanh(W [query; key])`.
+    * `"dot"`: `query^T key`.
+    * `"scaled"`: `g query^T key` with a trained scalar `g`, as in `keras.layers.Attention(use_scale=True)`.
+    * `"general"`: `query^T W key`.
+    * `"scaled_general"`: `g query^T W key`, as in TensorFlow Addons with `scale=True`.
+    * `"concat"`: `v^T tanh(W [query; key])`.
 
     Args:
         score: "dot", "scaled", "general", "scaled_general" or "concat".
-        units: width of the hidden layer of "concat", which alone has one.
-        dropout, seed, **kwargs: see `Alignment`.
+        units: Width of the hidden layer; only for "concat".
+        dropout, seed, **kwargs: See `Alignment`.
 
     Call arguments:
-        query: float `(B, T, Dq)`; `Dq` is the keys' width for "dot" and "scaled".
-        value: float `(B, S, Dv)`.
-        key: float `(B, S, Dk)`; the value where None.
-        query_mask, value_mask, attention_mask, return_attention_scores, training: see `Alignment`.
+        query: Float `(B, T, Dq)`; for "dot" and "scaled", `Dq` must be the width of the keys.
+        value: Float `(B, S, Dv)`.
+        key: Optional float `(B, S, Dk)`. Defaults to `value`.
+        query_mask, value_mask, attention_mask, return_attention_scores, training: See `Alignment`.
 
     Returns:
-        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`.
+        Float `(B, T, Dv)`, or `(output, scores)` with `return_attention_scores`; scores are `(B, T, S)`.
 
     Raises:
-        ValueError: there is no such `score`, `units` go with another one, or a rank, a width or a mask does not fit.
+        ValueError: If `score` is unknown, `units` does not fit it, or a rank, width or mask shape does not fit.
 
     Reference:
         [Luong et al., 2015](https://arxiv.org/abs/1508.04025), section 3.1
@@ -55,11 +57,14 @@ class LuongAttention(Alignment):
         if score not in SCORES:
             raise ValueError(f"`score` must be one of {list(SCORES)}. Received: score={score!r}")
         if (units is not None) != (score == "concat"):
-            raise ValueError(f"`units` goes with score='concat', and only there. Received: {score!r}, units={units}")
+            raise ValueError(
+                "`units` must be given for score='concat', and None for others. "
+                f"Received: score={score!r}, units={units}"
+            )
         super().__init__(**kwargs)
         self.score = score
         self.units = units
-        # W [query; key] is the sum of two products: Bahdanau's energy without its bias.
+        # W [query; key] is a sum of two products, which is Bahdanau's energy without the bias.
         self.concat = None
         if score == "concat":
             self.concat = AdditiveAttention(units, use_bias=False, dtype=self.dtype_policy, name="concat")

@@ -1,4 +1,4 @@
-"""Attention that only moves forward."""
+"""Monotonic attention."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ from keras_attn.typing import Initializer, Seed, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class MonotonicAttention(Alignment):
-    """Each query walks on from the key where the last one stopped, and stops at key `j` with `p_j = sigmoid(e_j + r)`.
+    """Each query scans keys from where the previous one stopped, and stops at key `j` with `p_j = sigmoid(e_j + r)`.
 
-    In training the weights are the expectation over all walks, `a_j = p_j sum_k<=j a'_k prod_k<=l<j (1 - p_l)` with
-    the last query's weights `a'`; in decoding the walk itself: one at the first key with `p_j > 0.5` that is not before
-    the last one, zero elsewhere, and zero throughout where there is none. The energies `e` are those of another layer.
+    In training ("soft"), the weights are the expectation `a_j = p_j sum_k<=j a'_k prod_k<=l<j (1 - p_l)`, where `a'`
+    are the weights of the previous query. In inference ("hard"), the weight is one at the first key with `p_j > 0.5`
+    that is not before the previous one, and zero elsewhere; all weights are zero if there is no such key. The energies
+    `e` come from another layer.
 
     Args:
-        energy: an `Alignment` layer.
-        hard: whether to walk (True), to expect (False), or to expect in training only (None).
-        noise: standard deviation of the noise on the energies in training, which teaches them to be decisive.
-        bias_initializer: initializer of the trained number `r`. A long memory needs a negative one.
-        exact: whether the expectation is exact, in `log2(S)` steps over the keys, or by two cumulative sums, which lose
-            weight where energies are decisive; see `keras_attn.ops.soft_monotonic`.
-        dropout, seed, **kwargs: see `Alignment`.
+        energy: An `Alignment` layer that computes the energies.
+        hard: True for hard weights, False for soft weights, None for soft weights in training only.
+        noise: Standard deviation of the noise added to the energies in training, which encourages decisive energies.
+        bias_initializer: Initializer of the trained scalar `r`. Long memories need a negative value.
+        exact: Whether to compute the expectation exactly, in `log2(S)` steps over the keys, or by two cumulative sums,
+            which lose weight if energies are decisive. See `keras_attn.ops.soft_monotonic`.
+        dropout, seed, **kwargs: See `Alignment`.
 
     Call arguments:
-        query: float `(B, T, Dq)`.
-        value: float `(B, S, Dv)`.
-        key: float `(B, S, Dk)`; the value where None.
-        query_mask, value_mask, attention_mask, return_attention_scores: see `Alignment`.
-        training: whether dropout and noise are on, and whether to expect or to walk.
+        query: Float `(B, T, Dq)`.
+        value: Float `(B, S, Dv)`.
+        key: Optional float `(B, S, Dk)`. Defaults to `value`.
+        query_mask, value_mask, attention_mask, return_attention_scores: See `Alignment`.
+        training: Whether to apply dropout and noise, and to use soft weights if `hard` is None.
 
     Returns:
-        Float `(B, T, Dv)`; `(output, scores)` with `return_attention_scores`, scores `(B, T, S)`, whose rows sum to at
-        most one: what is missing walked past the end.
+        Float `(B, T, Dv)`, or `(output, scores)` with `return_attention_scores`; scores are `(B, T, S)`. Scores sum to
+        at most one per query; the rest is the probability of passing the last key.
 
     Raises:
-        ValueError: an argument does not fit; the message names it.
+        ValueError: If an argument is invalid.
 
     Reference:
         [Raffel et al., 2017](https://arxiv.org/abs/1704.00784)

@@ -1,4 +1,4 @@
-"""Recurrent layers whose loop leaves in every format."""
+"""A recurrent layer that exports to every format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras import ops, tree
 from keras_attn import compat
 from keras_attn.layers.base.boolean_masks import BooleanMasks
 from keras_attn.layers.base.composite import Composite
-from keras_attn.layers.base.no_rows import on_no_rows
+from keras_attn.layers.base.empty_batch import call_on_empty_batch
 from keras_attn.ops import scan
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.plain_numbers import PlainNumbers
@@ -19,24 +19,24 @@ from keras_attn.typing import Nest, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
-    """`keras.layers.RNN` that also leaves as TFLite with a free batch and length, which Keras' own loop does not.
+    """A `keras.layers.RNN` that also exports to TFLite with dynamic batch size and length, unlike Keras' own.
 
-    Takes any Keras cell, and works in `keras.layers.Bidirectional`. Outputs at masked positions are zero; Keras repeats
-    the last real one. It always loops, whatever `unroll` says.
+    Works with any Keras cell and in `keras.layers.Bidirectional`. Outputs at masked positions are zero, whereas Keras
+    repeats the last valid output. `unroll` is ignored.
 
     Args:
-        cell: a Keras RNN cell, as `keras.layers.LSTMCell`.
-        **kwargs: arguments of `keras.layers.RNN`.
+        cell: A Keras RNN cell, such as `keras.layers.LSTMCell`.
+        **kwargs: Other arguments of `keras.layers.RNN`.
 
     Call arguments:
-        sequences: float `(B, T, D)`.
-        initial_state: optional list of float `(B, U)`; zeros where None.
-        mask: optional bool `(B, T)`, False at padding, which leaves the state as it is.
-        training: whether the cell's dropout is on.
+        sequences: Float `(B, T, D)`.
+        initial_state: Optional list of float `(B, U)`. Defaults to zeros.
+        mask: Optional bool `(B, T)`, False at padding, which does not change the state.
+        training: Whether to apply the cell's dropout.
 
     Returns:
-        Float `(B, U)`, the last real output; `(B, T, U)` with `return_sequences`; with `return_state` the final states
-        behind it.
+        Float `(B, U)`, the last valid output, or `(B, T, U)` with `return_sequences`; followed by the final states with
+        `return_state`.
 
     Example:
 
@@ -53,10 +53,10 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
     ) -> Tensor | list[Tensor]:
         if sequences.shape[0] == 0:
             run = functools.partial(self.call, training=training)
-            return on_no_rows(run, sequences, initial_state, mask)
+            return call_on_empty_batch(run, sequences, initial_state, mask)
         if sequences.shape[1] != 0:
             return super().call(sequences, initial_state, mask, training)
-        # Keras looks at the first step, so there is one, which counts for nothing.
+        # Keras inspects the first step, so add a masked one.
         sequences = ops.pad(sequences, ((0, 0), (0, 1), (0, 0)))
         mask = ops.zeros(ops.shape(sequences)[:2], dtype="bool")
         output, *states = tree.flatten(super().call(sequences, initial_state, mask, training))
@@ -80,7 +80,7 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
             inputs = ops.flip(inputs, axis=0)
             mask = None if mask is None else ops.flip(mask, axis=0)
         width = getattr(self.cell, "output_size", None) or self.state_size[0]
-        # The last output is a state too: padding then leaves it as it is.
+        # The last output is part of the state, so that padding does not change it.
         last = ops.zeros((ops.shape(sequences)[0], width), dtype=self.cell.compute_dtype)
         outputs, (last, *states) = scan(step, inputs, [last, *initial_state], mask)
         return last, ops.transpose(outputs, (1, 0, 2)), states

@@ -1,4 +1,4 @@
-"""Training on a model's own tokens."""
+"""Scheduled sampling."""
 
 from __future__ import annotations
 
@@ -15,31 +15,30 @@ from keras_attn.typing import Seed, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class ScheduledSampling(Configurable, keras.layers.Layer):
-    """In training, replaces each input token of a decoder, with probability `p`, by a sample from the model's logits.
+    """In training, replaces each decoder input token with probability `p` by a sample from the model's logits.
 
-    Token `t` becomes a sample from `softmax(logits[t - 1])`; the first token stays. Samples pass no gradient. In
-    inference, tokens stay as they are.
+    Token `t` becomes a sample from `softmax(logits[t - 1])`; the first token is kept. No gradient flows through the
+    samples. In inference, tokens are unchanged.
 
-    `Seq2SeqRNN(scheduled_sampling=...)` samples token by token: the logits follow from the samples before. A call of
-    the layer takes the logits of a first pass over all tokens at once instead, which suits Transformers.
+    `Seq2SeqRNN(scheduled_sampling=...)` samples token by token, with logits that depend on earlier samples. Called
+    directly, the layer takes the logits of a first pass over all tokens, which suits Transformers.
 
     Args:
-        probability: `p`, float in [0, 1], or a `keras.optimizers.schedules.LearningRateSchedule` of the number of calls
-            in training so far. The layer then counts them in a weight, so that a training run that is resumed goes on
-            with the schedule.
-        seed: seed of the samples.
-        **kwargs: arguments of `keras.layers.Layer`.
+        probability: Float `p` in [0, 1], or a `keras.optimizers.schedules.LearningRateSchedule` of the number of
+            training calls so far. These are counted in a weight, so a resumed training run continues the schedule.
+        seed: Random seed.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: int32 `(B, T)`, the tokens that the decoder is given.
-        logits: float `(B, T, V)`, of the tokens that follow each of `inputs`.
-        training: whether to replace tokens.
+        inputs: Int32 `(B, T)`, the input tokens of the decoder.
+        logits: Float `(B, T, V)`, the model's next-token logits for `inputs`.
+        training: Whether to replace tokens.
 
     Returns:
-        int32 `(B, T)`.
+        Int32 `(B, T)`.
 
     Raises:
-        ValueError: `probability` is no such number or schedule, or the shapes do not fit.
+        ValueError: If `probability` is neither in [0, 1] nor a schedule, or the shapes do not fit.
 
     Reference:
         [Bengio et al., 2015](https://arxiv.org/abs/1506.03099); logits of a first pass
@@ -84,10 +83,10 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
             )
 
     def draw(self, ids: Tensor) -> tuple[Tensor, Any]:
-        """What a call in training draws for `ids` `(B, T)`, which counts as one of the schedule.
+        """Draws the tokens to replace in `ids` `(B, T)`; counts as one call for the schedule.
 
         Returns:
-            `(replaced, seed)`: bool `(B, T)`, and a `DrawnSeed`, whose `at(t)` is for the token at `t`.
+            `(replaced, seed)`: bool `(B, T)`, and a `DrawnSeed` with `at(t)` for the token at position `t`.
         """
         probability = self.probability
         if self._follows_schedule:
@@ -99,7 +98,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
 
     @staticmethod
     def sample(logits: Tensor, seed: Tensor) -> Tensor:
-        """Draws from logits `(N, V)`: int32 `(N,)`."""
+        """Samples from logits `(N, V)`; returns int32 `(N,)`."""
         logits = ops.cast(ops.stop_gradient(logits), "float32")
         return ops.squeeze(keras.random.categorical(logits, 1, dtype="int32", seed=seed), 1)
 
@@ -115,7 +114,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         replaced, seed = self.draw(inputs)
         drawn = self.sample(ops.reshape(logits, (-1, logits.shape[-1])), seed)
         drawn = ops.reshape(drawn, ops.shape(inputs))
-        # Logits are those of the next token.
+        # Logits predict the next token.
         drawn = ops.concatenate([inputs[:, :1], drawn[:, :-1]], axis=1)
         return ops.where(replaced, drawn, inputs)
 

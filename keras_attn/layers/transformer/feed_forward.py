@@ -8,10 +8,10 @@ import keras
 from keras import activations, initializers, ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers.base.argument_checks import check_sequence
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
+from keras_attn.layers.base.shape_checks import check_sequence
 from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 

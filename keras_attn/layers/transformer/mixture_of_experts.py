@@ -8,9 +8,9 @@ import keras
 from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.layers.transformer.feed_forward import FeedForward
 from keras_attn.ops.arrays import add, reshape_rows
 from keras_attn.ops.boolean_mask import boolean

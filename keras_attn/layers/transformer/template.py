@@ -7,7 +7,7 @@ import warnings
 import keras
 
 from keras_attn.layers.base.initializer_copies import cloned
-from keras_attn.layers.base.serialization import blueprint, deserialized, live_objects, unmarked
+from keras_attn.layers.base.serialization import deserialized, layer_spec, live_objects, unmarked
 
 _LAYER_ARGUMENTS = ("name", "trainable", "dtype")
 
@@ -47,9 +47,9 @@ class Template:
         """The layer's config, with the user's own functions and other objects themselves."""
         return self._config_of(self._layer)
 
-    def blueprint(self):
+    def layer_spec(self):
         """The layer's config as `keras.saving` has it."""
-        return blueprint(self._layer)
+        return layer_spec(self._layer)
 
     def __repr__(self):
         return repr(self._layer)

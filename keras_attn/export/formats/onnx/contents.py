@@ -1,4 +1,4 @@
-"""The inputs, outputs and weights of an ONNX model, for people to read."""
+"""Describes the inputs, outputs and weights of an ONNX model."""
 
 import math
 
@@ -6,7 +6,7 @@ from keras_attn.export.formats.onnx.graphs import constants
 
 
 def signature(model):
-    """`{"inputs", "outputs"}`, lists of `{"name", "shape", "dtype"}`; a free axis has its name."""
+    """`{"inputs", "outputs"}`, lists of `{"name", "shape", "dtype"}`, with names for dynamic axes."""
     return {"inputs": _described(model.graph.input), "outputs": _described(model.graph.output)}
 
 

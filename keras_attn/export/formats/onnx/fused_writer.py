@@ -1,10 +1,10 @@
-"""ONNX of opset 23: Attention, RMSNormalization, RotaryEmbedding and Gelu are one operator each."""
+"""ONNX of opset 23, with Attention, RMSNormalization, RotaryEmbedding and Gelu as single operators."""
 
 from keras_attn.export.formats.onnx import writer
 
 
-class Emitter(writer.Emitter):
-    """Writes `<task>.fused.onnx`, for runtimes that know this opset, as onnxruntime 1.32 does."""
+class FormatWriter(writer.FormatWriter):
+    """Writes `<task>.fused.onnx`, for runtimes that support this opset, such as onnxruntime 1.32."""
 
     name = "onnx_fused"
     variant = ".fused"

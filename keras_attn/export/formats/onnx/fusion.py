@@ -1,7 +1,7 @@
-"""Which expressions of a converted model ONNX has one operator for.
+"""Rules that fuse expressions of a converted model into single ONNX operators.
 
-Every rule takes a `Scope` and the name of a tensor, see `onnx_patterns.rewrite`. Where an operator does not mean
-exactly what the model computes, as with capped logits and sinks, the expression stays as it is.
+Every rule takes a `Scope` and the name of a tensor, see `patterns.rewrite`. An expression is not fused if the operator
+would compute something else, as for capped logits and sinks.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from keras_attn.export.formats.onnx.loops import hoist
 from keras_attn.export.formats.onnx.patterns import rewrite
 from keras_attn.ops.masked_softmax import MASKING_BIAS
 
-# The first opset with Attention, RMSNormalization and RotaryEmbedding, and the file format that it came with.
+# The first opset with Attention, RMSNormalization and RotaryEmbedding, and its IR version.
 OPSET, IR_VERSION = 23, 11
-# Operators that earlier opsets give another meaning.
+# Operators whose meaning changed after opset 18.
 _CHANGED = ("DFT", "GroupNormalization")
 
 
 def _normed(x, squares):
-    """`x` divided by the root of the mean of `squares`, and scaled: TensorFlow may take the factors in either order."""
+    """Patterns of `scale * x / sqrt(mean(squares))`: TensorFlow may order the factors either way."""
     inverse = "Reciprocal", ("Sqrt", ("Add", ("ReduceMean", squares, "axes"), "epsilon"))
     return ("Mul", ("Mul", x, inverse), "scale"), ("Mul", x, ("Mul", inverse, "scale"))
 
@@ -31,12 +31,12 @@ _CENTERED_NORMS = _normed("centered", ("Mul", "centered", "centered"))
 _SCALED_DEVIATION = _normed("x", ("Mul", "centered", "centered"))[1]
 _LAYER_NORMS = (
     *(("Add", norm, "bias") for norm in _CENTERED_NORMS),
-    # Keras' own.
+    # The form of Keras' own layer.
     ("Add", _SCALED_DEVIATION, ("Add", ("Mul", ("Neg", _MEAN), _SCALED_DEVIATION[2]), "bias")),
 )
 _GELUS = (
     ("Mul", ("Mul", 0.5, "x"), ("Sub", 1.0, ("Erf", ("Mul", ("Neg", "x"), 0.5**0.5)))),
-    # What `portable` makes of it.
+    # The form that `portable` produces.
     ("Mul", ("Mul", "x", ("Add", ("Erf", ("Div", "x", 2**0.5)), 1.0)), 0.5),
 )
 _CUBIC = ("Add", "x", ("Mul", 0.044715, ("Pow", "x", 3.0)))
@@ -48,28 +48,28 @@ _ROTARY = (
 )
 _ATTENTION = ("MatMul", ("Softmax", "logits"), "v")
 _PRODUCT = ("MatMul", "q", "transposed")
-# Query heads that share a key head stand behind one another.
+# Query heads that share a key head are concatenated along the query axis.
 _GROUPED_ATTENTION = ("Reshape", ("MatMul", ("Reshape", ("Softmax", "logits"), "lined_up"), "v"), "apart")
 _GROUPED_PRODUCT = ("Reshape", ("MatMul", ("Reshape", "q", "queries_lined_up"), "transposed"), "logits_apart")
-# A logit that is put out of softmax's reach is at most this.
+# Logits up to this value count as masked.
 _BLOCKED = -1e30
 
 
 def portable(model):
-    """Uses what opset 18 has, and the forms that onnxruntime's own optimizer knows."""
+    """Fuses operators of opset 18, and uses the forms that onnxruntime's optimizer recognises."""
     hoist(model)
     lay_out(model)
     rewrite(model, [layer_norm, gelu_for_optimizers, choice_of_zero])
 
 
 def fused(model):
-    """Raises a model of opset 18 to 23, and uses what that has.
+    """Upgrades a model from opset 18 to 23 and fuses its new operators.
 
     Raises:
-        ValueError: the model has an operator whose meaning changed in between.
+        ValueError: If the model has an operator whose meaning changed in between.
     """
     if changed := sorted(graphs.operators(model).keys() & set(_CHANGED)):
-        raise ValueError(f"opset {OPSET} gives another meaning to {', '.join(changed)}")
+        raise ValueError(f"opset {OPSET} changes the meaning of {', '.join(changed)}")
     rewrite(model, [rms_norm, gelu, gelu_tanh, rotary, attention])
     for opset in model.opset_import:
         opset.version = OPSET if opset.domain in ("", "ai.onnx") else opset.version
@@ -77,13 +77,13 @@ def fused(model):
 
 
 def layer_norm(scope, name):
-    """LayerNormalization."""
+    """Fuses LayerNormalization."""
     found = scope.match_any(_LAYER_NORMS, name)
     if found is None or (centered := scope.match(_CENTERED, found["centered"])) is None:
         return None
     if any(found.get(part, tensor) != tensor for part, tensor in centered.items()):
         return None
-    # Equal constants may go by two names.
+    # Equal constants may have different names.
     axes = [scope.constant(name) for name in (found["axes"], centered["mean_axes"])]
     if axes[0] is None or not np.array_equal(*axes):
         return None
@@ -91,25 +91,25 @@ def layer_norm(scope, name):
 
 
 def rms_norm(scope, name):
-    """RMSNormalization."""
+    """Fuses RMSNormalization."""
     found = scope.match_any(_RMS_NORMS, name)
     return found and _norm(scope, "RMSNormalization", found, "scale")
 
 
 def gelu(scope, name):
-    """Gelu in its exact form."""
+    """Fuses the exact Gelu."""
     found = scope.match_any(_GELUS, name)
     return found and ("Gelu", [found["x"]], {})
 
 
 def gelu_tanh(scope, name):
-    """Gelu in the form with tanh."""
+    """Fuses the tanh approximation of Gelu."""
     found = scope.match(_GELU_TANH, name)
     return found and ("Gelu", [found["x"]], {"approximate": "tanh"})
 
 
 def gelu_for_optimizers(scope, name):
-    """`x (1 + erf(x / sqrt(2))) / 2`, one operator less than Keras' form, and one alone to onnxruntime."""
+    """Rewrites Gelu as `x (1 + erf(x / sqrt(2))) / 2`, which saves one operator and which onnxruntime fuses."""
     found = scope.match(_GELUS[0], name)
     if found is None:
         return None
@@ -119,7 +119,7 @@ def gelu_for_optimizers(scope, name):
 
 
 def choice_of_zero(scope, name):
-    """A choice between a tensor and zeros of its shape, by a single zero."""
+    """Replaces the zeros in a `Where` between a tensor and zeros of its shape by a scalar."""
     found = scope.match(("Where", "condition", "x", ("ConstantOfShape", ("Shape", "x"))), name)
     if found is None:
         return None
@@ -133,7 +133,7 @@ def choice_of_zero(scope, name):
 
 
 def rotary(scope, name):
-    """RotaryEmbedding of all channels, in halves."""
+    """Fuses RotaryEmbedding of all channels, not interleaved."""
     found = scope.match(_ROTARY, name)
     split = found and scope.producers.get(found["first"])
     if not found or split is not scope.producers.get(found["second"]) or split is None or split.op_type != "Split":
@@ -145,7 +145,7 @@ def rotary(scope, name):
     inputs = [split.input[0]]
     for table in (found["cos"], found["sin"]):
         table = scope.add("Squeeze", table, scope.new_constant(np.array([1])))
-        # One row of angles serves all texts, which the operator does not know.
+        # The operator does not broadcast one row of angles over the batch.
         if not (heads[0] == angles[0] == 1):
             rows = scope.add("Shape", split.input[0], start=0, end=1)
             shape = scope.add("Concat", rows, scope.new_constant(np.array([1, 1])), axis=0)
@@ -155,7 +155,7 @@ def rotary(scope, name):
 
 
 def attention(scope, name):
-    """Attention on heads, with what is added to the logits as its mask."""
+    """Fuses attention; terms added to the logits become its mask."""
     is_grouped = (found := scope.match(_ATTENTION, name)) is None
     found = found or scope.match(_GROUPED_ATTENTION, name)
     terms = found and _terms(scope, found["logits"], _GROUPED_PRODUCT if is_grouped else _PRODUCT)
@@ -177,7 +177,7 @@ def attention(scope, name):
     inputs, attributes = [q, _transposed(scope, product["transposed"]), found["v"], *mask], {"scale": scale}
     if not is_grouped or _is(scope.shape(name), num_heads, shapes[2][3]):
         return "Attention", inputs, attributes
-    # The converter has made one of this and a later change of shape.
+    # The converter has merged this reshape with a later one.
     return "Reshape", [scope.add("Attention", *inputs, **attributes), found["apart"]], {}
 
 
@@ -187,7 +187,7 @@ def _is(shape, num_heads, width):
 
 
 def _norm(scope, operator, found, *weights):
-    """The operator where the norm is over the last axis, and its weights are constant along the others; else None."""
+    """The norm operator if the norm is over the last axis and its weights are constant along the others, else None."""
     shape, axes = scope.shape(found["x"]), scope.constant(found["axes"])
     if shape is None or axes is None or axes.size != 1 or int(axes.flat[0]) not in (-1, len(shape) - 1):
         return None
@@ -201,7 +201,7 @@ def _norm(scope, operator, found, *weights):
 
 
 def _terms(scope, name, pattern):
-    """`(product, addends)`: what `pattern` matches in the logits `name`, and name and shape of what is added to it."""
+    """`(product, addends)`: the match of `pattern` in the logits `name`; names and shapes of terms added to it."""
     if product := scope.match(pattern, name):
         return product, []
     found = scope.match(("Where", "allowed", "logits", "blocked"), name)
@@ -234,7 +234,7 @@ def _without_scale(scope, q):
 
 
 def _transposed(scope, keys):
-    """The tensor with the last two axes of `keys` in their other order."""
+    """Swaps the last two axes of `keys`."""
     producer = scope.producers.get(keys)
     if producer is None or producer.op_type != "Transpose":
         return scope.add("Transpose", keys, perm=[0, 1, 3, 2])
@@ -245,7 +245,7 @@ def _transposed(scope, keys):
 
 
 def _mask(scope, addends, q):
-    """A list of what is added to the logits in all, of none or one; None where it has no such form."""
+    """The sum of all terms added to the logits, as a list of at most one name; None if they do not fit a mask."""
     if any(not shape or len(shape) > 4 or shape[-1] == 1 for _, shape in addends):
         return None
     names, shapes = [], []
@@ -260,7 +260,7 @@ def _mask(scope, addends, q):
     for name in names[1:]:
         mask = scope.add("Add", mask, name)
     if all(shape[2] == 1 for shape in shapes) and (length := scope.shape(q)[2]) != 1:
-        # onnxruntime wants a row of the mask for each query.
+        # onnxruntime requires a mask row per query.
         one = scope.new_constant(np.array([1]))
         if length is None:
             rows = scope.add("Concat", scope.add("Shape", q, start=2, end=3), one, axis=0)

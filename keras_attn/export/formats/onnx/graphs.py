@@ -1,10 +1,10 @@
-"""What the constants and operators of an ONNX model are, those inside loops included."""
+"""Traversal and changes of ONNX graphs, including those inside loops."""
 
 import collections
 
 
 def graphs(graph):
-    """A graph and all graphs that its nodes hold."""
+    """A graph and all graphs nested in its nodes."""
     yield graph
     for node in graph.node:
         for inner in inner_graphs(node):
@@ -12,7 +12,7 @@ def graphs(graph):
 
 
 def inner_graphs(node):
-    """The graphs that a node holds, such as a loop's body."""
+    """The graphs inside a node, such as a loop body."""
     return [
         inner
         for attribute in node.attribute
@@ -21,7 +21,7 @@ def inner_graphs(node):
 
 
 def remove_unused(model):
-    """Removes the nodes and constants that nothing is computed from, and what is noted of their shapes."""
+    """Removes unused nodes and constants, and the value infos of removed tensors."""
     found, is_done = list(graphs(model.graph)), False
     while not is_done:
         used = _used(model.graph)
@@ -33,7 +33,7 @@ def remove_unused(model):
 
 
 def _delete(messages, stale):
-    """Deletes those messages of a repeated field for which `stale` is True, and returns how many they were."""
+    """Deletes the messages of a repeated field for which `stale` is True, and returns their number."""
     for i in reversed(range(len(stale))):
         if stale[i]:
             del messages[i]
@@ -41,14 +41,14 @@ def _delete(messages, stale):
 
 
 def _used(graph):
-    """The names that the nodes and outputs of a graph, and of all graphs in it, read."""
+    """The names read by the nodes and outputs of a graph and of all nested graphs."""
     found = list(graphs(graph))
     names = {name for inner in found for node in inner.node for name in node.input}
     return names | {value.name for inner in found for value in inner.output}
 
 
 def rename(graph, names):
-    """Lets the nodes of a graph, and of all graphs in it, read other tensors: `names`, old -> new."""
+    """Renames the inputs of all nodes of a graph and of nested graphs; `names` maps old to new names."""
     for inner in graphs(graph):
         for node in inner.node:
             for i, name in enumerate(node.input):
@@ -56,7 +56,7 @@ def rename(graph, names):
 
 
 def operators(model):
-    """`collections.Counter`, operator -> how often it occurs."""
+    """A `collections.Counter` of the operators."""
     return collections.Counter(node.op_type for graph in graphs(model.graph) for node in graph.node)
 
 
@@ -66,7 +66,7 @@ def constants(model):
 
 
 def of_variables(model, variables):
-    """The names of the constants that hold one of some Keras variables, reshaped or transposed as may be."""
+    """The names of the constants that hold one of the Keras variables, possibly reshaped or transposed."""
     import numpy as np
     from onnx import numpy_helper
 
@@ -82,12 +82,12 @@ def of_variables(model, variables):
 
 
 def sort(graph):
-    """Puts the nodes of a graph, and of all in it, behind those that they read from, if only in a loop's body."""
+    """Sorts the nodes of a graph and of nested graphs topologically; reads inside loop bodies count too."""
     makers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
     reads = [set(node.input).union(*map(_used, inner_graphs(node))) for node in graph.node]
     waits = [{makers[name] for name in names if name in makers} - {i} for i, names in enumerate(reads)]
     order = {}
-    # Depth first without recursion: a chain of nodes is longer than Python's stack.
+    # Depth first without recursion: chains of nodes can exceed Python's recursion limit.
     for start in range(len(waits)):
         stack = [start]
         while stack:
@@ -102,7 +102,7 @@ def sort(graph):
 
 
 def replace_nodes(graph, nodes):
-    """Lets a graph have these nodes, some of which may have been its own."""
+    """Replaces the nodes of a graph by `nodes`, which may include some of its own."""
     nodes = [type(node).FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
     graph.node.extend(nodes)

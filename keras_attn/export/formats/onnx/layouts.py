@@ -1,4 +1,4 @@
-"""How the constants of an ONNX model lie: in the form in which they are used, and each of them once."""
+"""Layout of the constants of an ONNX model: each is stored once, in the form in which it is used."""
 
 import hashlib
 
@@ -8,10 +8,10 @@ from keras_attn.export.formats.onnx.graphs import graphs, inner_graphs, rename
 
 
 def lay_out(model):
-    """Lays out once, in place, the constants that are reshaped or transposed whenever the model runs.
+    """Folds reshapes and transposes of constants, in place.
 
-    tf2onnx does so outside of loops alone. A runtime prepares the constants of its products, and only a constant can be
-    quantised. One that is wanted in the same form elsewhere is the same one.
+    tf2onnx does so only outside of loops. Runtimes prepack constant operands of matrix products, and only constants can
+    be quantised. Equal results share one constant.
     """
     _lay_out(model.graph, {}, {name for graph in graphs(model.graph) for node in graph.node for name in node.output})
 
@@ -19,7 +19,7 @@ def lay_out(model):
 def _lay_out(graph, outer, taken):
     from onnx import numpy_helper
 
-    # Name -> (constant, the graph that holds it); those of the graphs round it as well.
+    # Name -> (constant, the graph that holds it), including those of outer graphs.
     known = outer | {tensor.name: (tensor, graph) for tensor in graph.initializer}
     same = {_content(tensor): name for name, (tensor, _) in known.items()}
     kept, renamed = {value.name for value in graph.output}, {}
@@ -38,7 +38,7 @@ def _lay_out(graph, outer, taken):
         tensor = numpy_helper.from_array(array, f"{node.output[0]}/constant")
         content = _content(tensor)
         if content not in same:
-            # Graphs side by side may have used the same name.
+            # Sibling graphs may use the same name.
             while tensor.name in taken:
                 tensor.name += "_"
             holder.initializer.append(tensor)
@@ -49,13 +49,13 @@ def _lay_out(graph, outer, taken):
 
 
 def share_transposed(model):
-    """Keeps a matrix once, in place, of which the transpose is a constant too, as a tied table and output are.
+    """Stores a matrix and its transpose only once, in place, such as tied embeddings and output weights.
 
-    A runtime transposes it when it loads the model.
+    Runtimes transpose the matrix when they load the model.
     """
     from onnx import helper, numpy_helper
 
-    # Matrices of which one is another's transpose lie in one graph, round all loops.
+    # A matrix and its transpose are both in the outermost graph.
     graph, known, transposes = model.graph, {}, []
     for tensor in list(graph.initializer):
         if len(tensor.dims) != 2 or min(tensor.dims) < 2:
@@ -73,7 +73,7 @@ def share_transposed(model):
 
 
 def _reshaped(node, array, shape):
-    # Zero stands for the size that the axis has.
+    # Zero keeps the size of the axis.
     return array.reshape([array.shape[i] if size == 0 else size for i, size in enumerate(shape)])
 
 

@@ -1,13 +1,13 @@
-"""What a loop carries from turn to turn without ever changing it."""
+"""Hoisting of loop-invariant tensors out of ONNX loops."""
 
 from keras_attn.export.formats.onnx.graphs import graphs, inner_graphs, rename
 
 
 def hoist(model):
-    """Lets the bodies of loops read what they never change from the graph round them, in place.
+    """Turns loop states that never change into reads from the outer graph, in place.
 
-    tf2onnx hands a loop its weights as states. A runtime would copy them at every turn, and not know that they are
-    constants which it can lay out once.
+    tf2onnx passes weights to a loop as states. Runtimes would copy them in every iteration, and could not prepack them
+    as constants.
     """
     for graph in graphs(model.graph):
         for node in graph.node:

@@ -1,7 +1,8 @@
-"""Expressions in ONNX graphs: found by their form, and put in fewer operators.
+"""Pattern matching and rewriting of expressions in ONNX graphs.
 
-A pattern is a nested tuple `(operator, operand, ...)`. An operand is a pattern, a string, which stands for any tensor
-and for the same one wherever it occurs, or a float, a constant of that value. Sums and products match in any order.
+A pattern is a nested tuple `(operator, operand, ...)`. An operand is a pattern, a string, which matches any tensor, but
+the same one at every occurrence, or a float, which matches a constant of that value. `Add` and `Mul` match in any
+order.
 """
 
 import itertools
@@ -14,11 +15,11 @@ _SERIALS = itertools.count()
 
 
 class Scope:
-    """What is known of the tensors that a graph sees: its own, and those of the graphs round it.
+    """Producers, constants and shapes of the tensors visible in a graph, including those of outer graphs.
 
     Args:
         graph: `onnx.GraphProto`.
-        outer: the `Scope` of the graph that holds it, or None.
+        outer: The `Scope` of the enclosing graph, or None.
     """
 
     def __init__(self, graph, outer=None):
@@ -39,7 +40,7 @@ class Scope:
                 self._constants[node.output[0]] = node.attribute[0].t
 
     def shape(self, name):
-        """A tuple of an int or None an axis; None where not even the rank is known."""
+        """The shape as a tuple with None for unknown axes; None if the rank is unknown."""
         tensor = self._constants.get(name)
         return self._shapes.get(name) if tensor is None else tuple(tensor.dims)
 
@@ -51,21 +52,21 @@ class Scope:
         return None if tensor is None else numpy_helper.to_array(tensor)
 
     def scalar(self, name):
-        """The number that a constant holds in all places, or None."""
+        """The value of a constant whose elements are all equal, or None."""
         value = self.constant(name)
         is_number = value is not None and value.dtype.kind in "fi" and value.size
         return float(value.flat[0]) if is_number and (value == value.flat[0]).all() else None
 
     def match(self, pattern, name):
-        """`{string: tensor name}` where the tensor `name` is an expression of the form `pattern`, else None."""
+        """Matches `pattern` at the tensor `name`: returns `{string: tensor name}`, or None."""
         return next(self._matches(pattern, name, {}), None)
 
     def match_any(self, patterns, name):
-        """As `match`, for the first of several patterns that has one."""
+        """The first match of several patterns, or None."""
         return next((found for pattern in patterns if (found := self.match(pattern, name))), None)
 
     def add(self, operator, *inputs, **attributes):
-        """The name of a new tensor, computed before the node at hand; what was added before is found again."""
+        """Adds a node before the current one, or reuses an identical added one; returns the name of its output."""
         key = (
             operator,
             inputs,
@@ -77,7 +78,7 @@ class Scope:
         return self._added[key]
 
     def new_constant(self, value):
-        """The name of a constant that holds an array."""
+        """Adds an array as a constant and returns its name."""
         from onnx import numpy_helper
 
         key = value.dtype.str, value.shape, value.tobytes()
@@ -88,7 +89,7 @@ class Scope:
         return self._added[key]
 
     def rewrite(self, rules):
-        """Puts each rule's expression in place of what it matches; see `rewrite`."""
+        """Applies the rules to each node of the graph; see `rewrite`."""
         nodes = list(self.graph.node)
         del self.graph.node[:]
         for node in nodes:
@@ -137,12 +138,12 @@ class Scope:
 
 
 def rewrite(model, rules):
-    """Rewrites a model in place, graphs inside loops included; what is no longer used goes.
+    """Applies rules to all graphs of a model in place, then removes unused nodes and constants.
 
     Args:
         model: `onnx.ModelProto`.
-        rules: functions of `(scope, name)`. Each says by which `(operator, inputs, attributes)` the tensor `name` is to
-            be computed, or None where it has nothing to say.
+        rules: Functions of `(scope, name)`. Each returns the `(operator, inputs, attributes)` that replace the node of
+            the tensor `name`, or None to keep it.
     """
 
     def visit(graph, outer):

@@ -1,4 +1,4 @@
-"""Smaller weights for an ONNX model. Each function takes a model and the names of constants that stay as they are."""
+"""Weight quantisation of ONNX models. Each function takes a model and the names of constants to keep unchanged."""
 
 import tempfile
 from pathlib import Path
@@ -11,7 +11,7 @@ BLOCK = 32
 
 
 def float16(model, keep=frozenset()):
-    """Matrices are stored in half precision and computed with in float32; a runtime widens them as it loads."""
+    """Stores matrices in half precision; runtimes cast them to float32 when they load the model."""
     from onnx import TensorProto, helper, numpy_helper
 
     for graph in graphs(model.graph):
@@ -29,7 +29,7 @@ def float16(model, keep=frozenset()):
 
 
 def int8(model, keep=frozenset()):
-    """Matrices and tables are int8, with a scale a channel or row; inputs of products are quantised as they come."""
+    """Stores matrices and tables in int8, with a scale per channel or row; quantises other operands dynamically."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -42,21 +42,24 @@ def int8(model, keep=frozenset()):
             path,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
-            # Half of the range: without VNNI, x86 adds pairs of products in 16 bits.
+            # Use half of the range: without VNNI, x86 adds pairs of products in 16 bits.
             reduce_range=True,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[node.name for node in nodes if keep.intersection(node.input)],
             extra_options={"EnableSubgraph": True, "MatMulConstBOnly": True},
         )
         quantized = onnx.load(path)
-    # What is read from within a loop may have been put behind it.
+    # Nodes that a loop body reads may have been placed after the loop.
     sort(quantized.graph)
     return quantized
 
 
 def _quantize_tables(model, keep):
-    """Tables become int8, with a scale a row. onnxruntime's own quantisation puts a DequantizeLinear behind their rows,
-    which it then moves on to its readers, and aborts where one of them is the body of a loop."""
+    """Stores tables in int8, with a scale per row.
+
+    onnxruntime's own quantisation adds a DequantizeLinear after each lookup, moves it to its consumers, and aborts if
+    one of them is the body of a loop.
+    """
     from onnx import TensorProto, helper
 
     tables, packed = _matrices(model, keep), {}
@@ -85,14 +88,14 @@ def _quantize_tables(model, keep):
 
 
 def levels_of_rows(table):
-    """The integers in [-127, 127] and scales `(rows, 1)` whose products come near a table's rows."""
+    """Quantises the rows of a table to integers in [-127, 127]; returns them and the scales `(rows, 1)`."""
     largest = np.abs(table).max(-1, keepdims=True)
     scales = np.where(largest == 0, 1, largest / 127).astype("float32")
     return np.rint(table / scales).astype("int8"), scales
 
 
 def int4(model, keep=frozenset()):
-    """Matrices are 4-bit, with a scale for each `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
+    """Stores matrices in 4 bits, with a scale per `BLOCK` weights of a column, for onnxruntime's MatMulNBits."""
     from onnx import helper
 
     matrices, packed = _matrices(model, keep), {}
@@ -117,23 +120,23 @@ def int4(model, keep=frozenset()):
 
 
 def pack_int4(matrix):
-    """A float matrix `(K, N)` as MatMulNBits reads it: nibbles `(N, blocks, BLOCK / 2)`, scales `(N, blocks)`."""
+    """Packs a float matrix `(K, N)` for MatMulNBits: nibbles `(N, blocks, BLOCK / 2)` and scales `(N, blocks)`."""
     levels, scales = levels_of_blocks(matrix)
     levels = (levels + 8).astype("uint8")
     return levels[..., ::2] | (levels[..., 1::2] << 4), scales
 
 
 def levels_of_blocks(matrix):
-    """The integers in [-8, 7] `(N, blocks, BLOCK)` and scales `(N, blocks)` whose products come near `matrix.T`."""
+    """Quantises `matrix.T` to integers in [-8, 7], `(N, blocks, BLOCK)`; returns them and the scales `(N, blocks)`."""
     columns = np.pad(matrix.T, ((0, 0), (0, -matrix.shape[0] % BLOCK))).reshape(matrix.shape[1], -1, BLOCK)
     largest = np.take_along_axis(columns, np.argmax(np.abs(columns), axis=-1, keepdims=True), axis=-1)[..., 0]
-    # The value farthest from zero becomes -8 exactly: there is one level more below zero than above.
+    # The value of largest magnitude becomes exactly -8, as there is one more level below zero than above.
     scales = np.where(largest == 0, 1, largest / -8).astype("float32")
     return np.clip(np.rint(columns / scales[..., None]), -8, 7), scales
 
 
 def _matrices(model, keep):
-    """Name -> `(graph, tensor)` of the constants with two axes that do not stay as they are."""
+    """Name -> `(graph, tensor)` of the matrices that are not in `keep`."""
     from onnx import TensorProto
 
     return {
@@ -145,7 +148,7 @@ def _matrices(model, keep):
 
 
 def _add_packed(graph, tensor, precision, pack):
-    """Adds what `pack` makes of a constant, levels and scales, to its graph, and returns the names of both."""
+    """Adds the levels and scales that `pack` returns for a constant to its graph, and returns their names."""
     from onnx import numpy_helper
 
     names = (f"{tensor.name}__{precision}", f"{tensor.name}__scales")

@@ -1,13 +1,13 @@
-"""What is known of the shapes in an ONNX graph."""
+"""Shapes of the tensors in an ONNX graph."""
 
 import math
 
-# Constants up to this many elements may be shapes.
+# Constants of up to this many elements may be shapes.
 SMALL = 256
 
 
 def note(graph, converted):
-    """Adds what tf2onnx knows of the shapes inside, which the rules of `onnx_fusion` ask for."""
+    """Adds the shapes of inner tensors that tf2onnx knows, for the rules in `fusion`."""
     from onnx import helper
 
     outputs = {value.name for value in graph.output}
@@ -24,11 +24,11 @@ def note(graph, converted):
 
 
 def name_proven(model, names):
-    """Gives free axes of the outputs the name of an input's axis where ONNX' shape inference finds that it is this one.
+    """Names the dynamic output axes that, by ONNX shape inference, equal an input axis.
 
     Args:
-        model: an `onnx.ModelProto`, whose inputs' axes have names.
-        names: the names that an output's axis may get.
+        model: An `onnx.ModelProto` with named input axes.
+        names: The names that an output axis may get.
     """
     from onnx import shape_inference
 
@@ -46,7 +46,7 @@ def name_proven(model, names):
 
 
 def _sketch(model):
-    """The model without its weights, of which the shapes are enough."""
+    """A copy of the model in which weights are inputs, as only their shapes matter."""
     from onnx import ModelProto, helper
 
     graph = model.graph

@@ -1,4 +1,4 @@
-"""ONNX: one file a task, at the highest opset that tf2onnx writes."""
+"""ONNX: one file per task, in the highest opset that tf2onnx supports."""
 
 import copy
 import types
@@ -13,47 +13,47 @@ from keras_attn.export.tensor_spec import TensorSpec
 
 OPSET = 18
 IR_VERSION = 8
-# In the folder of a task that has companions.
+# File name in the folder of a task with companion files.
 MODEL = "model.onnx"
-# Bytes from which weights lie in a file of their own: a protobuf message holds less than 2 GiB.
+# Size in bytes from which weights are stored in a separate file: a protobuf message is limited to 2 GiB.
 EXTERNAL_FROM = 2**31 - 2**24
 
 
-class Emitter(Format):
+class FormatWriter(Format):
     """Writes `<task>.onnx`."""
 
     name = runtime = "onnx"
-    # What tells this format's files from those of another that the same runtime reads.
+    # Suffix that distinguishes files of this format from others of the same runtime.
     variant = ""
     requires = (("onnx", "onnx"), ("onnxruntime", "onnx"), ("tf2onnx", "onnx"))
     text_requires = (("onnxruntime_extensions", "onnx"), ("sentencepiece", "text"))
 
     precisions = ("float32", "float16", "int8", "int4")
     selective = ("float16", "int8", "int4")
-    # Half of the range, see `onnx_quantization.int8`.
+    # Half of the range, see `quantization.int8`.
     int8_levels = 64
 
     def path(self, task_name, precision="float32"):
-        # What comes with files of its own is a folder.
+        # A task with companion files is a folder.
         is_folder = hasattr(registry.load("tasks", task_name), "companions")
         name = f"{task_name}{self.variant}"
         return suffixed(name if is_folder else f"{name}.onnx", precision)
 
     def check_names(self, task):
-        """Raises a ValueError where a graph would have one name twice, or a tensor without one."""
+        """Raises a ValueError if a name would occur twice in the graph, or an output has no name."""
         for name in getattr(task, "output_names", ()):
             if not name:
                 raise ValueError(
-                    f"`model` must have outputs with names, as {self.name} has no others; the keys of a dict of "
-                    f"outputs give them. Received: {name!r}"
+                    f"`model` must have named outputs, as {self.name} requires; return them in a dict by name. "
+                    f"Received: {name!r}"
                 )
             if name in task.inputs:
                 raise ValueError(
-                    f"`model` must have outputs of other names than its inputs, as {self.name} knows one tensor of a "
-                    f"name; the keys of a dict of outputs give them. Received: {name!r}"
+                    f"`model` must not have outputs with the names of inputs, as names are unique in {self.name}; "
+                    f"return them in a dict under other names. Received: {name!r}"
                 )
 
-    def convert(self, tasks, workplace):
+    def convert(self, tasks, workspace):
         return [(task, _convert(task if task.tokenizer is None else TextTask(task))) for task in tasks]
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
@@ -64,7 +64,7 @@ class Emitter(Format):
         for task, original in converted:
             model = copy.deepcopy(original)
             if precision in ("float32", "float16"):
-                # Integers have a scale a column.
+                # Integer formats have a scale per column, so transposes differ.
                 layouts.share_transposed(model)
             if precision != "float32":
                 quantize = quantization.QUANTIZERS[precision]
@@ -74,7 +74,7 @@ class Emitter(Format):
             self.finish(model)
             for graph in graphs.graphs(model.graph):
                 del graph.value_info[:]
-            # Only the standard operators can be checked for shapes; those of onnxruntime-extensions are unknown.
+            # Shapes can only be checked for standard operators, not for those of onnxruntime-extensions.
             standard = task.tokenizer is None and precision in ("float32", "float16")
             path = folder / self.path(task.name, precision)
             if hasattr(task, "companions"):
@@ -92,7 +92,7 @@ class Emitter(Format):
                 onnx.checker.check_model(str(path))
 
     def finish(self, model):
-        """Makes what is written of a model of opset 18 that is complete, in place."""
+        """Hook that changes the complete model of opset 18 in place before it is written."""
 
     def attach(self, path, files, requests):
         import onnx
@@ -120,7 +120,7 @@ class Emitter(Format):
         return {model.graph.name: contents.signature(model)}, contents.weights(model)
 
     def _load(self, path):
-        """An artefact's model, less what lies in a file of weights."""
+        """The model of an artefact, without external weights."""
         import onnx
 
         return onnx.load(_file(path), load_external_data=False)
@@ -139,7 +139,7 @@ def _convert(task):
     from keras_attn.ops.target import ONNX
 
     concrete = signatures.trace(task, ONNX)
-    # Weights and constants of the model follow. TensorFlow sorts arguments by name.
+    # The weights and constants of the model follow the arguments, which TensorFlow sorts by name.
     arguments = sorted(signatures.arguments_of(task.inputs).items())
     inputs = concrete.inputs[: len(arguments)]
     names = {tensor.name: name for tensor, (_, name) in zip(inputs, arguments, strict=True)}
@@ -157,7 +157,7 @@ def _convert(task):
         if unsupported:
             lacking = ", ".join(sorted(unsupported))
             raise ExportError(
-                f"onnx: {task.name} needs operators that ONNX lacks: {lacking}; `format='saved_model'` has them"
+                f"onnx: {task.name} needs operators that ONNX lacks: {lacking}; use `format='saved_model'`"
             )
         optimized = _optimized(converted)
         model = optimized.make_model(task.name, graph_name=task.name)
@@ -169,10 +169,10 @@ def _convert(task):
 
 
 def _optimized(graph):
-    """What tf2onnx's passes make of a graph.
+    """Runs the optimization passes of tf2onnx on a graph.
 
-    tf2onnx's own loop copies or writes out the whole graph, with the bodies of its loops, before each of some fifty
-    passes, of which few change anything, and hides what goes wrong in them.
+    tf2onnx's own driver copies or prints the whole graph, loop bodies included, before each of some fifty passes, few
+    of which change anything, and hides their errors.
     """
     changed, iteration = True, 0
     while changed:
@@ -210,7 +210,7 @@ def _join_tokenizer(model, task):
 
 
 def _replacing_bytes():
-    """A model from the strings `source` to `valid`, in which U+FFFD stands for what is no UTF-8."""
+    """A model that replaces invalid UTF-8 in the strings `source` by U+FFFD, to strings `valid`."""
     from onnx import compose
 
     from keras_attn.text.graph import byte_symbols
@@ -231,7 +231,7 @@ def _replacing_bytes():
 
 
 def _join_strings(model, tokenizer, outputs):
-    """Makes the output `text`, of the shape of `tokens` less its last axis, of `text_rows`."""
+    """Turns `text_rows` into the output `text`, with the shape of `tokens` without its last axis."""
     from onnx import TensorProto, compose, helper
 
     from keras_attn.text.onnx_writer import onnx_strings
@@ -248,10 +248,10 @@ def _join_strings(model, tokenizer, outputs):
 
 
 def _name_axes(model, task, outputs):
-    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and gives others their size where it lost it.
+    """Names the dynamic axes, which tf2onnx calls `unk__NNN`, and restores sizes that it lost.
 
-    Runtimes take axes of one name to be equally long and reuse memory by that: an output has an input's name only where
-    the task knows that, or ONNX' own rules prove it.
+    Runtimes assume that axes of the same name have the same size, and reuse memory accordingly. So an output axis has
+    the name of an input axis only if the task declares it or ONNX shape inference proves it.
     """
     from keras_attn.export.formats.onnx import shapes
 
@@ -294,7 +294,7 @@ def _expm1(context, node, name, args):
 
 
 def _in_two(context, node, name, operators):
-    """Two operators in place of one; a sum or a difference among them is that with 1."""
+    """Replaces a node by two operators; `Add` and `Sub` get the second operand 1."""
     import numpy as np
 
     dtype, shape = context.get_dtype(node.output[0]), context.get_shape(node.output[0])
@@ -307,7 +307,7 @@ def _in_two(context, node, name, operators):
 
 
 def _where(context, node, name, args):
-    """A choice as such. tf2onnx makes five operators of it, a sum of products, in which infinity times zero is NaN."""
+    """Keeps a `Where`. tf2onnx would emit a sum of products, in which infinity times zero is NaN."""
     node.type = "Where"
 
 

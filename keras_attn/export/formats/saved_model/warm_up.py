@@ -1,19 +1,19 @@
-"""Requests that TensorFlow Serving answers when it loads a model: the first of each signature takes far longer."""
+"""Warm-up requests for TensorFlow Serving, since the first request of each signature is slow."""
 
 import tensorflow as tf
 
-# Numbers of fields, of which Serving's own package has the definitions: `PredictionLog.predict_log`,
+# Field numbers of protocol buffers that are defined in Serving's package: `PredictionLog.predict_log`,
 # `PredictLog.request`, `PredictRequest.model_spec` and `inputs`, `ModelSpec.signature_name`.
 PREDICT_LOG, REQUEST, MODEL_SPEC, INPUTS, SIGNATURE_NAME = 6, 1, 1, 2, 3
 MAP_KEY, MAP_VALUE = 1, 2
 
 
 def write(folder, requests):
-    """Writes requests as Serving reads them.
+    """Writes warm-up requests.
 
     Args:
         folder: `Path` of the SavedModel's `assets.extra`.
-        requests: dict, name of the signature -> dict of arrays.
+        requests: Dict from signature name to dict of arrays.
     """
     with tf.io.TFRecordWriter(str(folder / "tf_serving_warmup_requests")) as writer:
         for name, inputs in requests.items():
@@ -21,11 +21,11 @@ def write(folder, requests):
 
 
 def prediction_log(signature, inputs):
-    """A serialised `tensorflow.serving.PredictionLog` of a request.
+    """Serialises a request as a `tensorflow.serving.PredictionLog`.
 
     Args:
-        signature: name of the signature.
-        inputs: dict of arrays by name.
+        signature: Name of the signature.
+        inputs: Dict of arrays by name.
     """
     request = _field(MODEL_SPEC, _field(SIGNATURE_NAME, signature.encode()))
     for name, value in inputs.items():
@@ -35,7 +35,7 @@ def prediction_log(signature, inputs):
 
 
 def _field(number, content):
-    """A field of bytes as protocol buffers write it: number and kind, length, content."""
+    """Encodes a protocol buffer field of bytes: number and type, length, content."""
     length, size = b"", len(content)
     while size > 127:
         length, size = length + bytes([size % 128 + 128]), size // 128

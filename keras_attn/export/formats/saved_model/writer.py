@@ -1,4 +1,4 @@
-"""TensorFlow SavedModel: one folder, one named signature a task."""
+"""TensorFlow SavedModel: one folder with one signature per task."""
 
 import collections
 import math
@@ -8,7 +8,7 @@ from keras_attn.export.formats.format import Format
 _EXTRA = "assets.extra"
 
 
-class Emitter(Format):
+class FormatWriter(Format):
     """Writes `saved_model/`; the first task is also `serving_default`."""
 
     name = runtime = file_name = "saved_model"
@@ -37,7 +37,7 @@ class Emitter(Format):
     def attach(self, path, files, requests):
         from keras_attn.export.formats.saved_model import warm_up
 
-        # Where servers look for what no graph reads.
+        # Serving reads this folder; the graph does not.
         extra = path / _EXTRA
         extra.mkdir()
         for name, text in files.items():

@@ -1,4 +1,4 @@
-"""What the constants, operators and signatures of a TensorFlow Lite file are."""
+"""Reads the constants, operators and signatures of a TensorFlow Lite file."""
 
 import collections
 
@@ -6,13 +6,13 @@ from keras_attn.extras import require
 
 
 def unpacked(content):
-    """`(schema, model)`: the classes of the format, and a file as objects of them."""
+    """`(schema, model)`: the classes of the schema, and a file parsed into them."""
     schema = require("ai_edge_litert.schema_py_generated", "litert")
     return schema, schema.ModelT.InitFromPackedBuf(content)
 
 
 def packed(schema, model):
-    """The bytes of a file."""
+    """The bytes of a model."""
     import flatbuffers
 
     builder = flatbuffers.Builder(1 << 20)
@@ -21,10 +21,10 @@ def packed(schema, model):
 
 
 def operators(content):
-    """`collections.Counter`, operator -> how often it occurs, all subgraphs together; a custom one goes by its name."""
+    """A `collections.Counter` of the operators in all subgraphs; custom operators have their custom name."""
     schema, model = unpacked(content)
     builtin = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    # Files made by old converters keep small codes in the deprecated field.
+    # Files from old converters have small codes in the deprecated field.
     names = [
         code.customCode.decode() if code.customCode else builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
         for code in model.operatorCodes
@@ -33,7 +33,7 @@ def operators(content):
 
 
 def constants(content):
-    """`{"name", "shape", "dtype", "bytes"}` of every constant; one that subgraphs share is there once."""
+    """`{"name", "shape", "dtype", "bytes"}` of every constant; shared constants occur once."""
     schema, model = unpacked(content)
     found = {}
     for graph in model.subgraphs:
@@ -45,7 +45,7 @@ def constants(content):
 
 
 def signatures(content):
-    """Name -> `{"inputs", "outputs"}`, lists of `{"name", "shape", "dtype"}`; a free axis is -1."""
+    """Name -> `{"inputs", "outputs"}`, lists of `{"name", "shape", "dtype"}`; dynamic axes are -1."""
     schema, model = unpacked(content)
     found = {}
     for signature in model.signatureDefs or ():

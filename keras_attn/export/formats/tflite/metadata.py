@@ -1,4 +1,4 @@
-"""Files in a TensorFlow Lite file, where Android's `MetadataExtractor` and any reader of ZIP archives find them."""
+"""Files attached to a TensorFlow Lite file, readable by Android's `MetadataExtractor` and by ZIP tools."""
 
 import io
 import zipfile
@@ -7,7 +7,7 @@ from keras_attn.export.formats.tflite import graphs
 
 _BUFFER = b"TFLITE_METADATA"
 _IDENTIFIER = b"M001"
-# Of the tables `ModelMetadata` and `AssociatedFile` in TensorFlow Lite's `metadata_schema.fbs`: fields, and values of
+# Fields of the tables `ModelMetadata` and `AssociatedFile` in TensorFlow Lite's `metadata_schema.fbs`, and values of
 # `AssociatedFileType`.
 _MODEL_FIELDS, _NAME, _ASSOCIATED_FILES, _MIN_PARSER_VERSION = 8, 0, 6, 7
 _FILE_FIELDS, _FILE_NAME, _FILE_TYPE = 5, 0, 2
@@ -15,11 +15,11 @@ _AXIS_LABELS, _VOCABULARY = 2, 5
 
 
 def packed(content, files):
-    """A `.tflite` file that holds others, as an archive behind the model, and a record of them in the model.
+    """Attaches files to a `.tflite` file, as a ZIP archive after the model and a record in its metadata.
 
     Args:
-        content: the bytes of a file without.
-        files: dict, name -> text.
+        content: The bytes of the original file.
+        files: Dict from name to text.
 
     Returns:
         Bytes.
@@ -32,13 +32,13 @@ def packed(content, files):
     file.write(graphs.packed(schema, model))
     with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
-            # Of one date, that equal models give equal files.
+            # A fixed date, so that equal models give equal files.
             archive.writestr(zipfile.ZipInfo(name), text.encode(), zipfile.ZIP_DEFLATED)
     return file.getvalue()
 
 
 def unpacked(path):
-    """The packed files, a dict of texts by name."""
+    """The attached texts by name."""
     if not zipfile.is_zipfile(path):
         return {}
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Full integer quantisation of a TensorFlow Lite file, with ranges that were measured on examples."""
+"""Full integer quantisation of a TensorFlow Lite file with calibrated ranges."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ _LEAST_RANGE = 1e-5
 
 
 def quantized(content, calibration, quantizes):
-    """A `.tflite` file in which some operators compute in int8.
+    """Quantises one kind of operator in a `.tflite` file to int8.
 
     Args:
-        content: the bytes of a file in float32.
-        calibration: cases by signature, `{name: [{input: array}]}`.
-        quantizes: the name of the operator that computes in int8; all others stay in float.
+        content: The bytes of a float32 file.
+        calibration: Cases by signature, `{name: [{input: array}]}`.
+        quantizes: Name of the operator to quantise; all others stay in float32.
 
     Returns:
         Bytes.
@@ -24,8 +24,8 @@ def quantized(content, calibration, quantizes):
 
 
 def _calibrated(content, calibration):
-    """The file with the least and greatest value that each tensor of floats had."""
-    # A calibrator resizes one input after the other, between which the shapes of two cases need not go together.
+    """Adds the minimum and maximum of each float tensor to the file."""
+    # The calibrator resizes inputs one by one, so cases of different shapes need separate calibrators.
     groups = {}
     for name, cases in calibration.items():
         for case in cases:
@@ -40,8 +40,8 @@ def _calibrated(content, calibration):
     for place, tensor in _tensors(model):
         if place in ranges:
             low, high = min(low for low, _ in ranges[place]), max(high for _, high in ranges[place])
-            # The calibrator gives what never was but zero, such as the product of a loop's initial state, a range that
-            # is so small that the runtime refuses its scale.
+            # For tensors that were always zero, such as products of a loop's initial state, the calibrated range is too
+            # small for a valid scale.
             low, high = (low, high) if high - low > _LEAST_RANGE else (low - 1, high + 1)
             tensor.quantization = tensor.quantization or schema.QuantizationParametersT()
             tensor.quantization.min, tensor.quantization.max = [float(low)], [float(high)]
@@ -49,7 +49,7 @@ def _calibrated(content, calibration):
 
 
 def _tensors(model):
-    """`((graph, tensor), tensor)` of a file, in order."""
+    """`((graph index, tensor index), tensor)` of a file, in order."""
     for i, graph in enumerate(model.subgraphs):
         for j, tensor in enumerate(graph.tensors):
             yield (i, j), tensor

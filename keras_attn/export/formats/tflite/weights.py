@@ -1,7 +1,7 @@
-"""Weights of a TensorFlow Lite file that become float32 again.
+"""Restores weights of a TensorFlow Lite file to float32.
 
-The converter quantises all weights or none. A weight of dynamic range and of half precision is a constant beside its
-scale, so that it can be put back behind the converter.
+The converter quantises all weights or none. Weights in dynamic-range int8 and float16 are plain constants, which can be
+replaced after conversion.
 """
 
 import math
@@ -11,22 +11,22 @@ import numpy as np
 from keras_attn.export.formats.tflite import graphs
 from keras_attn.export.report import ExportError
 
-# A rounded weight is half a level off, and its scale is rounded too.
+# A rounded weight is off by up to half a level, and its scale is rounded too.
 ROUNDING = 0.51
 
 
 def restored(content, variables):
-    """A `.tflite` file in which Keras variables are float32.
+    """Restores Keras variables in a `.tflite` file to float32.
 
     Args:
-        content: the file's bytes, whose weights are int8 of dynamic range or float16.
+        content: The bytes of the file, with weights in dynamic-range int8 or float16.
         variables: Keras variables.
 
     Returns:
         Bytes.
 
     Raises:
-        ExportError: a variable is not to be found among the constants.
+        ExportError: If a variable is not found among the constants.
     """
     schema, model = graphs.unpacked(content)
     forms = {variable.path: _forms(np.asarray(variable)) for variable in variables}
@@ -44,16 +44,16 @@ def restored(content, variables):
                     model.buffers.append(schema.BufferT(data=np.frombuffer(value.tobytes(), "uint8")))
                 tensor.buffer, tensor.type, tensor.quantization = buffers[key], schema.TensorType.FLOAT32, None
         _remove_widening(schema, model, graph)
-    # The converter may leave out a bias of zeros.
+    # The converter may remove a bias of zeros.
     matrices = {v.path for v in variables if len(v.shape) > 1 and v.path.rpartition("/")[2] != "bias"}
     if lost := sorted(matrices - found):
-        raise ExportError(f"tflite: {lost[0]} cannot stay in float32: the converter has made something else of it")
+        raise ExportError(f"tflite: {lost[0]} cannot stay in float32: the converter has transformed it")
     _clear_unused(model)
     return graphs.packed(schema, model)
 
 
 def _forms(value):
-    """The shapes and orders in which a constant may hold a variable, by shape."""
+    """The layouts in which a constant may hold a variable, by shape."""
     forms = {value.shape: [value]}
     forms.setdefault((value.size,), []).append(value.reshape(-1))
     for axis in range(1, value.ndim):
@@ -91,7 +91,7 @@ def _match(schema, model, tensor, forms):
 
 
 def _remove_widening(schema, model, graph):
-    """Takes out what would widen a constant that is float32 already, or what was looked up in one."""
+    """Removes dequantisation of constants that are float32 again, and of rows gathered from them."""
     narrow = (schema.TensorType.INT8, schema.TensorType.FLOAT16)
     widened, kept = {}, []
     for operator in graph.operators:
@@ -103,7 +103,7 @@ def _remove_widening(schema, model, graph):
                 widened[operator.outputs[0]] = operator.inputs[0]
                 continue
             for output in (graph.tensors[index] for index in operator.outputs):
-                # What a table is looked up with gives what the table is made of.
+                # A gather has the dtype of its table.
                 if code == schema.BuiltinOperator.GATHER and output.type in narrow:
                     output.type, output.quantization = schema.TensorType.FLOAT32, None
         kept.append(operator)

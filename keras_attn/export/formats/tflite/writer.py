@@ -1,4 +1,4 @@
-"""TensorFlow Lite: one flatbuffer, one signature a task, weights shared, builtin operators only."""
+"""TensorFlow Lite: one flatbuffer with one signature per task, shared weights and builtin operators only."""
 
 import re
 import tempfile
@@ -7,7 +7,7 @@ from keras_attn.export.formats.format import Format
 from keras_attn.export.report import ExportError
 
 
-class Emitter(Format):
+class FormatWriter(Format):
     """Writes `model.tflite`."""
 
     name = runtime = "tflite"
@@ -19,7 +19,7 @@ class Emitter(Format):
     selective = ("float16", "int8")
 
     def slow_import(self, path):
-        # As `run_tflite.py` decides.
+        # Same rule as in `run_tflite.py`.
         return "tensorflow" if b"TFText>" in path.read_bytes() else None
 
     def check_names(self, task):
@@ -27,11 +27,11 @@ class Emitter(Format):
 
         signatures.check_names(task, self.name)
 
-    def convert(self, tasks, workplace):
-        """The tasks, and a SavedModel of theirs: the converter starts from one."""
+    def convert(self, tasks, workspace):
+        """Returns the tasks and a SavedModel of them, which the converter reads."""
         from keras_attn.export.formats import signatures
 
-        saved_model = tempfile.mkdtemp(dir=workplace)
+        saved_model = tempfile.mkdtemp(dir=workspace)
         with signatures.quiet_tensorflow():
             signatures.save(tasks, saved_model, format=self.name)
         return tasks, saved_model
@@ -55,8 +55,8 @@ class Emitter(Format):
             try:
                 content = converter.convert()
                 if precision == "int8_full":
-                    # Products with constant matrices only. Scores, softmax and norms lose most in 8 bits, and masks
-                    # stretch the range of the scores to where nothing is left.
+                    # Only products with constant matrices are quantised. Scores, softmax and norms lose most in 8 bits,
+                    # and masks stretch the range of scores so far that no resolution is left.
                     content = static_quantization.quantized(content, calibration, "FULLY_CONNECTED")
             except Exception as error:
                 lacking = _lacking(str(error))
@@ -112,6 +112,5 @@ def _lacking(message):
 def _refusal(names, lacking):
     lacking = ", ".join(sorted(lacking))
     return (
-        f"tflite: {', '.join(names)} needs operators that TensorFlow Lite lacks: {lacking}; "
-        "`format='saved_model'` has them"
+        f"tflite: {', '.join(names)} needs operators that TensorFlow Lite lacks: {lacking}; use `format='saved_model'`"
     )

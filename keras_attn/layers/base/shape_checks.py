@@ -1,26 +1,26 @@
-"""Refusals that several layers and models share."""
+"""Shape checks that several layers and models share."""
 
 
 def check_sequence(name, shape):
-    """Raises a ValueError unless `shape` is that of a sequence of vectors."""
+    """Raises a ValueError unless `shape` is `(batch, length, channels)`."""
     if len(shape) != 3:
         raise ValueError(f"`{name}` must have rank 3 (batch, length, channels). Received: shape {tuple(shape)}")
 
 
 def check_mask(name, mask, shape):
-    """Raises a ValueError where a mask, if any, cannot have `shape`; axes of None or 1 fit any."""
+    """Raises a ValueError if a mask is given and does not fit `shape`; axes of None or 1 fit any size."""
     if mask is not None and not fits(mask.shape, shape):
         raise ValueError(f"`{name}` must have shape {tuple(shape)}. Received: shape {tuple(mask.shape)}")
 
 
 def check_pairs(name, mask, num_queries, num_keys):
-    """Raises a ValueError where the last two axes of a mask or bias, if any, are not queries and keys."""
+    """Raises a ValueError if a mask or bias is given and its last two axes are not queries and keys."""
     if mask is not None:
         check_mask(name, mask, (*mask.shape[:-2], num_queries, num_keys))
 
 
 def fits(shape, expected):
-    """Whether `shape` broadcasts to `expected`, as far as both are known."""
+    """Whether `shape` broadcasts to `expected`; unknown axes fit any size."""
     return len(shape) == len(expected) and all(
         a is None or b is None or a == b or a == 1 for a, b in zip(shape, expected, strict=True)
     )

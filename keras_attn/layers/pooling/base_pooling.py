@@ -1,4 +1,4 @@
-"""What all pooling layers have in common."""
+"""Base class of the pooling layers."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from typing import Any
 
 import keras
 
-from keras_attn.layers.base.argument_checks import check_mask, check_sequence
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
+from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Shape, Tensor
 
 
-class Pooling(Configurable, keras.layers.Layer):
-    """A sequence `(B, T, D)` as one vector `(B, D)`; a kind overrides `pool`."""
+class BasePooling(Configurable, keras.layers.Layer):
+    """Base class of layers that pool a sequence `(B, T, D)` to a vector `(B, D)`. Subclasses override `pool`."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.supports_masking = True
 
     def pool(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """`inputs` float `(B, T, D)`, `mask` bool `(B, T)` or None; returns `(B, D)`, zeros where all is padding."""
+        """Pools float `(B, T, D)` with a bool mask `(B, T)`, or None, to `(B, D)`; zeros for fully padded rows."""
         raise NotImplementedError
 
     def build(self, inputs_shape: Shape) -> None:

@@ -14,7 +14,7 @@ from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.base.shape_checks import check_sequence
-from keras_attn.layers.pooling.base_pooling import Pooling
+from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 
@@ -63,7 +63,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
     def __init__(
         self,
         num_classes: int,
-        pooling: Pooling | None = None,
+        pooling: BasePooling | None = None,
         hidden_dim: int | None = None,
         activation: Activation = "tanh",
         dropout: float = 0.0,
@@ -73,7 +73,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
     ) -> None:
         check_positive(num_classes=num_classes, hidden_dim=1 if hidden_dim is None else hidden_dim)
         pooling = deserialized(pooling)
-        if not isinstance(pooling, Pooling | None):
+        if not isinstance(pooling, BasePooling | None):
             raise ValueError(f"`pooling` must be a pooling layer or None. Received: pooling={pooling!r}")
         super().__init__(**kwargs)
         self.supports_masking = True

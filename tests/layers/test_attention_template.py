@@ -17,7 +17,9 @@ from keras_attn.layers import (
     EncoderBlock,
     LearnedPositionEmbedding,
     MultiHeadAttention,
+    Parallel,
     RelativePositionBias,
+    Residual,
     RotaryPositionEncoding,
 )
 
@@ -127,6 +129,16 @@ def test_a_template_of_multi_head_attention_is_the_block_s_own(position):
     np.testing.assert_allclose(np.concatenate(pieces, 1), plain(X), atol=1e-5)
     assert not attention.built
     assert attention.position is None
+
+
+def test_wrappers_give_keras_layers_their_inputs_twice():
+    theirs = keras.layers.MultiHeadAttention(3, 4)
+    expected = theirs(X, X)
+    np.testing.assert_allclose(Residual(theirs, norm=None)(X), X + expected, atol=1e-6)
+    both = Parallel(theirs, keras.layers.Dense(12, kernel_initializer="zeros"))
+    np.testing.assert_allclose(both(X), expected, atol=1e-6)
+    inputs = keras.Input((None, 12))
+    assert keras.Model(inputs, Residual(keras.layers.MultiHeadAttention(3, 4))(inputs))(X).shape == X.shape
 
 
 def test_a_position_of_the_template_stays():

@@ -77,7 +77,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         bias: optional float, added to the logits; shapes as for `attention_mask`.
         positions: optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
             `0, 1, ...` where None. Required with `cache`.
-        cache: optional `(key, value)` of `keras_attn.ops.cache.empty`. Keys and values of this call are written to
+        cache: optional `(key, value)` of `empty_cache`. Keys and values of this call are written to
             `slots`, and attention is over all slots that hold the query's position or an earlier one. With `()` this
             call is the first: attention is over its own keys, which `keras_attn.ops.cache.store` keeps.
         slots: optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys

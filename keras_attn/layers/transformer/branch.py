@@ -1,6 +1,7 @@
 """A layer on inputs of one shape, as residual wrappers and parallel layers hold it."""
 
 import contextlib
+import functools
 import inspect
 
 import keras
@@ -10,7 +11,12 @@ from keras_attn import compat
 
 def needs_value(layer):
     """Whether a layer's `call` has a `value` without a default, as that of `keras.layers.MultiHeadAttention`."""
-    value = inspect.signature(layer.call).parameters.get("value")
+    return _requires_value(type(layer).call)
+
+
+@functools.cache
+def _requires_value(call):
+    value = inspect.signature(call).parameters.get("value")
     return value is not None and value.default is value.empty
 
 

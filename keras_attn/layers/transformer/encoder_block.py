@@ -96,6 +96,15 @@ class EncoderBlock(Block):
     >>> mask = np.array([[True, True, False], [True, True, True]])
     >>> tuple(block(np.ones((2, 3, 16), "float32"), inputs_mask=mask).shape)
     (2, 3, 16)
+
+    With Keras' attention layer, and a norm of its own for each sub-layer:
+
+    >>> import keras
+    >>> attention = keras.layers.MultiHeadAttention(num_heads=4, key_dim=4)
+    >>> norm = {"self_attention": "sandwich", "feed_forward": "pre"}
+    >>> block = EncoderBlock(attention=attention, intermediate_dim=64, norm=norm)
+    >>> tuple(block(np.ones((2, 3, 16), "float32"), inputs_mask=mask).shape)
+    (2, 3, 16)
     """
 
     def build(self, inputs_shape: Shape) -> None:

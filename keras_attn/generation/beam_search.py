@@ -10,6 +10,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
+from keras_attn.generation.beam_state import BeamContext, BeamPools, BeamState, FinishedBeams, RunningBeams
 from keras_attn.generation.beams import along, beams, flat_rows
 from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import BANNED
@@ -18,7 +19,7 @@ from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put
 from keras_attn.ops.arrays import add
 from keras_attn.ops.attention_recording import recording
-from keras_attn.typing import Nest, Tensor
+from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
@@ -109,84 +110,79 @@ class BeamSearch(Strategy):
                 f"Received: coverage_penalty={self.coverage_penalty}"
             )
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
         count = self.num_beams
         fixed, layout = beams(decoding, count).start(ids, mask)
         batch = ops.shape(ids)[0]
         history = decoding.history(ids, mask)
         rows = {name: getattr(history, name) for name in ("ids", "mask", "source", "source_mask")}
         history = dataclasses.replace(history, **repeated(rows, count, batch))
-        pool = self._empty_pool(decoding, batch)
         # All beams begin alike: only the first one counts.
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)
-        state = {
-            "step": ops.zeros((), dtype="int32"),
-            "layout": layout,
-            "processors": decoding.start_processors(history),
-            "running": {**pool, "values": ops.zeros((batch, 1), dtype="float32") + first},
-            "finished": {**pool, "done": ops.zeros((batch, count), dtype="bool")},
-            "hopeful": ops.ones((batch, 1), dtype="bool"),
-        }
+        shape, coverage = (batch, count, decoding.config.max_length), ()
         if self.coverage_penalty:
-            state["running"]["coverage"] = ops.zeros((batch, count, ops.shape(ids)[1]), dtype="float32")
-            fixed = {**fixed, "source_mask": decoding.model.padding_mask(ids, mask)}
+            coverage = ops.zeros((batch, count, ops.shape(ids)[1]), dtype="float32")
+            fixed = fixed._replace(source_mask=decoding.model.padding_mask(ids, mask))
+        tokens = ops.full(shape, decoding.config.pad_id, dtype="int32")
+        scores = ops.zeros(shape, dtype="float32")
+        values = ops.full(shape[:2], BANNED, dtype="float32")
+        state = BeamState(
+            step=ops.zeros((), dtype="int32"),
+            layout=layout,
+            processors=decoding.start_processors(history),
+            pools=BeamPools(
+                RunningBeams(tokens, scores, ops.zeros((batch, 1), dtype="float32") + first, coverage),
+                FinishedBeams(tokens, scores, values, ops.zeros((batch, count), dtype="bool")),
+                can_improve=ops.ones((batch, 1), dtype="bool"),
+            ),
+        )
         return fixed, state
 
-    def _empty_pool(self, decoding, batch):
-        shape = (batch, self.num_beams, decoding.config.max_length)
-        return {
-            "tokens": ops.full(shape, decoding.config.pad_id, dtype="int32"),
-            "scores": ops.zeros(shape, dtype="float32"),
-            "values": ops.full(shape[:2], BANNED, dtype="float32"),
-        }
-
-    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
-        more = ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
+    def unfinished(self, decoding: Decoding, state: BeamState) -> Tensor:
+        more = ops.logical_and(state.step < decoding.last_step, ops.any(state.pools.can_improve))
         if self.early_stopping is True:
-            more = ops.logical_and(more, ops.logical_not(ops.all(state["finished"]["done"])))
+            more = ops.logical_and(more, ops.logical_not(ops.all(state.pools.finished.done)))
         return more
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        step, running = state["step"], state["running"]
+    def advance(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> BeamState:
+        step, pools = state.step, state.pools
         layout = beams(decoding, self.num_beams)
         # Linear attention has no scores to record.
         with recording() if self.coverage_penalty else contextlib.nullcontext() as records:
-            hidden, layout_state = layout.decode(fixed, state["layout"], step)
+            hidden, layout_state = layout.decode(fixed, state.layout, step)
         logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]
         flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
-        flat = decoding.process(flat, state["processors"], step)
+        flat = decoding.process(flat, state.processors, step)
         if self.coverage_penalty:
-            running = {**running, "coverage": add(running["coverage"], self._attention(decoding, records))}
+            coverage = add(pools.running.coverage, self._attention(decoding, records))
+            pools = pools._replace(running=pools.running._replace(coverage=coverage))
 
         log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
-        pools, parents, tokens = self._select(decoding, fixed, {**state, "running": running}, log_probabilities)
+        pools, parents, tokens = self._select(decoding, fixed, pools, step, log_probabilities)
         rows = flat_rows(parents)
-        processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state["processors"])
-        return {
-            **pools,
-            "step": step + 1,
-            "layout": layout.select(layout_state, parents, tokens),
-            "processors": decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
-        }
+        processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state.processors)
+        return BeamState(
+            step=step + 1,
+            layout=layout.select(layout_state, parents, tokens),
+            processors=decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
+            pools=pools,
+        )
 
-    def _select(self, decoding, fixed, state, log_probabilities):
-        """`(pools, parents, tokens)`: `running`, `finished` and `hopeful` after this step, and the beams that go on."""
-        step, running = state["step"], state["running"]
-        parents, tokens, scores, values = self._candidates(decoding, running, log_probabilities)
+    def _select(self, decoding, fixed, pools, step, log_probabilities):
+        """`(pools, parents, tokens)`: the `BeamPools` after this step, and the beams that go on."""
+        parents, tokens, scores, values = self._candidates(decoding, pools.running, log_probabilities)
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
-        candidates = along({name: value for name, value in running.items() if name != "values"}, parents)
-        candidates = {**candidates, "values": values}
-        candidates["tokens"] = put(candidates["tokens"], step, tokens)
-        candidates["scores"] = put(candidates["scores"], step, scores)
-
-        finished = self._finish(decoding, fixed, state, candidates, is_end)
+        candidates = along(pools.running._replace(values=()), parents)
+        candidates = RunningBeams(
+            put(candidates.tokens, step, tokens), put(candidates.scores, step, scores), values, candidates.coverage
+        )
+        finished = self._finish(decoding, fixed, pools, step, candidates, is_end)
         values, chosen = ops.top_k(ops.where(is_end, BANNED, values), self.num_beams)
         running, parents, tokens = along((candidates, parents, tokens), chosen)
-        running["values"] = values
-        hopeful = self._still_hopeful(decoding, state["hopeful"], step + 1, running, finished)
-        pools = {"running": running, "finished": finished, "hopeful": hopeful}
-        return pools, parents, tokens
+        running = running._replace(values=values)
+        can_improve = self._can_improve(decoding, pools.can_improve, step + 1, running, finished)
+        return BeamPools(running, finished, can_improve), parents, tokens
 
     def _num_candidates(self, config):
         """Enough for all beams to go on although every end token is among the best of each."""
@@ -195,7 +191,7 @@ class BeamSearch(Strategy):
     def _candidates(self, decoding, running, log_probabilities):
         """The best continuations of all beams: their beam, token, log-probability and value, `(B, C)` each."""
         vocabulary_size = log_probabilities.shape[-1]
-        values, worth = ops.expand_dims(running["values"], -1), self._worth(log_probabilities)
+        values, worth = ops.expand_dims(running.values, -1), self._worth(log_probabilities)
         # Not `ops.add`: Keras may take a second operand of one long axis for a bias of the last one.
         total = unless_banned(worth, worth + values)
         total, scores = (
@@ -209,33 +205,34 @@ class BeamSearch(Strategy):
         """What each token adds to the value of a sequence."""
         return log_probabilities
 
-    def _finish(self, decoding, fixed, state, candidates, is_end):
+    def _finish(self, decoding, fixed, pools, step, candidates, is_end):
         """The pool of finished sequences with those of the best candidates that have ended."""
-        finished, count = state["finished"], self.num_beams
+        finished, count = pools.finished, self.num_beams
         # What is further down the list is there to go on only.
         ended = ops.logical_and(is_end, ops.less(ops.arange(is_end.shape[1], dtype="int32"), count))
-        is_allowed = ops.greater(candidates["values"], BANNED)
-        admitted = ops.logical_and(ops.logical_and(ended, is_allowed), state["hopeful"])
+        is_allowed = ops.greater(candidates.values, BANNED)
+        admitted = ops.logical_and(ops.logical_and(ended, is_allowed), pools.can_improve)
         if self.early_stopping is True:
-            full = ops.all(finished["done"], axis=-1, keepdims=True)
+            full = ops.all(finished.done, axis=-1, keepdims=True)
             admitted = ops.logical_and(admitted, ops.logical_not(full))
-        values = ops.divide(candidates["values"], self._penalty(state["step"] + 1))
+        values = ops.divide(candidates.values, self._penalty(step + 1))
         if self.coverage_penalty:
-            covered = ops.log(ops.clip(candidates["coverage"], 1e-9, 1.0))
-            covered = ops.where(ops.expand_dims(fixed["source_mask"], 1), covered, ops.zeros_like(covered))
+            covered = ops.log(ops.clip(candidates.coverage, 1e-9, 1.0))
+            covered = ops.where(ops.expand_dims(fixed.source_mask, 1), covered, ops.zeros_like(covered))
             values = add(values, self.number("coverage_penalty") * ops.sum(covered, axis=-1))
-        candidates = {name: candidates[name] for name in ("tokens", "scores")}
-        candidates |= {"values": ops.where(admitted, bounded(values), BANNED), "done": admitted}
-        merged = {name: ops.concatenate([finished[name], candidates[name]], axis=1) for name in finished}
-        values, chosen = ops.top_k(merged["values"], count)
-        return {**along(merged, chosen), "values": values}
+        ended = FinishedBeams(
+            candidates.tokens, candidates.scores, ops.where(admitted, bounded(values), BANNED), admitted
+        )
+        merged = FinishedBeams(*(ops.concatenate(pair, axis=1) for pair in zip(finished, ended, strict=True)))
+        values, chosen = ops.top_k(merged.values, count)
+        return along(merged, chosen)._replace(values=values)
 
-    def _still_hopeful(self, decoding, hopeful, length, running, finished):
-        best = running["values"][:, :1]
+    def _can_improve(self, decoding, can_improve, length, running, finished):
+        best = running.values[:, :1]
         longest = self._longest(decoding, length) if self.early_stopping == "never" else length
         best = unless_banned(best, ops.divide(best, self._penalty(longest)))
-        worst = ops.where(finished["done"], ops.min(finished["values"], axis=1, keepdims=True), BANNED)
-        return ops.logical_and(hopeful, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
+        worst = ops.where(finished.done, ops.min(finished.values, axis=1, keepdims=True), BANNED)
+        return ops.logical_and(can_improve, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
 
     def _longest(self, decoding, length):
         """The length at which a beam that goes on, and now has `length`, is worth most for its probability."""
@@ -256,7 +253,8 @@ class BeamSearch(Strategy):
         mean = sum(maps[1:], maps[0]) / len(maps)
         return ops.reshape(mean, (-1, self.num_beams, ops.shape(mean)[-1]))
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
-        best = {name: value[:, : self.num_sequences] for name, value in state["finished"].items() if name != "done"}
-        outputs = {"tokens": best["tokens"], "scores": best["scores"], "sequence_scores": best["values"]}
+    def result(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> dict[str, Tensor]:
+        finished = state.pools.finished
+        outputs = {"tokens": finished.tokens, "scores": finished.scores, "sequence_scores": finished.values}
+        outputs = {name: value[:, : self.num_sequences] for name, value in outputs.items()}
         return outputs if self.num_sequences > 1 else {name: value[:, 0] for name, value in outputs.items()}

@@ -1,16 +1,41 @@
 """Several sequences a row, through one model: where their caches are, and what it takes to reorder them."""
 
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
+from keras_attn.generation.beam_state import BeamContext
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.arrays import add, rows
+from keras_attn.typing import Nest, Tensor
 
 
 def beams(decoding, count):
     """How a model decodes `count` beams a row: side by side in the slots of one cache, or as rows of their own."""
     return (SlotBeams if decoding.model.has_slots else RowBeams)(decoding, count)
+
+
+class SlotState(NamedTuple):
+    """What `SlotBeams` change from token to token.
+
+    Attributes:
+        token: int32 `(B, count)`, the last token of each beam.
+        cache: that of the model's `decode`.
+        visible: bool `(B, count, M)`, the slots that led to each beam.
+    """
+
+    token: Tensor
+    cache: Nest
+    visible: Tensor
+
+
+class RowState(NamedTuple):
+    """What `RowBeams` change: `token` int32 `(B, count)`, and the cache of `B * count` rows."""
+
+    token: Tensor
+    cache: Nest
 
 
 class SlotBeams:
@@ -36,28 +61,26 @@ class SlotBeams:
         batch, size = ops.shape(ids)[0], ops.shape(slots[0][0])[1]
         is_prompt = ops.less(ops.arange(size, dtype="int32"), size - room)
         visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
-        fixed = {"memory": memory, "position": ops.repeat(position, self.count, axis=1)}
-        return fixed, {
-            "token": ops.repeat(token, self.count, axis=1),
-            "cache": kv_cache.packed((caches, slots)),
-            "visible": visible,
-        }
+        fixed = BeamContext(memory, ops.repeat(position, self.count, axis=1))
+        return fixed, SlotState(
+            token=ops.repeat(token, self.count, axis=1), cache=kv_cache.packed((caches, slots)), visible=visible
+        )
 
     def decode(self, fixed, state, step):
         """`(hidden, state)`: the model's outputs `(B, count, D)` for the tokens of `state`."""
-        size = ops.shape(state["visible"])[2]
+        size = ops.shape(state.visible)[2]
         start = size + (step - self.decoding.config.max_length) * self.count
         own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
-        visible = ops.logical_or(state["visible"], ops.equal(ops.arange(size, dtype="int32"), own))
-        positions = add(fixed["position"], step)
+        visible = ops.logical_or(state.visible, ops.equal(ops.arange(size, dtype="int32"), own))
+        positions = add(fixed.position, step)
         hidden, cache = self.decoding.model.hidden(
-            state["token"], positions, state["cache"], fixed["memory"], attention_mask=visible
+            state.token, positions, state.cache, fixed.memory, attention_mask=visible
         )
-        return hidden, {**state, "cache": cache, "visible": visible}
+        return hidden, state._replace(cache=cache, visible=visible)
 
     def select(self, state, parents, tokens):
         """The state in which beam `i` goes on from `parents[:, i]` with `tokens[:, i]`, int32 `(B, count)` both."""
-        return {**state, "token": tokens, "visible": along(state["visible"], parents)}
+        return state._replace(token=tokens, visible=along(state.visible, parents))
 
 
 class RowBeams:
@@ -71,19 +94,18 @@ class RowBeams:
         prefilled = model.prefill(ids, mask, length=config.max_length)
         token, position = model.begin(ids, mask, config.start_id)
         cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(ids)[0])
-        fixed = {"memory": memory, "position": position}
-        return fixed, {"token": ops.repeat(token, self.count, axis=1), "cache": cache}
+        return BeamContext(memory, position), RowState(token=ops.repeat(token, self.count, axis=1), cache=cache)
 
     def decode(self, fixed, state, step):
-        token = ops.reshape(state["token"], (-1, 1))
-        positions = add(fixed["position"], step)
-        hidden, cache = self.decoding.model.hidden(token, positions, state["cache"], fixed["memory"])
-        return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), {**state, "cache": cache}
+        token = ops.reshape(state.token, (-1, 1))
+        positions = add(fixed.position, step)
+        hidden, cache = self.decoding.model.hidden(token, positions, state.cache, fixed.memory)
+        return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), state._replace(cache=cache)
 
     def select(self, state, parents, tokens):
         numbers = flat_rows(parents)
-        cache = keras.tree.map_structure(lambda x: rows(x, numbers), state["cache"])
-        return {**state, "token": tokens, "cache": cache}
+        cache = keras.tree.map_structure(lambda x: rows(x, numbers), state.cache)
+        return RowState(tokens, cache)
 
 
 def flat_rows(parents):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 from keras import ops
@@ -12,6 +12,7 @@ from keras_attn.argument_checks import check_finite, check_ids, check_vocabulary
 from keras_attn.generation.generative_model import check_reads_ids
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
+from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
@@ -19,6 +20,20 @@ from keras_attn.typing import Nest, Tensor
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.generation.strategy import Decoding
+
+
+class UnconditionalContext(NamedTuple):
+    """What the loop reads of the unconditional inputs: see `SequenceContext`."""
+
+    memory: Nest
+    position: Tensor
+
+
+class UnconditionalState(NamedTuple):
+    """What it changes for them: see `SequenceState`."""
+
+    token: Tensor
+    cache: Nest
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -75,11 +90,11 @@ class ClassifierFreeGuidance(GreedyOrSampling):
                 "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
             )
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         fixed, state = super().start(decoding, ids, mask)
         model, config = decoding.model, decoding.config
         if self.unconditional_ids is None:
-            others = state["token"]
+            others = state.token
         else:
             others = ops.convert_to_tensor([self.unconditional_ids], dtype="int32")
             others = add(ops.zeros((ops.shape(ids)[0], 1), dtype="int32"), others)
@@ -88,18 +103,16 @@ class ClassifierFreeGuidance(GreedyOrSampling):
         token, position = model.begin(others, real, config.start_id)
         if model.has_slots:
             cache = kv_cache.packed(cache)
-        fixed = {**fixed, "other_memory": memory, "other_position": position}
-        return fixed, {**state, "other_token": token, "other_cache": cache}
+        fixed = fixed._replace(extra=UnconditionalContext(memory, position))
+        return fixed, state._replace(extra=UnconditionalState(token, cache))
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        own = ("token", "cache", fixed["position"], fixed["memory"])
-        other = ("other_token", "other_cache", fixed["other_position"], fixed["other_memory"])
-        logs, caches = [], {}
-        for token, cache, position, memory in (own, other):
-            positions = add(position, state["step"])
-            logits, caches[cache] = decoding.decode(state[token], positions, state[cache], memory)
+    def advance(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> SequenceState:
+        logs, caches = [], []
+        for context, inputs in ((fixed, state), (fixed.extra, state.extra)):
+            positions = add(context.position, state.step)
+            logits, cache = decoding.decode(inputs.token, positions, inputs.cache, context.memory)
             logs.append(ops.log_softmax(ops.cast(logits, "float32"), axis=-1))
+            caches.append(cache)
         guided = logs[1] + self.number("scale") * (logs[0] - logs[1])
-        plain = {name: value for name, value in state.items() if not name.startswith("other")}
-        state = self.accept(decoding, fixed, {**plain, "cache": ()}, guided)
-        return {**state, **caches, "other_token": state["token"]}
+        state = self.accept(decoding, fixed, state, guided)
+        return state._replace(cache=caches[0], extra=UnconditionalState(state.token, caches[1]))

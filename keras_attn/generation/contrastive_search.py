@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.generation.beams import SlotBeams
+from keras_attn.generation.beams import SlotBeams, SlotState
 from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import log_probabilities
+from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops import cache as kv_cache
@@ -23,6 +24,24 @@ from keras_attn.typing import Nest, Tensor
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.generation.strategy import Decoding
+
+
+class Candidates(NamedTuple):
+    """What the loop changes besides a `SequenceState`.
+
+    Attributes:
+        layout: `SlotState` of the candidates of this step.
+        logits: float `(B, 1, V)`, from which they are the best.
+        log_probabilities: float32 `(B, top_k)`.
+        context_vectors: float32 `(B, P + max_length, D)`, the decoder's outputs so far, of length one.
+        known: bool `(B, P + max_length)`, where there is one.
+    """
+
+    layout: SlotState
+    logits: Tensor
+    log_probabilities: Tensor
+    context_vectors: Tensor
+    known: Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -77,7 +96,7 @@ class ContrastiveSearch(SingleSequence):
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         model, config, count = decoding.model, decoding.config, self.top_k
         known, real = model.known_tokens(ids, mask, config.start_id)
         batch, size = ops.shape(known)[0], known.shape[1] or ops.shape(known)[1]
@@ -92,39 +111,40 @@ class ContrastiveSearch(SingleSequence):
         last = ops.cast(ops.equal(places, ops.maximum(lengths - 1, 0)), hidden.dtype)
         last_hidden = ops.sum(ops.multiply(hidden, ops.expand_dims(last, -1)), axis=1, keepdims=True)
         token = ops.zeros((batch, 1), dtype="int32")
-        state = {
-            "step": ops.zeros((), dtype="int32"),
-            "token": token,
-            "done": ops.zeros((batch,), dtype="bool"),
-            "tokens": add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
-            "scores": ops.zeros((batch, config.max_length), dtype="float32"),
-            "cache": (),
-            "processors": decoding.start_processors(decoding.history(ids, mask)),
-        }
+        state = SequenceState(
+            step=ops.zeros((), dtype="int32"),
+            token=token,
+            done=ops.zeros((batch,), dtype="bool"),
+            tokens=add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
+            scores=ops.zeros((batch, config.max_length), dtype="float32"),
+            cache=(),
+            processors=decoding.start_processors(decoding.history(ids, mask)),
+        )
         logits, tokens, scores = self._candidates(decoding, last_hidden, state)
 
         free = ops.zeros((batch, room), dtype="bool")
         visible = ops.repeat(ops.expand_dims(ops.concatenate([real, free], axis=1), 1), count, axis=1)
-        unheard = ops.zeros((batch, config.max_length, hidden.shape[-1]), dtype="float32")
-        return {"memory": memory, "position": ops.repeat(lengths, count, axis=1), "drawing": ()}, {
-            **state,
-            "layout": {"cache": kv_cache.packed(cache), "visible": visible, "token": tokens},
-            "logits": logits,
-            "log_probabilities": scores,
-            "heard": ops.concatenate([unit(hidden), unheard], axis=1),
-            "known": ops.concatenate([real, free[:, : config.max_length]], axis=1),
-        }
+        later = ops.zeros((batch, config.max_length, hidden.shape[-1]), dtype="float32")
+        candidates = Candidates(
+            layout=SlotState(token=tokens, cache=kv_cache.packed(cache), visible=visible),
+            logits=logits,
+            log_probabilities=scores,
+            context_vectors=ops.concatenate([unit(hidden), later], axis=1),
+            known=ops.concatenate([real, free[:, : config.max_length]], axis=1),
+        )
+        fixed = SequenceContext(memory, ops.repeat(lengths, count, axis=1), drawing=())
+        return fixed, state._replace(extra=candidates)
 
-    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
-        return fixed
+    def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
+        return drawing
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        layout = SlotBeams(decoding, self.top_k)
-        hidden, layout_state = layout.decode(fixed, state["layout"], state["step"])
+    def advance(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> SequenceState:
+        layout, candidates = SlotBeams(decoding, self.top_k), state.extra
+        hidden, layout_state = layout.decode(fixed, candidates.layout, state.step)
         directions = unit(hidden)
-        similarity = matmul_transposed(directions, state["heard"])
-        nearest = ops.max(ops.where(ops.expand_dims(state["known"], 1), similarity, -1.0), axis=-1)
-        likely = state["log_probabilities"]
+        similarity = matmul_transposed(directions, candidates.context_vectors)
+        nearest = ops.max(ops.where(ops.expand_dims(candidates.known, 1), similarity, -1.0), axis=-1)
+        likely = candidates.log_probabilities
         alpha = self.number("alpha")
         worth = (np.float32(1) - alpha) * ops.exp(likely) - alpha * nearest
         # There may be fewer allowed tokens than candidates.
@@ -136,26 +156,26 @@ class ContrastiveSearch(SingleSequence):
             here = ops.cast(ops.expand_dims(is_best, -1), values.dtype)
             return ops.sum(ops.multiply(values, here), axis=1, keepdims=True)
 
-        token = ops.sum(ops.where(is_best, state["layout"]["token"], 0), axis=1)
-        written = self.accept(decoding, {**fixed, "drawing": token}, state, state["logits"])
+        token = ops.sum(ops.where(is_best, candidates.layout.token, 0), axis=1)
+        written = self.accept(decoding, fixed._replace(drawing=token), state, candidates.logits)
         logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
-        size = ops.shape(state["heard"])[1]
-        column = ops.equal(ops.arange(size, dtype="int32"), add(state["step"], size - decoding.config.max_length))
+        size = ops.shape(candidates.context_vectors)[1]
+        column = ops.equal(ops.arange(size, dtype="int32"), add(state.step, size - decoding.config.max_length))
         parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
-        return {
-            **written,
-            "layout": layout.select(layout_state, parents, tokens),
-            "logits": logits,
-            "log_probabilities": scores,
-            "heard": ops.where(ops.expand_dims(column, -1), of_best(directions), state["heard"]),
-            "known": ops.logical_or(state["known"], column),
-        }
+        candidates = Candidates(
+            layout=layout.select(layout_state, parents, tokens),
+            logits=logits,
+            log_probabilities=scores,
+            context_vectors=ops.where(ops.expand_dims(column, -1), of_best(directions), candidates.context_vectors),
+            known=ops.logical_or(candidates.known, column),
+        )
+        return written._replace(extra=candidates)
 
     def _candidates(self, decoding, hidden, state):
         """Logits `(B, 1, V)` behind outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
         logits = decoding.logits(hidden)
         processed = ops.cast(ops.squeeze(logits, 1), "float32")
-        processed = decoding.process(processed, state["processors"], state["step"])
+        processed = decoding.process(processed, state.processors, state.step)
         scores, tokens = ops.top_k(log_probabilities(processed), self.top_k)
         return logits, tokens, scores
 

@@ -10,11 +10,12 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_search import BeamSearch
+from keras_attn.generation.beam_state import BeamContext, BeamPools, BeamState
 from keras_attn.generation.beams import along
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.arrays import add
-from keras_attn.typing import Nest, Tensor
+from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.strategy import Decoding
@@ -75,39 +76,38 @@ class DiverseBeamSearch(BeamSearch):
     def _group_size(self):
         return self.num_beams // self.num_groups
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
         fixed, state = super().start(decoding, ids, mask)
         number = ops.mod(ops.arange(self.num_beams, dtype="int32"), self._group_size)
-        values = add(ops.where(ops.equal(number, 0), 0.0, BANNED), ops.zeros_like(state["running"]["values"]))
-        hopeful = ops.repeat(state["hopeful"], self.num_groups, axis=1)
-        return fixed, {**state, "running": {**state["running"], "values": values}, "hopeful": hopeful}
+        running, can_improve = state.pools.running, ops.repeat(state.pools.can_improve, self.num_groups, axis=1)
+        values = add(ops.where(ops.equal(number, 0), 0.0, BANNED), ops.zeros_like(running.values))
+        pools = state.pools._replace(running=running._replace(values=values), can_improve=can_improve)
+        return fixed, state._replace(pools=pools)
 
-    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
-        return ops.logical_and(state["step"] < decoding.last_step, ops.any(state["hopeful"]))
+    def unfinished(self, decoding: Decoding, state: BeamState) -> Tensor:
+        return ops.logical_and(state.step < decoding.last_step, ops.any(state.pools.can_improve))
 
-    def _select(self, decoding, fixed, state, log_probabilities):
+    def _select(self, decoding, fixed, pools, step, log_probabilities):
         size, vocabulary = self._group_size, ops.arange(log_probabilities.shape[-1], dtype="int32")
         penalties = ops.zeros_like(log_probabilities[:, 0])
         groups = []
         for i in range(self.num_groups):
             beams = slice(i * size, (i + 1) * size)
-            pools = {name: {key: x[:, beams] for key, x in state[name].items()} for name in ("running", "finished")}
-            hopeful = state["hopeful"][:, i : i + 1]
+            running, finished = _columns(pools.running, beams), _columns(pools.finished, beams)
+            can_improve = pools.can_improve[:, i : i + 1]
             group = self.unchecked(_Group, num_beams=size, num_sequences=1, penalties=penalties)
-            pools, parents, tokens = group._select(
-                decoding, fixed, {**pools, "hopeful": hopeful, "step": state["step"]}, log_probabilities[:, beams]
-            )
-            groups.append((pools, parents + i * size, tokens))
+            own = BeamPools(running, finished, can_improve)
+            own, parents, tokens = group._select(decoding, fixed, own, step, log_probabilities[:, beams])
+            groups.append((own, parents + i * size, tokens))
             same = ops.cast(ops.equal(ops.expand_dims(tokens, -1), vocabulary), "float32")
-            repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(hopeful, "float32"))
+            repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(can_improve, "float32"))
             penalties = add(penalties, ops.multiply(repelled, self.number("diversity_penalty")))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
-        finished = state["finished"]
-        _, best = ops.top_k(finished["values"], self.num_beams)
-        finished = along(finished, best)
-        return super().result(decoding, fixed, {**state, "finished": finished})
+    def result(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> dict[str, Tensor]:
+        _, best = ops.top_k(state.pools.finished.values, self.num_beams)
+        pools = state.pools._replace(finished=along(state.pools.finished, best))
+        return super().result(decoding, fixed, state._replace(pools=pools))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,3 +118,7 @@ class _Group(BeamSearch):
 
     def _worth(self, log_probabilities):
         return unless_banned(log_probabilities, ops.subtract(log_probabilities, ops.expand_dims(self.penalties, 1)))
+
+
+def _columns(pool, columns):
+    return keras.tree.map_structure(lambda x: x[:, columns], pool)

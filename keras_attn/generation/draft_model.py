@@ -28,21 +28,21 @@ class DraftModel:
         return (memory, position), kv_cache.packed(cache)
 
     def propose(self, strategy, decoding, fixed, state):
-        memory, position = fixed["draft"]
-        step, count = state["step"], strategy.num_tokens + 1
+        memory, position = fixed.extra
+        step, count = state.step, strategy.num_tokens + 1
         decoding = dataclasses.replace(decoding, model=self.model)
         slots = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
 
         def body(i, token, proposals, cache, processors):
             logits, cache = decoding.decode(token, add(position, step + i), cache, memory)
             logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), processors, step + i)
-            chosen = strategy.choose(decoding, fixed["drawing"], logits, step + i)
+            chosen = strategy.choose(decoding, fixed.drawing, logits, step + i)
             processors = decoding.update_processors(processors, chosen, step + i)
             token = ops.expand_dims(chosen, 1)
             return i + 1, token, ops.where(ops.equal(slots, i), token, proposals), cache, processors
 
-        none = add(ops.zeros_like(state["token"]), ops.zeros((1, count), dtype="int32"))
-        first = (ops.zeros((), dtype="int32"), state["token"], none, state["draft"], state["processors"])
+        none = add(ops.zeros_like(state.token), ops.zeros((1, count), dtype="int32"))
+        first = (ops.zeros((), dtype="int32"), state.token, none, state.extra.draft, state.processors)
         # The last token is only heard: its keys and values have to be in the cache where it is accepted.
         _, _, proposals, cache, _ = ops.while_loop(lambda i, *_: i < count, body, first, maximum_iterations=count)
         return proposals, cache

@@ -30,5 +30,5 @@ class Greedy(SingleSequence):
     (1, 4)
     """
 
-    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
+    def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
         return index_of_largest(logits)

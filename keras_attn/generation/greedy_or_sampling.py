@@ -27,5 +27,5 @@ class GreedyOrSampling(SingleSequence):
     def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
         return self._choosing.rows(decoding, ids, mask)
 
-    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
-        return self._choosing.choose(decoding, fixed, logits, step)
+    def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
+        return self._choosing.choose(decoding, drawing, logits, step)

@@ -61,17 +61,17 @@ class PromptLookup(Settings):
 
     def propose(self, strategy: Strategy, decoding: Decoding, fixed: Nest, state: Nest) -> tuple[Tensor, Nest]:
         """`(proposals, state)`: int32 `(B, num_tokens + 1)`, the last of which is not used."""
-        (known, lengths), step = fixed["draft"], state["step"]
+        (known, lengths), step = fixed.extra, state.step
         size = ops.shape(known)[1] + decoding.config.max_length
         index = ops.subtract(ops.expand_dims(ops.arange(size, dtype="int32"), 0), lengths)
         generated = ops.clip(index, 0, decoding.config.max_length - 1)
-        generated = ops.take_along_axis(state["tokens"], generated, axis=1)
+        generated = ops.take_along_axis(state.tokens, generated, axis=1)
         generated = ops.where(ops.less(index, step), generated, _FREE)
-        known = ops.concatenate([known, ops.full_like(state["tokens"], _FREE)], axis=1)
+        known = ops.concatenate([known, ops.full_like(state.tokens, _FREE)], axis=1)
         context = ops.where(ops.less(index, 0), known, generated)
         proposals = self.proposals(context, add(lengths, step), strategy.num_tokens + 1)
         # A source may have tokens of a larger vocabulary.
-        return ops.clip(proposals, 0, decoding.vocabulary_size - 1), state["draft"]
+        return ops.clip(proposals, 0, decoding.vocabulary_size - 1), state.extra.draft
 
     def rewind(self, state: Nest, count: Tensor) -> Nest:
         """The state without the last `count` proposals."""

@@ -11,6 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.generative_model import reads_ids
 from keras_attn.generation.processors.selection import unless_banned
+from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops.arrays import add
@@ -69,14 +70,14 @@ class Sampling(SingleSequence):
         seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
         return count, (*keys, seed)
 
-    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
-        *keys, seed = fixed
+    def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
+        *keys, seed = drawing
         uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
         # Relative to the largest: noise would be lost in the rounding of a large logit.
         logits = unless_banned(logits, ops.subtract(logits, ops.max(logits, axis=-1, keepdims=True)))
         return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
+    def result(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> dict[str, Tensor]:
         outputs = super().result(decoding, fixed, state)
         if self.num_sequences == 1:
             return outputs

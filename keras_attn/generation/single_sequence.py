@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 from keras_attn.generation.processors import BANNED
+from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops.arrays import add
@@ -22,15 +23,15 @@ if TYPE_CHECKING:
 class SingleSequence(Strategy):
     """Token after token, none taken back; a kind says which one is chosen."""
 
-    def choose(self, decoding: Decoding, fixed: dict[str, Nest], logits: Tensor, step: Tensor) -> Tensor:
-        """int32 `(R,)` from processed logits, float32 `(R, V)`."""
+    def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
+        """int32 `(R,)` from processed logits, float32 `(R, V)`, and what `rows` has returned for it."""
         raise NotImplementedError
 
     def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
         """`(sequences of a row, what choose needs)`."""
         return 1, ()
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         config, batch = decoding.config, ops.shape(ids)[0]
         count, drawing = self.rows(decoding, ids, mask)
         room = config.max_length + self.lookahead
@@ -43,47 +44,43 @@ class SingleSequence(Strategy):
         if decoding.model.has_slots:
             cache = kv_cache.packed(cache)
         batch = batch * count
-        state = {
-            "step": ops.zeros((), dtype="int32"),
-            "token": token,
-            "done": ops.zeros((batch,), dtype="bool"),
-            "tokens": ops.full((batch, config.max_length), config.pad_id, dtype="int32"),
-            "scores": ops.zeros((batch, config.max_length), dtype="float32"),
-            "cache": cache,
-            "processors": processors,
-        }
-        return {"memory": memory, "position": position, "drawing": drawing}, state
+        state = SequenceState(
+            step=ops.zeros((), dtype="int32"),
+            token=token,
+            done=ops.zeros((batch,), dtype="bool"),
+            tokens=ops.full((batch, config.max_length), config.pad_id, dtype="int32"),
+            scores=ops.zeros((batch, config.max_length), dtype="float32"),
+            cache=cache,
+            processors=processors,
+        )
+        return SequenceContext(memory, position, drawing), state
 
-    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
-        return ops.logical_and(state["step"] < decoding.last_step, ops.logical_not(ops.all(state["done"])))
+    def unfinished(self, decoding: Decoding, state: SequenceState) -> Tensor:
+        return ops.logical_and(state.step < decoding.last_step, ops.logical_not(ops.all(state.done)))
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        positions = add(fixed["position"], state["step"])
-        logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
-        return self.accept(decoding, fixed, {**state, "cache": cache}, logits)
+    def advance(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> SequenceState:
+        positions = add(fixed.position, state.step)
+        logits, cache = decoding.decode(state.token, positions, state.cache, fixed.memory)
+        return self.accept(decoding, fixed, state._replace(cache=cache), logits)
 
-    def accept(
-        self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest], logits: Tensor
-    ) -> dict[str, Nest]:
+    def accept(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState, logits: Tensor) -> SequenceState:
         """The state with the token that is chosen by its logits, `(R, 1, V)`."""
-        step, done = state["step"], state["done"]
-        logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state["processors"], step)
-        chosen = self.choose(decoding, fixed["drawing"], logits, step)
+        step, done = state.step, state.done
+        logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state.processors, step)
+        chosen = self.choose(decoding, fixed.drawing, logits, step)
         score = pick(ops.maximum(ops.log_softmax(logits, axis=-1), BANNED), chosen)
         token = ops.where(done, ops.full_like(chosen, decoding.config.pad_id), chosen)
-        return {
-            "step": step + 1,
-            "token": ops.expand_dims(token, 1),
-            "done": ops.logical_or(done, decoding.ends(token)),
-            "tokens": put(state["tokens"], step, token),
-            "scores": put(state["scores"], step, ops.where(done, ops.zeros_like(score), score)),
-            "cache": state["cache"],
-            "processors": decoding.update_processors(state["processors"], token, step),
-        }
+        return state._replace(
+            step=step + 1,
+            token=ops.expand_dims(token, 1),
+            done=ops.logical_or(done, decoding.ends(token)),
+            tokens=put(state.tokens, step, token),
+            scores=put(state.scores, step, ops.where(done, ops.zeros_like(score), score)),
+            processors=decoding.update_processors(state.processors, token, step),
+        )
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
-        tokens, scores = state["tokens"], state["scores"]
-        return {"tokens": tokens, "scores": scores, "sequence_scores": ops.sum(scores, axis=-1)}
+    def result(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> dict[str, Tensor]:
+        return {"tokens": state.tokens, "scores": state.scores, "sequence_scores": ops.sum(state.scores, axis=-1)}
 
 
 def repeated(tree, count, batch):

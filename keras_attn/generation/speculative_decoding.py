@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import keras
 from keras import ops
@@ -13,12 +13,25 @@ from keras_attn.generation.draft_model import DraftModel, rewound
 from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
+from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.generation.strategy import Decoding
+
+
+class Speculation(NamedTuple):
+    """What the loop changes besides a `SequenceState`.
+
+    Attributes:
+        draft: the state of the draft.
+        rounds: int32 `(B,)`, the calls of the model while a row was unfinished.
+    """
+
+    draft: Nest
+    rounds: Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -116,40 +129,38 @@ class SpeculativeDecoding(GreedyOrSampling):
     def _drafting(self):
         return DraftModel(self.draft) if self.models else self.draft
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         fixed, state = super().start(decoding, ids, mask)
         draft, draft_state = self._drafting.start(self, decoding, ids, mask)
-        rounds = ops.zeros_like(state["token"][:, 0])
-        return {**fixed, "draft": draft}, {**state, "draft": draft_state, "rounds": rounds}
+        rounds = ops.zeros_like(state.token[:, 0])
+        return fixed._replace(extra=draft), state._replace(extra=Speculation(draft_state, rounds))
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
-        step, count = state["step"], self.num_tokens + 1
+    def advance(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> SequenceState:
+        step, count = state.step, self.num_tokens + 1
         proposals, draft = self._drafting.propose(self, decoding, fixed, state)
         offsets = ops.expand_dims(ops.arange(count, dtype="int32"), 0)
-        heard = ops.concatenate([state["token"], proposals[:, :-1]], axis=1)
-        positions = add(add(fixed["position"], step), offsets)
-        logits, cache = decoding.decode(heard, positions, state["cache"], fixed["memory"])
-        changed = {name: value for name, value in state.items() if name not in ("cache", "draft", "rounds")}
+        inputs = ops.concatenate([state.token, proposals[:, :-1]], axis=1)
+        positions = add(add(fixed.position, step), offsets)
+        logits, cache = decoding.decode(inputs, positions, state.cache, fixed.memory)
 
         def more(accepted, state):
             return ops.logical_and(accepted, self.unfinished(decoding, state))
 
         def accept_next(_, state):
-            here = ops.expand_dims(state["step"] - step, 0)
-            state = self.accept(decoding, fixed, {**state, "cache": ()}, ops.take(logits, here, axis=1))
-            state.pop("cache")
+            here = ops.expand_dims(state.step - step, 0)
+            state = self.accept(decoding, fixed, state, ops.take(logits, here, axis=1))
             proposal = ops.take(proposals, here, axis=1)
-            agreed = ops.squeeze(ops.equal(state["token"], proposal), 1)
-            in_draft = ops.less(state["step"], step + count)
-            return ops.logical_and(in_draft, ops.all(ops.logical_or(agreed, state["done"]))), state
+            agreed = ops.squeeze(ops.equal(state.token, proposal), 1)
+            in_draft = ops.less(state.step, step + count)
+            return ops.logical_and(in_draft, ops.all(ops.logical_or(agreed, state.done))), state
 
-        _, changed = ops.while_loop(
-            more, accept_next, (ops.ones((), dtype="bool"), changed), maximum_iterations=self.num_tokens + 1
-        )
-        rejected = step + count - changed["step"]
-        rounds = add(state["rounds"], ops.cast(ops.logical_not(state["done"]), "int32"))
+        # Without what this loop leaves as it is.
+        first = ops.ones((), dtype="bool"), state._replace(cache=(), extra=())
+        _, accepted = ops.while_loop(more, accept_next, first, maximum_iterations=self.num_tokens + 1)
+        rejected = step + count - accepted.step
+        rounds = add(state.extra.rounds, ops.cast(ops.logical_not(state.done), "int32"))
         cache, draft = rewound(cache, rejected), self._drafting.rewind(draft, rejected)
-        return {**changed, "cache": cache, "draft": draft, "rounds": rounds}
+        return accepted._replace(cache=cache, extra=Speculation(draft, rounds))
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
-        return {**super().result(decoding, fixed, state), "rounds": state["rounds"]}
+    def result(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState) -> dict[str, Tensor]:
+        return {**super().result(decoding, fixed, state), "rounds": state.extra.rounds}

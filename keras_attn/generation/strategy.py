@@ -25,8 +25,9 @@ class Strategy(Settings):
     """Base of the strategies: frozen dataclasses of settings, whose methods are the parts of one loop.
 
     All parts take a `Decoding`, and are written in `keras.ops`: the same code runs eagerly, in a `tf.function` and in
-    every exported artefact. `fixed` is what the loop reads, `state` a dict of what it changes; `state["step"]` counts
-    the tokens.
+    every exported artefact. `fixed` is what the loop reads and `state` what it changes: nests of tensors, here named
+    tuples such as `SequenceContext` and `SequenceState`. The state of a strategy that streams has a `step`, which
+    counts the tokens, `tokens` and `done`.
     """
 
     # How many positions behind the last token are tried.
@@ -38,19 +39,19 @@ class Strategy(Settings):
     def validate(self, model: keras.Model, config: GenerationConfig) -> None:
         """Raises a ValueError where the strategy does not fit a model or the other settings."""
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[dict[str, Nest], dict[str, Nest]]:
+    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[Nest, Nest]:
         """`(fixed, state)` before the first token."""
         raise NotImplementedError
 
-    def unfinished(self, decoding: Decoding, state: dict[str, Nest]) -> Tensor:
+    def unfinished(self, decoding: Decoding, state: Nest) -> Tensor:
         """Whether any row may go on, a bool scalar."""
         raise NotImplementedError
 
-    def advance(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Nest]:
+    def advance(self, decoding: Decoding, fixed: Nest, state: Nest) -> Nest:
         """The state with a further token a row, or with several."""
         raise NotImplementedError
 
-    def result(self, decoding: Decoding, fixed: dict[str, Nest], state: dict[str, Nest]) -> dict[str, Tensor]:
+    def result(self, decoding: Decoding, fixed: Nest, state: Nest) -> dict[str, Tensor]:
         """Dict of `tokens`, int32 `(B, L)` or `(B, n, L)`, `scores` of that shape, and `sequence_scores`."""
         raise NotImplementedError
 
@@ -166,7 +167,7 @@ def go_on(decoding, fixed, state, until=None):
 
     def unfinished(state):
         more = strategy.unfinished(decoding, state)
-        return more if until is None else ops.logical_and(more, state["step"] < until)
+        return more if until is None else ops.logical_and(more, state.step < until)
 
     with _packed_weights(decoding, "loop"):
         (state,) = ops.while_loop(

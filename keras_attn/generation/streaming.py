@@ -75,8 +75,8 @@ def stream(
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
         state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
-        until = int(state["step"])
-        tokens, done = ops.convert_to_numpy(state["tokens"]), ops.convert_to_numpy(state["done"])
+        until = int(state.step)
+        tokens, done = ops.convert_to_numpy(state.tokens), ops.convert_to_numpy(state.done)
         is_last = until >= config.max_length or np.all(done)
         if prompts.tokenizer is None:
             yield tokens[:, step:until]

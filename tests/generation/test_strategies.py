@@ -24,6 +24,7 @@ from keras_attn.generation import (
     RepetitionPenalty,
     Sampling,
     SpeculativeDecoding,
+    Strategy,
     Temperature,
     TopK,
     generate,
@@ -503,3 +504,38 @@ def test_encoder_processors_see_the_source(model):
         tokens = generate(model, PROMPTS, config=dataclasses.replace(config, strategy=strategy))
         for prompt, row in zip(PROMPTS, tokens, strict=True):
             assert not np.isin(row[row != 0], prompt[prompt != 0]).any()
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnGreedy(Strategy):
+    """Greedy search to the last step as a user may write it, with dicts for what the loop reads and changes."""
+
+    def start(self, decoding, ids, mask):
+        cache, memory = decoding.model.prefill(ids, mask, length=decoding.config.max_length)
+        token, position = decoding.model.begin(ids, mask, decoding.config.start_id)
+        tokens = ops.zeros((ops.shape(ids)[0], decoding.config.max_length), "int32")
+        state = {"count": ops.zeros((), "int32"), "token": token, "cache": cache, "tokens": tokens}
+        return {"memory": memory, "position": position}, state
+
+    def unfinished(self, decoding, state):
+        return state["count"] < decoding.last_step
+
+    def advance(self, decoding, fixed, state):
+        count, positions = state["count"], fixed["position"] + state["count"]
+        logits, cache = decoding.decode(state["token"], positions, state["cache"], fixed["memory"])
+        token = ops.cast(ops.argmax(logits, axis=-1), "int32")
+        column = ops.arange(decoding.config.max_length, dtype="int32")
+        tokens = ops.where(ops.equal(column, count), token, state["tokens"])
+        return {"count": count + 1, "token": token, "cache": cache, "tokens": tokens}
+
+    def result(self, decoding, fixed, state):
+        scores = ops.zeros_like(state["tokens"], dtype="float32")
+        return {"tokens": state["tokens"], "scores": scores, "sequence_scores": scores[:, 0]}
+
+
+@pytest.mark.parametrize("kind", [LanguageModel, Transformer])
+def test_a_strategy_of_a_users_own(kind):
+    model = shared(kind)
+    expected = model.generate(PROMPTS, config=CONFIG)
+    found = model.generate(PROMPTS, config=dataclasses.replace(CONFIG, strategy=OwnGreedy()))
+    np.testing.assert_array_equal(np.where(expected == CONFIG.pad_id, CONFIG.pad_id, found), expected)

@@ -12,7 +12,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_state import BeamContext, BeamPools, BeamState, FinishedBeams, RunningBeams
 from keras_attn.generation.beams import along, beams, flat_rows
-from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
+from keras_attn.generation.generative_model import GenerativeModel, check_reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
@@ -95,7 +95,7 @@ class BeamSearch(Strategy):
             numbers["coverage_penalty"] = in_float32(self.coverage_penalty)
         return numbers
 
-    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+    def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
             raise ValueError(

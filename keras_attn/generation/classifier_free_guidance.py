@@ -19,6 +19,7 @@ from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.generative_model import GenerativeModel
     from keras_attn.generation.strategy import Decoding
 
 
@@ -81,7 +82,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
     def graph_numbers(self) -> dict[str, float]:
         return {"scale": in_float32(self.scale)}
 
-    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+    def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         check_reads_ids(model, "ClassifierFreeGuidance")
         if self.unconditional_ids is not None:
             check_vocabulary(next(iter(model.vocabularies.values())), unconditional_ids=self.unconditional_ids)

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.beams import SlotBeams, SlotState
-from keras_attn.generation.generative_model import vocabulary_size_of
+from keras_attn.generation.generative_model import GenerativeModel, vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import log_probabilities
 from keras_attn.generation.sequence_state import SequenceContext, SequenceState
@@ -86,7 +86,7 @@ class ContrastiveSearch(SingleSequence):
     def graph_numbers(self) -> dict[str, float]:
         return {"alpha": np.float32(self.alpha)}
 
-    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+    def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         if not model.has_slots:
             raise ValueError(
                 "`strategy` must be another one for a model whose cache has no slot a token. "

@@ -4,6 +4,7 @@ import dataclasses
 
 from keras import ops
 
+from keras_attn.generation.generative_model import GenerativeModel
 from keras_attn.ops import cache as kv_cache
 from keras_attn.ops import cache_slots
 from keras_attn.ops.arrays import add
@@ -17,7 +18,7 @@ class DraftModel:
         model: a model as `generate` takes it.
     """
 
-    model: object
+    model: GenerativeModel
 
     def start(self, strategy, decoding, ids, mask):
         # Both models must see the same padding.

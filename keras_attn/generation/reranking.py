@@ -18,11 +18,12 @@ from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.generative_model import GenerativeModel
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 def minimum_bayes_risk(
-    model: keras.Model,
+    model: GenerativeModel,
     inputs: Sequence[str] | Tensor,
     max_length: int | None = None,
     config: GenerationConfig | None = None,

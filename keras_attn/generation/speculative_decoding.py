@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.draft_model import DraftModel, rewound
-from keras_attn.generation.generative_model import check_reads_ids, vocabulary_size_of
+from keras_attn.generation.generative_model import GenerativeModel, check_reads_ids, vocabulary_size_of
 from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.prompt_lookup import PromptLookup
 from keras_attn.generation.sequence_state import SequenceContext, SequenceState
@@ -75,7 +75,7 @@ class SpeculativeDecoding(GreedyOrSampling):
     """
 
     # A frozen dataclass, which all may share.
-    draft: PromptLookup | keras.Model = PromptLookup()  # noqa: RUF009
+    draft: PromptLookup | GenerativeModel = PromptLookup()  # noqa: RUF009
     num_tokens: int = 4
     sampling: bool = False
     seed: int = 0
@@ -95,14 +95,14 @@ class SpeculativeDecoding(GreedyOrSampling):
         return super().get_config()
 
     @property
-    def models(self) -> tuple[keras.Model, ...]:
+    def models(self) -> tuple[GenerativeModel, ...]:
         return () if isinstance(self.draft, PromptLookup) else (self.draft,)
 
     @property
     def lookahead(self) -> int:
         return self.num_tokens
 
-    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+    def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         for name, value in (("model", model), *(("draft", draft) for draft in self.models)):
             if not value.has_slots:
                 raise ValueError(

@@ -6,10 +6,9 @@ import contextlib
 import dataclasses
 from typing import TYPE_CHECKING
 
-import keras
 from keras import ops
 
-from keras_attn.generation.generative_model import as_generative, reads_ids, vocabulary_size_of
+from keras_attn.generation.generative_model import GenerativeModel, as_generative, reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
@@ -36,7 +35,7 @@ class Strategy(Settings):
     # Further models that are asked.
     models = ()
 
-    def validate(self, model: keras.Model, config: GenerationConfig) -> None:
+    def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         """Raises a ValueError where the strategy does not fit a model or the other settings."""
 
     def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[Nest, Nest]:
@@ -70,7 +69,7 @@ class Decoding:
             the ids of `config` must be known.
     """
 
-    model: keras.Model
+    model: GenerativeModel
     config: GenerationConfig
     seed: Tensor | None = None
     limit: Tensor | None = None

@@ -21,10 +21,11 @@ from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.generation.generative_model import GenerativeModel
 
 
 def stream(
-    model: keras.Model,
+    model: GenerativeModel,
     inputs: Sequence[str] | Tensor,
     max_length: int | None = None,
     config: GenerationConfig | None = None,

@@ -252,13 +252,13 @@ class LanguageModel(AttentionModel):
             bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.fill`; and no memory.
+            `(cache, memory)` for `decode`: the caches of `Decoder.cache_from_prefill`; and no memory.
         """
         positions = default_positions(token_ids)
         first = ((),) * self.decoder.num_layers
-        _, presents = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
+        _, prefill_kv = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
         known = ops.less(positions, self._last_positions(token_ids, padding_mask))
-        return self.decoder.fill(presents, known, length, bounded), ()
+        return self.decoder.cache_from_prefill(prefill_kv, known, length, bounded), ()
 
     def hidden(
         self, token_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None

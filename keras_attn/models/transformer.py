@@ -255,10 +255,10 @@ class Transformer(AttentionModel):
             bounded: Whether a layer with a window keeps only that window; `decode` then takes one token per call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.start`, and the projected memory with its mask.
+            `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
         """
         encoded, source_mask = self.encode_with_mask(inputs, source_mask)
-        cache = self.decoder.start(keras.ops.shape(inputs)[0], length, bounded)
+        cache = self.decoder.init_cache(keras.ops.shape(inputs)[0], length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
     def hidden(

@@ -27,7 +27,8 @@ class Decoder(Stack):
         inputs: float `(B, T, D)`.
         memory: float `(B, S, Dm)`, or a tuple of them; not with `cross_attention=False`, and not needed where
             `memory_caches` are given.
-        caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
+        caches: optional tuple of one `(key, value)` a layer, from `empty_caches`,
+            `cache_from_prefill` or the previous call.
         slots: optional tuple of one `slots` of `DecoderBlock` a layer, which `decode` makes.
         memory_caches: optional result of `project_memory`.
         **kwargs: every other call argument of `DecoderBlock` but `cache` and `memory_cache`, given to each block.
@@ -69,11 +70,11 @@ class Decoder(Stack):
         """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
         return tuple(block.empty_cache(batch, length) for block in self.layers)
 
-    def fill(self, presents: Nest, mask: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
+    def cache_from_prefill(self, prefill_kv: Nest, mask: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
         """Caches of a prompt, with room behind it.
 
         Args:
-            presents: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
+            prefill_kv: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
             mask: bool `(B, P)`, which tokens of the prompt later ones may attend to; the prompt is padded behind.
             length: how many further tokens there is room for.
             bounded: whether a layer with a window keeps only what that reaches; one token a call from then on.
@@ -89,11 +90,11 @@ class Decoder(Stack):
                 (held, where), moved = cache_slots.of_window(mask, *reach), kv_cache.gathered
             slots.append(held)
             for i in layers:
-                caches[i] = tuple(moved(x, where) for x in presents[i])
+                caches[i] = tuple(moved(x, where) for x in prefill_kv[i])
         return tuple(caches), tuple(slots)
 
-    def start(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
-        """`(caches, slots)` as `fill` returns them, with no prompt and all rows at the same positions."""
+    def init_cache(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
+        """`(caches, slots)` as from `cache_from_prefill`, without a prompt; all rows share their positions."""
         caches, slots = [None] * self.num_layers, []
         for reach, layers in self._reaches(bounded):
             size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
@@ -107,7 +108,7 @@ class Decoder(Stack):
 
         Args:
             inputs, positions: as in a call.
-            cache: `(caches, slots)` of `fill` or `start`, or of the last call.
+            cache: `(caches, slots)` of `cache_from_prefill` or `init_cache`, or of the last call.
             **kwargs: further arguments of the call.
 
         Returns:

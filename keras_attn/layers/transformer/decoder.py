@@ -77,17 +77,17 @@ class Decoder(Stack):
             prefill_kv: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
             mask: bool `(B, P)`, which tokens of the prompt later ones may attend to; the prompt is padded behind.
             length: how many further tokens there is room for.
-            bounded: whether a layer with a window keeps only what that reaches; one token a call from then on.
+            bounded: whether a layer with a window keeps only what that spans; one token a call from then on.
 
         Returns:
             `(caches, slots)`, `slots` with an entry for each number of slots that layers have.
         """
         caches, slots = [None] * self.num_layers, []
-        for reach, layers in self._reaches(bounded):
-            if reach is None:
+        for span, layers in self._attention_spans(bounded):
+            if span is None:
                 held, moved, where = cache_slots.of_prompt(mask, length), kv_cache.extended, length
             else:
-                (held, where), moved = cache_slots.of_window(mask, *reach), kv_cache.gathered
+                (held, where), moved = cache_slots.of_window(mask, *span), kv_cache.gathered
             slots.append(held)
             for i in layers:
                 caches[i] = tuple(moved(x, where) for x in prefill_kv[i])
@@ -96,8 +96,8 @@ class Decoder(Stack):
     def init_cache(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
         """`(caches, slots)` as from `cache_from_prefill`, without a prompt; all rows share their positions."""
         caches, slots = [None] * self.num_layers, []
-        for reach, layers in self._reaches(bounded):
-            size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
+        for span, layers in self._attention_spans(bounded):
+            size, sinks = (length, None) if span is None else (sum(span), span[1])
             slots.append(cache_slots.empty(size, sinks))
             for i in layers:
                 caches[i] = self.layers[i].empty_cache(batch, size)
@@ -121,19 +121,19 @@ class Decoder(Stack):
 
     def _advance(self, slots, positions):
         """`(slots, written)`: `slots` with tokens at `positions` in them, and the argument `slots` of their call."""
-        reaches = self._reaches(bounded=len(slots) > 1)
+        spans = self._attention_spans(bounded=len(slots) > 1)
         moved = [cache_slots.advance(held, positions) for held in slots]
         written = [None] * self.num_layers
-        for (held, where), (_, layers) in zip(moved, reaches, strict=True):
+        for (held, where), (_, layers) in zip(moved, spans, strict=True):
             for i in layers:
                 written[i] = where, held[0]
         return tuple(held for held, _ in moved), tuple(written)
 
-    def _reaches(self, bounded):
-        """`(reach, indices)`: which layers look back how far."""
+    def _attention_spans(self, bounded):
+        """`(span, indices)`: which layers look back how far."""
         groups = {}
         for i, block in enumerate(self.layers):
-            groups.setdefault(block.reach() if bounded else None, []).append(i)
+            groups.setdefault(block.attention_span() if bounded else None, []).append(i)
         return list(groups.items())
 
     def call(

@@ -122,7 +122,7 @@ class DecoderBlock(Block):
             )
         return layer.empty_cache(batch, length)
 
-    def reach(self) -> tuple[int, int] | None:
+    def attention_span(self) -> tuple[int, int] | None:
         """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
         layer = self._attention_layer()
         window = getattr(layer, "window", None)

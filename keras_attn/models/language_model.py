@@ -249,7 +249,7 @@ class LanguageModel(AttentionModel):
             token_ids: int32 `(B, T)`, padded behind.
             padding_mask: optional bool `(B, T)`; what `pad_id` says where None.
             length: number of tokens that the cache has room for: the last of the prompt, and those generated.
-            bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
+            bounded: whether a layer with a window keeps only its window; `decode` then takes one token per call.
 
         Returns:
             `(cache, memory)` for `decode`: the caches of `Decoder.cache_from_prefill`; and no memory.

@@ -265,10 +265,10 @@ class MultiHeadAttention(Configurable, HeadProjections):
             k = self._project_keys(axes.fold(key), key_positions)
             v = heads_first(self.value_dense(memory))
         if is_cached:
-            written, held = slots or (positions, None)
-            cache = tuple(kv_cache.write(*pair, written) for pair in zip(cache, (k, v), strict=True))
+            write_slots, slot_positions = slots or (positions, None)
+            cache = tuple(kv_cache.write(*pair, write_slots) for pair in zip(cache, (k, v), strict=True))
             k, v = (kv_cache.load(x, self.compute_dtype) for x in cache)
-            key_positions = slot_numbers(k) if held is None else held
+            key_positions = slot_numbers(k) if slot_positions is None else slot_positions
         elif cache is not None:
             cache = kv_cache.store(k), kv_cache.store(v)
         elif memory_cache is not None:
@@ -277,7 +277,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         mask = AttentionMask(
             query_positions=positions,
             key_positions=key_positions,
-            # A slot that no token has reached yet lies behind every query, so causality hides it.
+            # Unwritten slots have later positions than any query, so causality hides them.
             causal=self.causal or use_causal_mask or cache is not None,
             window=self.window,
             sink_tokens=self.sink_tokens,

@@ -33,7 +33,7 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
         v: float `(B, K, S, Hv)`.
         arguments: `AttentionArguments`, or their fields as keywords. `mask` may be causal or not, with padding masks
             and nothing else, save an explicit mask over the keys of a cache. `scale` is of no effect: any factor of the
-            products cancels out. For all others see `linear_refusals`.
+            products cancels out. For all others see `linear_unsupported_reasons`.
 
     Returns:
         `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
@@ -54,8 +54,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
     """
     mask = arguments.mask
     check_attention_mask(mask)
-    if reasons := linear_refusals(AttentionRequest.of(q, k, arguments)):
-        raise ValueError(f"`linear_attention` cannot answer this call: {'; '.join(reasons)}")
+    if reasons := linear_unsupported_reasons(AttentionRequest.of(q, k, arguments)):
+        raise ValueError(f"`linear_attention` does not support this call: {'; '.join(reasons)}")
     dtype, num_heads = q.dtype, q.shape[1]
     precision = "float64" if ops.dtype(q) == "float64" else "float32"
     q, k, v = (ops.cast(x, precision) for x in (q, k, v))
@@ -76,8 +76,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
     return ops.cast(output, dtype)
 
 
-def linear_refusals(request):
-    """Why `linear_attention` does not answer an `AttentionRequest`, in words."""
+def linear_unsupported_reasons(request):
+    """The reasons why `linear_attention` does not support an `AttentionRequest`."""
     mask = request.mask
     asked = {
         "a window": mask is not None and mask.window is not None,

@@ -86,8 +86,8 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     return ops.where(live, output, ops.zeros_like(output))
 
 
-def local_refusals(request):
-    """Why `local_attention` does not answer an `AttentionRequest`, in words."""
+def local_unsupported_reasons(request):
+    """The reasons why `local_attention` does not support an `AttentionRequest`."""
     mask, reasons = request.mask, []
     if mask is None or mask.window is None:
         return ["local attention needs a window"]
@@ -104,13 +104,13 @@ def local_refusals(request):
     return reasons
 
 
-def prefers_local(request):
-    """Whether positions are known and ascend, and so many windows fit into the length that chunks are faster."""
+def local_priority(request):
+    """2 if positions are known and ascending, and the length holds so many windows that chunks are faster; else 0."""
     mask, length = request.mask, request.query_shape[2]
     known = isinstance(mask.query_positions, np.ndarray) and length is not None and _is_self_attention(mask)
     if not known or not np.all(np.diff(mask.query_positions) > 0):
-        return False
-    return length >= (_LONG_CAUSAL if mask.causal else _LONG) * max(mask.window, _LARGEST_CHUNK)
+        return 0
+    return 2 * (length >= (_LONG_CAUSAL if mask.causal else _LONG) * max(mask.window, _LARGEST_CHUNK))
 
 
 def _is_self_attention(mask):

@@ -442,5 +442,5 @@ def test_extra_keys_under_every_mechanism():
 
 
 def test_refuses_what_no_mechanism_can_do():
-    with pytest.raises(ValueError, match=r"`mechanism` cannot answer this call.*flash_attention=True"):
+    with pytest.raises(ValueError, match=r"`mechanism` must support this call.*flash_attention=True"):
         MultiHeadAttention(N, H, flash_attention=True, mechanism="dense")(normal(B, T, D))

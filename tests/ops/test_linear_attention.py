@@ -169,13 +169,13 @@ def test_nothing_in_its_graph_is_quadratic(causal):
         ({"return_scores": True}, {"return_scores": True}, "scores"),
     ],
 )
-def test_refusals(fields, arguments, message):
+def test_unsupported_reasons(fields, arguments, message):
     request = AttentionRequest(mask=in_order(5))
     assert select_mechanism("linear", request) is linear_attention
     message = f"linear attention has no pairs of queries and keys for {message}"
     with pytest.raises(ValueError, match=f"linear: {message}"):
         select_mechanism("linear", dataclasses.replace(request, **fields))
-    with pytest.raises(ValueError, match=f"`linear_attention` cannot answer this call: {message}"):
+    with pytest.raises(ValueError, match=f"`linear_attention` does not support this call: {message}"):
         linear_attention(*heads(5), **arguments)
     np.testing.assert_array_equal(linear_attention(*heads(5), dropout=0.1), linear_attention(*heads(5)))
 

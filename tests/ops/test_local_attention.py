@@ -202,7 +202,7 @@ def test_dense_attention_answers_the_rest(mask, arguments):
         ({"mask": CACHED, "memory_efficient": True}, "is dense where the keys are not"),
     ],
 )
-def test_refusals(fields, message):
+def test_unsupported_reasons(fields, message):
     request = AttentionRequest(mask=windowed(9, 2))
     assert select_mechanism("local", request) is local_attention
     with pytest.raises(ValueError, match=f"local: local attention {message}"):

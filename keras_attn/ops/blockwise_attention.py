@@ -11,7 +11,7 @@ from keras_attn.ops import loops
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.seeds import DrawnSeed
+from keras_attn.ops.seeds import FixedSeed
 from keras_attn.ops.target import current
 from keras_attn.typing import Tensor
 
@@ -61,7 +61,7 @@ def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArg
     is_empty = 0 in (*q.shape[:3], k.shape[2])
     if is_empty or not current().has_unequal_loops or (q.shape[2] is None and not loops.available()):
         return dense_attention(q, k, v, arguments)
-    seed = DrawnSeed.of(arguments.seed) if arguments.active_dropout else None
+    seed = FixedSeed.of(arguments.seed) if arguments.active_dropout else None
     arguments = dataclasses.replace(arguments, seed=seed)
     if not loops.available():
         return _unrolled(q, k, v, arguments)

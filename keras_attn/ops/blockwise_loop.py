@@ -25,7 +25,7 @@ def attend_in_loop(q, k, v, arguments):
 
     Args:
         q, k, v: as for `dense_attention`.
-        arguments: `AttentionArguments` with a scale. A bias has rank 4. With dropout the seed is a `DrawnSeed`: the
+        arguments: `AttentionArguments` with a scale. A bias has rank 4. With dropout the seed is a `FixedSeed`: the
             gradient drops the same weights again.
 
     Returns:

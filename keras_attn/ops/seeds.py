@@ -7,7 +7,7 @@ from keras_attn import compat
 from keras_attn.ops.arrays import add
 
 
-class DrawnSeed(keras.random.SeedGenerator):
+class FixedSeed(keras.random.SeedGenerator):
     """A seed that was drawn already, for where Keras takes a generator.
 
     Args:
@@ -26,7 +26,7 @@ class DrawnSeed(keras.random.SeedGenerator):
     def at(self, step):
         """The seed of one step of a loop."""
         first, second = ops.unstack(self._drawn)
-        return DrawnSeed(ops.stack([first, add(second, step)]))
+        return FixedSeed(ops.stack([first, add(second, step)]))
 
     def next(self, ordered=True):
         return ops.cast(self._drawn, "uint32")

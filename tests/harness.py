@@ -445,7 +445,7 @@ def check_implicit_masks(case):
 
 def check_fully_masked(case):
     layer, arguments = built(case)
-    alive = flat_arrays(layer(**arguments))[0]
+    unmasked = flat_arrays(layer(**arguments))[0]
     tensors = _tensors(arguments)
     for mask in case.masks.values():
         tensors[mask] = tf.constant(np.concatenate([np.zeros_like(tensors[mask][:1]), tensors[mask][1:]]))
@@ -453,11 +453,11 @@ def check_fully_masked(case):
         floats = {name: x for name, x in tensors.items() if x.dtype.is_floating}
         tape.watch(floats)
         output = keras.tree.flatten(call_with(layer, arguments, tensors))[0]
-        dead = output[0]
-    np.testing.assert_array_equal(dead, 0)
-    np.testing.assert_array_equal(output[1:], alive[1:])
+        masked = output[0]
+    np.testing.assert_array_equal(masked, 0)
+    np.testing.assert_array_equal(output[1:], unmasked[1:])
     sources = [*floats.values(), *(w.value for w in layer.trainable_weights)]
-    for gradient in tape.gradient(dead, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
+    for gradient in tape.gradient(masked, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
         np.testing.assert_array_equal(tf.convert_to_tensor(gradient), 0)
 
 

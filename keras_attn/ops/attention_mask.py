@@ -64,12 +64,12 @@ class AttentionMask:
         pairs = self.pairs
         return pairs if self.query_mask is None else both(pairs, _as_column(self.query_mask))
 
-    def live_queries(self) -> Tensor | None:
+    def unmasked_queries(self) -> Tensor | None:
         """Which queries may attend to anything: bool `(B, N, T, 1)` with broadcast axes, None for all of them.
 
         A causal mask alone leaves every query itself, so nothing is computed for it.
         """
-        return self._live
+        return self._unmasked
 
     def extended(self, query_length: int, key_length: int, num_keys: int) -> AttentionMask:
         """The mask of inputs padded to `query_length` and `key_length`; keys from `num_keys` on are hidden."""
@@ -104,7 +104,7 @@ class AttentionMask:
     # The kernel and its caller both ask; what the first answer cost is kept.
     @functools.cached_property
     def pairs(self) -> Tensor | None:
-        """The mask without `query_mask`, often much smaller: for kernels that zero what `live_queries` leaves out."""
+        """The mask without `query_mask`, often much smaller, for kernels that use `unmasked_queries` for the rest."""
         mask = self.explicit
         if self.causal or self.window is not None:
             queries, keys = _as_column(self.query_positions), _as_row(self.key_positions)
@@ -147,16 +147,16 @@ class AttentionMask:
         )
 
     @functools.cached_property
-    def _live(self):
+    def _unmasked(self):
         if self._is_reflexive:
             return None if self.query_mask is None else _as_column(self.query_mask)
         entangled = self.explicit is not None or self.window is not None or self.query_segments is not None
-        live = None
+        unmasked = None
         if entangled or (self.causal and self.key_mask is not None):
-            live = self._any_pair()
+            unmasked = self._any_pair()
         elif self.key_mask is not None:
-            live = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
-        return live if self.query_mask is None else both(live, _as_column(self.query_mask))
+            unmasked = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
+        return unmasked if self.query_mask is None else both(unmasked, _as_column(self.query_mask))
 
     def _any_pair(self):
         """Whether each query has a pair, by blocks of queries where all pairs are too many to hold."""

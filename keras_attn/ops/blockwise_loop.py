@@ -94,7 +94,7 @@ class _Loop:
             at = _Step(self, step)
             weights = tf.cast(at.weights(), self.v.dtype)
             weights = self._drop(weights, step)
-            return step + 1, at.put_queries(output, at.zero_dead(tf.matmul(weights, at.v)))
+            return step + 1, at.put_queries(output, at.zero_fully_masked(tf.matmul(weights, at.v)))
 
         [output] = self._run(body, self._query_buffer(self.v))
         return self._as_heads(output, self.q, self.v.shape[-1])
@@ -104,7 +104,7 @@ class _Loop:
 
         def body(step, dq, dk, dv, *others):
             at = _Step(self, step)
-            do = at.zero_dead(at.of_queries(gradients))
+            do = at.zero_fully_masked(at.of_queries(gradients))
             weights = at.weights()
             kept, slopes = tf.cast(weights, self.v.dtype), tf.matmul(do, at.v, transpose_b=True)
             kept, slopes = self._drop(kept, step), self._drop(slopes, step)
@@ -177,7 +177,7 @@ class _Step:
         self.count = self.end - self.start
         self.q = self.of_queries(loop.q) * tf.cast(loop.scale, loop.q.dtype)
         self.k, self.v = self._of_keys(loop.k), self._of_keys(loop.v)
-        self.live = self.pairs = None
+        self.unmasked = self.pairs = None
         if loop.mask is not None and not loop.is_triangular:
             self._look_at_mask()
 
@@ -221,11 +221,11 @@ class _Step:
         self.sink_weights = weights[..., -1:]
         return weights[..., :-1]
 
-    def zero_dead(self, x):
+    def zero_fully_masked(self, x):
         """`x` of this block's queries, zero where one may attend to nothing."""
-        if self.live is None:
+        if self.unmasked is None:
             return x
-        return self._grouped(tf.where(self.live, self._by_head(x), tf.zeros((), x.dtype)))
+        return self._grouped(tf.where(self.unmasked, self._by_head(x), tf.zeros((), x.dtype)))
 
     def put_queries(self, buffer, x):
         heads = tf.range(self.first_head, self.first_head + self.loop.heads)
@@ -269,10 +269,10 @@ class _Step:
         mask = loop.mask.block(queries, self._keys(first, self.end), (self.row, 1), (self.head, loop.heads))
         self.pairs = mask.pairs
         if self.pairs is not None:
-            self.live = tf.reduce_any(self.pairs, -1, keepdims=True) | (self.middle > self.start)
+            self.unmasked = tf.reduce_any(self.pairs, -1, keepdims=True) | (self.middle > self.start)
         if mask.query_mask is not None:
             real = tf.reshape(mask.query_mask, (1, 1, -1, 1))
-            self.live = real if self.live is None else self.live & real
+            self.unmasked = real if self.unmasked is None else self.unmasked & real
 
     def _hide(self, logits):
         """Puts the logits of hidden pairs out of softmax's reach, in place where most blocks of keys have none."""

@@ -73,8 +73,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
         # A half-precision policy turns -1e9 into -inf, and a row of those would be NaN.
         logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKING_BIAS))
 
-    allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    adds = allowed is not None and mask.is_positional and live is None
+    allowed, unmasked = (None, None) if mask is None else (mask.pairs, mask.unmasked_queries())
+    adds = allowed is not None and mask.is_positional and unmasked is None
     if adds and keras.backend.standardize_dtype(q.dtype) != "float16":
         # A sum passes its gradient on as it is, and a key of an other token is finite, unlike what stands in padding.
         logits = add(logits, ops.where(allowed, 0.0, ops.cast(MASKING_BIAS, logits.dtype)))
@@ -91,8 +91,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     if grouped:
         output = reshape_rows(output, batch, num_heads, length, v.shape[-1])
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
-    output = _zero_dead(output, live)
-    return (output, _zero_dead(scores, live)) if arguments.return_scores else output
+    output = _zero_fully_masked(output, unmasked)
+    return (output, _zero_fully_masked(scores, unmasked)) if arguments.return_scores else output
 
 
 def _without_later_keys(q, k, v, arguments, size):
@@ -109,5 +109,5 @@ def _without_later_keys(q, k, v, arguments, size):
     return ops.concatenate(outputs, axis=2)
 
 
-def _zero_dead(x, live):
-    return x if live is None else ops.where(live, x, ops.zeros_like(x))
+def _zero_fully_masked(x, unmasked):
+    return x if unmasked is None else ops.where(unmasked, x, ops.zeros_like(x))

@@ -71,8 +71,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
         output = attend(q, repeat_heads(k, num_heads), repeat_heads(v, num_heads), mask)
     output = output[..., :-1] / ops.maximum(output[..., -1:], _SMALLEST_SUM)
     if mask is not None and mask.query_mask is not None:
-        live = ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1)
-        output = ops.where(live, output, ops.zeros_like(output))
+        unmasked = ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1)
+        output = ops.where(unmasked, output, ops.zeros_like(output))
     return ops.cast(output, dtype)
 
 

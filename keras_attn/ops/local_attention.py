@@ -80,10 +80,10 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
         weights = keras.random.dropout(weights, arguments.dropout, seed=arguments.seed)
     output = ops.matmul(ops.reshape(weights, (-1, chunks.size, num_keys)), v)
     output = ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
-    live = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
+    unmasked = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
     if mask.query_mask is not None:
-        live = ops.logical_and(live, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
-    return ops.where(live, output, ops.zeros_like(output))
+        unmasked = ops.logical_and(unmasked, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
+    return ops.where(unmasked, output, ops.zeros_like(output))
 
 
 def local_unsupported_reasons(request):

@@ -97,7 +97,7 @@ def test_any_length_and_window(length, window, causal, seed):
     arrays = heads(length)
     output = local_attention(*arrays, mask=mask)
     np.testing.assert_allclose(output, dense_attention(*arrays, mask=mask), atol=1e-5)
-    assert np.all(np.asarray(output).any(axis=(1, 3)) == np.asarray(mask.live_queries())[:, 0, :, 0])
+    assert np.all(np.asarray(output).any(axis=(1, 3)) == np.asarray(mask.unmasked_queries())[:, 0, :, 0])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])

@@ -303,7 +303,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             heads = ops.multiply(heads, self.gate_dense(x))
         # In self-attention a query has its own key, and with a cache too.
         num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
-        output = self._zero_dead_queries(self.output_dense(heads), mask, num_keys)
+        output = self._zero_fully_masked(self.output_dense(heads), mask, num_keys)
         output = axes.unfold(output, query)
         results = (
             output,

@@ -37,14 +37,14 @@ class LayerCase:
     """A layer and how it is called. Equal to itself alone.
 
     Args:
-        name: an identifier.
-        make: takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
-        inputs: takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
-        oracle: takes `(weights, **inputs)` in float64, returns what the layer must.
-        masks: names of inputs -> names of their padding masks.
+        name: An identifier.
+        make: Takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
+        inputs: Takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
+        oracle: Takes `(weights, **inputs)` in float64, returns what the layer must.
+        masks: Names of inputs -> names of their padding masks.
         bad: `(arguments, regex)` pairs: constructor or call arguments that raise a ValueError with such a message.
-        exempt: names of checks, or "export", -> why the layer need not pass them.
-        output_mask: makes the mask of the outputs from that of the first masked input.
+        exempt: Names of checks, or "export", -> why the layer need not pass them.
+        output_mask: Makes the mask of the outputs from that of the first masked input.
     """
 
     name: str

@@ -145,7 +145,7 @@ def _dense_unsupported_reasons(request):
 
 def _blockwise_unsupported_reasons(request):
     if request.return_scores:
-        return ["blockwise attention never holds the scores, so it cannot return them"]
+        return ["blockwise attention never computes the scores, so it cannot return them"]
     return []
 
 

@@ -182,7 +182,7 @@ def test_unsupported_reasons(fields, arguments, message):
 
 def test_a_cache_is_refused_where_memory_must_be_linear():
     mask = AttentionMask(np.array([[3]]), np.arange(5)[None], causal=True)
-    with pytest.raises(ValueError, match=r"linear: .* a cache pair by pair"):
+    with pytest.raises(ValueError, match=r"linear: .* all pairs with the keys of a cache"):
         select_mechanism("linear", AttentionRequest(mask=mask, cached=True, memory_efficient=True))
 
 

@@ -198,8 +198,8 @@ def test_dense_attention_answers_the_rest(mask, arguments):
             "takes no attention_mask",
         ),
         ({"mask": dataclasses.replace(windowed(9, 2), sink_tokens=1)}, "has no sink_tokens"),
-        ({"return_scores": True}, "never holds all scores"),
-        ({"mask": CACHED, "memory_efficient": True}, "is dense where the keys are not"),
+        ({"return_scores": True}, "never computes all scores"),
+        ({"mask": CACHED, "memory_efficient": True}, "is dense if queries and keys are not"),
     ],
 )
 def test_unsupported_reasons(fields, message):

@@ -40,7 +40,7 @@ def test_auto_goes_on_to_one_that_accepts():
 def test_the_error_holds_every_reason(name):
     register_mechanism("frugal", Mechanism(len, lambda request: ["it forgets the scores", "it is Monday"]))
     request = AttentionRequest(return_scores=True, memory_efficient=True)
-    message = r"`mechanism` cannot answer .*frugal: it forgets the scores; frugal: it is Monday"
+    message = r"`mechanism` must support .*frugal: it forgets the scores; frugal: it is Monday"
     with pytest.raises(ValueError, match=message):
         select_mechanism(name, request)
 
@@ -98,5 +98,5 @@ def test_auto_takes_the_kernel_of_highest_priority():
 @pytest.mark.parametrize("name", ["blockwise", "auto"])
 def test_blocks_have_no_scores(name):
     request = AttentionRequest(return_scores=True, memory_efficient=True)
-    with pytest.raises(ValueError, match="blockwise: blockwise attention never holds the scores"):
+    with pytest.raises(ValueError, match="blockwise: blockwise attention never computes the scores"):
         select_mechanism(name, request)

@@ -25,11 +25,11 @@ class Task(StepTask):
     The artefact is a folder: `model.onnx`, and the settings that these runtimes read.
 
     Args:
-        model: a `LanguageModel`.
-        tokenizer: the one whose files lie beside the model, if that carries none; the artefact takes ids.
+        model: A `LanguageModel`.
+        tokenizer: The one whose files lie beside the model, if that carries none; the artefact takes ids.
 
     Raises:
-        ValueError: the model is of another kind.
+        ValueError: If the model is of another kind.
     """
 
     name = "step"

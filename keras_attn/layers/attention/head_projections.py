@@ -89,14 +89,14 @@ class HeadProjections(keras.layers.Layer):
         """Keys and values of a memory, projected once for many calls with `memory_cache`.
 
         Args:
-            value: float `(B, S, Dv)`.
-            key: float `(B, S, Dk)`; the value where None.
+            value: Float `(B, S, Dv)`.
+            key: Float `(B, S, Dk)`. Defaults to the value.
 
         Returns:
             `(key, value)`, `(B, K, S, H)` each.
 
         Raises:
-            ValueError: the layer was never built or called.
+            ValueError: If the layer was never built or called.
         """
         if not self.built:
             raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")

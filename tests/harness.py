@@ -37,14 +37,14 @@ class LayerCase:
     """A layer and how it is called. Equal to itself alone.
 
     Args:
-        name: an identifier.
-        make: takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
-        inputs: takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
-        oracle: takes `(weights, **inputs)` in float64, returns what the layer must.
-        masks: names of inputs -> names of their padding masks.
+        name: An identifier.
+        make: Takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
+        inputs: Takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
+        oracle: Takes `(weights, **inputs)` in float64, returns what the layer must.
+        masks: Names of inputs -> names of their padding masks.
         bad: `(arguments, regex)` pairs: constructor or call arguments that raise a ValueError with such a message.
-        exempt: names of checks, or "export", -> why the layer need not pass them.
-        output_mask: makes the mask of the outputs from that of the first masked input.
+        exempt: Names of checks, or "export", -> why the layer need not pass them.
+        output_mask: Makes the mask of the outputs from that of the first masked input.
     """
 
     name: str
@@ -445,7 +445,7 @@ def check_implicit_masks(case):
 
 def check_fully_masked(case):
     layer, arguments = built(case)
-    alive = flat_arrays(layer(**arguments))[0]
+    unmasked = flat_arrays(layer(**arguments))[0]
     tensors = _tensors(arguments)
     for mask in case.masks.values():
         tensors[mask] = tf.constant(np.concatenate([np.zeros_like(tensors[mask][:1]), tensors[mask][1:]]))
@@ -453,11 +453,11 @@ def check_fully_masked(case):
         floats = {name: x for name, x in tensors.items() if x.dtype.is_floating}
         tape.watch(floats)
         output = keras.tree.flatten(call_with(layer, arguments, tensors))[0]
-        dead = output[0]
-    np.testing.assert_array_equal(dead, 0)
-    np.testing.assert_array_equal(output[1:], alive[1:])
+        masked = output[0]
+    np.testing.assert_array_equal(masked, 0)
+    np.testing.assert_array_equal(output[1:], unmasked[1:])
     sources = [*floats.values(), *(w.value for w in layer.trainable_weights)]
-    for gradient in tape.gradient(dead, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
+    for gradient in tape.gradient(masked, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
         np.testing.assert_array_equal(tf.convert_to_tensor(gradient), 0)
 
 

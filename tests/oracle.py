@@ -98,8 +98,8 @@ def multi_head_attention(
         q, k = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * next(weights) for x in (q, k))
     context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap, sinks=sinks, extra=extra)
     output = np.einsum("bnth,nh...->bt...", context * gate, kernel) + output_bias
-    live = np.broadcast_to(mask, (*scores.shape[:3], value.shape[1])).any(axis=(1, 3))
-    return output * live.reshape(live.shape + (1,) * (output.ndim - 2)), scores
+    unmasked = np.broadcast_to(mask, (*scores.shape[:3], value.shape[1])).any(axis=(1, 3))
+    return output * unmasked.reshape(unmasked.shape + (1,) * (output.ndim - 2)), scores
 
 
 def alibi(num_heads, T, S, most=8):

@@ -103,7 +103,7 @@ class ContrastiveSearch(SingleSequence):
         room = config.max_length * count
         # Its cache has no outputs of the prompt.
         _, memory = model.prefill(ids, mask, length=1, bounded=False)
-        cache = model.decoder.start(batch, size + room, bounded=False)
+        cache = model.decoder.init_cache(batch, size + room, bounded=False)
         places = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
         lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
         # Positions a row, since they are that from here on.

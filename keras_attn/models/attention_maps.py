@@ -17,15 +17,15 @@ def attention_maps(model: keras.Layer, inputs: Nest) -> dict[str, Array]:
     any `tf.function`.
 
     Args:
-        model: a Keras model or layer that holds attention layers of this package.
-        inputs: what the model is called with.
+        model: A Keras model or layer that holds attention layers of this package.
+        inputs: What the model is called with.
 
     Returns:
         Dict of `{layer.path: float array (B, N, T, S)}`, in the order of the calls. The second and later calls of a
         layer, as in models whose blocks share their weights, stand under `path#2`, `path#3`, ...
 
     Raises:
-        ValueError: a layer's mechanism, such as linear attention, has no scores.
+        ValueError: If a layer's mechanism, such as linear attention, has no scores.
 
     Example:
 

@@ -45,10 +45,10 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     A subclass calls `_prepare` first, makes its layers, and then calls this constructor.
 
     Args:
-        inputs: dict of `keras.Input` by name.
-        outputs: the outputs of the functional model.
-        policy: the dtype policy of the layers, from `_prepare`.
-        config: the arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
+        inputs: Dict of `keras.Input` by name.
+        outputs: The outputs of the functional model.
+        policy: The dtype policy of the layers, from `_prepare`.
+        config: The arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
         **kwargs: `name` and `trainable`.
     """
 
@@ -248,10 +248,10 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """Logits of the next tokens.
 
         Args:
-            ids: int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
-            positions: int32 `(B, T)` or `(1, T)`.
-            cache, memory: from `prefill`, or from the last call.
-            attention_mask: optional bool `(B, T, M)`, which slots of the cache a token may look at besides what
+            ids: Int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
+            positions: Int32 `(B, T)` or `(1, T)`.
+            cache, memory: From `prefill`, or from the last call.
+            attention_mask: Optional bool `(B, T, M)`, which slots of the cache a token may look at besides what
                 positions say.
 
         Returns:
@@ -276,14 +276,14 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """What `output_projection` makes the logits of.
 
         Args:
-            inputs: the inputs of the model.
-            training: whether dropout applies.
+            inputs: The inputs of the model.
+            training: Whether to apply dropout.
 
         Returns:
             Float `(B, T, D)`.
 
         Raises:
-            ValueError: the outputs of the model are no such logits.
+            ValueError: If the outputs of the model are no such logits.
         """
         if self._body is None:
             if self.output_projection() is None:

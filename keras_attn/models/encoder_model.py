@@ -46,39 +46,39 @@ class EncoderModel(AttentionModel):
     With `embeddings`, the inputs are features instead of ids: an image classifier or an audio encoder.
 
     Args:
-        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces. None with
+        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces. None with
             `embeddings`.
-        num_layers: number of blocks.
-        hidden_dim: model width `D`.
-        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
-        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        num_layers: Number of blocks.
+        hidden_dim: Model width `D`.
+        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         head: See the table. As a layer: a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
-        num_classes: classes of the two classifiers; the number of `labels` where None.
-        labels: optional names of the classes, in order, as `LabelledTextDataset.labels`; saved with the model.
+        num_classes: Classes of the two classifiers. Defaults to the number of `labels`.
+        labels: Optional names of the classes, in order, as `LabelledTextDataset.labels`; saved with the model.
             `Trainer` compares them with those of the data, and exports carry them.
-        pooling: pooling layer of the sequence classifier; `FirstTokenPooling()` where None.
+        pooling: Pooling layer of the sequence classifier. Defaults to `FirstTokenPooling()`.
         embeddings: Optional Keras layer that turns features into vectors `(B, T, embedding_dim or hidden_dim)`, instead
             of the embedding table: a `PatchEmbedding`, an `AudioFrontEnd`, a dense layer. If it supports masking, the
             Keras mask of its output tells which vectors are padding. Position, norm and dropout apply to its output.
         inputs: With `embeddings`, dict from the name of each tensor that it reads to a `keras.Input`; a layer of
             several is called with the dict. If None, the inputs of `embeddings`, a functional model with such a dict.
-        num_token_types: number of token types with an embedding of their own; 0 for none.
-        embedding_dim: width of the embeddings, which a projection brings to `hidden_dim`; `hidden_dim` where None.
-        embedding_norm: whether the embeddings are normalised.
-        dropout: rate of the dropout on embeddings, on each sub-layer's output, and before a classifier.
-        activation: activation of the feed-forward networks and of the masked-LM head.
+        num_token_types: Number of token types with an embedding of their own; 0 for none.
+        embedding_dim: Width of the embeddings, which a projection brings to `hidden_dim`. Defaults to `hidden_dim`.
+        embedding_norm: Whether the embeddings are normalised.
+        dropout: Rate of the dropout on embeddings, on each sub-layer's output, and before a classifier.
+        activation: Activation of the feed-forward networks and of the masked-LM head.
         norm: "post" as in BERT, or another of `Residual`.
-        norm_layer, norm_epsilon: see `Residual`.
-        scale_embeddings: whether embeddings are multiplied by the square root of their width.
-        position: a `PositionEncoding`; `LearnedPositionEmbedding(512)` where None.
-        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
-        tokenizer: optional tokenizer, saved with the model.
-        dtype: dtype or dtype policy of all layers.
-        **kwargs: `name`, `trainable`, and every other argument of `Encoder`: `share_weights`, `attention_dropout`,
+        norm_layer, norm_epsilon: See `Residual`.
+        scale_embeddings: Whether embeddings are multiplied by the square root of their width.
+        position: A `PositionEncoding`. Defaults to `LearnedPositionEmbedding(512)`.
+        pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
+        tokenizer: Optional tokenizer, saved with the model.
+        dtype: Dtype or dtype policy of all layers.
+        **kwargs: `name`, `trainable`, and all other arguments of `Encoder`: `share_weights`, `attention_dropout`,
             `feed_forward`, `layer_options`, ...
 
     Call arguments:
-        inputs: int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
+        inputs: Int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
             `padding_mask` bool `(B, T)`, False at padding
             (`token_ids != pad_id` where absent); `attention_mask` bool `(B, T, T)`, True = may attend; `positions`
             int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
@@ -91,7 +91,7 @@ class EncoderModel(AttentionModel):
         Float, see the table.
 
     Raises:
-        ValueError: an argument or an input does not fit; the message names it.
+        ValueError: If an argument or an input is invalid; the message names it.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805); `embedding_dim` and `share_weights`
@@ -271,7 +271,7 @@ class EncoderModel(AttentionModel):
         """The encoder's vectors, float `(B, T, D)`.
 
         Args:
-            inputs: int32 `(B, T)` token ids; with `embeddings`, a feature tensor, or a dict of several.
+            inputs: Int32 `(B, T)` token ids; with `embeddings`, a feature tensor, or a dict of several.
             padding_mask, attention_mask, positions, segments, token_type_ids: See the inputs of the model.
         """
         x, padding_mask = self._embed_inputs(inputs, padding_mask, self.embedding)

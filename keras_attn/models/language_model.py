@@ -37,32 +37,32 @@ class LanguageModel(AttentionModel):
     """A causal decoder stack over token embeddings: ids in, logits of the next token at each position out.
 
     Args:
-        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: number of blocks.
-        hidden_dim: model width `D`.
-        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
-        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
+        num_layers: Number of blocks.
+        hidden_dim: Model width `D`.
+        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         embeddings: Optional Keras layer that turns token ids `(B, T)` into vectors `(B, T, hidden_dim)`, instead of the
             embedding table, which then only makes the logits.
-        tie_output: whether the output projection is the embedding table.
-        output_bias: whether the logits have a bias.
-        logit_soft_cap: optional `c`: the model's logits become `c * tanh(logits / c)`. That of attention logits is set
+        tie_output: Whether the output projection is the embedding table.
+        output_bias: Whether the logits have a bias.
+        logit_soft_cap: Optional `c`: the model's logits become `c * tanh(logits / c)`. That of attention logits is set
             by `attention_options`.
-        dropout: rate of the dropout on embeddings and on each sub-layer's output.
-        activation: activation of the feed-forward networks.
+        dropout: Rate of the dropout on embeddings and on each sub-layer's output.
+        activation: Activation of the feed-forward networks.
         norm: "pre", or another of `Residual`.
-        scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
-        position: a `PositionEncoding`; `RotaryPositionEncoding()` where None.
-        pad_id: the id of padding after a prompt; -1 if every id is a token. That of the tokenizer where None, and 0
+        scale_embeddings: Whether embeddings are multiplied by `sqrt(hidden_dim)`.
+        position: A `PositionEncoding`. Defaults to `RotaryPositionEncoding()`.
+        pad_id: The id of padding after a prompt. Defaults to -1 if every id is a token. That of the tokenizer, and 0
             without one.
-        tokenizer: optional tokenizer, saved with the model.
-        generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
-        dtype: dtype or dtype policy of all layers.
-        **kwargs: `name`, `trainable`, and every other argument of `Decoder`: `num_kv_heads`, `norm_layer`,
+        tokenizer: Optional tokenizer, saved with the model.
+        generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
+        dtype: Dtype or dtype policy of all layers.
+        **kwargs: `name`, `trainable`, and all other arguments of `Decoder`: `num_kv_heads`, `norm_layer`,
             `feed_forward`, `layer_options`, `attention_options`, `parallel`, ...
 
     Call arguments:
-        inputs: int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
+        inputs: Int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
             `padding_mask` bool `(B, T)`, False at padding;
             `attention_mask` bool `(B, T, T)`, which adds to the causal mask; `positions` int32 `(B, T)`, `0, 1, ...`
             where absent; `segments` int32 `(B, T)`, which of several texts packed into one row a token belongs to.
@@ -72,7 +72,7 @@ class LanguageModel(AttentionModel):
         Logits, float `(B, T, V)`.
 
     Raises:
-        ValueError: an argument or an input does not fit; the message names it.
+        ValueError: If an argument or an input is invalid; the message names it.
 
     Reference:
         [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)
@@ -188,9 +188,9 @@ class LanguageModel(AttentionModel):
         """Llama, of any size: RMS norm, rotary positions, SwiGLU and no biases; other arguments by keyword.
 
         Args:
-            vocabulary_size, num_layers, hidden_dim, num_heads, intermediate_dim: see `LanguageModel`.
+            vocabulary_size, num_layers, hidden_dim, num_heads, intermediate_dim: See `LanguageModel`.
             rope_base, rope_scaling: `base` and `scaling` of `RotaryPositionEncoding`.
-            **kwargs: other arguments of `LanguageModel`, such as `num_kv_heads`.
+            **kwargs: Other arguments of `LanguageModel`, such as `num_kv_heads`.
         """
         dtype = kwargs.get("dtype")
         settings = {
@@ -246,19 +246,19 @@ class LanguageModel(AttentionModel):
         """The cache of all tokens of a prompt but the last, which decoding starts from.
 
         Args:
-            token_ids: int32 `(B, T)`, padded behind.
-            padding_mask: optional bool `(B, T)`; what `pad_id` says where None.
-            length: number of tokens that the cache has room for: the last of the prompt, and those generated.
-            bounded: whether a layer with a window keeps only what that reaches; `decode` then takes one token a call.
+            token_ids: Int32 `(B, T)`, padded behind.
+            padding_mask: Optional bool `(B, T)`. Defaults to what `pad_id` says.
+            length: Number of tokens that the cache has room for: the last of the prompt, and those generated.
+            bounded: Whether a layer with a window keeps only its window; `decode` then takes one token per call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.fill`; and no memory.
+            `(cache, memory)` for `decode`: the caches of `Decoder.cache_from_prefill`; and no memory.
         """
         positions = default_positions(token_ids)
         first = ((),) * self.decoder.num_layers
-        _, presents = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
+        _, prefill_kv = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
         known = ops.less(positions, self._last_positions(token_ids, padding_mask))
-        return self.decoder.fill(presents, known, length, bounded), ()
+        return self.decoder.cache_from_prefill(prefill_kv, known, length, bounded), ()
 
     def hidden(
         self, token_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None

@@ -38,38 +38,38 @@ class Seq2SeqRNN(AttentionModel):
     The first decoder layer attends to the encoder's outputs, and its context joins the inputs of all layers above it.
 
     Args:
-        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: layers in the encoder, and in the decoder.
-        hidden_dim: width `D` of embeddings and layers; a bidirectional layer has it in each direction.
+        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
+        num_layers: Layers in the encoder, and in the decoder.
+        hidden_dim: Width `D` of embeddings and layers; a bidirectional layer has it in each direction.
         cell: "lstm", "gru" or "simple".
-        attention: an `Alignment` layer, or a list of them, whose contexts are concatenated;
+        attention: An `Alignment` layer, or a list of them, whose contexts are concatenated;
             `AdditiveAttention(hidden_dim)` where None.
-        num_bidirectional_layers: how many of the first encoder layers run in both directions.
-        residual_from: optional number of a layer, counted from 1; its inputs and those of all layers above are added to
+        num_bidirectional_layers: How many of the first encoder layers run in both directions.
+        residual_from: Optional number of a layer, counted from 1; its inputs and those of all layers above are added to
             their outputs.
-        dropout: rate of the dropout on the inputs of each layer.
-        attend_first: whether the query is the last output of the first decoder layer, and not the new one; see
+        dropout: Rate of the dropout on the inputs of each layer.
+        attend_first: Whether the query is the last output of the first decoder layer, and not the new one; see
             `AttentionCell`.
-        input_feeding: whether the attention joins the inputs of the first decoder layer.
-        bridge: whether the decoder layers start from a projection of the final outputs of the encoder layers, or from
+        input_feeding: Whether the attention joins the inputs of the first decoder layer.
+        bridge: Whether the decoder layers start from a projection of the final outputs of the encoder layers, or from
             zeros. Of a bidirectional layer, the output of the backward direction counts.
-        readout: what stands between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
+        readout: What stands between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
             "linear", `W [s; c]`; "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; a
             Keras layer that makes `(B, T, D)` of `[s; c]`; None, nothing.
-        source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
-        tie_output: whether the output projection is the target table.
-        scheduled_sampling: optional `ScheduledSampling` layer: in training, the decoder is given some of its own
+        source_vocabulary_size: Gives the source an embedding table of its own. Defaults to one table serves both.
+        tie_output: Whether the output projection is the target table.
+        scheduled_sampling: Optional `ScheduledSampling` layer: in training, the decoder is given some of its own
             samples. All its layers then run token by token, and the logits are computed twice.
-        guided_alignment: optional `GuidedAlignment` layer, which gives the model an input `alignments` and teaches them
+        guided_alignment: Optional `GuidedAlignment` layer, which gives the model an input `alignments` and teaches them
             to the attention, the first one of several.
-        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
-        tokenizer: optional tokenizer, saved with the model.
-        generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
-        dtype: dtype or dtype policy of all layers.
+        pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
+        tokenizer: Optional tokenizer, saved with the model.
+        generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
+        dtype: Dtype or dtype policy of all layers.
         **kwargs: `name` and `trainable`.
 
     Call arguments:
-        inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
+        inputs: Dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
             True = real: `source_mask` `(B, S)` (`source_ids != pad_id` where absent) and `target_mask` `(B, T)`. With
             `guided_alignment`, also optionally `alignments`, float `(B, T, S)`.
 
@@ -77,7 +77,7 @@ class Seq2SeqRNN(AttentionModel):
         Logits, float `(B, T, V)`.
 
     Raises:
-        ValueError: an argument or an input does not fit; the message names it.
+        ValueError: If an argument or an input is invalid; the message names it.
 
     Reference:
         [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473); [Wu et al., 2016](https://arxiv.org/abs/1609.08144)
@@ -232,9 +232,9 @@ class Seq2SeqRNN(AttentionModel):
         """Everything that decoding needs of a source: the states of the decoder, and the memory that each step reads.
 
         Args:
-            source_ids: int32 `(B, S)`.
-            source_mask: optional bool `(B, S)`.
-            length, bounded: not used; the states hold any number of target positions.
+            source_ids: Int32 `(B, S)`.
+            source_mask: Optional bool `(B, S)`.
+            length, bounded: Not used; the states hold any number of target positions.
 
         Returns:
             `(cache, memory)` for `decode`: a tuple of states a decoder layer; keys, encoder outputs and their mask.

@@ -30,35 +30,35 @@ class Transformer(AttentionModel):
     With `embeddings`, the source is features instead of ids: audio frames, image patches or vectors.
 
     Args:
-        vocabulary_size: rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: blocks in the encoder, and in the decoder unless `num_decoder_layers` is given.
-        hidden_dim: model width `D`.
-        num_heads: attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
-        intermediate_dim: inner width of the feed-forward networks; without effect where `feed_forward` is given.
+        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
+        num_layers: Blocks in the encoder, and in the decoder unless `num_decoder_layers` is given.
+        hidden_dim: Model width `D`.
+        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         num_decoder_layers: Number of blocks in the decoder. If None, `num_layers`.
         decoder_options: Optional dict of arguments of `Decoder` that differ from those of the encoder: `norm`,
             `window`, `dropout`, ...
-        source_vocabulary_size: gives the source an embedding table of its own; one table serves both where None.
+        source_vocabulary_size: Gives the source an embedding table of its own. Defaults to one table serves both.
         embeddings: Optional Keras layer that turns a feature tensor into vectors `(B, S, hidden_dim)`, instead of the
             source's embedding table; for example an `AudioFrontEnd`. If it supports masking, the Keras mask of its
             output tells which vectors are padding. `position` and `dropout` apply to its output.
         inputs: With `embeddings`, dict from the name of the feature tensor to a `keras.Input`. If None, the input of
             `embeddings`, a functional model with a dict of one input.
-        tie_output: whether the output projection is the target table.
-        dropout: rate of the dropout on embeddings and on each sub-layer's output.
+        tie_output: Whether the output projection is the target table.
+        dropout: Rate of the dropout on embeddings and on each sub-layer's output.
         norm: "post" as in the paper, or another of `Residual`.
-        scale_embeddings: whether embeddings are multiplied by `sqrt(hidden_dim)`.
-        position: a `PositionEncoding`; sinusoidal where None.
-        decoder_position: a `PositionEncoding` for the decoder alone; `position` serves both where None.
-        pad_id: the id of padding; that of the tokenizer where None, and 0 without one.
-        tokenizer: optional tokenizer, saved with the model.
-        generation_config: optional `keras_attn.generation.GenerationConfig`, saved with the model.
-        dtype: dtype or dtype policy of all layers.
-        **kwargs: `name`, `trainable`, and every other argument of `Encoder`, which the decoder is given too:
+        scale_embeddings: Whether embeddings are multiplied by `sqrt(hidden_dim)`.
+        position: A `PositionEncoding`. Defaults to sinusoidal.
+        decoder_position: A `PositionEncoding` for the decoder alone. Defaults to `position` serves both.
+        pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
+        tokenizer: Optional tokenizer, saved with the model.
+        generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
+        dtype: Dtype or dtype policy of all layers.
+        **kwargs: `name`, `trainable`, and all other arguments of `Encoder`, which the decoder is given too:
             `activation`, `mechanism`, `norm_layer`, `feed_forward`, `key_dim`, ...
 
     Call arguments:
-        inputs: dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
+        inputs: Dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
             True = may attend: `source_mask` `(B, S)` (`source_ids != pad_id` where absent), `target_mask` `(B, T)`,
             `source_attention_mask` `(B, S, S)`, `target_attention_mask` `(B, T, T)`, which adds to the causal mask,
             and `memory_attention_mask` `(B, T, S)`; for these three, `B` may be 1. With `embeddings`, the feature
@@ -68,7 +68,7 @@ class Transformer(AttentionModel):
         Logits, float `(B, T, V)`.
 
     Raises:
-        ValueError: an argument or an input does not fit; the message names it.
+        ValueError: If an argument or an input is invalid; the message names it.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
@@ -217,7 +217,7 @@ class Transformer(AttentionModel):
         """Runs the encoder.
 
         Args:
-            inputs: int32 `(B, S)` source ids, or the features.
+            inputs: Int32 `(B, S)` source ids, or the features.
             source_mask: Optional bool `(B, S)`.
             source_attention_mask: Optional bool, `(B, S, S)`.
 
@@ -249,16 +249,16 @@ class Transformer(AttentionModel):
         """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
 
         Args:
-            inputs: int32 `(B, S)` source ids, or the features.
+            inputs: Int32 `(B, S)` source ids, or the features.
             source_mask: Optional bool `(B, S)`.
             length: Number of target tokens that the cache can hold.
             bounded: Whether a layer with a window keeps only that window; `decode` then takes one token per call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.start`, and the projected memory with its mask.
+            `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
         """
         encoded, source_mask = self.encode_with_mask(inputs, source_mask)
-        cache = self.decoder.start(keras.ops.shape(inputs)[0], length, bounded)
+        cache = self.decoder.init_cache(keras.ops.shape(inputs)[0], length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
     def hidden(

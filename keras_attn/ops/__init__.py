@@ -1,6 +1,6 @@
-"""Pure functions on arrays, written in `keras.ops`: no weights, no state.
+"""Stateless functions on tensors, written in `keras.ops`.
 
-Shapes use one legend everywhere in this package: `B` batch, `T` query length, `S` key length, `D` model width,
+Shapes use the same letters in the whole package: `B` batch, `T` query length, `S` key length, `D` model width,
 `N` query heads, `K` key/value heads, `H` head width, `M` cache length, `V` vocabulary. Masks are boolean,
 True = may attend. Biases are float and added to the logits. Kernels work on `(B, N, T, H)`.
 """

@@ -12,13 +12,13 @@ from keras_attn.typing import Tensor
 def gelu_tanh(x: Tensor) -> Tensor:
     """`x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))`, the gelu of GPT-2, T5 1.1 and Gemma.
 
-    Given to a layer as `activation=gelu_tanh`, it is saved with the layer. The name "gelu" stands for the exact form.
+    A layer with `activation=gelu_tanh` saves it. The name "gelu" is the exact form.
 
     Args:
-        x: float array.
+        x: Float tensor.
 
     Returns:
-        Array of `x`'s shape.
+        Tensor of the shape of `x`.
 
     Reference:
         [Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)

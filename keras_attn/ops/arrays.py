@@ -1,14 +1,14 @@
-"""Basic operations on arrays that `keras.ops` lacks, does in more steps, or gets wrong for some shapes."""
+"""Basic operations that `keras.ops` lacks, computes in more steps, or gets wrong for some shapes."""
 
 import keras
 from keras import ops
 
 
 def add(x, y):
-    """`x + y`, by broadcasting alone and with Keras' rules for dtypes.
+    """`x + y` with plain broadcasting and Keras' dtype promotion.
 
-    `keras.ops.add` on TensorFlow takes a second operand with a single axis longer than one for a bias, of the last axis
-    or of the second: `(B, N) + (N, 1)` is wrong where `B` equals `N`, and `(B, N, T, S) + (1, N, 0, 0)` fails.
+    On TensorFlow, `keras.ops.add` treats a second operand with a single axis longer than one as a bias over the last or
+    the second axis: `(B, N) + (N, 1)` is wrong if `B` equals `N`, and `(B, N, T, S) + (1, N, 0, 0)` fails.
 
     Example:
 
@@ -23,9 +23,9 @@ def add(x, y):
 
 
 def matmul_transposed(x, y):
-    """`x y^T` of the last two axes: `(..., T, H)` and `(..., S, H)` to `(..., T, S)`.
+    """`x y^T` over the last two axes: `(..., T, H)` and `(..., S, H)` to `(..., T, S)`.
 
-    As one operation of TensorFlow: XLA would write the transposed matrix out first.
+    A single TensorFlow operation, since XLA would otherwise materialise the transposed matrix.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -35,9 +35,9 @@ def matmul_transposed(x, y):
 
 
 def rows(table, ids):
-    """`table[ids]`, as `keras.ops.take` of ids that are known not to be negative: int `(...)` to `(..., D)`.
+    """`table[ids]`, as `keras.ops.take` for non-negative ids: int `(...)` to `(..., D)`.
 
-    Keras counts negative ids from the end, which takes three operations of every graph.
+    Keras also supports negative ids, which adds three operations to every graph.
     """
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -47,14 +47,14 @@ def rows(table, ids):
 
 
 def reshape_rows(x, rows, *sizes):
-    """`x` as `(rows, *sizes)`.
+    """`x` reshaped to `(rows, *sizes)`.
 
-    A graph computes `rows` only where it must: -1 costs nothing, but says nothing where another size may be zero.
+    Uses -1 for `rows` if possible, which saves computing it in a graph; it is ambiguous if another size may be zero.
 
     Args:
-        x: tensor.
-        rows: int or scalar tensor.
-        *sizes: ints or scalar tensors.
+        x: Tensor.
+        rows: Int or scalar tensor.
+        *sizes: Ints or scalar tensors.
 
     Example:
 
@@ -68,7 +68,7 @@ def reshape_rows(x, rows, *sizes):
 
 
 def repeat_heads(x, num_heads):
-    """Each of the `K` heads of `x` `(B, K, S, H)`, `num_heads / K` times one behind another: `(B, num_heads, S, H)`."""
+    """Repeats each of the `K` heads of `x` `(B, K, S, H)` `num_heads / K` times: `(B, num_heads, S, H)`."""
     num_kv_heads, width = x.shape[1], x.shape[-1]
     if num_kv_heads == num_heads:
         return x

@@ -1,4 +1,4 @@
-"""What every attention kernel is given."""
+"""Arguments and type of attention kernels."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionArguments:
-    """All that an attention kernel is given besides queries, keys and values: `kernel(q, k, v, arguments)`.
+    """The arguments of an attention kernel besides queries, keys and values: `kernel(q, k, v, arguments)`.
 
     Args:
-        mask: optional `keras_attn.ops.AttentionMask`.
-        bias: optional float that broadcasts to `(B, N, T, S)`, added to the logits.
-        scale: factor of the logits; `H ** -0.5` where None.
-        dropout: rate at which attention weights are dropped in training.
-        seed: int or `keras.random.SeedGenerator` for the dropout.
-        training: whether dropout is on.
-        logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)` before bias and mask.
-        sinks: optional float `(N,)`: a logit a head that takes part in the softmax and attends to nothing.
-        return_scores: whether to return the weights `(B, N, T, S)` as well, as they are before dropout.
+        mask: Optional `keras_attn.ops.AttentionMask`.
+        bias: Optional float that broadcasts to `(B, N, T, S)`, added to the logits.
+        scale: Factor of the logits. Defaults to `H ** -0.5`.
+        dropout: Dropout rate of the attention weights in training.
+        seed: Int or `keras.random.SeedGenerator` for the dropout.
+        training: Whether to apply dropout.
+        logit_soft_cap: Optional `c`: logits become `c * tanh(logits / c)` before bias and mask.
+        sinks: Optional float `(N,)`, one more logit per head that takes part in the softmax and attends to nothing.
+        return_scores: Whether to also return the weights before dropout, `(B, N, T, S)`.
 
     Example:
 
@@ -51,12 +51,12 @@ class AttentionArguments:
 
     @property
     def active_dropout(self) -> float:
-        """The rate of the dropout in this call: zero outside of training."""
+        """The dropout rate of this call, zero outside of training."""
         return self.dropout if self.training else 0.0
 
 
 class AttentionKernel(Protocol):
-    """A kernel of this package: it takes `AttentionArguments`, or their fields as keywords, which replace theirs."""
+    """A kernel of this package: takes `AttentionArguments`, their fields as keywords, or both; keywords win."""
 
     def __call__(
         self,
@@ -78,7 +78,7 @@ class AttentionKernel(Protocol):
 
 
 def attention_kernel(kernel: Callable[[Tensor, Tensor, Tensor, AttentionArguments], Any]) -> AttentionKernel:
-    """A decorator: `kernel(q, k, v, arguments)`, which then takes the fields of `arguments` as keywords too."""
+    """Decorator that lets `kernel(q, k, v, arguments)` also take the fields of `arguments` as keywords."""
 
     @functools.wraps(kernel)
     def attend(q, k, v, arguments=None, **fields):

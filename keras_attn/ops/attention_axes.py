@@ -1,4 +1,4 @@
-"""Attention over any axes of a tensor of any rank, as attention over one."""
+"""Attention over any axes of a tensor of any rank, folded to attention over one axis."""
 
 import math
 
@@ -8,14 +8,14 @@ from keras_attn.ops.arrays import reshape_rows
 
 
 class AttentionAxes:
-    """Folds `(B, ..., D)` to `(B', T, D)`, where `T` runs over the attention axes, and back.
+    """Folds `(B, ..., D)` to `(B', T, D)`, with all attention axes in `T`, and back.
 
     Args:
-        rank: rank of the inputs, channels included.
-        axes: the axes attended over, without batch and channels; all of them where None.
+        rank: Rank of the inputs, including channels.
+        axes: The axes attended over, without batch and channels. Defaults to all of them.
 
     Raises:
-        ValueError: an axis is not between batch and channels.
+        ValueError: If an axis is not between batch and channels.
     """
 
     def __init__(self, rank, axes=None):
@@ -31,7 +31,7 @@ class AttentionAxes:
 
     @property
     def plain(self):
-        """Whether inputs already are `(B, T, D)`."""
+        """Whether the inputs have shape `(B, T, D)` already."""
         return self.rank == 3
 
     def fold(self, x):
@@ -51,13 +51,13 @@ class AttentionAxes:
         return ops.transpose(y, (*inverse, *range(self.rank - 1, self.rank - 1 + len(tail))))
 
     def fold_padding(self, mask):
-        """A padding mask `(B, ...)`, the inputs' shape without channels, to `(B', T)`."""
+        """Folds a padding mask, the shape of the inputs without channels, to `(B', T)`."""
         return mask if mask is None or self.plain else ops.squeeze(self.fold(ops.expand_dims(mask, -1)), -1)
 
     def fold_mask(self, mask, query, key):
         """A mask or bias that broadcasts to `(B, ..., [N], query axes, key axes)`, to rank 4 `(B', N, T, S)`.
 
-        Missing axes are taken to be those of the heads, and of the batch, as `keras.layers.MultiHeadAttention` does.
+        Missing axes are those of the heads and of the batch, as in `keras.layers.MultiHeadAttention`.
         """
         if mask is None:
             return None

@@ -1,4 +1,4 @@
-"""How the queries and keys of an attention fall into blocks, and which blocks a mask leaves anything to do."""
+"""Blocks of queries and keys, and the blocks that a mask leaves to compute."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from keras_attn.ops.attention_mask import AttentionMask
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-    """`length` entries in `count` blocks of `size`, the last of which may be padded."""
+    """`length` entries in `count` blocks of `size`; the last one may be padded."""
 
     length: Any
     size: Any
@@ -18,9 +18,9 @@ class Blocks:
 
     @classmethod
     def of(cls, x, largest):
-        """The blocks along axis 2 of `x`, as even as they can be: hardly anything is padded."""
+        """Blocks of at most `largest` entries along axis 2 of `x`, as even as possible to minimise padding."""
         length = ops.shape(x)[2]
-        # Of an empty sequence there is one block, all padding.
+        # An empty sequence has one block of padding.
         largest_of = max if isinstance(length, int) else ops.maximum
         count = largest_of(-(-length // largest), 1)
         return cls(length, largest_of(-(-length // count), 1), count)
@@ -31,11 +31,11 @@ class Blocks:
 
     @property
     def fit(self):
-        """Whether it is known that there is no padding."""
+        """Whether there is known to be no padding."""
         return isinstance(self.length, int) and self.padded == self.length
 
     def pad(self, x, axis=2):
-        """`x` with zeros up to the end of the last block; an axis of length one, along which it broadcasts, stays."""
+        """Pads `x` with zeros to the end of the last block; an axis of length one, which broadcasts, is kept."""
         if x is None or self.fit or x.shape[axis] == 1:
             return x
         widths = [(0, 0)] * len(x.shape)
@@ -44,16 +44,16 @@ class Blocks:
 
 
 def blocked_mask(mask, queries, keys):
-    """`(mask, ranges)` for padded inputs: `mask` extended over the padding, and what of it each block needs.
+    """`(mask, ranges)` for padded inputs: `mask` extended to the padding, and the blocks of keys to compute.
 
     Args:
         mask: `AttentionMask` or None.
         queries, keys: `Blocks`.
 
     Returns:
-        `(None, None)` where nothing is hidden. Else `ranges` is int32 `(B or 1, queries.count, 3)`: for each block of
-        queries the first block of keys that one of them may attend to, the first from there on that takes a mask, and
-        the end; at least one block.
+        `(None, None)` if nothing is hidden. Else `ranges` is int32 `(B or 1, queries.count, 3)`: for each block of
+        queries the first block of keys that any of them may attend to, the first one from there on that needs a mask,
+        and the end; at least one block.
     """
     if mask is None:
         if keys.fit:
@@ -70,10 +70,10 @@ def blocked_mask(mask, queries, keys):
 
 
 def _needed_and_free(mask, queries, keys):
-    """Bool `(B or 1, queries.count, keys.count)` each: whether any pair of a block is allowed, whether all are.
+    """Two bool `(B or 1, queries.count, keys.count)`: whether any pair of a block is allowed, and whether all are.
 
-    Judged by the smallest and largest position of each block, so that no pair is looked at: a block may be needed that
-    is not, and none that is free takes a mask.
+    Computed from the smallest and largest position of each block instead of all pairs. This is conservative: some
+    blocks that are not needed count as needed, and some free ones as not free.
     """
     needed = ops.ones((1, queries.count, keys.count), dtype="bool")
     free = needed if mask.explicit is None else ops.zeros_like(needed)

@@ -1,4 +1,4 @@
-"""Who may attend to whom: one specification, materialised late."""
+"""Specification of an attention mask, materialised on demand."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from keras_attn.typing import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMask:
-    """Every restriction on an attention, kept apart until a kernel asks for a block of the mask.
+    """All restrictions of an attention call, combined only when a kernel needs a block of the mask.
 
-    Query `t` may attend to key `s` where all of these that are given hold: `key_positions[s] <= query_positions[t]`
+    Query `t` may attend to key `s` if all of these that are given hold: `key_positions[s] <= query_positions[t]`
     (`causal`), `|query_positions[t] - key_positions[s]| < window` or `key_positions[s] < sink_tokens` (`window`),
     `query_mask[t]`, `key_mask[s]`, `query_segments[t] == key_segments[s]`, `explicit[t, s]`.
 
     Args:
-        query_positions: int32 `(B, T)` or `(1, T)`; needed by `causal` and `window`.
-        key_positions: int32 `(B, S)` or `(1, S)`; needed by `causal` and `window`.
-        causal: whether a key of a later position is hidden.
-        window: optional int; keys this far away, or further, are hidden.
-        sink_tokens: how many first positions no window hides.
-        query_mask: optional bool `(B, T)`, False at padding.
-        key_mask: optional bool `(B, S)`, False at padding.
-        query_segments: optional int32 `(B, T)`: which of several packed sequences each query belongs to.
-        key_segments: optional int32 `(B, S)`.
-        explicit: optional bool that broadcasts to `(B, N, T, S)`, rank 4.
+        query_positions: Int32 `(B, T)` or `(1, T)`; needed by `causal` and `window`.
+        key_positions: Int32 `(B, S)` or `(1, S)`; needed by `causal` and `window`.
+        causal: Whether keys at later positions are hidden.
+        window: Optional int; keys at this distance or further are hidden.
+        sink_tokens: Number of first positions that no window hides.
+        query_mask: Optional bool `(B, T)`, False at padding.
+        key_mask: Optional bool `(B, S)`, False at padding.
+        query_segments: Optional int32 `(B, T)`, the packed sequence that each query belongs to.
+        key_segments: Optional int32 `(B, S)`, the same for the keys.
+        explicit: Optional bool that broadcasts to `(B, N, T, S)`, rank 4.
 
     Example:
 
@@ -60,16 +60,16 @@ class AttentionMask:
             check_boolean(name, getattr(self, name))
 
     def materialize(self) -> Tensor | None:
-        """The whole mask, bool, rank 4, broadcasting to `(B, N, T, S)`; None where nothing is restricted."""
+        """The whole mask, bool of rank 4 that broadcasts to `(B, N, T, S)`; None if nothing is restricted."""
         pairs = self.pairs
         return pairs if self.query_mask is None else both(pairs, _as_column(self.query_mask))
 
-    def live_queries(self) -> Tensor | None:
-        """Which queries may attend to anything: bool `(B, N, T, 1)` with broadcast axes, None for all of them.
+    def unmasked_queries(self) -> Tensor | None:
+        """False at fully masked queries: bool that broadcasts to `(B, N, T, 1)`, or None if there are none.
 
-        A causal mask alone leaves every query itself, so nothing is computed for it.
+        With a causal mask alone every query attends to itself, so nothing is computed.
         """
-        return self._live
+        return self._unmasked
 
     def extended(self, query_length: int, key_length: int, num_keys: int) -> AttentionMask:
         """The mask of inputs padded to `query_length` and `key_length`; keys from `num_keys` on are hidden."""
@@ -87,11 +87,11 @@ class AttentionMask:
         rows: tuple[Tensor, int] | None = None,
         heads: tuple[Tensor, int] | None = None,
     ) -> AttentionMask:
-        """The mask of some queries and some keys.
+        """The mask of a block of queries and keys.
 
         Args:
             queries, keys: `(start, length)`.
-            rows, heads: optional `(start, length)` on the batch and on the query heads; all of them where None.
+            rows, heads: Optional `(start, length)` of batch and query heads. Default to all of them.
 
         Returns:
             An `AttentionMask`.
@@ -101,10 +101,10 @@ class AttentionMask:
             fields |= {name: block(getattr(self, name), rows, where) for name in names}
         return dataclasses.replace(self, **fields, explicit=block(self.explicit, rows, heads, queries, keys))
 
-    # The kernel and its caller both ask; what the first answer cost is kept.
+    # Cached, since both the kernel and its caller read it.
     @functools.cached_property
     def pairs(self) -> Tensor | None:
-        """The mask without `query_mask`, often much smaller: for kernels that zero what `live_queries` leaves out."""
+        """The mask without `query_mask`, often much smaller, for kernels that use `unmasked_queries` for the rest."""
         mask = self.explicit
         if self.causal or self.window is not None:
             queries, keys = _as_column(self.query_positions), _as_row(self.key_positions)
@@ -123,13 +123,13 @@ class AttentionMask:
 
     @property
     def is_positional(self) -> bool:
-        """Whether only positions restrict who may attend to whom."""
+        """Whether only positions restrict attention."""
         others = (self.query_mask, self.key_mask, self.query_segments, self.explicit)
         return all(x is None for x in others)
 
     @property
     def is_triangular(self) -> bool:
-        """Whether it is known that query `t` may attend to the first `t + 1` keys, all there are, and to no other."""
+        """Whether query `t` is known to attend to exactly the first `t + 1` of as many keys as queries."""
         positions = self.query_positions
         is_known = isinstance(positions, np.ndarray) and positions is self.key_positions and self.is_positional
         known = is_known and np.array_equal(positions, np.arange(positions.shape[1])[None])
@@ -137,7 +137,7 @@ class AttentionMask:
 
     @property
     def _is_reflexive(self):
-        """Whether every query that is not padding is known to see its own key: one sequence, with one padding mask."""
+        """Whether every query that is not padding is known to attend to its own key (one sequence, one mask)."""
         return (
             self.explicit is None
             and self.query_positions is not None
@@ -147,25 +147,25 @@ class AttentionMask:
         )
 
     @functools.cached_property
-    def _live(self):
+    def _unmasked(self):
         if self._is_reflexive:
             return None if self.query_mask is None else _as_column(self.query_mask)
         entangled = self.explicit is not None or self.window is not None or self.query_segments is not None
-        live = None
+        unmasked = None
         if entangled or (self.causal and self.key_mask is not None):
-            live = self._any_pair()
+            unmasked = self._any_pair()
         elif self.key_mask is not None:
-            live = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
-        return live if self.query_mask is None else both(live, _as_column(self.query_mask))
+            unmasked = ops.any(_as_row(self.key_mask), axis=-1, keepdims=True)
+        return unmasked if self.query_mask is None else both(unmasked, _as_column(self.query_mask))
 
     def _any_pair(self):
-        """Whether each query has a pair, by blocks of queries where all pairs are too many to hold."""
+        """Whether each query has any key, by blocks of queries if all pairs would take too much memory."""
         queries, keys = (
             (self.query_positions, self.key_positions)
             if self.query_segments is None
             else (self.query_segments, self.key_segments)
         )
-        # Of an explicit mask alone, nothing has to be made.
+        # An explicit mask alone exists already.
         length, num_keys = (1, 1) if queries is None else (queries.shape[1], keys.shape[1])
         if None in (length, num_keys) or length * num_keys <= _MANY or "pairs" in vars(self):
             return ops.any(self.pairs, axis=-1, keepdims=True)
@@ -178,7 +178,7 @@ def check_attention_mask(mask):
     """Raises a ValueError unless the `mask` of a kernel is an `AttentionMask` or None."""
     if mask is not None and not isinstance(mask, AttentionMask):
         raise ValueError(
-            "`mask` must be an AttentionMask, whose `explicit` is a boolean array; floats are added to the logits as "
+            "`mask` must be an AttentionMask, with a boolean array as `explicit`; pass floats to add to the logits as "
             f"`bias=`. Received: {type(mask).__name__}"
         )
 
@@ -189,14 +189,14 @@ _OF_KEYS = ("key_positions", "key_mask", "key_segments")
 
 
 def block(x, *parts):
-    """A block of an array that may have axes of length one for all it is the same along.
+    """A block of a tensor with axes that broadcast.
 
     Args:
-        x: array, or None, which is returned.
-        *parts: `(start, length)` for each of the first axes, None for all of it. An axis of length one stays.
+        x: Tensor, or None, which is returned.
+        *parts: `(start, length)` for each of the first axes, None for all of it. An axis of length one is kept.
 
     Returns:
-        Array of `x`'s rank.
+        Tensor of the rank of `x`.
     """
     if x is None:
         return None
@@ -217,7 +217,7 @@ def block(x, *parts):
 
 
 def _extended(x, length):
-    """`x` `(B, n)` with its last entry repeated up to `length`, unless it broadcasts; zeros where it has none."""
+    """`x` `(B, n)` with its last entry repeated up to `length`, unless it broadcasts; zeros if it is empty."""
     if x is None or _reaches(x.shape[1], length):
         return x
     entries = ops.minimum(ops.arange(length, dtype="int32"), ops.maximum(ops.shape(x)[1] - 1, 0))
@@ -232,7 +232,7 @@ def _padded(x, axis, length):
 
 
 def _reaches(size, length):
-    """Whether it is known that an axis of `size` broadcasts to `length`, int or scalar tensor, or is that long."""
+    """Whether an axis of `size` is known to broadcast to `length`, int or scalar tensor, or to be that long."""
     return size == 1 or (isinstance(length, int) and size == length)
 
 

@@ -1,4 +1,4 @@
-"""A scope in which every attention layer leaves its scores."""
+"""Scope that records the scores of all attention layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _recorder = contextvars.ContextVar("keras_attn_attention_recorder", default=None
 
 
 class _Records(dict):
-    """A dict in which nothing is overwritten: a key set again is kept as `key#2`, `key#3`, ..."""
+    """A dict that overwrites nothing: a key that is set again is stored as `key#2`, `key#3`, ..."""
 
     def __setitem__(self, key, value):
         name, count = key, 1
@@ -24,11 +24,11 @@ class _Records(dict):
 
 @contextlib.contextmanager
 def recording() -> Iterator[dict[str, Tensor]]:
-    """Yields a dict that each attention layer called in the scope fills with `{layer.path: scores (B, N, T, S)}`.
+    """Yields a dict that the attention layers called in the scope fill with `{layer.path: scores (B, N, T, S)}`.
 
-    Calls stand in their order. A path that is met again, because blocks share their weights or because nested models
-    have layers of one name, leaves its scores under `path#2`, `path#3`, ... Meant for eager calls: inside a compiled
-    function the values would be symbolic.
+    Entries are in the order of the calls. Further scores of the same path, from shared weights or from nested models
+    with layers of the same name, are stored as `path#2`, `path#3`, ... Meant for eager calls: in a compiled function
+    the values would be symbolic.
     """
     scores = _Records()
     token = _recorder.set(scores)

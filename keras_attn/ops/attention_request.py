@@ -1,4 +1,4 @@
-"""What a call asks of an attention kernel."""
+"""Requirements of a call to an attention kernel."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AttentionRequest:
-    """What a call asks of a kernel: all that may be a reason to refuse it, or to prefer another.
+    """The properties of a call from which a kernel is selected.
 
     Args:
-        query_shape: static shape `(B, N, T, H)` of the queries, None for what is not known.
-        key_shape: static shape `(B, K, S, H)` of the keys.
-        mask: the call's `AttentionMask`, or None.
-        has_bias, has_soft_cap, has_sinks: whether the kernel is given such an argument.
-        dropout: rate of the dropout as it acts in this call: zero outside of training.
-        cached: whether the keys are the slots of a cache, so that their number is not that of the queries.
-        return_scores: whether the weights are asked for.
-        memory_efficient: whether the kernel must not hold all logits.
+        query_shape: Static shape `(B, N, T, H)` of the queries, with None for unknown sizes.
+        key_shape: Static shape `(B, K, S, H)` of the keys.
+        mask: `AttentionMask` of the call, or None.
+        has_bias, has_soft_cap, has_sinks: Whether the call has such an argument.
+        dropout: Dropout rate of the call, zero outside of training.
+        cached: Whether the keys are the slots of a cache, whose number differs from that of the queries.
+        return_scores: Whether to return the weights.
+        memory_efficient: Whether the kernel must not materialise all logits.
     """
 
     query_shape: Shape = (None, None, None, None)
@@ -42,7 +42,7 @@ class AttentionRequest:
     def of(
         cls, q: Tensor, k: Tensor, arguments: AttentionArguments, cached: bool = False, memory_efficient: bool = False
     ) -> AttentionRequest:
-        """The request of the call `kernel(q, k, v, arguments)`."""
+        """The request for the call `kernel(q, k, v, arguments)`."""
         return cls(
             query_shape=tuple(q.shape),
             key_shape=tuple(k.shape),

@@ -1,4 +1,4 @@
-"""Exact attention that never holds all logits."""
+"""Exact attention that never materialises all logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from keras_attn.ops import loops
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.seeds import DrawnSeed
+from keras_attn.ops.seeds import FixedSeed
 from keras_attn.ops.target import current
 from keras_attn.typing import Tensor
 
@@ -20,21 +20,21 @@ _QUERIES = 256
 
 @attention_kernel
 def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor:
-    """`dense_attention` in memory linear in `T`: logits exist for a block of queries only, and again for its gradient.
+    """`dense_attention` in memory linear in `T`: computes the logits per block of queries, and again in the gradient.
 
-    On TensorFlow, blocks of keys that a block of queries may not attend to are skipped: those above the diagonal of a
-    causal mask, outside of a window, of other segments, of padding. Where a graph cannot loop over blocks of various
-    sizes, blocks are unrolled and nothing is skipped (under XLA, and on other backends), or the call is answered by
-    `dense_attention` (where a graph is exported, and where XLA does not know the length): the result is the same.
+    On TensorFlow, fully masked blocks of keys are skipped: above the diagonal of a causal mask, outside of a window, in
+    other segments and at padding. If a graph cannot loop over blocks of different sizes, the blocks are unrolled and
+    none is skipped (under XLA and on other backends), or `dense_attention` computes the call (in exported graphs, and
+    under XLA with an unknown length). The result is the same.
 
     Args:
-        q, k, v, arguments: as for `dense_attention`; `return_scores` must be False.
+        q, k, v, arguments: As for `dense_attention`; `return_scores` must be False.
 
     Returns:
-        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+        `(B, N, T, Hv)` in `q`'s dtype. A fully masked query returns zeros.
 
     Raises:
-        ValueError: scores are asked for.
+        ValueError: If `return_scores` is True.
 
     Reference:
         [Rabe & Staats, 2021](https://arxiv.org/abs/2112.05682); the gradient of
@@ -61,7 +61,7 @@ def blockwise_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArg
     is_empty = 0 in (*q.shape[:3], k.shape[2])
     if is_empty or not current().has_unequal_loops or (q.shape[2] is None and not loops.available()):
         return dense_attention(q, k, v, arguments)
-    seed = DrawnSeed.of(arguments.seed) if arguments.active_dropout else None
+    seed = FixedSeed.of(arguments.seed) if arguments.active_dropout else None
     arguments = dataclasses.replace(arguments, seed=seed)
     if not loops.available():
         return _unrolled(q, k, v, arguments)

@@ -1,8 +1,8 @@
-"""The loop behind blockwise attention, which only TensorFlow can run: some heads and one block of queries a step.
+"""The loop of blockwise attention on TensorFlow: some heads and one block of queries per step.
 
-A step takes as many heads as keep its logits within `LOGITS`, so that what it holds does not grow with the length, and
-short sequences do not pay for many small steps. Results go into buffers that `InplaceUpdate` and `InplaceAdd` write in
-place; each comes from `Empty`, which no optimiser shares or folds, and has one user at a time.
+A step computes as many heads as fit into `LOGITS` logits, so that its memory does not grow with the length and short
+sequences do not take many small steps. `InplaceUpdate` and `InplaceAdd` write results into buffers from `Empty`, which
+no graph optimiser shares or folds; each buffer has one user at a time.
 """
 
 import dataclasses
@@ -21,12 +21,12 @@ LOGITS = 2**21
 
 
 def attend_in_loop(q, k, v, arguments):
-    """Softmax attention whose logits exist for one block of queries at a time, forward and backward.
+    """Softmax attention with the logits of one block of queries at a time, forward and backward.
 
     Args:
-        q, k, v: as for `dense_attention`.
-        arguments: `AttentionArguments` with a scale. A bias has rank 4. With dropout the seed is a `DrawnSeed`: the
-            gradient drops the same weights again.
+        q, k, v: As for `dense_attention`.
+        arguments: `AttentionArguments` with a scale. A bias has rank 4. With dropout the seed is a `FixedSeed`, so
+            that the gradient drops the same weights.
 
     Returns:
         `(B, N, T, Hv)`.
@@ -55,7 +55,7 @@ def attend_in_loop(q, k, v, arguments):
         output = run.forward()
         return output, lambda gradient: run.backward(output, gradient)
 
-    # Tensors, since the gradient of a function that is given variables has to take them for its own.
+    # Converted to tensors, since the gradient of a function with variables needs an argument for them.
     floats = (tf.convert_to_tensor(x) for x in (bias, sinks) if x is not None)
     output = attend(queries.pad(q), keys.pad(k), keys.pad(v), *floats)
     output = output if queries.fit else output[:, :, : queries.length]
@@ -94,7 +94,7 @@ class _Loop:
             at = _Step(self, step)
             weights = tf.cast(at.weights(), self.v.dtype)
             weights = self._drop(weights, step)
-            return step + 1, at.put_queries(output, at.zero_dead(tf.matmul(weights, at.v)))
+            return step + 1, at.put_queries(output, at.zero_fully_masked(tf.matmul(weights, at.v)))
 
         [output] = self._run(body, self._query_buffer(self.v))
         return self._as_heads(output, self.q, self.v.shape[-1])
@@ -104,7 +104,7 @@ class _Loop:
 
         def body(step, dq, dk, dv, *others):
             at = _Step(self, step)
-            do = at.zero_dead(at.of_queries(gradients))
+            do = at.zero_fully_masked(at.of_queries(gradients))
             weights = at.weights()
             kept, slopes = tf.cast(weights, self.v.dtype), tf.matmul(do, at.v, transpose_b=True)
             kept, slopes = self._drop(kept, step), self._drop(slopes, step)
@@ -159,7 +159,7 @@ class _Loop:
 
 
 class _Step:
-    """A block of queries of some heads, and the keys that it needs; arrays are `(kv_heads, group * queries, ...)`."""
+    """A block of queries of some heads, and its keys; tensors have shape `(kv_heads, group * queries, ...)`."""
 
     def __init__(self, loop, step):
         self.loop = loop
@@ -177,7 +177,7 @@ class _Step:
         self.count = self.end - self.start
         self.q = self.of_queries(loop.q) * tf.cast(loop.scale, loop.q.dtype)
         self.k, self.v = self._of_keys(loop.k), self._of_keys(loop.v)
-        self.live = self.pairs = None
+        self.unmasked = self.pairs = None
         if loop.mask is not None and not loop.is_triangular:
             self._look_at_mask()
 
@@ -206,7 +206,7 @@ class _Step:
             bias = tf.maximum(tf.cast(bias, logits.dtype), MASKING_BIAS)
             logits = self._grouped(self._by_head(logits) + bias)
         if loop.is_triangular:
-            # A key of a later token is finite, so a sum does, and that in place.
+            # Later keys hold finite numbers, so adding a mask in place is enough.
             blocks = tf.reshape(logits, (-1, loop.keys.size))
             slots = tf.range(self.count - 1, tf.shape(blocks)[0], self.count)
             blocks = tf.raw_ops.InplaceAdd(x=blocks, i=slots, v=loop.triangle)
@@ -221,11 +221,11 @@ class _Step:
         self.sink_weights = weights[..., -1:]
         return weights[..., :-1]
 
-    def zero_dead(self, x):
-        """`x` of this block's queries, zero where one may attend to nothing."""
-        if self.live is None:
+    def zero_fully_masked(self, x):
+        """`x` of this block's queries, with zeros for fully masked ones."""
+        if self.unmasked is None:
             return x
-        return self._grouped(tf.where(self.live, self._by_head(x), tf.zeros((), x.dtype)))
+        return self._grouped(tf.where(self.unmasked, self._by_head(x), tf.zeros((), x.dtype)))
 
     def put_queries(self, buffer, x):
         heads = tf.range(self.first_head, self.first_head + self.loop.heads)
@@ -239,7 +239,7 @@ class _Step:
         return tf.raw_ops.InplaceAdd(x=buffer, i=tf.reshape(slots, (-1,)), v=x)
 
     def add_bias(self, buffer, slopes):
-        """Sums `slopes` over the axes along which the bias is the same, and adds them to its gradient."""
+        """Sums `slopes` over the broadcast axes of the bias, and adds them to its gradient."""
         loop, bias, slopes = self.loop, self.loop.bias, self._by_head(slopes)
         head = tf.range(self.head, self.head + loop.heads)
         time = self.index * loop.queries.size + tf.range(loop.queries.size)
@@ -263,19 +263,19 @@ class _Step:
     def _look_at_mask(self):
         loop = self.loop
         queries = (self.index * loop.queries.size, loop.queries.size)
-        # An explicit mask leaves no block free.
+        # With an explicit mask every block needs the mask.
         self.hides_all = loop.mask.explicit is not None
         first = self.start if self.hides_all else self.middle
         mask = loop.mask.block(queries, self._keys(first, self.end), (self.row, 1), (self.head, loop.heads))
         self.pairs = mask.pairs
         if self.pairs is not None:
-            self.live = tf.reduce_any(self.pairs, -1, keepdims=True) | (self.middle > self.start)
+            self.unmasked = tf.reduce_any(self.pairs, -1, keepdims=True) | (self.middle > self.start)
         if mask.query_mask is not None:
             real = tf.reshape(mask.query_mask, (1, 1, -1, 1))
-            self.live = real if self.live is None else self.live & real
+            self.unmasked = real if self.unmasked is None else self.unmasked & real
 
     def _hide(self, logits):
-        """Puts the logits of hidden pairs out of softmax's reach, in place where most blocks of keys have none."""
+        """Masks the logits of hidden pairs; in place, if most blocks of keys have none."""
         hidden = tf.constant(MASKED_LOGIT, logits.dtype)
         if self.hides_all:
             return self._grouped(tf.where(self.pairs, self._by_head(logits), hidden))
@@ -300,7 +300,7 @@ class _Step:
 
 
 def _is_triangular(mask, queries, keys):
-    """Whether it is known that query `t` attends to the first `t + 1` keys: all blocks on the diagonal are alike."""
+    """Whether query `t` is known to attend to the first `t + 1` keys, so that all diagonal blocks are equal."""
     is_known = isinstance(queries.size, int) and isinstance(keys.size, int)
     return is_known and mask is not None and mask.is_triangular and queries.size == keys.size
 
@@ -315,9 +315,9 @@ def _empty(shape, dtype):
 
 
 def _spelled_out(pairs, rows, heads, queries, keys):
-    """A bias or a mask without axes of unknown length, since such a one might broadcast.
+    """A bias or a mask broadcast along axes of unknown length, which might be one.
 
-    Rows or heads whose number is not given may still do so.
+    Rows and heads are left if their number is not given.
     """
     if None not in pairs.shape:
         return pairs

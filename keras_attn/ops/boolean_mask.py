@@ -1,4 +1,4 @@
-"""What a mask is: booleans, True = may attend. Floats are a bias, and turn into the opposite when cast."""
+"""Boolean masks, True = may attend. Float masks are rejected: cast to bool, 0 and -inf would mean the opposite."""
 
 import keras
 import numpy as np
@@ -9,11 +9,11 @@ def boolean(name, mask):
     """`mask` as booleans, or None.
 
     Args:
-        name: what the caller calls the mask, for the error message.
-        mask: optional bool, or integers of 0 and 1, any shape.
+        name: Name of the mask, for the error message.
+        mask: Optional bool, or integers 0 and 1, any shape.
 
     Raises:
-        ValueError: the mask is of floats.
+        ValueError: If the mask is a float tensor.
 
     Example:
 
@@ -27,19 +27,19 @@ def boolean(name, mask):
 
 
 def both(mask, other):
-    """Where both of two optional boolean masks are True; None if neither is given."""
+    """The logical and of two optional boolean masks; None if neither is given."""
     if mask is None or other is None:
         return other if mask is None else mask
     return ops.logical_and(mask, other)
 
 
 def check_boolean(name, mask):
-    """Raises a ValueError where a mask, if any, is of floats; symbolic tensors count too."""
+    """Raises a ValueError if an optional mask is a float tensor, also if it is symbolic."""
     if mask is None:
         return
     dtype = keras.backend.standardize_dtype(mask.dtype if hasattr(mask, "dtype") else np.asarray(mask).dtype)
     if keras.backend.is_float_dtype(dtype):
         raise ValueError(
-            f"`{name}` must be boolean, True = may attend; what is added to the logits, such as 0 and -inf, "
-            f"is passed to an attention layer as `bias=`. Received: {name} of dtype {dtype}"
+            f"`{name}` must be boolean, True = may attend; pass numbers to add to the logits, such as 0 and -inf, "
+            f"to an attention layer as `bias=`. Received: {name} of dtype {dtype}"
         )

@@ -1,8 +1,8 @@
-"""Key/value caches: plain tensors `(B, K, M, H)`, in which a token's slot is its position unless told otherwise.
+"""Key/value caches: plain tensors `(B, K, M, H)`; the slot of a token is its position by default.
 
-How new keys enter a cache, and what it is made of, is for the `Target` of the graph to say (`ops/target.py`).
+The `Target` of the graph (`ops/target.py`) chooses how new keys are written and how the cache is stored.
 
-A loop over one sequence takes its caches `packed`, `(K, M, H)`: XLA writes to these in place, and copies the others.
+A loop over one sequence uses `packed` caches, `(K, M, H)`: XLA writes to these in place and copies others.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ def empty(batch: Tensor, length: int, heads: int, dim: int | tuple[int, int], dt
     """A `(key, value)` pair of zeros, each `(batch, heads, length, dim)`.
 
     Args:
-        batch: int or scalar tensor.
-        length: number of slots `M`.
-        heads: number of key/value heads `K`.
-        dim: head width `H`, or a pair where keys and values differ.
-        dtype: dtype of both.
+        batch: Int or scalar tensor.
+        length: Number of slots `M`.
+        heads: Number of key/value heads `K`.
+        dim: Head width `H`, or a pair if keys and values differ.
+        dtype: Dtype of both.
 
     Example:
 
@@ -36,12 +36,12 @@ def empty(batch: Tensor, length: int, heads: int, dim: int | tuple[int, int], dt
 
 
 def store(x: Tensor) -> Nest:
-    """Keys or values `(B, K, T, H)` as a cache keeps them: a tensor, or `(int8, scale)`."""
+    """Keys or values `(B, K, T, H)` in the cache's storage format: a tensor, or `(int8, scale)`."""
     return _quantized(x) if current().cache_storage == "int8" else x
 
 
 def load(stored: Nest, dtype: str) -> Tensor:
-    """The tensor `(B, K, M, H)` of `dtype` that `store` was given, as far as it was kept."""
+    """Reads a stored tensor back as `(B, K, M, H)` of `dtype` (lossy for int8)."""
     if isinstance(stored, (tuple, list)):
         values, scale = stored
         stored = ops.multiply(ops.cast(values, dtype), ops.cast(scale, dtype))
@@ -49,20 +49,20 @@ def load(stored: Nest, dtype: str) -> Tensor:
 
 
 def packed(cache: Nest) -> Nest:
-    """A nest of caches and their slots, with each `(1, K, M, H)` as `(K, M, H)`; caches of several rows as they are."""
+    """A nest of caches and slots with each `(1, K, M, H)` as `(K, M, H)`; caches of several rows are unchanged."""
     return keras.tree.map_structure(lambda x: ops.squeeze(x, 0) if len(x.shape) == 4 and x.shape[0] == 1 else x, cache)
 
 
 def write(buffer: Nest, update: Tensor, slots: Tensor) -> Nest:
-    """Returns `buffer` with `update` in the named slots, in the way of the current `Target`.
+    """Returns `buffer` with `update` written to `slots`, as the current `Target` does it.
 
     Args:
-        buffer: what `store` or `packed` returned, `(B, K, M, H)` or `(K, M, H)`.
+        buffer: Result of `store` or `packed`, `(B, K, M, H)` or `(K, M, H)`.
         update: `(B, K, T, H)`.
-        slots: int32 `(B, T)` or `(1, T)`. A slot of `M` or more is not written.
+        slots: Int32 `(B, T)` or `(1, T)`. A slot of `M` or more is not written.
 
     Returns:
-        As `buffer`; under `"concat"` there are `M + T` slots.
+        As `buffer`; with `"concat"`, `M + T` slots.
     """
     if isinstance(buffer, (tuple, list)):
         return tuple(_write(*pair, slots) for pair in zip(buffer, _quantized(update), strict=True))
@@ -70,13 +70,13 @@ def write(buffer: Nest, update: Tensor, slots: Tensor) -> Nest:
 
 
 def length(pair: Nest) -> int | None:
-    """The static number of slots of a `(key, value)` pair, None where it is not known."""
+    """The static number of slots of a `(key, value)` pair, None if unknown."""
     key = pair[0]
     return (key[0] if isinstance(key, (tuple, list)) else key).shape[-2]
 
 
 def extended(stored: Nest, length: int) -> Nest:
-    """`stored` with `length` slots of zeros behind its own."""
+    """`stored` followed by `length` slots of zeros."""
     if isinstance(stored, (tuple, list)):
         return tuple(extended(part, length) for part in stored)
     batch, heads, _, width = stored.shape
@@ -85,14 +85,14 @@ def extended(stored: Nest, length: int) -> Nest:
 
 
 def gathered(stored: Nest, source: Tensor) -> Nest:
-    """`stored` of the slots that `source`, int32 `(B, M)`, names."""
+    """The slots `source`, int32 `(B, M)`, of `stored`."""
     if isinstance(stored, (tuple, list)):
         return tuple(gathered(part, source) for part in stored)
     return ops.take_along_axis(stored, ops.expand_dims(ops.expand_dims(source, 1), -1), axis=2)
 
 
 def _quantized(x):
-    """`(int8, scale)` of one scale a slot and head."""
+    """`(int8, scale)` with one scale per slot and head."""
     x = ops.cast(x, "float32")
     scale = ops.divide(ops.maximum(ops.max(ops.abs(x), axis=-1, keepdims=True), 1e-20), 127.0)
     return ops.cast(ops.round(ops.divide(x, scale)), "int8"), scale
@@ -140,10 +140,10 @@ def _write_by_select(buffer, update, slots):
         hit = ops.equal(slots, all_slots)
     else:
         if update.shape[2] is None:
-            # One that belongs nowhere, so that there is one to look at.
+            # Adds an update for no slot, in case there are none.
             update = ops.pad(update, ((0, 0), (0, 0), (0, 1), (0, 0)))
             slots = ops.pad(ops.cast(slots, "int32"), ((0, 0), (0, 1)), constant_values=-1)
-        # (B, T, M): which update, if any, belongs in each slot.
+        # (B, T, M): the update, if any, of each slot.
         match = ops.equal(ops.expand_dims(slots, -1), all_slots)
         hit = ops.any(match, axis=1)
         source = ops.argmax(ops.cast(match, "int32"), axis=1)
@@ -158,6 +158,6 @@ def _write_by_concat(buffer, update, slots):
     return ops.concatenate([buffer, update], axis=2)
 
 
-# Of the first slot, which all rows share; and of slots that may differ from row to row.
+# Writers by first slot, for rows with the same slots; and by slots that may differ per row.
 _SLICE_WRITERS = {"slice": _write_by_slice, "in_place": _write_in_place}
 _SLOT_WRITERS = {"select": _write_by_select, "concat": _write_by_concat}

@@ -1,13 +1,13 @@
-"""Which position each slot of a cache holds, where that is not the slot's own number.
+"""The position of each cache slot, for caches whose slot numbers are not positions.
 
-All rows write to the same slots, one behind another, whatever their positions are: prompts of different lengths need no
-write of their own, the beams of a search stand side by side at one position, and a windowed layer starts over in the
-slots that its window has left. `slots` is a tuple of tensors:
+All rows write to the same consecutive slots, whatever their positions are: prompts of different lengths need no
+separate writes, the beams of a search share a position, and a windowed layer reuses the slots outside of its window.
+`slots` is a tuple of tensors:
 
-* `positions` int32 `(B, M)` or `(1, M)`: of the token in each slot; `FAR`, which causality hides from every query,
-  where there is none.
-* `following` int32 scalar: the slot that is written next.
-* `first` int32 scalar, only with slots that are written again: where that starts over once the last one is full.
+* `slot_positions` int32 `(B, M)` or `(1, M)`: Position of the token in each slot; `FAR`, a later position than that of
+  any query, in empty slots.
+* `next_slot` int32 scalar: The next slot to write.
+* `first` int32 scalar, only if slots are reused: The slot to continue at after the last one.
 """
 
 from keras import ops
@@ -18,22 +18,23 @@ from keras_attn.ops.boolean_mask import boolean
 FAR = 2**30
 
 
-def empty(length, sinks=None):
-    """`slots` of a cache in which nothing stands, of rows that are all at the same positions.
+def empty(length, num_sink_tokens=None):
+    """`slots` of an empty cache, for rows that share their positions.
 
     Args:
-        length: number of slots `M`.
-        sinks: how many first slots are never written again; None where no slot is.
+        length: Number of slots `M`.
+        num_sink_tokens: Number of first slots that are never reused; None if no slot is reused.
     """
-    return ops.full((1, length), FAR, dtype="int32"), *_scalars(0, *([] if sinks is None else [sinks]))
+    scalars = (0,) if num_sink_tokens is None else (0, num_sink_tokens)
+    return ops.full((1, length), FAR, dtype="int32"), *_scalars(*scalars)
 
 
 def of_prompt(mask, length):
-    """`slots` of a prompt in the first slots, and `length` free ones behind.
+    """`slots` of a prompt in the first slots, followed by `length` empty ones.
 
     Args:
-        mask: bool `(B, P)`, which tokens may be attended to. Those of a row stand at `0, 1, ...`.
-        length: number of further slots.
+        mask: Bool `(B, P)`, the tokens that may be attended to, at positions `0, 1, ...` per row.
+        length: Number of further slots.
     """
     batch, size = ops.shape(mask)[0], ops.shape(mask)[1]
     positions = ops.where(boolean("mask", mask), ops.expand_dims(ops.arange(size, dtype="int32"), 0), FAR)
@@ -41,76 +42,77 @@ def of_prompt(mask, length):
     return ops.concatenate([positions, free], axis=1), ops.cast(size, "int32")
 
 
-def of_window(mask, window, sinks):
-    """`slots` of what a window has left of a prompt, and from where it comes.
+def of_window(mask, window, num_sink_tokens):
+    """`slots` of the tokens of a prompt that a window keeps, and their columns in the prompt.
 
     Args:
-        mask: bool `(B, P)`, real tokens of each row, which stand at `0, 1, ...`.
-        window: how many last tokens are kept.
-        sinks: how many first tokens are kept.
+        mask: Bool `(B, P)`, the real tokens of each row, at positions `0, 1, ...`.
+        window: Number of last tokens to keep.
+        num_sink_tokens: Number of first tokens to keep.
 
     Returns:
-        `(slots, source)`: with `2 * sinks + window` slots, and int32 of that width, the column of the prompt that each
-        slot is filled from. Behind the sinks of the prompt as many slots wait for the first tokens to come, which are
-        the sinks of a row whose prompt is shorter.
+        `(slots, source)`: `2 * num_sink_tokens + window` slots, and the prompt column that fills each, int32. The
+        slots of the prompt's sink tokens are followed by as many empty ones for the first new tokens, which become sink
+        tokens in rows with a shorter prompt.
     """
     lengths = ops.sum(ops.cast(boolean("mask", mask), "int32"), axis=1, keepdims=True)
     tail = add(lengths - window, ops.expand_dims(ops.arange(window, dtype="int32"), 0))
-    wanted, held = tail, ops.greater_equal(tail, sinks)
-    # Not as parts without columns, which are sums that onnxruntime 1.24 takes for columns.
-    if sinks:
-        head = add(ops.zeros_like(lengths), ops.expand_dims(ops.arange(sinks, dtype="int32"), 0))
+    wanted, is_filled = tail, ops.greater_equal(tail, num_sink_tokens)
+    # No concatenation of parts without columns: onnxruntime 1.24 computes wrong results for them.
+    if num_sink_tokens:
+        head = add(ops.zeros_like(lengths), ops.expand_dims(ops.arange(num_sink_tokens, dtype="int32"), 0))
         wanted = ops.concatenate([head, head, tail], axis=1)
         none = ops.zeros_like(head, dtype="bool")
-        held = ops.concatenate([ops.less(head, lengths), none, held], axis=1)
+        is_filled = ops.concatenate([ops.less(head, lengths), none, is_filled], axis=1)
     source = ops.clip(wanted, 0, ops.shape(mask)[1] - 1)
-    return (ops.where(held, wanted, FAR), *_scalars(sinks, 2 * sinks)), source
+    return (ops.where(is_filled, wanted, FAR), *_scalars(num_sink_tokens, 2 * num_sink_tokens)), source
 
 
 def advance(slots, positions, mask=None):
-    """`slots` with further tokens in them, and where these go.
+    """`slots` after writing further tokens, and the slots to write them to.
 
     Args:
-        slots: see above.
-        positions: int32 `(B, T)` or `(1, T)`.
-        mask: optional bool `(B, T)`; no query will see a token that is False.
+        slots: See above.
+        positions: Int32 `(B, T)` or `(1, T)`.
+        mask: Optional bool `(B, T)`; False hides a token from every query.
 
     Returns:
-        `(slots, written)`, `written` int32 `(1, T)`.
+        `(slots, write_slots)`, `write_slots` int32 `(1, T)`.
 
     Raises:
-        ValueError: there are several tokens, and slots that are written again: an earlier query would miss some.
+        ValueError: If there are several tokens and slots are reused, since earlier queries would miss some tokens.
     """
-    held, following, *first = slots
+    slot_positions, next_slot, *first = slots
     if first and positions.shape[1] != 1:
         raise ValueError(
-            "`positions` must be of one token a call where windows bound the cache. "
+            "`positions` must hold one token per call if windows bound the cache. "
             f"Received: shape {tuple(positions.shape)}"
         )
     count = positions.shape[1] or ops.shape(positions)[1]
-    written = ops.expand_dims(add(ops.arange(count, dtype="int32"), following), 0)
+    write_slots = ops.expand_dims(add(ops.arange(count, dtype="int32"), next_slot), 0)
     positions = ops.cast(positions, "int32")
     if mask is not None:
         positions = ops.where(boolean("mask", mask), positions, FAR)
-    every = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
+    every = ops.expand_dims(ops.arange(ops.shape(slot_positions)[1], dtype="int32"), 0)
     if positions.shape[1] == 1:
-        held = ops.where(ops.equal(every, written), positions, held)
+        slot_positions = ops.where(ops.equal(every, write_slots), positions, slot_positions)
     else:
-        offset = ops.subtract(every, following)
+        offset = ops.subtract(every, next_slot)
         inside = ops.logical_and(ops.greater_equal(offset, 0), ops.less(offset, count))
-        held = ops.where(inside, ops.take(positions, ops.clip(ops.squeeze(offset, 0), 0, count - 1), axis=1), held)
-    following = add(following, count)
+        source = ops.clip(ops.squeeze(offset, 0), 0, count - 1)
+        slot_positions = ops.where(inside, ops.take(positions, source, axis=1), slot_positions)
+    next_slot = add(next_slot, count)
     if first:
-        following = ops.where(ops.less(following, ops.shape(held)[1]), following, first[0])
-    return (held, following, *first), written
+        next_slot = ops.where(ops.less(next_slot, ops.shape(slot_positions)[1]), next_slot, first[0])
+    return (slot_positions, next_slot, *first), write_slots
 
 
 def rewind(slots, count):
-    """`slots` without the last `count`, an int32 scalar, which are written again."""
-    held, following = slots
-    following = ops.subtract(following, count)
-    every = ops.expand_dims(ops.arange(ops.shape(held)[1], dtype="int32"), 0)
-    return ops.where(ops.less(every, following), held, FAR), following
+    """`slots` without the last `count` ones, an int32 scalar; they are overwritten next."""
+    slot_positions, next_slot = slots
+    next_slot = ops.subtract(next_slot, count)
+    every = ops.expand_dims(ops.arange(ops.shape(slot_positions)[1], dtype="int32"), 0)
+    return ops.where(ops.less(every, next_slot), slot_positions, FAR), next_slot
 
 
 def _scalars(*values):

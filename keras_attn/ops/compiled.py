@@ -1,20 +1,20 @@
-"""Python functions of tensors as graphs, where the backend has graphs."""
+"""Compiles Python functions of tensors to graphs, if the backend has graphs."""
 
 import keras
 
 
 def compiled(function, *specs, jit_compile=False):
-    """`function` as one graph, traced once for inputs that fit `specs`, whatever their free dimensions are.
+    """`function` as a graph, traced once for all inputs that match `specs`.
 
-    Without `specs` it takes nests of tensors, and is traced anew for few of their shapes.
+    Without `specs` it takes nests of tensors, with as few traces as possible.
 
     Args:
-        function: takes and returns tensors.
-        *specs: `keras.KerasTensor` a positional argument, None for a free dimension.
-        jit_compile: whether XLA compiles the graph, once for each set of shapes.
+        function: Takes and returns tensors.
+        *specs: One `keras.KerasTensor` per positional argument, with None for a free dimension.
+        jit_compile: Whether XLA compiles the graph, once per set of shapes.
 
     Returns:
-        On TensorFlow a `tf.function`; elsewhere `function` as it is.
+        On TensorFlow a `tf.function`; on other backends `function` itself.
     """
     if keras.backend.backend() != "tensorflow":
         return function

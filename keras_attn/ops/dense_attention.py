@@ -1,4 +1,4 @@
-"""Scaled dot-product attention that holds the whole `(B, N, T, S)` matrix of logits."""
+"""Scaled dot-product attention with the whole `(B, N, T, S)` matrix of logits."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, so
 from keras_attn.ops.target import current
 from keras_attn.typing import Tensor
 
-# From this length on, later keys are left out of the products, which is known to be right for triangular masks.
+# From this length on, the products leave out later keys, which a triangular mask hides.
 _LONG = 128
 
 
 @attention_kernel
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor | tuple[Tensor, Tensor]:
-    """`softmax(scale * q k^T + bias) v`, softmax in float32, over the pairs that `mask` admits.
+    """`softmax(scale * q k^T + bias) v` over the pairs that `mask` allows, with the softmax in float32.
 
     Args:
-        q: float `(B, N, T, H)`.
-        k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
-        v: float `(B, K, S, Hv)`.
+        q: Float `(B, N, T, H)`.
+        k: Float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
+        v: Float `(B, K, S, Hv)`.
         arguments: `AttentionArguments`, or their fields as keywords: `mask`, `bias`, `scale`, `dropout`, `seed`,
             `training`, `logit_soft_cap`, `sinks` and `return_scores`.
 
     Returns:
-        `(B, N, T, Hv)` in `q`'s dtype; with `return_scores`, `(output, weights)`, weights `(B, N, T, S)` as they are
-        before dropout. A query that may attend to nothing gives zeros.
+        `(B, N, T, Hv)` in the dtype of `q`; with `return_scores`, `(output, weights)` with the weights before dropout,
+        `(B, N, T, S)`. A fully masked query returns zeros.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); sinks
@@ -48,16 +48,16 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     is_whole = arguments.active_dropout or arguments.return_scores or not current().has_unequal_loops
     is_long = q.shape[2] is not None and q.shape[2] >= _LONG
     if is_long and not is_whole and mask is not None and mask.is_triangular:
-        # In training every product has gradients to sum, so fewer pay.
+        # In training, the gradients of the products must be summed, so larger blocks are faster.
         size = 2 * _LONG if arguments.training else max(_LONG // 2, min(_LONG, q.shape[2] // 4))
         if q.shape[2] > size:
             return _without_later_keys(q, k, v, arguments, size)
     num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
     scale = width**-0.5 if arguments.scale is None else arguments.scale
-    # A vector, not a scalar: grappler fuses scalar, product and addend into one oneDNN kernel, which takes 250 times
-    # as long where the addend is a bias of shape (1, 1, T, S).
+    # A vector, not a scalar: grappler fuses scalar, product and addend into one oneDNN kernel, which is 250 times as
+    # slow if the addend is a bias of shape (1, 1, T, S).
     q = ops.multiply(q, ops.full((width,), scale, dtype=q.dtype))
-    # Query heads that share a key head line up behind one another on the length axis, which keeps rank 4.
+    # Query heads that share a key head are concatenated along the length axis, which keeps rank 4.
     grouped = num_kv_heads != num_heads
     batch, length = ops.shape(q)[0], ops.shape(q)[2]
     if grouped:
@@ -70,13 +70,13 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     if (cap := arguments.logit_soft_cap) is not None:
         logits = cap * ops.tanh(logits / cap)
     if (bias := arguments.bias) is not None:
-        # A half-precision policy turns -1e9 into -inf, and a row of those would be NaN.
+        # Half precision turns -1e9 into -inf, and a row of those would become NaN.
         logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKING_BIAS))
 
-    allowed, live = (None, None) if mask is None else (mask.pairs, mask.live_queries())
-    adds = allowed is not None and mask.is_positional and live is None
+    allowed, unmasked = (None, None) if mask is None else (mask.pairs, mask.unmasked_queries())
+    adds = allowed is not None and mask.is_positional and unmasked is None
     if adds and keras.backend.standardize_dtype(q.dtype) != "float16":
-        # A sum passes its gradient on as it is, and a key of an other token is finite, unlike what stands in padding.
+        # A sum has a cheaper gradient than `where`. Logits of hidden tokens are finite, unlike those of padding.
         logits = add(logits, ops.where(allowed, 0.0, ops.cast(MASKING_BIAS, logits.dtype)))
     else:
         logits = mask_logits(logits, allowed)
@@ -91,8 +91,8 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     if grouped:
         output = reshape_rows(output, batch, num_heads, length, v.shape[-1])
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
-    output = _zero_dead(output, live)
-    return (output, _zero_dead(scores, live)) if arguments.return_scores else output
+    output = _zero_fully_masked(output, unmasked)
+    return (output, _zero_fully_masked(scores, unmasked)) if arguments.return_scores else output
 
 
 def _without_later_keys(q, k, v, arguments, size):
@@ -109,5 +109,5 @@ def _without_later_keys(q, k, v, arguments, size):
     return ops.concatenate(outputs, axis=2)
 
 
-def _zero_dead(x, live):
-    return x if live is None else ops.where(live, x, ops.zeros_like(x))
+def _zero_fully_masked(x, unmasked):
+    return x if unmasked is None else ops.where(unmasked, x, ops.zeros_like(x))

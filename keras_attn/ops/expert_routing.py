@@ -1,4 +1,4 @@
-"""Which experts a token goes to, and what a router should be made to avoid."""
+"""Routing of tokens to experts, and the auxiliary losses of the router."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from keras_attn.typing import Tensor
 
 
 def expert_routing(logits: Tensor, top_k: int, normalize: bool = True) -> tuple[Tensor, Tensor, Tensor]:
-    """The weights of the `top_k` likeliest experts of each token; those of the others are zero.
+    """The weights of the `top_k` most likely experts of each token; other weights are zero.
 
     Args:
-        logits: float `(..., E)`, one a token and expert.
-        top_k: how many experts a token goes to.
-        normalize: whether the weights of those chosen are divided by their sum.
+        logits: Float `(..., E)`, one per token and expert.
+        top_k: Number of experts per token.
+        normalize: Whether to divide the weights of the chosen experts by their sum.
 
     Returns:
-        `(weights, probabilities, chosen)`, float `(..., E)` each: the probabilities are the softmax of the logits,
-        `chosen` is one for an expert that was chosen and zero for one that was not.
+        `(weights, probabilities, chosen)`, float `(..., E)` each: the probabilities are the softmax of the logits;
+        `chosen` is one for chosen experts and zero for others.
 
     Reference:
         [Shazeer et al., 2017](https://arxiv.org/abs/1701.06538)
@@ -33,7 +33,7 @@ def expert_routing(logits: Tensor, top_k: int, normalize: bool = True) -> tuple[
     """
     probabilities = ops.softmax(logits)
     _, experts = ops.top_k(probabilities, top_k)
-    # A product with zeros and ones lets gradients through without a gather, which no converter takes in every shape.
+    # A product with zeros and ones is differentiable without a gather, which no converter supports for every shape.
     chosen = ops.sum(ops.one_hot(experts, logits.shape[-1], dtype=probabilities.dtype), axis=-2)
     weights = ops.multiply(probabilities, chosen)
     if normalize:
@@ -42,15 +42,15 @@ def expert_routing(logits: Tensor, top_k: int, normalize: bool = True) -> tuple[
 
 
 def load_balancing_loss(probabilities: Tensor, chosen: Tensor, mask: Tensor | None = None) -> Tensor:
-    """`E sum_e f_e P_e`: the share of tokens that chose expert `e`, times its mean probability.
+    """`E sum_e f_e P_e`, with `f_e` the share of tokens that chose expert `e` and `P_e` its mean probability.
 
     Args:
-        probabilities: float `(B, T, E)`.
-        chosen: float `(B, T, E)`, ones and zeros.
-        mask: optional bool `(B, T)`, False at tokens that do not count.
+        probabilities: Float `(B, T, E)`.
+        chosen: Float `(B, T, E)`, ones and zeros.
+        mask: Optional bool `(B, T)`, False at tokens to ignore.
 
     Returns:
-        Float scalar: `top_k` where the experts have equal shares, more where they have not.
+        Float scalar: `top_k` if the experts have equal shares, else more.
 
     Reference:
         [Fedus et al., 2022](https://arxiv.org/abs/2101.03961), equations 4 to 6;
@@ -64,8 +64,8 @@ def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     """The mean over tokens of `logsumexp(logits) ** 2`, which keeps the logits small.
 
     Args:
-        logits: float `(B, T, E)`.
-        mask: optional bool `(B, T)`, False at tokens that do not count.
+        logits: Float `(B, T, E)`.
+        mask: Optional bool `(B, T)`, False at tokens to ignore.
 
     Returns:
         Float scalar.

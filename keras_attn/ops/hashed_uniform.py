@@ -1,7 +1,7 @@
-"""Random numbers that are a function of their keys alone, in integer arithmetic that every export format has.
+"""Random numbers that depend on their keys only, in integer arithmetic that every export format supports.
 
-Each of two streams permutes the residues of a prime by cubing and shifts them by keys in between; the sum of both,
-modulo one, is the number. Products stay below `2 ** 31`.
+Each of two streams permutes the residues of a prime by repeated cubing, shifted by the keys; the number is the sum of
+both, modulo one. Products stay below `2 ** 31`.
 """
 
 from keras import ops
@@ -14,11 +14,11 @@ _FACTORS = ((40503, 31337, 27583), (39119, 30011, 28657))
 
 
 def row_keys(ids, mask):
-    """A key a row, a function of its real tokens and their places: two int32 `(B,)`, one a stream.
+    """One key per row, a function of its real tokens and their positions: two int32 `(B,)`, one per stream.
 
     Args:
-        ids: int32 `(B, S)`.
-        mask: bool `(B, S)`, False at padding.
+        ids: Int32 `(B, S)`.
+        mask: Bool `(B, S)`, False at padding.
     """
     ids = ops.cast(ids, "int32")
     places = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
@@ -31,13 +31,13 @@ def row_keys(ids, mask):
 
 
 def checksums(features):
-    """int32 `(B, S)` that tells features `(B, S, ...)` apart, of multiples of 1/64: the arithmetic is exact."""
+    """Checksums, int32 `(B, S)`, of features `(B, S, ...)` rounded to multiples of 1/64, in exact arithmetic."""
     prime = _PRIMES[0]
     parts = ops.floor(ops.multiply(ops.clip(ops.cast(features, "float32"), -(2.0**14), 2.0**14), 64.0))
     parts = ops.mod(ops.cast(parts, "int32"), prime)
     parts = ops.reshape(parts, (*ops.shape(parts)[:2], -1))
     places = ops.arange(ops.shape(parts)[2], dtype="int32")
-    # Of each: a sum of many numbers below the prime would overflow.
+    # Reduced further, since a sum of many numbers below the prime would overflow.
     return ops.mod(ops.sum(ops.mod(_cube(add(parts, _times(places, 31337, prime)), prime), 8191), axis=-1), prime)
 
 
@@ -45,9 +45,9 @@ def hashed_uniform(keys, step, seed, size):
     """Float32 `(B, size)` in (0, 1), the same for the same key, step and seed.
 
     Args:
-        keys: what `row_keys` returns, or a shifted one.
-        step, seed: int32 scalars.
-        size: int.
+        keys: Result of `row_keys`, possibly shifted.
+        step, seed: Int32 scalars.
+        size: Number of values per row, an int.
     """
     numbers = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
     total = None

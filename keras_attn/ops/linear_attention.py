@@ -1,4 +1,4 @@
-"""Attention by a kernel of features, in time and memory linear in the length."""
+"""Linear attention with a feature map: time and memory are linear in the length."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_attn.typing import Tensor
 
 _CHUNK = 64
 _NOT_LATER = np.tril(np.ones((_CHUNK, _CHUNK), "bool"))
-# Below this a normaliser counts as zero: finite in float32 even as a divisor's square root.
+# Normalisers below this count as zero; its inverse square is finite in float32.
 _SMALLEST_SUM = 1e-18
 
 
@@ -22,24 +22,24 @@ _SMALLEST_SUM = 1e-18
 def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor | tuple[Tensor, Tensor]:
     """`sum over s of f(q_t) . f(k_s) v_s / sum over s of f(q_t) . f(k_s)` with `f(x) = elu(x) + 1`, in float32.
 
-    Sums over the keys come first, so that no query meets a key: over all keys, or under a causal mask up to each chunk
-    of queries, which then meets its own keys only. That takes queries and keys for one sequence of ascending
-    positions; a causal mask over other keys (a cache) is met pair by pair, with the same result, and may then have an
+    Keys are summed before they are multiplied with queries: all keys, or with a causal mask those before each chunk of
+    queries, plus the pairs within the chunk. This takes queries and keys as one sequence of ascending positions. With a
+    causal mask over other keys (a cache), all pairs are computed, with the same result; only then may the mask have an
     explicit part, such as that of beams in one cache.
 
     Args:
-        q: float `(B, N, T, H)`.
-        k: float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
-        v: float `(B, K, S, Hv)`.
-        arguments: `AttentionArguments`, or their fields as keywords. `mask` may be causal or not, with padding masks
-            and nothing else, save an explicit mask over the keys of a cache. `scale` is of no effect: any factor of the
-            products cancels out. For all others see `linear_refusals`.
+        q: Float `(B, N, T, H)`.
+        k: Float `(B, K, S, H)`; query head `n` reads key/value head `n * K // N`.
+        v: Float `(B, K, S, Hv)`.
+        arguments: `AttentionArguments`, or their fields as keywords. `mask` may be causal and have padding masks, but
+            nothing else except an explicit mask over the keys of a cache. `scale` has no effect, as factors cancel out.
+            See `linear_unsupported_reasons` for the others.
 
     Returns:
-        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+        `(B, N, T, Hv)` in `q`'s dtype. A fully masked query returns zeros.
 
     Raises:
-        ValueError: an argument asks for what only softmax attention has.
+        ValueError: If an argument needs softmax attention.
 
     Reference:
         [Katharopoulos et al., 2020](https://arxiv.org/abs/2006.16236)
@@ -54,8 +54,8 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
     """
     mask = arguments.mask
     check_attention_mask(mask)
-    if reasons := linear_refusals(AttentionRequest.of(q, k, arguments)):
-        raise ValueError(f"`linear_attention` cannot answer this call: {'; '.join(reasons)}")
+    if reasons := linear_unsupported_reasons(AttentionRequest.of(q, k, arguments)):
+        raise ValueError(f"`linear_attention` does not support this call: {'; '.join(reasons)}")
     dtype, num_heads = q.dtype, q.shape[1]
     precision = "float64" if ops.dtype(q) == "float64" else "float32"
     q, k, v = (ops.cast(x, precision) for x in (q, k, v))
@@ -71,13 +71,13 @@ def linear_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgume
         output = attend(q, repeat_heads(k, num_heads), repeat_heads(v, num_heads), mask)
     output = output[..., :-1] / ops.maximum(output[..., -1:], _SMALLEST_SUM)
     if mask is not None and mask.query_mask is not None:
-        live = ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1)
-        output = ops.where(live, output, ops.zeros_like(output))
+        unmasked = ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1)
+        output = ops.where(unmasked, output, ops.zeros_like(output))
     return ops.cast(output, dtype)
 
 
-def linear_refusals(request):
-    """Why `linear_attention` does not answer an `AttentionRequest`, in words."""
+def linear_unsupported_reasons(request):
+    """The reasons why `linear_attention` does not support an `AttentionRequest`."""
     mask = request.mask
     asked = {
         "a window": mask is not None and mask.window is not None,
@@ -93,17 +93,17 @@ def linear_refusals(request):
         f"linear attention has no pairs of queries and keys for {name}" for name, wanted in asked.items() if wanted
     ]
     if request.memory_efficient and _has_pairs(mask):
-        reasons.append("linear attention meets the keys of a cache pair by pair")
+        reasons.append("linear attention computes all pairs with the keys of a cache")
     return reasons
 
 
 def _has_pairs(mask):
-    """Whether queries meet keys one by one: where a causal mask is over other keys than their own."""
+    """Whether all pairs are computed: if a causal mask is over other keys than the queries' own."""
     return mask is not None and mask.causal and mask.query_positions is not mask.key_positions
 
 
 def _features(x):
-    # `elu(x) + 1` would round to zero from -17 on.
+    # `elu(x) + 1` would round to zero below -17.
     return ops.where(x > 0, x + 1, ops.exp(ops.minimum(x, 0)))
 
 
@@ -124,7 +124,7 @@ def _chunk_by_chunk(q, k, v, mask):
     weights = ops.matmul(q, keys)
     own = ops.matmul(ops.where(_NOT_LATER, weights, ops.zeros_like(weights)), v)
     sums = ops.reshape(ops.matmul(keys, v), (-1, chunks.count, width * value_width))
-    # Shifted, not subtracted: what a chunk holds itself must not show even in the last bit.
+    # Shifted, not subtracted: a chunk's own keys must not change even the last bit.
     before = ops.pad(ops.cumsum(sums, axis=1), ((0, 0), (1, 0), (0, 0)))[:, :-1]
     output = own + ops.matmul(q, ops.reshape(before, (-1, width, value_width)))
     return ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]

@@ -1,4 +1,4 @@
-"""Cross entropy of a linear layer's logits, which are never held together."""
+"""Cross entropy of the logits of a linear layer, which are never materialised as a whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from keras import ops
 
 from keras_attn.typing import Tensor
 
-# Rows are cut into so many parts, fewer of which overflow the caches and more of which make small products.
+# Number of chunks of the rows: fewer would overflow the CPU caches, more would make small products.
 _NUM_CHUNKS = 8
 
 
@@ -23,22 +23,21 @@ def linear_cross_entropy(
 ) -> Tensor:
     """`sum_n w_n (logsumexp(z_n) - (1 - e) z_n[label_n] - e mean(z_n))` with `z = hidden kernel + bias`.
 
-    On TensorFlow the logits of an eighth of the rows are held at a time, with XLA and without, and the gradients are
-    made in the same pass: as many products as without, and nothing of the size of the logits is kept. In a graph in
-    which no gradient is asked for, none is made; where called eagerly they always are. On other backends it is the
-    formula.
+    On TensorFlow, with and without XLA, the logits of an eighth of the rows are computed at a time, and the gradients
+    in the same pass: this takes no more products and keeps nothing of the size of the logits. A graph without gradients
+    does not compute them; eager calls always do. Other backends compute the formula.
 
-    Logits and gradients are products in the dtype of `hidden`, with softmax and sums in float32; the gradients of
-    float16 are products in float32, as they come before the scale of the loss, which float16 needs.
+    Logits and gradients are products in the dtype of `hidden`, with softmax and sums in float32. With float16, the
+    products of the gradients are in float32, since they are computed before the loss scale that float16 needs.
 
     Args:
-        hidden: float `(..., D)`.
-        kernel: float `(D, V)`.
-        bias: float `(V,)`, or None.
-        labels: integer, of `hidden`'s shape without the last axis. Where the weight is 0, it may be any number.
-        weights: optional float, shaped like `labels`.
-        transpose_kernel: whether `kernel` is `(V, D)`, as an embedding table is. It is not copied.
-        label_smoothing: the share `e` of each label that is spread over the vocabulary.
+        hidden: Float `(..., D)`.
+        kernel: Float `(D, V)`.
+        bias: Float `(V,)`, or None.
+        labels: Integer, the shape of `hidden` without the last axis. Any number if the weight is 0.
+        weights: Optional float, the shape of `labels`.
+        transpose_kernel: Whether `kernel` is `(V, D)`, as in an embedding table. It is not copied.
+        label_smoothing: Share `e` of each label that is distributed over the vocabulary.
 
     Returns:
         Float32 scalar. Gradients flow to `hidden`, `kernel` and `bias`; weights are constants.
@@ -60,7 +59,7 @@ def linear_cross_entropy(
     if weights is None:
         weights = ops.ones(ops.shape(labels), "float32")
     weights = ops.reshape(ops.cast(weights, "float32"), (-1,))
-    # What does not count may carry an id outside of the vocabulary.
+    # Labels of weight 0 may be outside of the vocabulary.
     labels = ops.where(ops.equal(weights, 0), ops.zeros_like(labels), labels)
     if keras.backend.backend() == "tensorflow":
         return _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_smoothing)
@@ -94,7 +93,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
         chunks = [_cut(x, size) for x in (hidden, labels, weights)]
 
         def add_chunk(i, loss, to_hidden, to_kernel, *to_biases):
-            """Adds the loss of some rows, and their parts of the gradients."""
+            """Adds the loss of a chunk of rows and its gradients."""
             x, y, w = (rows[i] for rows in chunks)
             column = tf.expand_dims(w, -1)
             logits = tf.cast(tf.matmul(x, matrix, transpose_b=transpose_kernel), tf.float32)
@@ -115,7 +114,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
 
         to_hidden = tf.TensorArray(tf.float32, _NUM_CHUNKS, element_shape=(None, hidden.shape[-1]))
         zeros = [tf.zeros(tf.shape(x), tf.float32) for x in (kernel, *biases)]
-        # XLA would hold the logits of parts that stand side by side all at once.
+        # Without a loop, XLA would keep the logits of all chunks at once.
         _, loss, to_hidden, to_kernel, *to_biases = tf.while_loop(
             lambda i, *_: i < _NUM_CHUNKS,
             add_chunk,
@@ -136,7 +135,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
 
     loss = total(*given)
     if label_smoothing:
-        # `e (z[label] - mean(z))` is linear in the logits: a product with a column of the kernel, less their mean.
+        # `e (z[label] - mean(z))` is linear in the logits: a product with a kernel column minus the mean column.
         axis = 0 if transpose_kernel else 1
         columns = tf.cast(tf.gather(kernel, labels, axis=axis), tf.float32)
         columns = columns if transpose_kernel else tf.transpose(columns)
@@ -149,7 +148,7 @@ def _in_chunks(hidden, kernel, bias, labels, weights, transpose_kernel, label_sm
 
 
 def _cut(x, size):
-    """`(_NUM_CHUNKS, size, ...)` of `(N, ...)`, with zeros behind."""
+    """`(N, ...)` as `(_NUM_CHUNKS, size, ...)`, padded with zeros at the end."""
     import tensorflow as tf
 
     missing = _NUM_CHUNKS * size - tf.shape(x)[0]
@@ -158,12 +157,12 @@ def _cut(x, size):
 
 
 def _cross_entropy(logits, labels):
-    """`(losses (N,), gradients (N, V))`. TensorFlow's one operator is not vectorised, and takes thrice as long."""
+    """`(losses (N,), gradients (N, V))`. TensorFlow's own operator is not vectorised and takes three times as long."""
     import tensorflow as tf
 
     places = tf.stack([tf.range(tf.shape(labels)[0]), labels], axis=1)
     likely = tf.nn.softmax(logits)
-    # By the likeliest class, whose probability has a logarithm; that of the label may be rounded to 0.
+    # From the most likely class, whose probability has a logarithm; that of the label may be rounded to 0.
     top, chosen = tf.reduce_max(logits, -1), tf.gather_nd(logits, places)
     losses = top - tf.math.log(tf.reduce_max(likely, -1)) - chosen
     return losses, tf.tensor_scatter_nd_sub(likely, places, tf.ones_like(top))

@@ -16,29 +16,29 @@ from keras_attn.typing import Tensor
 
 _SMALLEST_CHUNK = 32
 _LARGEST_CHUNK = 128
-# How many times the window, or the largest chunk, a length is from where on other kernels take longer.
+# Multiple of the window, or of the largest chunk, from which on other kernels take longer.
 _LONG_CAUSAL, _LONG = 4, 8
-# Out of the reach of any window.
+# A position outside of any window.
 _FAR = -(2**30)
 
 
 @attention_kernel
 def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArguments) -> Tensor | tuple[Tensor, Tensor]:
-    """What `dense_attention` computes under a mask with a window, without the pairs outside of the window.
+    """`dense_attention` under a mask with a window, without computing the pairs outside of the window.
 
-    Queries are cut into chunks, each of which attends to the keys of its own chunk and of the neighbours that the
-    window reaches. So positions must ascend along the sequence, or along each of its segments. Where queries and keys
-    are not one sequence (a cache, a memory), or a bias, an explicit mask, sink tokens or scores ask for all pairs,
-    `dense_attention` answers.
+    Queries are split into chunks that attend to the keys of their own chunk and of the neighbours within the window.
+    Positions must therefore ascend along the sequence, or along each of its segments. If queries and keys are not one
+    sequence (a cache, a memory), or if a bias, an explicit mask, sink tokens or scores need all pairs,
+    `dense_attention` is used.
 
     Args:
-        q: float `(B, N, T, H)`.
-        k: float `(B, K, T, H)`; query head `n` reads key/value head `n * K // N`.
-        v: float `(B, K, T, Hv)`.
-        arguments: as for `dense_attention`, with a `mask` that has a `window`.
+        q: Float `(B, N, T, H)`.
+        k: Float `(B, K, T, H)`; query head `n` reads key/value head `n * K // N`.
+        v: Float `(B, K, T, Hv)`.
+        arguments: As for `dense_attention`, with a `mask` that has a `window`.
 
     Returns:
-        `(B, N, T, Hv)` in `q`'s dtype. A query that may attend to nothing gives zeros.
+        `(B, N, T, Hv)` in `q`'s dtype. A fully masked query returns zeros.
 
     Reference:
         [Beltagy et al., 2020](https://arxiv.org/abs/2004.05150)
@@ -61,8 +61,8 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     batch, _, length, _ = ops.shape(q)
     distance = mask.window - 1
     chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
-    reach = -(-distance // chunks.size)
-    neighbours = (reach, 0 if mask.causal else reach)
+    span = -(-distance // chunks.size)
+    neighbours = (span, 0 if mask.causal else span)
 
     q = chunks.own(reshape_rows(q * scale, batch * num_heads, length, width))
     k, v = (reshape_rows(repeat_heads(x, num_heads), batch * num_heads, length, x.shape[-1]) for x in (k, v))
@@ -80,14 +80,14 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
         weights = keras.random.dropout(weights, arguments.dropout, seed=arguments.seed)
     output = ops.matmul(ops.reshape(weights, (-1, chunks.size, num_keys)), v)
     output = ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
-    live = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
+    unmasked = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
     if mask.query_mask is not None:
-        live = ops.logical_and(live, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
-    return ops.where(live, output, ops.zeros_like(output))
+        unmasked = ops.logical_and(unmasked, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
+    return ops.where(unmasked, output, ops.zeros_like(output))
 
 
-def local_refusals(request):
-    """Why `local_attention` does not answer an `AttentionRequest`, in words."""
+def local_unsupported_reasons(request):
+    """The reasons why `local_attention` does not support an `AttentionRequest`."""
     mask, reasons = request.mask, []
     if mask is None or mask.window is None:
         return ["local attention needs a window"]
@@ -98,19 +98,19 @@ def local_refusals(request):
     if mask.sink_tokens:
         reasons.append("local attention has no sink_tokens outside of its window")
     if request.return_scores:
-        reasons.append("local attention never holds all scores")
+        reasons.append("local attention never computes all scores")
     if request.memory_efficient and not _is_self_attention(mask):
-        reasons.append("local attention is dense where the keys are not the queries' own sequence")
+        reasons.append("local attention is dense if queries and keys are not the same sequence")
     return reasons
 
 
-def prefers_local(request):
-    """Whether positions are known and ascend, and so many windows fit into the length that chunks are faster."""
+def local_priority(request):
+    """2 if positions are known and ascending, and the length holds so many windows that chunks are faster; else 0."""
     mask, length = request.mask, request.query_shape[2]
     known = isinstance(mask.query_positions, np.ndarray) and length is not None and _is_self_attention(mask)
     if not known or not np.all(np.diff(mask.query_positions) > 0):
-        return False
-    return length >= (_LONG_CAUSAL if mask.causal else _LONG) * max(mask.window, _LARGEST_CHUNK)
+        return 0
+    return 2 * (length >= (_LONG_CAUSAL if mask.causal else _LONG) * max(mask.window, _LARGEST_CHUNK))
 
 
 def _is_self_attention(mask):
@@ -128,7 +128,7 @@ def _is_local(mask):
 
 
 def _allowed(mask, chunks, neighbours):
-    """Which keys around its chunk a query may attend to: bool `(B or 1, 1, padded, keys)`."""
+    """The keys around its chunk that each query may attend to: bool `(B or 1, 1, padded, keys)`."""
 
     def pairs(own, around, fill=0):
         queries, keys = chunks.own(_column(own)), chunks.around(_column(around), *neighbours, fill)

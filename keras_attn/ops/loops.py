@@ -1,4 +1,4 @@
-"""Whether a kernel may loop over blocks: if it may not, it must do without, to the same result."""
+"""Whether kernels may loop over blocks; without loops they must compute the same result."""
 
 import keras
 
@@ -7,7 +7,7 @@ from keras_attn.ops.target import current
 
 
 def available():
-    """Whether a loop whose slices differ in size can run here: the target has it, and XLA compiles nothing."""
+    """Whether a loop with slices of different sizes can run: the target supports it, and XLA is not compiling."""
     if not current().has_unequal_loops or keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

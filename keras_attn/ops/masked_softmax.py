@@ -1,4 +1,4 @@
-"""Softmax under a mask, in float32, with rows of zeros where nothing may be attended."""
+"""Masked softmax in float32; fully masked rows are zero."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from keras import ops
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
-# In the place of a logit: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
+# Replaces masked logits: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
 MASKED_LOGIT = float(np.finfo("float32").min)
-# Added to a logit: a sum with one of up to a third of float32's range is finite, and below any other such logit.
+# Added to masked logits: for logits within a third of float32's range, the sum is finite and below any other logit.
 MASKING_BIAS = MASKED_LOGIT / 3 * 2
 
 
 def mask_logits(logits, mask):
-    """Puts logits where `mask` is False out of softmax's reach.
+    """Replaces logits by `MASKED_LOGIT` at positions that are False in `mask`.
 
-    A row that is False throughout becomes uniform under softmax; the caller zeroes it.
+    The softmax of a fully masked row is uniform; the caller zeroes it.
     """
     if mask is None:
         return logits
@@ -26,32 +26,32 @@ def mask_logits(logits, mask):
 
 
 def softmax(logits, axis=-1):
-    """`keras.ops.softmax`, without its warning that an axis of one sums to one: a lone key is no mistake."""
+    """`keras.ops.softmax` without its warning about an axis of size one: a single key is valid."""
     if logits.shape[axis] == 1:
-        # Chosen, not made: so the logits have a gradient, which is zero, as that of `ops.softmax`.
+        # `where` keeps a zero gradient for the logits, as `ops.softmax` does.
         return ops.where(False, logits, ops.ones_like(logits))
     return ops.softmax(logits, axis=axis)
 
 
 def softmax_with_sinks(logits, sinks):
-    """As `softmax`, with a further logit a head, `sinks` `(N,)`, whose weight is left out; logits `(B, N, T, S)`."""
+    """As `softmax` of logits `(B, N, T, S)`, with one more logit per head, `sinks` `(N,)`, dropped from the result."""
     column = ops.reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
     column = ops.broadcast_to(column, (*ops.shape(logits)[:-1], 1))
     return softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
 
 
 def masked_softmax(logits: Tensor, mask: Tensor | None = None, axis: int = -1) -> Tensor:
-    """`softmax(logits)` over the positions where `mask` is True, exactly zero elsewhere.
+    """`softmax(logits)` over the positions with `mask` True; exactly zero elsewhere.
 
-    A row with no True gives zeros, and passes no gradient.
+    Fully masked rows are zero and pass no gradient.
 
     Args:
-        logits: float tensor, computed in float32 whatever its dtype (float64 stays float64).
-        mask: optional boolean tensor that broadcasts to `logits`; True = takes part.
-        axis: the axis that sums to one.
+        logits: Float tensor, cast to float32 (float64 stays float64).
+        mask: Optional bool that broadcasts to `logits`; True = takes part.
+        axis: Axis of the softmax.
 
     Returns:
-        Tensor of `logits`' shape, float32 (or float64).
+        Tensor of the shape of `logits`, float32 (or float64).
 
     Example:
 

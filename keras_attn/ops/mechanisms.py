@@ -1,8 +1,9 @@
-"""The kernels behind `mechanism=...`, and which of them may answer a call."""
+"""Registry of attention kernels and selection by `mechanism=...`."""
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -11,8 +12,8 @@ from keras_attn.ops.attention_arguments import AttentionArguments, attention_ker
 from keras_attn.ops.attention_request import AttentionRequest
 from keras_attn.ops.blockwise_attention import blockwise_attention
 from keras_attn.ops.dense_attention import dense_attention
-from keras_attn.ops.linear_attention import linear_attention, linear_refusals
-from keras_attn.ops.local_attention import local_attention, local_refusals, prefers_local
+from keras_attn.ops.linear_attention import linear_attention, linear_unsupported_reasons
+from keras_attn.ops.local_attention import local_attention, local_priority, local_unsupported_reasons
 from keras_attn.typing import Tensor
 
 Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, AttentionArguments], Any]
@@ -20,32 +21,47 @@ Kernel: TypeAlias = Callable[[Tensor, Tensor, Tensor, AttentionArguments], Any]
 
 @dataclasses.dataclass(frozen=True)
 class Mechanism:
-    """A kernel and its own account of what it cannot do.
+    """An attention kernel and the requests that it supports.
 
     Args:
-        kernel: called as `kernel(q, k, v, arguments)` with `AttentionArguments`; returns `(B, N, T, H)`, and with
-            `arguments.return_scores` the pair `(output, scores)`. One with settings of its own, such as a number of
-            random features, is an instance of a dataclass of these, with `__call__`.
-        refusals: maps an `AttentionRequest` to the reasons, in words, why the kernel cannot answer it.
-        is_softmax: whether the kernel computes softmax attention, so that dense attention's scores are its own, and
-            "auto" may choose it.
-        prefers: maps an `AttentionRequest` that it does not refuse to how much it wants it: "auto" takes the highest.
+        kernel: Called as `kernel(q, k, v, arguments)` with `AttentionArguments`; returns `(B, N, T, H)`, or the pair
+            `(output, scores)` if `arguments.return_scores`. A kernel with settings, such as a number of random
+            features, is an instance of a dataclass with `__call__`. A function with fewer than four positional
+            parameters, such as `kernel(q, k, v, *, mask, scale, **others)`, gets the fields of `arguments` as keywords.
+        unsupported_reasons: Maps an `AttentionRequest` to the reasons why the kernel does not support it.
+        is_softmax: Whether the kernel computes softmax attention. Only then may "auto" choose it, and dense attention
+            compute its scores.
+        priority: Maps a supported `AttentionRequest` to a number; "auto" chooses the kernel with the highest one.
     """
 
     kernel: Kernel
-    refusals: Callable[[AttentionRequest], list[str]]
+    unsupported_reasons: Callable[[AttentionRequest], list[str]]
     is_softmax: bool = True
-    prefers: Callable[[AttentionRequest], int] = lambda request: 0
+    priority: Callable[[AttentionRequest], int] = lambda request: 0
+
+    def __post_init__(self) -> None:
+        if _takes_keywords(self.kernel):
+            object.__setattr__(self, "kernel", _with_keywords(self.kernel))
+
+
+def _takes_keywords(kernel):
+    """Whether a kernel is a function without a fourth positional parameter for `AttentionArguments`."""
+    if not inspect.isfunction(kernel):
+        return False
+    kinds = [parameter.kind for parameter in inspect.signature(kernel).parameters.values()]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return inspect.Parameter.VAR_POSITIONAL not in kinds and sum(kind in positional for kind in kinds) < 4
+
+
+def _with_keywords(kernel):
+    return lambda q, k, v, arguments: kernel(q, k, v, **vars(arguments))
 
 
 _MECHANISMS = {}
 
 
 def register_mechanism(name: str, mechanism: Mechanism) -> None:
-    """Makes `mechanism` (a `Mechanism`) selectable as `mechanism=name`.
-
-    A function of keywords, such as `f(q, k, v, *, mask, scale, **others)`, is the kernel
-    `lambda q, k, v, arguments: f(q, k, v, **vars(arguments))`.
+    """Registers a `Mechanism`, to be selected as `mechanism=name`.
 
     Example:
 
@@ -55,9 +71,9 @@ def register_mechanism(name: str, mechanism: Mechanism) -> None:
     >>> from keras_attn.ops import Mechanism, dense_attention, register_mechanism
     >>> def cosine(q, k, v, arguments):
     ...     return dense_attention(ops.normalize(q), ops.normalize(k), v, arguments, scale=10.0)
-    >>> def refusals(request):
+    >>> def unsupported_reasons(request):
     ...     return ["it holds all logits"] if request.memory_efficient else []
-    >>> register_mechanism("cosine", Mechanism(cosine, refusals, is_softmax=False))
+    >>> register_mechanism("cosine", Mechanism(cosine, unsupported_reasons, is_softmax=False))
     >>> tuple(MultiHeadAttention(2, 4, mechanism="cosine")(np.ones((1, 3, 8), "float32")).shape)
     (1, 3, 8)
     """
@@ -72,72 +88,73 @@ def check_mechanism(name):
 
 
 def select_mechanism(name: str, request: AttentionRequest, recording: bool = False) -> Kernel:
-    """The kernel called `name`, or for "auto" the first of those that want `request` most.
+    """Returns the kernel called `name`, or for "auto" the first of those with the highest priority.
 
     Args:
-        name: a registered name, or "auto".
-        request: an `AttentionRequest`.
-        recording: whether the kernel must take `return_scores` although `request` does not ask for scores: its
-            output stays what it is without them, and dense attention computes those that it has not itself.
+        name: A registered name, or "auto".
+        request: An `AttentionRequest`.
+        recording: Whether the kernel must support `return_scores` even if `request` does not ask for scores. Its output
+            does not change; dense attention computes the scores if the kernel cannot.
 
     Returns:
-        The kernel: `kernel(q, k, v, arguments)`.
+        The kernel, `kernel(q, k, v, arguments)`.
 
     Raises:
-        ValueError: the name is unknown, or the mechanism refuses, or has no scores to record; the message says why.
+        ValueError: If the name is unknown, or the mechanism does not support the request or has no scores to record;
+            the message says why.
     """
     check_mechanism(name)
-    # What is not softmax attention gives another answer, so it must be asked for by name.
+    # Other mechanisms give other results, so they must be selected by name.
     softmaxes = {n: mechanism for n, mechanism in _MECHANISMS.items() if mechanism.is_softmax}
     candidates = softmaxes if name == "auto" else {name: _MECHANISMS[name]}
-    refusals = {n: mechanism.refusals(request) for n, mechanism in candidates.items()}
-    accepting = [n for n in candidates if not refusals[n]]
-    if not accepting:
-        reasons = "; ".join(f"{n}: {reason}" for n in candidates for reason in refusals[n])
-        raise ValueError(f"`mechanism` cannot answer this call: {reasons}. Received: mechanism={name!r}")
-    chosen = max(accepting, key=lambda n: candidates[n].prefers(request))
+    unsupported = {n: mechanism.unsupported_reasons(request) for n, mechanism in candidates.items()}
+    supporting = [n for n in candidates if not unsupported[n]]
+    if not supporting:
+        reasons = "; ".join(f"{n}: {reason}" for n in candidates for reason in unsupported[n])
+        raise ValueError(f"`mechanism` must support this call: {reasons}. Received: mechanism={name!r}")
+    chosen = max(supporting, key=lambda n: candidates[n].priority(request))
     mechanism = candidates[chosen]
     return _recorded(chosen, mechanism, request) if recording else mechanism.kernel
 
 
 def _recorded(name, mechanism, request):
-    """The kernel of `mechanism`, made to hand out scores."""
-    refusals = mechanism.refusals(dataclasses.replace(request, return_scores=True))
-    if not refusals:
+    """The kernel of `mechanism`, extended to return scores if it cannot."""
+    reasons = mechanism.unsupported_reasons(dataclasses.replace(request, return_scores=True))
+    if not reasons:
         return mechanism.kernel
     if not mechanism.is_softmax:
         raise ValueError(
-            "`mechanism` must be one with scores where they are recorded. "
-            f"Received: mechanism={name!r}: {'; '.join(refusals)}"
+            "`mechanism` must be one that returns scores, to record them. "
+            f"Received: mechanism={name!r}: {'; '.join(reasons)}"
         )
 
     @attention_kernel
     def kernel(q, k, v, arguments):
         output = mechanism.kernel(q, k, v, dataclasses.replace(arguments, return_scores=False))
-        # Not in training: the scores are those before dropout, and a seed must not move because somebody looks.
+        # Scores are those before dropout, and recording must not advance the seed: so not in training mode.
         return output, dense_attention(q, k, v, arguments, return_scores=True, training=False)[1]
 
     return kernel
 
 
-def _dense_refusals(request):
+def _dense_unsupported_reasons(request):
     if request.memory_efficient:
-        return ["dense attention holds all logits, so it cannot serve flash_attention=True"]
+        return ["dense attention holds all logits, so it does not support flash_attention=True"]
     return []
 
 
-def _blockwise_refusals(request):
+def _blockwise_unsupported_reasons(request):
     if request.return_scores:
-        return ["blockwise attention never holds the scores, so it cannot return them"]
+        return ["blockwise attention never computes the scores, so it cannot return them"]
     return []
 
 
-# Logits of one head, and numbers in all logits of a call, from where on blocks are faster than the whole.
+# Logits per head, with and without skipped blocks, and logits of a whole call, from which on blocks are faster.
 _LONG_CAUSAL, _LONG, _LARGE = 2048**2, 8192**2, 2**29
 
 
-def _prefers_blocks(request):
-    """Lengths are known, blocks can loop, and they are faster, or the logits too many to hold."""
+def _blockwise_priority(request):
+    """1 if lengths are known, loops are available, and blocks are faster or the logits too large; else 0."""
     (batch, num_heads, length, _), (_, _, num_keys, _) = request.query_shape, request.key_shape
     if None in (length, num_keys) or not loops.available():
         return False
@@ -147,7 +164,9 @@ def _prefers_blocks(request):
     return pairs >= (_LONG_CAUSAL if skips else _LONG) or (batch or 1) * num_heads * pairs >= _LARGE
 
 
-register_mechanism("dense", Mechanism(dense_attention, _dense_refusals))
-register_mechanism("blockwise", Mechanism(blockwise_attention, _blockwise_refusals, prefers=_prefers_blocks))
-register_mechanism("local", Mechanism(local_attention, local_refusals, prefers=lambda r: 2 * prefers_local(r)))
-register_mechanism("linear", Mechanism(linear_attention, linear_refusals, is_softmax=False))
+register_mechanism("dense", Mechanism(dense_attention, _dense_unsupported_reasons))
+register_mechanism(
+    "blockwise", Mechanism(blockwise_attention, _blockwise_unsupported_reasons, priority=_blockwise_priority)
+)
+register_mechanism("local", Mechanism(local_attention, local_unsupported_reasons, priority=local_priority))
+register_mechanism("linear", Mechanism(linear_attention, linear_unsupported_reasons, is_softmax=False))

@@ -1,4 +1,4 @@
-"""Weights of an attention that only moves forward."""
+"""Weights of monotonic attention, which only moves forward."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ LIMIT = 69.0
 
 
 def soft_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = None, exact: bool = True) -> Tensor:
-    """The expected weights of a walk that starts at `previous` and stops at key `j` with `p_j = sigmoid(energies_j)`.
+    """The expected weights of a scan that starts at `previous` and stops at key `j` with `p_j = sigmoid(energies_j)`.
 
-    `a_j = p_j q_j` with `q_j = (1 - p_j-1) q_j-1 + previous_j`, the probability that the walk comes to key `j`.
+    `a_j = p_j q_j` with `q_j = (1 - p_j-1) q_j-1 + previous_j`, the probability that the scan comes to key `j`.
 
-    The recursion runs over all keys at once, in `ceil(log2(S))` steps that double how far they look back, in the
-    gradient too: `S log(S)` work, and no error but rounding whatever the energies are.
+    The recursion is computed for all keys at once, in `ceil(log2(S))` doubling steps, also in the gradient: `S log(S)`
+    work, and exact up to rounding for any energies.
 
     With `exact=False` it is `q_j = c_j cumsum(previous / c)_j` with `c_j = prod_l<j (1 - p_l)`, as in the paper: two
-    cumulative sums. Where `c` falls under 1e-30, what the last query left beyond is lost: after twelve queries a fifth
-    of all weight, if the energies have a standard deviation of 10. On two CPU cores, `MonotonicAttention` took as long
-    either way where `S` was known to the graph; where it was not, sums took half the time, and two thirds in training.
+    cumulative sums. If `c` falls below 1e-30, the weight of the previous query after that key is lost: with energies of
+    standard deviation 10, a fifth of all weight after twelve queries. On two CPU cores, `MonotonicAttention` took the
+    same time either way for a static `S`; for a dynamic one, sums took half the time, and two thirds in training.
 
     Args:
-        energies: float `(..., S)`, float32 or float64.
-        previous: float `(..., S)`, the weights of the last query.
-        mask: optional bool that broadcasts to `energies`; the walk does not stop where it is False.
-        exact: whether the recursion is computed as it stands.
+        energies: Float `(..., S)`, float32 or float64.
+        previous: Float `(..., S)`, the weights of the last query.
+        mask: Optional bool that broadcasts to `energies`; the scan does not stop at keys that are False.
+        exact: Whether to compute the recursion itself.
 
     Returns:
         Tensor of `energies`' shape.
 
     Raises:
-        ValueError: `mask` is of floats.
+        ValueError: If `mask` is a float tensor.
 
     Reference:
         [Raffel et al., 2017](https://arxiv.org/abs/1704.00784), equation 9 and appendix C.1
@@ -65,7 +65,7 @@ def _reached(energies, previous, mask):
 
 @ops.custom_gradient
 def _recurrence(decay, x):
-    """`y_j = decay_j y_j-1 + x_j`, whose gradient is such a recurrence from the other end."""
+    """`y_j = decay_j y_j-1 + x_j`; its gradient is the same recurrence in reverse."""
     y = _doubled(decay, x)
 
     def gradient(*upstream, **named):
@@ -77,7 +77,7 @@ def _recurrence(decay, x):
 
 
 def _doubled(decay, y, direction=1):
-    """The recurrence by steps that compose, each twice as long as the one before."""
+    """The recurrence by steps of doubling length."""
     shift, length = direction, y.shape[-1]
     if length is None:
         return _doubled_in_loop(decay, y, direction)
@@ -96,37 +96,37 @@ def _doubled_in_loop(decay, y, direction):
         source = places - direction * shift
         inside = ops.cast(ops.logical_and(source >= 0, source < length), y.dtype)
         source = ops.clip(source, 0, length - 1)
-        earlier, reach = (ops.take(x, source, axis=-1) * inside for x in (y, decay))
-        return shift * 2, decay * reach, y + decay * earlier
+        earlier, earlier_decay = (ops.take(x, source, axis=-1) * inside for x in (y, decay))
+        return shift * 2, decay * earlier_decay, y + decay * earlier
 
-    # XLA wants to know a number of turns to keep what a gradient needs: lengths are int32.
+    # XLA needs a maximum number of iterations for the gradient; lengths are int32.
     start = ops.ones((), dtype="int32"), decay, y
     return ops.while_loop(lambda shift, *_: ops.less(shift, length), step, start, maximum_iterations=31)[-1]
 
 
 def _reached_by_sums(energies, previous, mask):
-    # The logarithm of 1 - sigmoid(e), exact where 1 - p is not. TFLite has a cumulative sum, but no product.
+    # The logarithm of 1 - sigmoid(e), more exact than that of 1 - p. TFLite has a cumulative sum, but no product.
     walk_on = ops.negative(ops.softplus(energies))
-    # Where nobody was, it does not matter who would have walked on; it would only use up the range of floats.
+    # Keys that the scan has not reached do not matter, and would use up the range of floats.
     passed = ops.greater(ops.cumsum(previous, axis=-1), 1e-7)
     if mask is not None:
         passed = ops.logical_and(passed, mask)
     reached = _sum_before(ops.where(passed, walk_on, ops.zeros_like(walk_on)))
-    # Powers of both signs, in place of a quotient, whose gradient would leave the range.
+    # A product of exponentials, since the gradient of a quotient would leave the range.
     arrivals = ops.cumsum(ops.multiply(previous, ops.exp(ops.minimum(ops.negative(reached), LIMIT))), axis=-1)
     return ops.multiply(ops.exp(reached), arrivals)
 
 
 def hard_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The weights of a walk that starts at `previous`, all zeros and a one, and stops where `energies > 0`.
+    """The weights of a scan that starts at the one in `previous` and stops at the first key with `energies > 0`.
 
     Args:
-        energies: float `(..., S)`, float32 or float64.
-        previous: float `(..., S)`, the weights of the last query.
-        mask: optional bool that broadcasts to `energies`; the walk does not stop where it is False.
+        energies: Float `(..., S)`, float32 or float64.
+        previous: Float `(..., S)`, the weights of the last query.
+        mask: Optional bool that broadcasts to `energies`; the scan does not stop at keys that are False.
 
     Returns:
-        Tensor of `energies`' shape: a one where the walk stops, or none.
+        Tensor of the shape of `energies`: one at the key where the scan stops, if any, else zero.
 
     Example:
 
@@ -143,12 +143,12 @@ def hard_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = Non
 
 
 def _sum_before(x):
-    """The sum of all that stands before each position, which does not suffer from what stands there."""
+    """The sum of all earlier entries, computed without the entry itself and its rounding."""
     return ops.cumsum(_moved(x, 1), axis=-1)
 
 
 def _moved(x, places):
-    """`x` with each entry so many places further on, or back where negative, and zeros where none has come."""
+    """`x` shifted by `places`, backwards if negative, and filled with zeros."""
     if places > 0:
         return ops.concatenate([ops.zeros_like(x[..., :places]), x[..., :-places]], axis=-1)
     return ops.concatenate([x[..., -places:], ops.zeros_like(x[..., :-places])], axis=-1)

@@ -1,4 +1,4 @@
-"""A sequence of vectors as one."""
+"""Pooling of a sequence of vectors to a single one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from keras_attn.typing import Tensor
 
 
 def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The mean over positions where `mask` is True, summed in float32 (float64 stays float64).
+    """The mean over the positions with `mask` True, summed in float32 (float64 stays float64).
 
     Args:
-        x: float `(B, T, D)`.
-        mask: optional bool `(B, T)`, False at positions that do not count.
+        x: Float `(B, T, D)`.
+        mask: Optional bool `(B, T)`, False at positions to ignore.
 
     Returns:
-        `(B, D)` in `x`'s dtype; zeros where nothing counts.
+        `(B, D)` in the dtype of `x`; zeros if no position is True.
 
     Example:
 
@@ -35,14 +35,14 @@ def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def first_token(x: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The vector at the first position where `mask` is True.
+    """The vector at the first position with `mask` True.
 
     Args:
-        x: float `(B, T, D)`.
-        mask: optional bool `(B, T)`; True everywhere where None.
+        x: Float `(B, T, D)`.
+        mask: Optional bool `(B, T)`. Defaults to True everywhere.
 
     Returns:
-        `(B, D)` in `x`'s dtype; zeros where no position is True.
+        `(B, D)` in the dtype of `x`; zeros if no position is True.
 
     Example:
 
@@ -52,7 +52,7 @@ def first_token(x: Tensor, mask: Tensor | None = None) -> Tensor:
     array([[3.]])
     """
     if mask is None:
-        # Not an index, which an empty sequence does not have.
+        # A sum, since indexing fails for empty sequences.
         return ops.sum(x[:, :1], axis=1)
     mask = ops.cast(boolean("mask", mask), "int32")
     is_first = ops.logical_and(ops.equal(mask, 1), ops.equal(ops.cumsum(mask, axis=1), 1))

@@ -1,4 +1,4 @@
-"""Cells of a grid for positions, and buckets and products with a table for their distances."""
+"""Grid cells of positions, and buckets and table products of relative positions."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from keras_attn.typing import Tensor
 
 
 def grid_cells(positions: Tensor, width: int, num_prefix: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Position `num_prefix + row * width + column` is cell `(row, column)`; those before `num_prefix` are in no cell.
+    """The cell `(row, column)` of position `num_prefix + row * width + column`; earlier positions have no cell.
 
     Args:
-        positions: int, any shape.
-        width: number of columns of the grid.
-        num_prefix: how many positions precede the grid.
+        positions: Int, any shape.
+        width: Number of columns of the grid.
+        num_prefix: Number of positions before the grid.
 
     Returns:
-        `(rows, columns, inside)`: int32 of `positions`' shape, `(0, 0)` for those in no cell, and bool.
+        `(rows, columns, inside)` of the shape of `positions`: int32, `(0, 0)` without a cell, and bool.
 
     Example:
 
@@ -44,21 +44,21 @@ def distance_buckets(
     max_distance: int = 128,
     bidirectional: bool = True,
 ) -> Tensor:
-    """Bucket of each query/key pair: one a distance while near, ever wider ones further away.
+    """Bucket of each query/key pair: one per distance for small distances, wider ones for larger distances.
 
-    Half of the buckets hold the distances `0, 1, 2, ...`, the other half grow as the logarithm of the distance up to
-    `max_distance`, and the last takes all beyond. With `bidirectional`, later keys have buckets of their own;
-    without, they share bucket 0.
+    Half of the buckets hold the distances `0, 1, 2, ...`; the other half grow logarithmically up to `max_distance`, and
+    the last one holds all larger distances. With `bidirectional`, later keys have separate buckets; without, they share
+    bucket 0.
 
     Args:
-        query_positions: int32 `(B, T)` or `(1, T)`.
-        key_positions: int32 `(B, S)` or `(1, S)`.
-        num_buckets: number of buckets, even where `bidirectional`.
-        max_distance: distance from which on all share the last bucket.
-        bidirectional: whether keys behind and ahead of the query are told apart.
+        query_positions: Int32 `(B, T)` or `(1, T)`.
+        key_positions: Int32 `(B, S)` or `(1, S)`.
+        num_buckets: Number of buckets, even if `bidirectional`.
+        max_distance: Distance from which on all positions share the last bucket.
+        bidirectional: Whether keys before and after the query have separate buckets.
 
     Returns:
-        int32 `(B, T, S)`, in `[0, num_buckets)`.
+        Int32 `(B, T, S)`, in `[0, num_buckets)`.
 
     Reference:
         [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), section 2.1
@@ -80,7 +80,7 @@ def distance_buckets(
         side = 0
         distance = ops.maximum(-offset, 0)
     num_exact = num_buckets // 2
-    # Below `num_exact` this branch is not chosen; the maximum keeps its logarithm finite there.
+    # This branch is not used below `num_exact`; the maximum keeps its logarithm finite there.
     ratio = ops.cast(ops.maximum(distance, num_exact), "float32") / num_exact
     step = (num_buckets - num_exact) / math.log(max_distance / num_exact)
     far = num_exact + ops.cast(ops.log(ratio) * step, "int32")
@@ -89,13 +89,13 @@ def distance_buckets(
 
 
 def relative_logits(queries: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """`queries[t] . table[c]`, with `c` the distance from `t` to each key, clipped to the table.
+    """`queries[t] . table[c]`, with `c` the offset of each key from `t`, clipped to the table.
 
     Args:
-        queries: float `(B, N, T, H)`.
-        table: float `(2 * max_distance + 1, H)`, from `max_distance` behind to as far ahead.
-        query_positions: int32 `(B, T)` or `(1, T)`.
-        key_positions: int32 `(B, S)` or `(1, S)`.
+        queries: Float `(B, N, T, H)`.
+        table: Float `(2 * max_distance + 1, H)`, for offsets from `-max_distance` to `max_distance`.
+        query_positions: Int32 `(B, T)` or `(1, T)`.
+        key_positions: Int32 `(B, S)` or `(1, S)`.
 
     Returns:
         Float `(B, N, T, S)`.
@@ -115,17 +115,17 @@ def relative_logits(queries: Tensor, table: Tensor, query_positions: Tensor, key
            [-1., -1.,  0.]], dtype=float32)
     """
     rows = ops.matmul(queries, ops.transpose(table))
-    # From a flat array, since converters know no gather with batch axes.
+    # From a flat tensor, since converters do not support a gather with batch axes.
     return ops.take(ops.reshape(rows, (-1,)), _cells(rows, query_positions, key_positions), axis=0)
 
 
 def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
-    """`sum over s of weights[t, s] * table[c]`, with `c` the distance from `t` to `s`, clipped to the table.
+    """`sum over s of weights[t, s] * table[c]`, with `c` the offset of `s` from `t`, clipped to the table.
 
     Args:
-        weights: float `(B, N, T, S)`.
-        table: float `(2 * max_distance + 1, H)`.
-        query_positions, key_positions: as for `relative_logits`.
+        weights: Float `(B, N, T, S)`.
+        table: Float `(2 * max_distance + 1, H)`.
+        query_positions, key_positions: As for `relative_logits`.
 
     Returns:
         Float `(B, N, T, H)`.
@@ -139,7 +139,7 @@ def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key
 
 
 def _cells(rows, query_positions, key_positions):
-    """Which cell of `rows` `(B, N, T, C)`, counted through, belongs to each query and key: int32 `(B, N, T, S)`."""
+    """The flat index in `rows` `(B, N, T, C)` of each query and key: int32 `(B, N, T, S)`."""
     batch, heads, length, size = ops.shape(rows)
     max_distance = rows.shape[-1] // 2
     keys, queries = ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1)

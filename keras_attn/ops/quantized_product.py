@@ -1,19 +1,19 @@
-"""Products with quantised tables."""
+"""Product with a quantised table."""
 
 from keras import ops
 
 
 def quantized_product(x, table, scale, quantizer=None):
-    """`x table / scale`, with `x` rounded as well where a quantizer is given; its gradient is that without rounding.
+    """`x table / scale`; a quantizer rounds `x` as well, with the gradient of the product without rounding.
 
     Args:
-        x: float `(..., D)`.
-        table: int8 or float `(D, V)`.
-        scale: float `(V,)`.
-        quantizer: optional `keras.quantizers.Quantizer` of `x`.
+        x: Float `(..., D)`.
+        table: Int8 or float `(D, V)`.
+        scale: Float `(V,)`.
+        quantizer: Optional `keras.quantizers.Quantizer` of `x`.
 
     Returns:
-        Float `(..., V)`, dtype of `x`.
+        Float `(..., V)`, in the dtype of `x`.
     """
     scale = ops.cast(scale, x.dtype)
     if quantizer is None:

@@ -1,33 +1,33 @@
-"""Activations that are computed twice and kept never."""
+"""Gradient checkpointing."""
 
 import keras
 from keras import ops
 
 
 def rematerialized(function, tensors, layer):
-    """`function(*tensors)`, whose inner activations are not kept for the gradient but computed again for it.
+    """`function(*tensors)` with gradient checkpointing: its activations are recomputed in the backward pass.
 
-    Seeds are the same in both runs, so dropout drops the same numbers. Losses that layers add are added to `layer`,
-    and updates of its variables happen once.
+    Both runs use the same seeds, so dropout drops the same numbers. Losses of layers are added to `layer`, and its
+    variables are updated once.
 
     Args:
-        function: takes and returns float tensors; reads variables of `layer` only. Whatever else it needs (masks,
-            positions) it closes over; no gradient flows there.
-        tensors: its arguments, float tensors or None.
-        layer: the built Keras layer whose call this is.
+        function: Takes and returns float tensors, and reads variables of `layer` only. Other tensors, such as masks and
+            positions, are closed over; no gradient flows to them.
+        tensors: Its arguments, float tensors or None.
+        layer: The built Keras layer that is being called.
 
     Returns:
-        What `function` returns: one tensor.
+        The result of `function`, one tensor.
 
     Raises:
-        NotImplementedError: the backend cannot do this.
+        NotImplementedError: If the backend does not support it.
 
     Reference:
         [Chen et al., 2016](https://arxiv.org/abs/1604.06174)
     """
     variables = layer.non_trainable_variables
-    # TensorFlow's gradient finds the weights that a function reads. Elsewhere a scope hides their values in an outer
-    # one, so they are handed on. Seeds are: read as they were before this call, in both runs.
+    # TensorFlow's gradient finds the weights that a function reads. On other backends the scope hides their values, so
+    # they are passed on. Seeds always are, with their values before this call, in both runs.
     if keras.backend.backend() == "tensorflow":
         known = [v for v in variables if "int" in v.dtype]
     else:

@@ -22,20 +22,20 @@ def rotary(
 ) -> Tensor:
     """Rotates pairs of channels by an angle proportional to the position.
 
-    Channel pair `i` at position `p` turns by `p * base^(-2i / rotary_dim)`, so that the dot product of a rotated query
-    and a rotated key depends on the difference of their positions only.
+    Channel pair `i` at position `p` is rotated by `p * base^(-2i / rotary_dim)`, so that the dot product of a rotated
+    query and a rotated key depends only on the difference of their positions.
 
     Args:
-        x: float `(B, N, T, H)`.
-        positions: int or float `(B, T)` or `(1, T)`.
-        base: the slowest rotation's scale.
-        rotary_dim: how many leading channels take part, even; all where None.
-        interleaved: whether pair `i` is channels `(2i, 2i + 1)`, as in RoFormer and GPT-J, rather than
+        x: Float `(B, N, T, H)`.
+        positions: Int or float `(B, T)` or `(1, T)`.
+        base: Base of the frequencies.
+        rotary_dim: Number of leading channels to rotate, even. Defaults to all.
+        interleaved: Whether pair `i` is channels `(2i, 2i + 1)`, as in RoFormer and GPT-J, rather than
             `(i, i + rotary_dim / 2)`, as in Llama and GPT-NeoX.
-        scaling: optional dict that stretches the rotations to longer contexts, see `rotary_frequencies`.
+        scaling: Optional dict that extends the rotations to longer contexts. See `rotary_frequencies`.
 
     Returns:
-        Tensor of `x`'s shape and dtype. Angles are computed in float32.
+        Tensor of the shape and dtype of `x`. Angles are computed in float32.
 
     Reference:
         [Su et al., 2021](https://arxiv.org/abs/2104.09864)
@@ -55,7 +55,7 @@ def rotary(
     if amplitude != 1.0:
         cos, sin = cos * amplitude, sin * amplitude
     cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
-    # Split, not slices: its gradient is one concatenation instead of two padded copies.
+    # A split, since its gradient is one concatenation; that of slices is two padded copies.
     rotated, *rest = [x] if rotary_dim == width else ops.split(x, [rotary_dim], axis=-1)
     if interleaved:
         first, second = rotated[..., ::2], rotated[..., 1::2]

@@ -1,4 +1,4 @@
-"""How rotary frequencies change so that a model reaches further than the lengths it was trained on."""
+"""Scaling of rotary frequencies to contexts longer than those in training."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from keras_attn.typing import Tensor
 def rotary_frequencies(
     dim: int, base: float = 10000.0, scaling: Mapping[str, Any] | None = None, positions: Tensor | None = None
 ) -> tuple[Tensor, float]:
-    """`base^(-2i / dim)` for the channel pairs `i = 0 .. dim / 2 - 1`, changed as `scaling` says.
+    """`base^(-2i / dim)` for the channel pairs `i = 0 .. dim / 2 - 1`, scaled according to `scaling`.
 
-    `scaling` is a dict in the form of Hugging Face's configs. Its `rope_type` is one of
+    `scaling` is a dict as in Hugging Face's configs. Its `rope_type` is one of
 
-    * `default`: no change;
-    * `linear`: frequencies are divided by `factor` (position interpolation);
-    * `ntk`: the base grows, so that the slowest frequency is divided by `factor` and the fastest is kept;
-    * `dynamic`: as `ntk`, by a factor that follows the length beyond `original_max_position_embeddings`;
-    * `yarn`: slow frequencies are divided, fast ones kept, with a ramp between `beta_fast` and `beta_slow` rotations
-      over `original_max_position_embeddings`; sine and cosine are multiplied by `attention_factor`, which otherwise
-      follows from `factor` (and `mscale`, `mscale_all_dim`); `truncate` rounds the ends of the ramp;
-    * `llama3`: as `yarn`, with the ramp in rotations: kept from `high_freq_factor` on, divided up to
-      `low_freq_factor`.
+    * `default`: No change.
+    * `linear`: Divides the frequencies by `factor` (position interpolation).
+    * `ntk`: Increases the base, so that the slowest frequency is divided by `factor` and the fastest is kept.
+    * `dynamic`: As `ntk`, with a factor that grows with the length beyond `original_max_position_embeddings`.
+    * `yarn`: Divides slow frequencies and keeps fast ones, with a ramp between `beta_fast` and `beta_slow` rotations
+      over `original_max_position_embeddings`. Sine and cosine are multiplied by `attention_factor`, by default computed
+      from `factor` (and `mscale`, `mscale_all_dim`). `truncate` rounds the ends of the ramp.
+    * `llama3`: As `yarn`, with the ramp in rotations: keeps frequencies from `high_freq_factor` on and divides them up
+      to `low_freq_factor`.
 
     Args:
-        dim: number of channels that rotate, even.
-        base: the slowest rotation's scale.
-        scaling: optional dict, see above.
-        positions: int `(B, T)` or `(1, T)`; needed by `dynamic`, which takes the highest position of each row plus one
-            for its length.
+        dim: Number of rotated channels, even.
+        base: Base of the frequencies.
+        scaling: Optional dict, see above.
+        positions: Int `(B, T)` or `(1, T)`; needed by `dynamic`, whose length is the highest position of each row plus
+            one.
 
     Returns:
-        `(frequencies, amplitude)`: float32 that broadcasts to `(B, 1, T, dim / 2)`, and a float that multiplies sine
-        and cosine.
+        `(frequencies, amplitude)`: float32 that broadcasts to `(B, 1, T, dim / 2)`, and a float factor of sine and
+        cosine.
 
     Raises:
-        ValueError: `scaling` has an unknown type, lacks a setting, or has one that its type does not know.
+        ValueError: If `scaling` has an unknown type, lacks a setting, or has one that its type does not take.
 
     Reference:
         [Chen et al., 2023](https://arxiv.org/abs/2306.15595) (linear);
@@ -68,7 +68,7 @@ def rotary_frequencies(
 
 
 def check_scaling(scaling):
-    """Raises a ValueError unless `scaling` is None or a dict that `rotary_frequencies` can follow."""
+    """Raises a ValueError unless `scaling` is None or a dict that `rotary_frequencies` accepts."""
     if scaling is None:
         return
     if not hasattr(scaling, "get"):
@@ -78,7 +78,7 @@ def check_scaling(scaling):
 
 def _rule(scaling):
     settings = {name: value for name, value in scaling.items() if value is not None}
-    # Configs written before 2024 say `type`.
+    # Configs written before 2024 use `type`.
     legacy = settings.pop("type", None)
     kind = settings.pop("rope_type", legacy)
     received = f"Received: scaling={dict(scaling)}"
@@ -92,7 +92,7 @@ def _rule(scaling):
         raise ValueError(f"`scaling` of type {kind!r} must have {', '.join(map(repr, missing))}. {received}")
     if unknown:
         names = ", ".join(repr(p.name) for p in known) or "nothing"
-        raise ValueError(f"`scaling` of type {kind!r} knows {names}, not {', '.join(map(repr, unknown))}. {received}")
+        raise ValueError(f"`scaling` of type {kind!r} takes {names}, not {', '.join(map(repr, unknown))}. {received}")
     for name, value in settings.items():
         if name != "truncate" and (not is_number(value) or value <= 0):
             raise ValueError(f"`scaling` must have positive numbers, for {name!r} too. {received}")
@@ -164,7 +164,7 @@ def _llama3(
     return _between(frequencies, factor, 1 - kept), 1.0
 
 
-# A rule is called with float64 frequencies, the base and the positions; its keyword arguments are what it can be told.
+# A rule is called with float64 frequencies, the base and the positions; its keyword arguments are its settings.
 _RULES = {
     "default": _default,
     "linear": _linear,
@@ -176,7 +176,7 @@ _RULES = {
 
 
 def _share_of_base(frequencies):
-    """To multiply the base by `c^(dim / (dim - 2))` is to divide frequency `i` by `c` to the power of this."""
+    """Multiplying the base by `c^(dim / (dim - 2))` divides frequency `i` by `c` to the power of this."""
     return np.arange(len(frequencies)) / max(len(frequencies) - 1, 1)
 
 

@@ -1,4 +1,4 @@
-"""A loop over time that trains, compiles and leaves in every format."""
+"""A differentiable scan that compiles under XLA and exports to every format."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def scan(
 ) -> tuple[Nest, Nest]:
     """Calls `step(x, state) -> (outputs, state)` for each slice of `inputs` along their first axis.
 
-    How outputs are gathered follows the cache policy in force, see `keras_attn.ops.cache.writing`: under `"slice"`, by
-    slice updates, which TFLite has; else as the backend does it best, which is differentiable.
+    The `Target` decides how outputs are collected: without `has_tensor_arrays` (XLA, TFLite), by slice updates;
+    otherwise in the backend's own way, which is differentiable.
 
     Args:
-        step: function of two nests of tensors without the time axis; returns two nests.
-        inputs: nest of tensors `(T, B, ...)`. Where the cache policy is "slice" and `T` is not known, it is 1 at least.
-        state: nest of tensors `(B, ...)`, of the shapes and dtypes that `step` returns.
-        mask: optional bool `(T, B)`. Where False, the state stays as it is and the outputs are zero.
+        step: Function of two nests of tensors without the time axis; returns two nests.
+        inputs: Nest of tensors `(T, B, ...)`. Without `has_tensor_arrays`, an unknown `T` must be at least 1.
+        state: Nest of tensors `(B, ...)`, of the shapes and dtypes that `step` returns.
+        mask: Optional bool `(T, B)`. If False, the state is kept and the outputs are zero.
 
     Returns:
         `(outputs, state)`: outputs `(T, B, ...)`, and the last state.
@@ -52,7 +52,7 @@ def scan(
 
     length = flat[0].shape[0]
     if length == 0:
-        # A step that counts for nothing, and says what the outputs are like.
+        # A step for the shapes and dtypes of the outputs only.
         outputs, _ = advance([_empty_slice(x) for x in flat], state)
         return tree.map_structure(lambda a: ops.zeros((0, *ops.shape(a)), a.dtype), outputs), state
     if length == 1:
@@ -68,7 +68,7 @@ def scan(
 
 def _scan_by_slice(advance, flat, state):
     length, seeds = ops.shape(flat[0])[0], LoopSeeds()
-    # The first step stands before the loop: it says how large the outputs are.
+    # The first step is outside of the loop, to get the shapes of the outputs.
     first, state = advance([x[0] for x in flat], state)
     seeds.first_is_done()
     empty = tree.map_structure(lambda a: ops.zeros((length, *ops.shape(a)), dtype=a.dtype), first)
@@ -95,7 +95,7 @@ def _scan_by_tensor_array(advance, flat, state):
 
     length, seeds = flat[0].shape[0] or tf.shape(flat[0])[0], LoopSeeds()
     slices = [tf.TensorArray(x.dtype, size=length, element_shape=x.shape[1:]).unstack(x) for x in flat]
-    # Of this call only the shapes and dtypes are used, and the graph drops the rest.
+    # Only the shapes and dtypes of this call are used; the graph prunes the rest.
     like, _ = advance([_empty_slice(x) for x in flat], state)
     seeds.first_is_done()
     arrays = [tf.TensorArray(a.dtype, size=length, element_shape=a.shape) for a in tree.flatten(like)]
@@ -116,12 +116,12 @@ def _scan_by_tensor_array(advance, flat, state):
 
 
 def _empty_slice(x):
-    """Zeros like a slice of `x`, which need not have one."""
+    """Zeros like a slice of `x`, which may be empty."""
     return ops.zeros(ops.shape(x)[1:], dtype=x.dtype)
 
 
 def _stacked(array, like):
-    """`array.stack()`, also where nothing is in it and TensorFlow has to be told what would be."""
+    """`array.stack()`, also for an empty array, for which TensorFlow needs the shape of the elements."""
     import tensorflow as tf
 
     if tf.executing_eagerly():
@@ -138,7 +138,7 @@ def _where(real, new, old):
 
 
 def _like(x, y):
-    """`x`, known to have the static shape of `y`: TensorFlow's loops insist that shapes stay what they were."""
+    """`x` with the static shape of `y`, as TensorFlow's loops require shapes to stay the same."""
     if keras.backend.backend() == "tensorflow":
         x.set_shape(y.shape)
     return x

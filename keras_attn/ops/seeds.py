@@ -1,4 +1,4 @@
-"""Seeds that give the same random numbers again, and seeds that go on from step to step of a loop."""
+"""Seeds that repeat their random numbers, and seeds that advance from step to step of a loop."""
 
 import keras
 from keras import ops
@@ -7,37 +7,37 @@ from keras_attn import compat
 from keras_attn.ops.arrays import add
 
 
-class DrawnSeed(keras.random.SeedGenerator):
-    """A seed that was drawn already, for where Keras takes a generator.
+class FixedSeed(keras.random.SeedGenerator):
+    """A seed of fixed value, to be used as a Keras seed generator.
 
     Args:
-        drawn: integer tensor `(2,)`.
+        drawn: Integer tensor `(2,)`, the seed.
     """
 
     def __init__(self, drawn):
-        # Not the base's own: that makes a variable.
+        # The base constructor would create a variable.
         self._drawn = drawn
 
     @classmethod
     def of(cls, seed):
-        """Draws from `seed`, an int or a `keras.random.SeedGenerator`."""
+        """Draws a seed from `seed`, an int or a `keras.random.SeedGenerator`."""
         return cls(keras.random.randint((2,), 0, 2**31 - 1, dtype="int32", seed=seed))
 
     def at(self, step):
         """The seed of one step of a loop."""
         first, second = ops.unstack(self._drawn)
-        return DrawnSeed(ops.stack([first, add(second, step)]))
+        return FixedSeed(ops.stack([first, add(second, step)]))
 
     def next(self, ordered=True):
         return ops.cast(self._drawn, "uint32")
 
 
 class LoopSeeds:
-    """Goes on with the seeds of a loop from step to step, in a `keras.StatelessScope`.
+    """Advances the seeds of a loop from step to step, in a `keras.StatelessScope`.
 
-    There, seeds are tensors that the scope keeps: what a loop's body writes is lost to its next step, which would draw
-    the same numbers, and is no tensor outside of the loop. So each step is told where its seeds begin, which follows
-    from what the first one drew. The numbers are those that a loop outside of a scope draws. Make one before the first
+    In the scope, seeds are tensors: updates in a loop's body are lost to the next step, which would draw the same
+    numbers, and are no tensors outside of the loop. So each step computes its seeds from the number of earlier steps
+    and from what the first step drew. The numbers are those of a loop outside of a scope. Create it before the first
     step, which is traced before the loop.
     """
 
@@ -47,7 +47,7 @@ class LoopSeeds:
         self._drawn = None
 
     def first_is_done(self):
-        """Call it between the first step and the loop."""
+        """To be called between the first step and the loop."""
         if self._scope is not None:
             values = self._scope.state_mapping
             self._drawn = {
@@ -57,7 +57,7 @@ class LoopSeeds:
             }
 
     def after(self, steps):
-        """Puts the seeds where they are after so many steps beside the first; an int tensor, or a number."""
+        """Sets the seeds to their values after `steps`, an int tensor or a number, besides the first."""
         for key, (value, drawn) in (self._drawn or {}).items():
             self._scope.state_mapping[key] = add(value, ops.multiply(ops.cast(steps, value.dtype), drawn))
 

@@ -1,4 +1,4 @@
-"""The sinusoidal position code of the Transformer."""
+"""The sinusoidal position encoding of the Transformer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def sinusoid(
     """`PE[p, 2i] = sin(p / base^(2i / dim))`, `PE[p, 2i + 1] = cos(p / base^(2i / dim))`, in float32.
 
     Args:
-        positions: int or float, any shape.
-        dim: width of the code.
-        base: the slowest wave has about `base` times the fastest one's length.
-        interleaved: whether sines and cosines alternate, as above; otherwise all sines come first.
-        endpoint: whether the exponents `2i / dim` are `i / (dim / 2 - 1)` instead, so that they end at 1.
+        positions: Int or float, any shape.
+        dim: Width of the encoding.
+        base: The longest wavelength is about `base` times the shortest.
+        interleaved: Whether sines and cosines alternate, as above; otherwise all sines come first.
+        endpoint: Whether the exponents are `i / (dim / 2 - 1)` instead of `2i / dim`, so that they end at 1.
 
     Returns:
-        float32, `positions`' shape plus `(dim,)`.
+        Float32, the shape of `positions` plus `(dim,)`.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.5

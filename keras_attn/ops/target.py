@@ -1,4 +1,4 @@
-"""What a graph is made for: one scope says it, and code asks it for what it needs to know."""
+"""The runtime that a graph is traced for, as a scope."""
 
 import contextlib
 import contextvars
@@ -10,27 +10,27 @@ CACHE_STORAGES = ("float", "int8")
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """What the runtime of a graph has, and what it runs well.
+    """The abilities of a runtime, and the operations that are fast on it.
 
     Args:
-        cache_writes: how new keys and values enter a cache:
+        cache_writes: How to write new keys and values to a cache:
 
-            * `"select"`: compare and choose. Any slots, every runtime.
-            * `"slice"`: one slice update if all rows write to the same, consecutive slots, else as `"select"`. In place
+            * `"select"`: Compare and select. Any slots, every runtime.
+            * `"slice"`: One slice update if all rows write to the same consecutive slots, else as `"select"`. In place
               in XLA and TFLite.
-            * `"in_place"`: the same by an operation of TensorFlow's own, which overwrites a buffer that nobody else
-              reads, where `"slice"` copies the cache at every step. No converter knows it.
-            * `"concat"`: the update is appended, and the cache grows. For step models that return their cache.
-        cache_storage: what a new cache keeps: `"float"`, the tensors as they are, or `"int8"`, pairs of int8 and a
-            float scale per slot and head, about a quarter of the memory of float32.
-        has_unequal_loops: whether kernels may loop over blocks of different sizes. See `loops.available`, which knows
-            besides whether XLA compiles what is traced.
-        has_tensor_arrays: whether a loop over time can gather its outputs in a TensorArray; else it writes slices.
-        packs_weights: which parts of generation read the weights of projections as matrices that are made before:
+            * `"in_place"`: As `"slice"`, by an operation of TensorFlow that overwrites a buffer without other readers;
+              there, `"slice"` copies the cache at every step. Not supported by any converter.
+            * `"concat"`: Appends the update to the cache. For step models that return their cache.
+        cache_storage: Storage of a new cache: `"float"` for the tensors themselves, `"int8"` for pairs of int8 and a
+            float scale per slot and head, which take about a quarter of the memory of float32.
+        has_unequal_loops: Whether kernels may loop over blocks of different sizes. See `loops.available`, which also
+            checks whether XLA compiles the graph.
+        has_tensor_arrays: Whether a scan can collect its outputs in a TensorArray; otherwise it writes slices.
+        packs_weights: Parts of generation in which projections read weights that were packed to matrices before:
             `"prompt"`, `"loop"`, both or none.
 
     Raises:
-        ValueError: there is no such `cache_writes` or `cache_storage`.
+        ValueError: If `cache_writes` or `cache_storage` is unknown.
 
     Example:
 
@@ -53,23 +53,23 @@ class Target:
 
 
 EAGER = Target()
-# Graphs that this process runs: by TensorFlow, and compiled by XLA.
+# Graphs that run in this process, in TensorFlow and compiled by XLA.
 TENSORFLOW = Target("in_place", packs_weights=("loop",))
 XLA = Target("slice", has_tensor_arrays=False, packs_weights=("prompt", "loop"))
-# Artefacts. Their graphs have the kernels' dense forms.
+# Exported graphs, with the dense form of kernels.
 SAVED_MODEL = dataclasses.replace(TENSORFLOW, has_unequal_loops=False)
 TFLITE = Target("slice", has_unequal_loops=False, has_tensor_arrays=False)
 ONNX = Target("select", has_unequal_loops=False)
 
 
 def current():
-    """The target of the scope."""
+    """The target of the current scope."""
     return _target.get()
 
 
 @contextlib.contextmanager
 def tracing_for(target, **changes):
-    """Within the scope, what is traced is for `target`, a `Target`, or for that with some of its fields changed."""
+    """Scope that traces for a `Target`, optionally with some of its fields changed."""
     token = _target.set(dataclasses.replace(target, **changes))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Windows of images and of sequences, laid out for one matrix product: strided convolutions without a convolution."""
+"""Windows of images and sequences, laid out to compute strided convolutions as one matrix product."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from keras_attn.typing import Tensor
 
 
 def image_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
-    """Cuts images into patches that do not overlap, row by row.
+    """Splits images into non-overlapping patches, row by row.
 
     Args:
         images: `(B, height, width, C)`.
         patch_size: `(rows, columns)` of a patch, divisors of height and width.
 
     Returns:
-        `(B, height / rows * width / columns, rows * columns * C)`, a patch's numbers in the order of the image's.
+        `(B, height / rows * width / columns, rows * columns * C)`, each patch in the order of the image.
 
     Example:
 
@@ -29,22 +29,22 @@ def image_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
     rows, columns = patch_size
     batch, height, width, channels = ops.shape(images)
     across = width // columns
-    # Never more than rank 4: TFLite transposes no more than that fast, and reshapes fuse.
+    # At most rank 4, up to which transposes are fast in TFLite; reshapes fuse.
     strips = reshape_rows(images, batch * (height // rows), rows, across, columns * channels)
     patches = ops.transpose(strips, (0, 2, 1, 3))
     return reshape_rows(patches, batch, height // rows * across, rows * columns * channels)
 
 
 def sequence_windows(x: Tensor, window: int, stride: int) -> Tensor:
-    """The `window` frames round every `stride`-th frame, with zeros beyond both ends.
+    """The `window` frames around every `stride`-th frame, with zeros beyond both ends.
 
-    Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` behind. So what
-    stands in a window never depends on how much padding follows, which Keras' "same" does not grant.
+    Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` after. Windows do
+    not depend on the amount of padding, unlike with Keras' "same".
 
     Args:
         x: `(B, T, C)`.
-        window: frames in a window.
-        stride: step from one window to the next.
+        window: Number of frames per window.
+        stride: Step from one window to the next.
 
     Returns:
         `(B, ceil(T / stride), window * C)`.

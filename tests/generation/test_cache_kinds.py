@@ -105,7 +105,7 @@ def test_a_window_bounds_the_cache(name, sizes):
     assert memory == ()
     for (key, value), size in zip(caches, sizes, strict=True):
         assert tuple(key.shape) == tuple(value.shape) == (5, 3, size, 4)
-    assert sorted(held.shape[1] for held, *_ in slots) == sorted(set(sizes))
+    assert sorted(slot_positions.shape[1] for slot_positions, *_ in slots) == sorted(set(sizes))
     token, position = model.begin(PROMPTS, None, 2)
     for step in range(3):
         _, (caches, slots) = model.decode(token, position + step, (caches, slots), memory)
@@ -117,7 +117,7 @@ def test_a_window_bounds_the_cache(name, sizes):
 def test_several_tokens_a_call_do_not_go_with_a_window():
     model = windowed("window")
     cached, memory = model.prefill(PROMPTS, length=9)
-    with pytest.raises(ValueError, match=r"`positions` must be of one token a call.*Received: shape \(5, 2\)"):
+    with pytest.raises(ValueError, match=r"`positions` must hold one token per call.*Received: shape \(5, 2\)"):
         model.decode(PROMPTS[:, :2], np.tile([[13, 14]], (5, 1)), cached, memory)
 
 
@@ -172,9 +172,9 @@ def prompt_mask(lengths):
 def test_slots_of_a_window_hold_the_last_tokens_and_the_sinks(lengths, window, sinks, steps):
     mask = prompt_mask(lengths)
     slots, source = cache_slots.of_window(mask, window, sinks)
-    held = np.asarray(slots[0])
-    real = held < cache_slots.FAR
-    np.testing.assert_array_equal(np.asarray(source)[real], held[real])
+    slot_positions = np.asarray(slots[0])
+    real = slot_positions < cache_slots.FAR
+    np.testing.assert_array_equal(np.asarray(source)[real], slot_positions[real])
     for step in range(steps + 1):
         for row, length in zip(np.asarray(slots[0]), lengths, strict=True):
             found = sorted(x for x in row.tolist() if x < cache_slots.FAR)
@@ -183,8 +183,8 @@ def test_slots_of_a_window_hold_the_last_tokens_and_the_sinks(lengths, window, s
             needed = set(range(max(last - window, 0), last)) | set(range(min(sinks, last)))
             assert needed <= set(found) <= set(range(last))
         positions = np.array(lengths, "int32")[:, None] + step
-        slots, written = cache_slots.advance(slots, positions)
-        np.testing.assert_array_equal(np.take_along_axis(np.asarray(slots[0]), np.asarray(written), 1), positions)
+        slots, write_slots = cache_slots.advance(slots, positions)
+        np.testing.assert_array_equal(np.take_along_axis(np.asarray(slots[0]), np.asarray(write_slots), 1), positions)
 
 
 @settings(max_examples=30, deadline=None)
@@ -198,8 +198,8 @@ def test_slots_of_a_prompt_follow_one_another(lengths, counts, back, masked):
     for count in counts:
         positions = at + np.arange(count, dtype="int32")
         seen = np.arange(count) % 2 == np.arange(len(lengths))[:, None] % 2 if masked else None
-        slots, written = cache_slots.advance(slots, positions, seen)
-        assert np.asarray(written).tolist() == [list(range(len(expected[0]), len(expected[0]) + count))]
+        slots, write_slots = cache_slots.advance(slots, positions, seen)
+        assert np.asarray(write_slots).tolist() == [list(range(len(expected[0]), len(expected[0]) + count))]
         for i, row in enumerate(expected):
             row += [int(p) if seen is None or seen[i, j] else cache_slots.FAR for j, p in enumerate(positions[i])]
         at = at + count
@@ -212,10 +212,10 @@ def test_slots_of_a_prompt_follow_one_another(lengths, counts, back, masked):
 
 
 def test_empty_slots():
-    held, following = cache_slots.empty(3)
-    assert (np.asarray(held) == cache_slots.FAR).all()
-    assert (held.shape, int(following)) == ((1, 3), 0)
-    slots = cache_slots.empty(3, sinks=1)
+    slot_positions, next_slot = cache_slots.empty(3)
+    assert (np.asarray(slot_positions) == cache_slots.FAR).all()
+    assert (slot_positions.shape, int(next_slot)) == ((1, 3), 0)
+    slots = cache_slots.empty(3, num_sink_tokens=1)
     for step, expected in enumerate(([0], [0, 1], [0, 1, 2], [0, 3, 2], [0, 3, 4], [0, 5, 4])):
         slots, _ = cache_slots.advance(slots, np.array([[step]], "int32"))
         assert [x for x in np.asarray(slots[0])[0].tolist() if x < cache_slots.FAR] == expected

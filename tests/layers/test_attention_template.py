@@ -120,7 +120,7 @@ def test_a_template_of_multi_head_attention_is_the_block_s_own(position):
     assert [weight.name for weight in decoder.weights] == [weight.name for weight in plain.weights]
     decoder.set_weights(plain.get_weights())
     np.testing.assert_array_equal(decoder(X, inputs_mask=REAL), plain(X, inputs_mask=REAL))
-    assert decoder.blocks[0].reach() == plain.blocks[0].reach() == (3, 0)
+    assert decoder.blocks[0].attention_span() == plain.blocks[0].attention_span() == (3, 0)
     assert len({id(block.self_attention.layer.position) for block in decoder.blocks}) == 1
     caches, pieces = decoder.empty_caches(2, 5), []
     for t in range(5):
@@ -241,7 +241,7 @@ def test_a_cache_of_any_tuple():
         pieces.append(piece)
     assert [[x.shape for x in layer] for layer in caches] == [[(2, 1, 5, 12)]] * 2
     np.testing.assert_allclose(np.concatenate(pieces, 1), whole, atol=1e-4)
-    assert decoder.blocks[0].reach() is None
+    assert decoder.blocks[0].attention_span() is None
     with pytest.raises(ValueError, match=r"`attention` must have a method `empty_cache\(batch, length\)`.*Cached"):
         decoder.empty_caches(2, 5)
 

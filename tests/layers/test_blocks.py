@@ -193,7 +193,7 @@ def decoder_stack_case(name, oracle_kwargs=None, **config):
         with_memory,
         partial(decoder_stack_oracle, num_layers=2, **(oracle_kwargs or {})),
         {"inputs": "inputs_mask", "memory": "memory_mask"},
-        (({"memory": None}, "`memory`"), ({"caches": ()}, "`caches` must hold a pair a layer, 2")),
+        (({"memory": None}, "`memory`"), ({"caches": ()}, "`caches` must hold 2 pairs, one per layer")),
         SHORTCUT,
     )
 

@@ -33,7 +33,7 @@ CASES = [
         pooled_oracle,
         {"inputs": "inputs_mask"},
         BAD,
-        {"dead_queries": "a row of padding alone has the logits of zeros, which the biases make"},
+        {"fully_masked": "a row of padding alone has the logits of zeros, which the biases make"},
         output_mask=lambda mask: mask.any(axis=1),
     ),
     LayerCase(

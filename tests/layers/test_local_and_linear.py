@@ -228,5 +228,5 @@ def test_linear_refuses_dropout_in_training_and_scores_to_record():
     np.testing.assert_array_equal(layer(x), layer(x))
     with pytest.raises(ValueError, match="for dropout of weights"):
         layer(x, training=True)
-    with recording(), pytest.raises(ValueError, match="one with scores where they are recorded"):
+    with recording(), pytest.raises(ValueError, match="one that returns scores, to record them"):
         layer(x)

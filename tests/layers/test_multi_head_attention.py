@@ -1,4 +1,4 @@
-"""What only attention does: stand in for Keras' layers, decode step by step, leave dead queries at zero."""
+"""What only attention does: stand in for Keras' layers, decode step by step, zero fully masked queries."""
 
 import keras
 import numpy as np
@@ -39,16 +39,16 @@ def randomise(layer):
     return layer
 
 
-def outputs_and_gradients(layer, arguments, static, live):
-    """Of a loss that only live queries enter: Keras averages for a dead one, we return zero."""
+def outputs_and_gradients(layer, arguments, static, unmasked):
+    """Of a loss over the unmasked queries only: for fully masked ones Keras returns an average, we return zero."""
     tensors = {name: tf.constant(x) for name, x in arguments.items()}
     floats = [x for x in tensors.values() if x.dtype.is_floating]
     with tf.GradientTape() as tape:
         tape.watch(floats)
         outputs = keras.tree.flatten(layer(**tensors, **static))
-        loss = tf.reduce_sum(outputs[0] * normal(*outputs[0].shape, seed=9) * live)
+        loss = tf.reduce_sum(outputs[0] * normal(*outputs[0].shape, seed=9) * unmasked)
     gradients = tape.gradient(loss, [*floats, *(w.value for w in layer.trainable_weights)])
-    return [np.asarray(outputs[0]) * live, *outputs[1:]], gradients
+    return [np.asarray(outputs[0]) * unmasked, *outputs[1:]], gradients
 
 
 DROP_IN = {
@@ -114,25 +114,25 @@ def test_drop_in_for_keras(name):
         layer(**arguments, **static)
     randomise(theirs)
     ours.set_weights(theirs.get_weights())
-    live = 1.0
-    expected = outputs_and_gradients(theirs, arguments, static, live)
-    actual = outputs_and_gradients(ours, arguments, static, live)
+    unmasked = 1.0
+    expected = outputs_and_gradients(theirs, arguments, static, unmasked)
+    actual = outputs_and_gradients(ours, arguments, static, unmasked)
     for a, e in zip(keras.tree.flatten(actual), keras.tree.flatten(expected), strict=True):
         np.testing.assert_allclose(a, e, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.peer("MultiHeadAttention", "keras.layers.MultiHeadAttention")
-def test_drop_in_with_dead_queries():
+def test_drop_in_with_fully_masked_queries():
     arguments = drop_in_arguments((VALUE, ("attention_mask", (B, T, S))))
-    live = np.ones((B, T, 1), "float32")
-    live[0, 1] = live[1, 3] = 0
-    arguments["attention_mask"] &= live > 0
+    unmasked = np.ones((B, T, 1), "float32")
+    unmasked[0, 1] = unmasked[1, 3] = 0
+    arguments["attention_mask"] &= unmasked > 0
     theirs, ours = keras.layers.MultiHeadAttention(N, H), MultiHeadAttention(N, H)
     for layer in (theirs, ours):
         layer(**arguments)
     randomise(theirs)
     ours.set_weights(theirs.get_weights())
-    expected, actual = (outputs_and_gradients(layer, arguments, {}, live) for layer in (theirs, ours))
+    expected, actual = (outputs_and_gradients(layer, arguments, {}, unmasked) for layer in (theirs, ours))
     for a, e in zip(keras.tree.flatten(actual), keras.tree.flatten(expected), strict=True):
         np.testing.assert_allclose(a, e, atol=1e-5, rtol=1e-5)
 
@@ -228,7 +228,7 @@ def test_masks_of_an_embedding_reach_every_layer_of_a_model(block):
     ids=["attention_mask", "query_mask", "all_keys", "window"],
 )
 @pytest.mark.parametrize("config", [{}, {"use_gate": True}, {"use_bias": False}, {"num_kv_heads": 1}])
-def test_dead_queries_are_zero(arguments, config):
+def test_fully_masked_queries_are_zero(arguments, config):
     layer = MultiHeadAttention(N, H, window=2, **config)
     x = tf.constant(normal(B, T, D))
     layer(x)
@@ -236,11 +236,11 @@ def test_dead_queries_are_zero(arguments, config):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         output, scores = layer(x, x, return_attention_scores=True, **arguments)
-        dead = output[:, 1]
-    np.testing.assert_array_equal(dead, 0)
+        masked = output[:, 1]
+    np.testing.assert_array_equal(masked, 0)
     np.testing.assert_array_equal(scores[:, :, 1], 0)
     sources = [x, *(w.value for w in layer.trainable_weights)]
-    for gradient in tape.gradient(dead, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
+    for gradient in tape.gradient(masked, sources, unconnected_gradients=tf.UnconnectedGradients.ZERO):
         np.testing.assert_array_equal(gradient, 0)
     assert all(np.all(np.isfinite(g)) for g in tape.gradient(output, sources))
 
@@ -442,5 +442,5 @@ def test_extra_keys_under_every_mechanism():
 
 
 def test_refuses_what_no_mechanism_can_do():
-    with pytest.raises(ValueError, match=r"`mechanism` cannot answer this call.*flash_attention=True"):
+    with pytest.raises(ValueError, match=r"`mechanism` must support this call.*flash_attention=True"):
         MultiHeadAttention(N, H, flash_attention=True, mechanism="dense")(normal(B, T, D))

@@ -157,8 +157,8 @@ def stored(new, positions, held, slots):
     """`(*tensors, positions, cache)`: of all tokens so far, those in a cache and the `new` ones."""
     if not held:
         return *new, positions, held if held is None else tuple(map(kv_cache.store, new))
-    written, key_positions = slots or (positions, ops.expand_dims(ops.arange(ops.shape(held[0])[2]), 0))
-    held = tuple(kv_cache.write(*pair, written) for pair in zip(held, new, strict=True))
+    write_slots, key_positions = slots or (positions, ops.expand_dims(ops.arange(ops.shape(held[0])[2]), 0))
+    held = tuple(kv_cache.write(*pair, write_slots) for pair in zip(held, new, strict=True))
     return *(kv_cache.load(x, new[0].dtype) for x in held), key_positions, held
 
 

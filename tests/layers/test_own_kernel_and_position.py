@@ -16,7 +16,7 @@ from keras_attn.ops import AttentionArguments, Mechanism, dense_attention, mecha
 @pytest.fixture(autouse=True)
 def _registry(monkeypatch):
     monkeypatch.setattr(mechanisms, "_MECHANISMS", dict(mechanisms._MECHANISMS))
-    register_mechanism("performer", Mechanism(Performer(), performer_refusals, is_softmax=False))
+    register_mechanism("performer", Mechanism(Performer(), performer_unsupported_reasons, is_softmax=False))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Performer:
         return ops.matmul(queries, ops.matmul(ops.transpose(keys, (0, 1, 3, 2)), v)) / ops.maximum(weights, 1e-20)
 
 
-def performer_refusals(request):
+def performer_unsupported_reasons(request):
     mask = request.mask
     rules = {
         "it has no bias": request.has_bias,
@@ -83,6 +83,25 @@ def test_padding_is_hidden_and_the_rest_refused():
     np.testing.assert_allclose(layer(padded, query_mask=mask)[:, :3], layer(x[:, :3].astype("float32")), atol=1e-5)
     with pytest.raises(ValueError, match="performer: it hides padding only"):
         layer(padded, use_causal_mask=True)
+
+
+def test_a_kernel_of_keywords_gets_the_fields_of_the_arguments():
+    calls = []
+
+    def kernel(q, k, v, *, mask, scale, **others):
+        calls.append(others)
+        return dense_attention(q, k, v, mask=mask, scale=scale, **others)
+
+    register_mechanism("keywords", Mechanism(kernel, lambda request: []))
+    x = np.random.default_rng(3).normal(size=(2, 5, 8)).astype("float32")
+    names = ("keywords", "dense")
+    layers = [MultiHeadAttention(2, 4, mechanism=name, causal=True, logit_soft_cap=2.0) for name in names]
+    for layer in layers:
+        layer.build(x.shape)
+    layers[1].set_weights(layers[0].get_weights())
+    np.testing.assert_array_equal(layers[0](x), layers[1](x))
+    assert calls[-1].keys() == {"bias", "dropout", "seed", "training", "logit_soft_cap", "sinks", "return_scores"}
+    assert calls[-1]["logit_soft_cap"] == 2.0
 
 
 def test_the_position_is_its_formula():

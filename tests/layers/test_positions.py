@@ -124,7 +124,7 @@ ON_EMBEDDINGS = [
             ({"scaling": {"factor": 2.0}}, "`scaling` must have a `rope_type`, one of 'default', 'dynamic', 'linear'"),
             ({"scaling": {"rope_type": "cubic"}}, "`rope_type`.*Received: scaling={'rope_type': 'cubic'}"),
             ({"scaling": {"rope_type": "yarn", "factor": 2.0}}, "must have 'original_max_position_embeddings'"),
-            ({"scaling": {"rope_type": "linear", "factor": 2.0, "beta_fast": 3}}, "knows 'factor', not 'beta_fast'"),
+            ({"scaling": {"rope_type": "linear", "factor": 2.0, "beta_fast": 3}}, "takes 'factor', not 'beta_fast'"),
             ({"scaling": {"type": "linear", "factor": -2.0}}, "positive numbers, for 'factor'"),
             ({"scaling": {**SCALINGS["llama3"], "low_freq_factor": 4.0}}, "`high_freq_factor`"),
         ),

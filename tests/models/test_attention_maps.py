@@ -83,7 +83,7 @@ def test_a_mechanism_without_scores_answers_as_ever_and_is_seen_through(config):
 def test_what_has_no_scores_says_so_and_leaves_no_scope_open():
     layer = MultiHeadAttention(N, 4, mechanism="linear")
     layer(inputs())
-    with pytest.raises(ValueError, match=r"`mechanism` must be one with scores where they are recorded.*'linear'"):
+    with pytest.raises(ValueError, match=r"`mechanism` must be one that returns scores, to record them.*'linear'"):
         attention_maps(layer, inputs())
     assert recorder() is None
 

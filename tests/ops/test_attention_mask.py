@@ -62,24 +62,24 @@ def test_equals_its_rules_one_pair_at_a_time(spec):
     expected = np.array([may_attend(arguments, *index) for index in itertools.product(*map(range, shape))])
     expected = expected.reshape(shape)
     mask = AttentionMask(**arguments)
-    materialized, live = mask.materialize(), mask.live_queries()
+    materialized, unmasked = mask.materialize(), mask.unmasked_queries()
     if materialized is None:
         assert expected.all()
     else:
         assert len(materialized.shape) == 4
         assert materialized.dtype == bool
         np.testing.assert_array_equal(np.broadcast_to(materialized, shape), expected)
-    if live is None:
+    if unmasked is None:
         assert expected.any(axis=-1).all()
     else:
-        live = np.broadcast_to(live, (*shape[:3], 1))
-        np.testing.assert_array_equal(live[..., 0], expected.any(axis=-1))
+        unmasked = np.broadcast_to(unmasked, (*shape[:3], 1))
+        np.testing.assert_array_equal(unmasked[..., 0], expected.any(axis=-1))
 
 
 def test_nothing_asked_costs_nothing():
     mask = AttentionMask(query_positions=np.arange(5)[None], key_positions=np.arange(7)[None])
     assert mask.materialize() is None
-    assert mask.live_queries() is None
+    assert mask.unmasked_queries() is None
 
 
 @pytest.mark.parametrize("argument", ["query_mask", "key_mask"])
@@ -87,7 +87,7 @@ def test_padding_stays_small(argument):
     """A padding mask alone is never spread over T x S."""
     mask = AttentionMask(**{argument: np.ones((2, 5), "bool")})
     assert np.prod(mask.materialize().shape) == 10
-    assert np.prod(mask.live_queries().shape) <= 10
+    assert np.prod(mask.unmasked_queries().shape) <= 10
 
 
 @pytest.mark.parametrize("rules", [{}, {"causal": True}, {"window": 2}, {"causal": True, "window": 3}])
@@ -99,7 +99,7 @@ def test_who_sees_itself_is_alive(rules):
     own = AttentionMask(**fields, key_positions=positions, key_mask=real, key_segments=segments, **rules)
     copies = {"key_positions": positions.copy(), "key_mask": real.copy(), "key_segments": segments.copy()}
     general = AttentionMask(**fields, **copies, **rules)
-    np.testing.assert_array_equal(own.live_queries(), general.live_queries())
+    np.testing.assert_array_equal(own.unmasked_queries(), general.unmasked_queries())
     assert "pairs" not in vars(own)
     assert "pairs" in vars(general)
 
@@ -136,12 +136,12 @@ def test_extended_masks_hide_the_padding(spec, more_queries, more_keys):
 
 @settings(max_examples=50, deadline=None)
 @given(specs())
-def test_live_queries_by_blocks(spec):
+def test_unmasked_queries_by_blocks(spec):
     arguments, _ = spec
-    expected = AttentionMask(**arguments).live_queries()
+    expected = AttentionMask(**arguments).unmasked_queries()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("keras_attn.ops.attention_mask._MANY", 3)
-        actual = AttentionMask(**arguments).live_queries()
+        actual = AttentionMask(**arguments).unmasked_queries()
     if expected is None:
         assert actual is None
     else:

@@ -169,20 +169,20 @@ def test_nothing_in_its_graph_is_quadratic(causal):
         ({"return_scores": True}, {"return_scores": True}, "scores"),
     ],
 )
-def test_refusals(fields, arguments, message):
+def test_unsupported_reasons(fields, arguments, message):
     request = AttentionRequest(mask=in_order(5))
     assert select_mechanism("linear", request) is linear_attention
     message = f"linear attention has no pairs of queries and keys for {message}"
     with pytest.raises(ValueError, match=f"linear: {message}"):
         select_mechanism("linear", dataclasses.replace(request, **fields))
-    with pytest.raises(ValueError, match=f"`linear_attention` cannot answer this call: {message}"):
+    with pytest.raises(ValueError, match=f"`linear_attention` does not support this call: {message}"):
         linear_attention(*heads(5), **arguments)
     np.testing.assert_array_equal(linear_attention(*heads(5), dropout=0.1), linear_attention(*heads(5)))
 
 
 def test_a_cache_is_refused_where_memory_must_be_linear():
     mask = AttentionMask(np.array([[3]]), np.arange(5)[None], causal=True)
-    with pytest.raises(ValueError, match=r"linear: .* a cache pair by pair"):
+    with pytest.raises(ValueError, match=r"linear: .* all pairs with the keys of a cache"):
         select_mechanism("linear", AttentionRequest(mask=mask, cached=True, memory_efficient=True))
 
 

@@ -97,7 +97,7 @@ def test_any_length_and_window(length, window, causal, seed):
     arrays = heads(length)
     output = local_attention(*arrays, mask=mask)
     np.testing.assert_allclose(output, dense_attention(*arrays, mask=mask), atol=1e-5)
-    assert np.all(np.asarray(output).any(axis=(1, 3)) == np.asarray(mask.live_queries())[:, 0, :, 0])
+    assert np.all(np.asarray(output).any(axis=(1, 3)) == np.asarray(mask.unmasked_queries())[:, 0, :, 0])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
@@ -198,11 +198,11 @@ def test_dense_attention_answers_the_rest(mask, arguments):
             "takes no attention_mask",
         ),
         ({"mask": dataclasses.replace(windowed(9, 2), sink_tokens=1)}, "has no sink_tokens"),
-        ({"return_scores": True}, "never holds all scores"),
-        ({"mask": CACHED, "memory_efficient": True}, "is dense where the keys are not"),
+        ({"return_scores": True}, "never computes all scores"),
+        ({"mask": CACHED, "memory_efficient": True}, "is dense if queries and keys are not"),
     ],
 )
-def test_refusals(fields, message):
+def test_unsupported_reasons(fields, message):
     request = AttentionRequest(mask=windowed(9, 2))
     assert select_mechanism("local", request) is local_attention
     with pytest.raises(ValueError, match=f"local: local attention {message}"):

@@ -37,10 +37,10 @@ def test_auto_goes_on_to_one_that_accepts():
 
 
 @pytest.mark.parametrize("name", ["auto", "frugal"])
-def test_a_refusal_holds_every_reason(name):
+def test_the_error_holds_every_reason(name):
     register_mechanism("frugal", Mechanism(len, lambda request: ["it forgets the scores", "it is Monday"]))
     request = AttentionRequest(return_scores=True, memory_efficient=True)
-    message = r"`mechanism` cannot answer .*frugal: it forgets the scores; frugal: it is Monday"
+    message = r"`mechanism` must support .*frugal: it forgets the scores; frugal: it is Monday"
     with pytest.raises(ValueError, match=message):
         select_mechanism(name, request)
 
@@ -61,11 +61,11 @@ def test_recording_adds_dense_scores_and_keeps_the_output():
 
 
 def test_what_is_not_softmax_has_no_scores_to_record():
-    refuses = lambda request: ["it sums keys before queries"] if request.return_scores else []  # noqa: E731
-    register_mechanism("linear", Mechanism(len, refuses, is_softmax=False))
+    reasons = lambda request: ["it sums keys before queries"] if request.return_scores else []  # noqa: E731
+    register_mechanism("linear", Mechanism(len, reasons, is_softmax=False))
     assert select_mechanism("linear", AttentionRequest()) is len
     with pytest.raises(
-        ValueError, match=r"`mechanism` must be one with scores .*'linear': it sums keys before queries"
+        ValueError, match=r"`mechanism` must be one that returns scores.*'linear': it sums keys before queries"
     ):
         select_mechanism("linear", AttentionRequest(), recording=True)
 
@@ -89,8 +89,8 @@ def test_auto_takes_blocks_where_they_win():
         assert select_mechanism("auto", causal_request(4096)) is dense_attention
 
 
-def test_auto_takes_what_prefers_the_call():
-    register_mechanism("eager", Mechanism(len, lambda request: [], prefers=lambda request: request.has_sinks))
+def test_auto_takes_the_kernel_of_highest_priority():
+    register_mechanism("eager", Mechanism(len, lambda request: [], priority=lambda request: request.has_sinks))
     assert select_mechanism("auto", AttentionRequest()) is dense_attention
     assert select_mechanism("auto", AttentionRequest(has_sinks=True)) is len
 
@@ -98,5 +98,5 @@ def test_auto_takes_what_prefers_the_call():
 @pytest.mark.parametrize("name", ["blockwise", "auto"])
 def test_blocks_have_no_scores(name):
     request = AttentionRequest(return_scores=True, memory_efficient=True)
-    with pytest.raises(ValueError, match="blockwise: blockwise attention never holds the scores"):
+    with pytest.raises(ValueError, match="blockwise: blockwise attention never computes the scores"):
         select_mechanism(name, request)

@@ -13,11 +13,11 @@ class Task(StepTask, SizedTask):
     `(batch, V)` of the next token, and `present_*` out, which is the next step's `past_*`. `prefill` gives the first.
 
     Args:
-        model: see `prefill`.
-        tokenizer: says how many tokens there are, if the model carries no tokenizer.
+        model: See `prefill`.
+        tokenizer: Says how many tokens there are, if the model carries no tokenizer.
 
     Raises:
-        ValueError: the model cannot generate.
+        ValueError: If the model cannot generate.
     """
 
     name = "decode"

@@ -18,8 +18,8 @@ class Task(SizedTask):
     The axes of two inputs have one name only where the model takes no two sizes for them.
 
     Args:
-        model: a functional `keras.Model`.
-        tokenizer: not used: this task takes ids.
+        model: A functional `keras.Model`.
+        tokenizer: Not used: this task takes ids.
     """
 
     name = "forward"

@@ -18,14 +18,14 @@ class MadeUpSizes:
     An axis is a pair of an input's name and a number.
 
     Args:
-        axes: list of axes.
-        runs: says whether the model runs with sizes, a dict of them.
-        groups: lists of axes that are known to be equally long; found out if None.
-        images: the axes that are heights, widths and depths.
+        axes: List of axes.
+        runs: Says whether the model runs with sizes, a dict of them.
+        groups: Lists of axes that are known to be equally long; found out if None.
+        images: The axes that are heights, widths and depths.
 
     Attributes:
-        groups: lists of axes: those of one are equally long, those of two need not be.
-        cases: dicts from axes to sizes; none if no sizes were found.
+        groups: Lists of axes: those of one are equally long, those of two need not be.
+        cases: Dicts from axes to sizes; none if no sizes were found.
     """
 
     def __init__(self, axes, runs, groups=None, images=()):

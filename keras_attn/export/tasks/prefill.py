@@ -15,8 +15,8 @@ class Task(PromptTask):
     Choosing tokens is the caller's, and so is the tokenizer.
 
     Args:
-        model: see `PromptTask`.
-        tokenizer: says the start token, if the model carries no tokenizer.
+        model: See `PromptTask`.
+        tokenizer: Says the start token, if the model carries no tokenizer.
     """
 
     name = "prefill"

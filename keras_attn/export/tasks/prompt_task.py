@@ -152,7 +152,7 @@ def checked_tokenizer(model, tokenizer):
     """The tokenizer of an artefact: the model's own where None, and none where False.
 
     Raises:
-        ValueError: it is no tokenizer, another one than the model's, or does not fit its layers.
+        ValueError: If it is no tokenizer, another one than the model's, or does not fit its layers.
     """
     own = getattr(model, "tokenizer", None)
     found = own if tokenizer is None else tokenizer or None

@@ -41,10 +41,10 @@ def padded(rng, shape, dtype, limit, pad_id=0):
 
     Args:
         rng: `numpy.random.Generator`.
-        shape: tuple.
-        dtype: name of the dtype.
-        limit: integers are in `[0, limit)`.
-        pad_id: the integer of padding.
+        shape: Tuple.
+        dtype: Name of the dtype.
+        limit: Integers are in `[0, limit)`.
+        pad_id: The integer of padding.
 
     Returns:
         Array of `shape`.

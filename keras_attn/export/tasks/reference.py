@@ -7,11 +7,11 @@ def outputs(call, inputs):
     """Calls a function of tensors on arrays, on the CPU.
 
     Args:
-        call: takes tensors by name, returns a dict of tensors.
-        inputs: dict of arrays.
+        call: Takes tensors by name, returns a dict of tensors.
+        inputs: Dict of arrays.
 
     Returns:
-        dict of NumPy arrays.
+        Dict of NumPy arrays.
     """
     import keras
 

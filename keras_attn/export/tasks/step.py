@@ -25,11 +25,11 @@ class Task(StepTask):
     The artefact is a folder: `model.onnx`, and the settings that these runtimes read.
 
     Args:
-        model: a `LanguageModel`.
-        tokenizer: the one whose files lie beside the model, if that carries none; the artefact takes ids.
+        model: A `LanguageModel`.
+        tokenizer: The one whose files lie beside the model, if that carries none; the artefact takes ids.
 
     Raises:
-        ValueError: the model is of another kind.
+        ValueError: If the model is of another kind.
     """
 
     name = "step"
@@ -72,13 +72,13 @@ class Task(StepTask):
         ids, mask = ops.cast(input_ids, "int32"), ops.cast(attention_mask, "int32")
         places = ops.maximum(ops.cumsum(mask, axis=1) - 1, 0)
         positions = places[:, ops.shape(mask)[1] - ops.shape(ids)[1] :]
-        held = ops.where(ops.equal(mask, 1), places, FAR)
+        slot_positions = ops.where(ops.equal(mask, 1), places, FAR)
         layers = range(len(self._layers()))
         caches = tuple(tuple(past[f"past_key_values.{i}.{part}"] for part in ("key", "value")) for i in layers)
         x = self.model._embed(ids, positions)
         with tracing_for(current(), cache_writes="concat"):
             x, caches = self.model.decoder(
-                x, positions=positions, caches=caches, slots=tuple((positions, held) for _ in layers)
+                x, positions=positions, caches=caches, slots=tuple((positions, slot_positions) for _ in layers)
             )
         named = zip(("key", "value"), zip(*caches, strict=True), strict=True)
         presents = {f"present.{i}.{part}": pair for part, pairs in named for i, pair in enumerate(pairs)}

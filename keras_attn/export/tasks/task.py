@@ -25,19 +25,19 @@ class Task:
     cannot do the task.
 
     Args:
-        model: a `keras.Model`.
-        tokenizer: what `export` was given: a `Tokenizer`, None for the model's own, or False for none.
+        model: A `keras.Model`.
+        tokenizer: What `export` was given: a `Tokenizer`, None for the model's own, or False for none.
 
     Attributes:
-        name: what `export(tasks=...)` calls it.
-        inputs: dict from a name to the `TensorSpec` of an input of `call`.
-        tokenizer: the `Tokenizer` that becomes part of the artefact, or None. With one the artefact takes strings,
+        name: What `export(tasks=...)` calls it.
+        inputs: Dict from a name to the `TensorSpec` of an input of `call`.
+        tokenizer: The `Tokenizer` that becomes part of the artefact, or None. With one the artefact takes strings,
             `source`, instead of ids, `source_ids`, and returns `text` beside `tokens`. `PromptTask` has that.
-        counts_classes: whether outputs are logits of classes on their last axis.
-        formats: the runtimes that can run the task, all if empty.
-        rows: name of the first axis of all outputs, or None if they need not have one.
-        output_names: names of the outputs, if they are known before the model is called.
-        output_axes: name of an output -> names of its axes, of those that are known.
+        counts_classes: Whether outputs are logits of classes on their last axis.
+        formats: The runtimes that can run the task, all if empty.
+        rows: Name of the first axis of all outputs, or None if they need not have one.
+        output_names: Names of the outputs, if they are known before the model is called.
+        output_axes: Name of an output -> names of its axes, of those that are known.
 
     A task may have `score(outputs, references)`, how many outputs are right and of how many, for `export(references=)`;
     `padded_references(references)`; and `companions()`, file name -> text beside the artefact.

@@ -12,12 +12,12 @@ def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
     """Raises a ValueError that names the first argument which does not fit the others.
 
     Args:
-        axes: the layer's `AttentionAxes`.
+        axes: The layer's `AttentionAxes`.
         tensors: `(query, value, key)`.
-        stored: the `(key, value)` cache in the place of `value` and `key`, or None.
-        query_masks: name -> mask or segments `(B, T)`, or None.
-        value_masks: name -> mask or segments `(B, S)`, or None.
-        pairs: name -> mask or bias that broadcasts to `(B, N, T, S)`, or None.
+        stored: The `(key, value)` cache in the place of `value` and `key`, or None.
+        query_masks: Name -> mask or segments `(B, T)`, or None.
+        value_masks: Name -> mask or segments `(B, S)`, or None.
+        pairs: Name -> mask or bias that broadcasts to `(B, N, T, S)`, or None.
     """
     query, value, key = tensors
     if len(query.shape) != axes.rank:

@@ -89,14 +89,14 @@ class HeadProjections(keras.layers.Layer):
         """Keys and values of a memory, projected once for many calls with `memory_cache`.
 
         Args:
-            value: float `(B, S, Dv)`.
-            key: float `(B, S, Dk)`; the value where None.
+            value: Float `(B, S, Dv)`.
+            key: Float `(B, S, Dk)`. Defaults to the value.
 
         Returns:
             `(key, value)`, `(B, K, S, H)` each.
 
         Raises:
-            ValueError: the layer was never built or called.
+            ValueError: If the layer was never built or called.
         """
         if not self.built:
             raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
@@ -141,23 +141,23 @@ class HeadProjections(keras.layers.Layer):
             return k
         return self.position.rotate(k, default_positions(key) if positions is None else positions)
 
-    def _zero_dead_queries(self, output, mask, num_keys):
+    def _zero_fully_masked(self, output, mask, num_keys):
         """The output's bias must not fill in for a query that attended to nothing.
 
         `num_keys` is None where there is a key for every query.
         """
         if not self.use_bias:
             return output
-        live = mask.live_queries()
-        if live is not None:
-            live = ops.squeeze(ops.any(live, axis=1, keepdims=True), 1)
+        unmasked = mask.unmasked_queries()
+        if unmasked is not None:
+            unmasked = ops.squeeze(ops.any(unmasked, axis=1, keepdims=True), 1)
             for _ in output.shape[3:]:
-                live = ops.expand_dims(live, -1)
+                unmasked = ops.expand_dims(unmasked, -1)
         elif num_keys is None or (isinstance(num_keys, int) and num_keys > 0):
             return output
         else:
-            live = ops.greater(num_keys, 0)
-        return ops.where(live, output, ops.zeros_like(output))
+            unmasked = ops.greater(num_keys, 0)
+        return ops.where(unmasked, output, ops.zeros_like(output))
 
 
 def default_positions(x):

@@ -34,65 +34,65 @@ class MultiHeadAttention(Configurable, HeadProjections):
     a query that may attend to nothing gives exactly zero, and passes no gradient.
 
     Args:
-        num_heads: number of query heads `N`.
-        key_dim: width `H` of a query and key head.
-        value_dim: width of a value head; `key_dim` where None.
-        dropout: rate at which attention weights are dropped in training.
-        use_bias: whether the projections have biases.
-        output_shape: int or tuple, channels of the output; those of the query where None.
-        attention_axes: int or tuple, the axes attended over; all between batch and channels where None.
+        num_heads: Number of query heads `N`.
+        key_dim: Width `H` of a query and key head.
+        value_dim: Width of a value head. Defaults to `key_dim`.
+        dropout: Rate at which attention weights are dropped in training.
+        use_bias: Whether the projections have biases.
+        output_shape: Int or tuple, channels of the output. Defaults to those of the query.
+        attention_axes: Int or tuple, the axes attended over. Defaults to all between batch and channels.
         sliding_window: Keras' name for `window`.
         flash_attention: True asks for a mechanism that never holds all logits, and refuses where there is none.
-        kernel_initializer, bias_initializer: initializers of the projections.
-        kernel_regularizer, bias_regularizer, activity_regularizer: regularizers of the projections.
-        kernel_constraint, bias_constraint: constraints of the projections.
-        use_gate: whether a sigmoid projection of the query multiplies the heads' outputs.
-        seed: seed of the dropout.
-        num_kv_heads: number `K` of key/value heads, a divisor of `num_heads`; each serves `num_heads / num_kv_heads`
+        kernel_initializer, bias_initializer: Initializers of the projections.
+        kernel_regularizer, bias_regularizer, activity_regularizer: Regularizers of the projections.
+        kernel_constraint, bias_constraint: Constraints of the projections.
+        use_gate: Whether a sigmoid projection of the query multiplies the heads' outputs.
+        seed: Seed of the dropout.
+        num_kv_heads: Number `K` of key/value heads, a divisor of `num_heads`; each serves `num_heads / num_kv_heads`
             query heads. `num_heads` where None.
-        position: optional `PositionEncoding` whose `rotate` and `logit_bias` act here.
-        causal: whether keys at later positions are hidden, at every call.
-        window: optional int; keys this far away, or further, are hidden.
-        mechanism: name of the kernel, or "auto".
-        logit_soft_cap: optional `c`: logits become `c * tanh(logits / c)`.
-        qk_norm: whether each query and key head is RMS-normalised, with a trained scale.
-        sinks: whether each head has a trained logit that takes part in the softmax and attends to nothing.
-        sink_tokens: how many first positions `window` never hides.
-        value_initializer: initializer of the two kernels that values pass; `kernel_initializer` where None.
-        add_bias_kv: whether a trained key and its trained value follow those of the inputs, as in
+        position: Optional `PositionEncoding` whose `rotate` and `logit_bias` act here.
+        causal: Whether keys at later positions are hidden, at every call.
+        window: Optional int; keys this far away, or further, are hidden.
+        mechanism: Name of the kernel, or "auto".
+        logit_soft_cap: Optional `c`: logits become `c * tanh(logits / c)`.
+        qk_norm: Whether each query and key head is RMS-normalised, with a trained scale.
+        sinks: Whether each head has a trained logit that takes part in the softmax and attends to nothing.
+        sink_tokens: How many first positions `window` never hides.
+        value_initializer: Initializer of the two kernels that values pass. Defaults to `kernel_initializer`.
+        add_bias_kv: Whether a trained key and its trained value follow those of the inputs, as in
             `torch.nn.MultiheadAttention`. Every query may attend to it, also one whose other keys are all masked.
-        add_zero_attn: whether a key and a value of zeros follow in the same way.
-        **kwargs: arguments of `keras.layers.Layer`.
+        add_zero_attn: Whether a key and a value of zeros follow in the same way.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        query: float `(B, T, D)`, or of higher rank.
-        value: float `(B, S, Dv)`; the query where None (self-attention).
-        key: float `(B, S, Dk)`; the value where None.
-        query_mask, value_mask, key_mask: optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Filled from the
+        query: Float `(B, T, D)`, or of higher rank.
+        value: Float `(B, S, Dv)`; the query where None (self-attention).
+        key: Float `(B, S, Dk)`. Defaults to the value.
+        query_mask, value_mask, key_mask: Optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Filled from the
             Keras masks of the inputs. With `cache`, `value_mask` and `key_mask` are over its slots, `(B, M)`.
-        attention_mask: optional bool that broadcasts to `(B, N, T, S)`; `(T, S)` and `(B, T, S)` will do.
-        return_attention_scores: whether to return the weights as well.
-        training: whether dropout is on.
-        use_causal_mask: as `causal`, for this call.
-        bias: optional float, added to the logits; shapes as for `attention_mask`.
-        positions: optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
+        attention_mask: Optional bool that broadcasts to `(B, N, T, S)`; `(T, S)` and `(B, T, S)` will do.
+        return_attention_scores: Whether to return the weights as well.
+        training: Whether to apply dropout.
+        use_causal_mask: As `causal`, for this call.
+        bias: Optional float, added to the logits; shapes as for `attention_mask`.
+        positions: Optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
             `0, 1, ...` where None. Required with `cache`.
-        cache: optional `(key, value)` of `empty_cache`. Keys and values of this call are written to
+        cache: Optional `(key, value)` of `empty_cache`. Keys and values of this call are written to
             `slots`, and attention is over all slots that hold the query's position or an earlier one. With `()` this
             call is the first: attention is over its own keys, which `keras_attn.ops.cache.store` keeps.
-        slots: optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys
+        slots: Optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys
             go, and int32 `(B, M)` or `(1, M)`, the position in each slot after that; see `keras_attn.ops.cache_slots`.
-        memory_cache: optional result of `project_memory`, which replaces `value` and `key`.
-        segments: optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
+        memory_cache: Optional result of `project_memory`, which replaces `value` and `key`.
+        segments: Optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
             attend to keys of its own segment only.
-        value_segments: optional int32 `(B, S)`, the segments of the keys; those of the queries where None.
+        value_segments: Optional int32 `(B, S)`, the segments of the keys. Defaults to those of the queries.
 
     Returns:
         `output` `(B, T, D)`; `(output, scores)` with `return_attention_scores`, scores `(B, N, T, S)`; and with `cache`
         the same with the new cache behind it: `(output, cache)` or `(output, scores, cache)`.
 
     Raises:
-        ValueError: an argument, a rank or a mask's shape does not fit; the message names it.
+        ValueError: If an argument, a rank or a mask's shape does not fit; the message names it.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); grouped heads
@@ -265,10 +265,10 @@ class MultiHeadAttention(Configurable, HeadProjections):
             k = self._project_keys(axes.fold(key), key_positions)
             v = heads_first(self.value_dense(memory))
         if is_cached:
-            written, held = slots or (positions, None)
-            cache = tuple(kv_cache.write(*pair, written) for pair in zip(cache, (k, v), strict=True))
+            write_slots, slot_positions = slots or (positions, None)
+            cache = tuple(kv_cache.write(*pair, write_slots) for pair in zip(cache, (k, v), strict=True))
             k, v = (kv_cache.load(x, self.compute_dtype) for x in cache)
-            key_positions = slot_numbers(k) if held is None else held
+            key_positions = slot_numbers(k) if slot_positions is None else slot_positions
         elif cache is not None:
             cache = kv_cache.store(k), kv_cache.store(v)
         elif memory_cache is not None:
@@ -277,7 +277,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         mask = AttentionMask(
             query_positions=positions,
             key_positions=key_positions,
-            # A slot that no token has reached yet lies behind every query, so causality hides it.
+            # Unwritten slots have later positions than any query, so causality hides them.
             causal=self.causal or use_causal_mask or cache is not None,
             window=self.window,
             sink_tokens=self.sink_tokens,
@@ -303,7 +303,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
             heads = ops.multiply(heads, self.gate_dense(x))
         # In self-attention a query has its own key, and with a cache too.
         num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
-        output = self._zero_dead_queries(self.output_dense(heads), mask, num_keys)
+        output = self._zero_fully_masked(self.output_dense(heads), mask, num_keys)
         output = axes.unfold(output, query)
         results = (
             output,

@@ -38,8 +38,8 @@ class ClassificationHead(Configurable, keras.layers.Layer):
     Call arguments:
         inputs: Float `(B, T, D)`.
         inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        mask: The same under the name that wrappers such as `keras.layers.TimeDistributed` know.
-        training: Whether dropout is on.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
+        training: Whether to apply dropout.
 
     Returns:
         Logits, float `(B, C)`; `(B, T, C)` without `pooling`.

@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
-from keras_attn.ops.seeds import DrawnSeed
+from keras_attn.ops.seeds import FixedSeed
 from keras_attn.typing import Seed, Shape, Tensor
 
 
@@ -86,7 +86,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         """Draws the tokens to replace in `ids` `(B, T)`; counts as one call for the schedule.
 
         Returns:
-            `(replaced, seed)`: bool `(B, T)`, and a `DrawnSeed` with `at(t)` for the token at position `t`.
+            `(replaced, seed)`: bool `(B, T)`, and a `FixedSeed` with `at(t)` for the token at position `t`.
         """
         probability = self.probability
         if self._follows_schedule:
@@ -94,7 +94,7 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
             self.calls.assign(self.calls + 1)
         chance = keras.random.uniform(ops.shape(ids), dtype="float32", seed=self.seed_generator)
         later = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0) > 0
-        return ops.logical_and(chance < probability, later), DrawnSeed.of(self.seed_generator)
+        return ops.logical_and(chance < probability, later), FixedSeed.of(self.seed_generator)
 
     @staticmethod
     def sample(logits: Tensor, seed: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The decoder of a Transformer, or the whole of a decoder-only one."""
+"""Stack of Transformer decoder blocks, also for decoder-only models."""
 
 from __future__ import annotations
 
@@ -17,26 +17,27 @@ from keras_attn.typing import Nest, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Decoder(Stack):
-    """`DecoderBlock`s one behind another, and a last norm where the blocks end without one.
+    """A stack of `DecoderBlock`s, plus a final norm if the blocks do not end with one.
 
     Args:
-        num_layers, share_weights, final_norm, layer_options: as for `Encoder`.
-        num_heads, intermediate_dim, **options: every argument of `DecoderBlock`, as for `Encoder`.
+        num_layers, share_weights, final_norm, layer_options: As for `Encoder`.
+        num_heads, intermediate_dim, **options: All arguments of `DecoderBlock`, as for `Encoder`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`, or a tuple of them; not with `cross_attention=False`, and not needed where
-            `memory_caches` are given.
-        caches: optional tuple of one `(key, value)` a layer, from `empty_caches`, from `fill` or from the last call.
-        slots: optional tuple of one `slots` of `DecoderBlock` a layer, which `decode` makes.
-        memory_caches: optional result of `project_memory`.
-        **kwargs: every other call argument of `DecoderBlock` but `cache` and `memory_cache`, given to each block.
+        inputs: Float `(B, T, D)`.
+        memory: Float `(B, S, Dm)`, or a tuple of them. Not allowed with `cross_attention=False`; not needed with
+            `memory_caches`.
+        caches: Optional tuple of one `(key, value)` per layer, from `empty_caches`, `cache_from_prefill` or the
+            previous call.
+        slots: Optional tuple of the `slots` of `DecoderBlock` per layer; `decode` creates them.
+        memory_caches: Optional result of `project_memory`.
+        **kwargs: All other call arguments of `DecoderBlock` except `cache` and `memory_cache`, passed to each block.
 
     Returns:
         Float `(B, T, D)`; with `caches`, `(output, caches)`.
 
     Raises:
-        ValueError: an argument or a shape does not fit; the message names it.
+        ValueError: If an argument or a shape is invalid; the message names it.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762)
@@ -61,78 +62,80 @@ class Decoder(Stack):
         self._build(inputs_shape, memory_shape)
 
     def project_memory(self, memory: Nest) -> tuple[Nest, ...]:
-        """Keys and values of `memory` `(B, S, Dm)` for `memory_caches`: a tuple of `(key, value)`, one a layer."""
+        """Keys and values of `memory` `(B, S, Dm)` for `memory_caches`: a tuple of one `(key, value)` per layer."""
         projected = [block.project_memory(memory) for block in self.blocks]
         return tuple(projected * self.num_layers if self.share_weights else projected)
 
     def empty_caches(self, batch: Tensor, length: int) -> tuple[Nest, ...]:
-        """`caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
+        """Returns `caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
         return tuple(block.empty_cache(batch, length) for block in self.layers)
 
-    def fill(self, presents: Nest, mask: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
-        """Caches of a prompt, with room behind it.
+    def cache_from_prefill(
+        self, prefill_kv: Nest, mask: Tensor, length: int, bounded: bool = True
+    ) -> tuple[Nest, Nest]:
+        """Caches of a prompt with space for further tokens.
 
         Args:
-            presents: the caches that a first call, with `caches=((),) * num_layers`, returned for a prompt.
-            mask: bool `(B, P)`, which tokens of the prompt later ones may attend to; the prompt is padded behind.
-            length: how many further tokens there is room for.
-            bounded: whether a layer with a window keeps only what that reaches; one token a call from then on.
+            prefill_kv: Caches that a first call with `caches=((),) * num_layers` returned for the prompt.
+            mask: Bool `(B, P)`, the tokens of the right-padded prompt that later ones may attend to.
+            length: Number of further tokens.
+            bounded: Whether a layer with a window keeps only its window; later calls must then have a single token.
 
         Returns:
-            `(caches, slots)`, `slots` with an entry for each number of slots that layers have.
+            `(caches, slots)`; `slots` has one entry for each attention span of the layers.
         """
         caches, slots = [None] * self.num_layers, []
-        for reach, layers in self._reaches(bounded):
-            if reach is None:
-                held, moved, where = cache_slots.of_prompt(mask, length), kv_cache.extended, length
+        for span, layers in self._attention_spans(bounded):
+            if span is None:
+                layer_slots, moved, where = cache_slots.of_prompt(mask, length), kv_cache.extended, length
             else:
-                (held, where), moved = cache_slots.of_window(mask, *reach), kv_cache.gathered
-            slots.append(held)
+                (layer_slots, where), moved = cache_slots.of_window(mask, *span), kv_cache.gathered
+            slots.append(layer_slots)
             for i in layers:
-                caches[i] = tuple(moved(x, where) for x in presents[i])
+                caches[i] = tuple(moved(x, where) for x in prefill_kv[i])
         return tuple(caches), tuple(slots)
 
-    def start(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
-        """`(caches, slots)` as `fill` returns them, with no prompt and all rows at the same positions."""
+    def init_cache(self, batch: Tensor, length: int, bounded: bool = True) -> tuple[Nest, Nest]:
+        """`(caches, slots)` as from `cache_from_prefill`, without a prompt; all rows share their positions."""
         caches, slots = [None] * self.num_layers, []
-        for reach, layers in self._reaches(bounded):
-            size, sinks = (length, None) if reach is None else (sum(reach), reach[1])
-            slots.append(cache_slots.empty(size, sinks))
+        for span, layers in self._attention_spans(bounded):
+            size, num_sink_tokens = (length, None) if span is None else (sum(span), span[1])
+            slots.append(cache_slots.empty(size, num_sink_tokens))
             for i in layers:
                 caches[i] = self.layers[i].empty_cache(batch, size)
         return tuple(caches), tuple(slots)
 
     def decode(self, inputs: Tensor, positions: Tensor, cache: Nest, **kwargs: Any) -> tuple[Tensor, Nest]:
-        """A call with the next tokens.
+        """Calls the layer with the next tokens.
 
         Args:
-            inputs, positions: as in a call.
-            cache: `(caches, slots)` of `fill` or `start`, or of the last call.
-            **kwargs: further arguments of the call.
+            inputs, positions: As in a call.
+            cache: `(caches, slots)` from `cache_from_prefill`, `init_cache` or the previous call.
+            **kwargs: Further call arguments.
 
         Returns:
             `(output, cache)`.
         """
         caches, slots = cache
-        slots, written = self._advance(slots, positions)
-        x, caches = self(inputs, positions=positions, caches=caches, slots=written, **kwargs)
+        slots, call_slots = self._advance(slots, positions)
+        x, caches = self(inputs, positions=positions, caches=caches, slots=call_slots, **kwargs)
         return x, (caches, slots)
 
     def _advance(self, slots, positions):
-        """`(slots, written)`: `slots` with tokens at `positions` in them, and the argument `slots` of their call."""
-        reaches = self._reaches(bounded=len(slots) > 1)
-        moved = [cache_slots.advance(held, positions) for held in slots]
-        written = [None] * self.num_layers
-        for (held, where), (_, layers) in zip(moved, reaches, strict=True):
+        """`(slots, call_slots)`: `slots` after tokens at `positions`, and the argument `slots` of their call."""
+        spans = self._attention_spans(bounded=len(slots) > 1)
+        advanced = [cache_slots.advance(layer_slots, positions) for layer_slots in slots]
+        call_slots = [None] * self.num_layers
+        for ((slot_positions, *_), write_slots), (_, layers) in zip(advanced, spans, strict=True):
             for i in layers:
-                written[i] = where, held[0]
-        return tuple(held for held, _ in moved), tuple(written)
+                call_slots[i] = write_slots, slot_positions
+        return tuple(layer_slots for layer_slots, _ in advanced), tuple(call_slots)
 
-    def _reaches(self, bounded):
-        """`(reach, indices)`: which layers look back how far."""
+    def _attention_spans(self, bounded):
+        """A list of `(span, indices)`: the layers of each attention span."""
         groups = {}
         for i, block in enumerate(self.layers):
-            groups.setdefault(block.reach() if bounded else None, []).append(i)
+            groups.setdefault(block.attention_span() if bounded else None, []).append(i)
         return list(groups.items())
 
     def call(
@@ -159,7 +162,7 @@ class Decoder(Stack):
         arguments |= {"positions": positions, "segments": segments, "memory_segments": memory_segments}
         for name, given in (("caches", caches), ("memory_caches", memory_caches)):
             if given is not None and len(given) != self.num_layers:
-                raise ValueError(f"`{name}` must hold a pair a layer, {self.num_layers}. Received: {len(given)}")
+                raise ValueError(f"`{name}` must hold {self.num_layers} pairs, one per layer. Received: {len(given)}")
         x, new_caches = inputs, []
         for i, block in enumerate(self.layers):
             if memory_caches is not None:
@@ -183,6 +186,6 @@ class Decoder(Stack):
         return output, keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), caches)
 
     def _deepnorm(self):
-        # Behind an encoder its depth does not matter, so long as there is one.
+        # The decoder's constants depend on whether there is an encoder, not on its depth.
         encoder_layers = 1 if self.block_options.get("cross_attention", True) else 0
         return deepnorm(encoder_layers, self.num_layers)[1]

@@ -18,39 +18,39 @@ class DecoderBlock(Block):
     """Causal self-attention, attention to a memory, then a feed-forward network, each inside a `Residual`.
 
     Args:
-        num_heads, intermediate_dim: as for `EncoderBlock`.
-        cross_attention: whether there is attention to a memory; False gives the block of a decoder-only model.
-        causal: whether self-attention hides later positions.
-        cross_attention_options: optional dict of any further arguments of `MultiHeadAttention`, for attention to the
+        num_heads, intermediate_dim: As for `EncoderBlock`.
+        cross_attention: Whether there is attention to a memory; False gives the block of a decoder-only model.
+        causal: Whether self-attention hides later positions.
+        cross_attention_options: Optional dict of any further arguments of `MultiHeadAttention`, for attention to the
             memory. `position`, `window` and `attention` act in self-attention only: `num_heads` must be given where
             there is attention to a memory.
-        **kwargs: every other argument of `EncoderBlock`; `parallel` goes without `cross_attention`. A `norm` of each
+        **kwargs: All other arguments of `EncoderBlock`; `parallel` goes without `cross_attention`. A `norm` of each
             sub-layer has an entry "cross_attention" where there is attention to a memory.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        memory: float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given. With a tuple of
+        inputs: Float `(B, T, D)`.
+        memory: Float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given. With a tuple of
             memories, the block has attention to each of them, one after the other; what is said of a memory is then a
             tuple too, or None.
-        inputs_mask, memory_mask: optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
+        inputs_mask, memory_mask: Optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
         mask: `inputs_mask` under the name that wrappers such as `keras.layers.TimeDistributed` know.
-        attention_mask, memory_attention_mask: optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
+        attention_mask, memory_attention_mask: Optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
             self-attention and for attention to the memory; True = may attend.
-        bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits of self-attention.
-        positions: optional int32 `(B, T)` or `(1, T)`; required with `cache`.
-        segments, memory_segments: optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
+        bias: Optional float that broadcasts to `(B, N, T, T)`, added to the logits of self-attention.
+        positions: Optional int32 `(B, T)` or `(1, T)`; required with `cache`.
+        segments, memory_segments: Optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
             token attends to the whole memory.
-        cache: optional `(key, value)` of self-attention, or what an `attention` of one's own keeps, from `empty_cache`
+        cache: Optional `(key, value)` of self-attention, or what an `attention` of one's own keeps, from `empty_cache`
             or from the last call; `()` for the first.
-        slots: optional, see `MultiHeadAttention`.
-        memory_cache: optional result of `project_memory`.
-        training: whether dropout is on.
+        slots: Optional, see `MultiHeadAttention`.
+        memory_cache: Optional result of `project_memory`.
+        training: Whether to apply dropout.
 
     Returns:
         Float `(B, T, D)`; with `cache`, `(output, cache)`.
 
     Raises:
-        ValueError: an argument or a shape does not fit, or a memory is missing, or there is no attention to one; the
+        ValueError: If an argument or a shape does not fit, or a memory is missing, or there is no attention to one; the
             message names the argument.
 
     Reference:
@@ -112,7 +112,7 @@ class DecoderBlock(Block):
         """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built.
 
         Raises:
-            ValueError: the block's `attention` has no `empty_cache`.
+            ValueError: If the block's `attention` has no `empty_cache`.
         """
         layer = self._attention_layer()
         if not hasattr(layer, "empty_cache"):
@@ -122,7 +122,7 @@ class DecoderBlock(Block):
             )
         return layer.empty_cache(batch, length)
 
-    def reach(self) -> tuple[int, int] | None:
+    def attention_span(self) -> tuple[int, int] | None:
         """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
         layer = self._attention_layer()
         window = getattr(layer, "window", None)

@@ -17,26 +17,26 @@ class Encoder(Stack):
     """`EncoderBlock`s one behind another, and a last norm where the blocks end without one.
 
     Args:
-        num_layers: number of blocks.
-        num_heads, intermediate_dim: see `EncoderBlock`.
-        share_weights: whether one block is applied `num_layers` times, as in ALBERT.
-        final_norm: whether a norm follows the last block. None leaves it to `norm`: yes for "pre", "sandwich" and
+        num_layers: Number of blocks.
+        num_heads, intermediate_dim: See `EncoderBlock`.
+        share_weights: Whether one block is applied `num_layers` times, as in ALBERT.
+        final_norm: Whether a norm follows the last block. None leaves it to `norm`: yes for "pre", "sandwich" and
             "layerscale"; where each sub-layer has its own, that of "feed_forward" decides.
-        layer_options: optional list of dicts, arguments that differ between blocks: block `i` takes entry
+        layer_options: Optional list of dicts, arguments that differ between blocks: block `i` takes entry
             `i % len(layer_options)`, so that two entries alternate.
-        **options: every other argument of `EncoderBlock`, the same for all blocks but for two: `stochastic_depth` is
+        **options: All other arguments of `EncoderBlock`, the same for all blocks but for two: `stochastic_depth` is
             the last block's and grows linearly up to it; `seed` is the first block's. A `position` is shared by all
             blocks, its weights included. `norm="deepnorm"` finds its constants itself.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        **kwargs: every other call argument of `EncoderBlock`, given to each block.
+        inputs: Float `(B, T, D)`.
+        **kwargs: All other call arguments of `EncoderBlock`, given to each block.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: an argument or a shape does not fit; the message names it.
+        ValueError: If an argument or a shape is invalid; the message names it.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); shared weights

@@ -16,56 +16,56 @@ class EncoderBlock(Block):
     """Self-attention, then a feed-forward network, each inside a `Residual`; or both side by side inside one.
 
     Args:
-        num_heads: number of attention heads; None where `attention` is given.
-        intermediate_dim: inner width of the feed-forward network; None where `feed_forward` is given.
-        key_dim: width of a head; the inputs' channels over `num_heads` where None.
-        num_kv_heads: number of key/value heads; `num_heads` where None.
-        position: optional `PositionEncoding` that acts on queries, keys and logits.
-        window: optional int, see `MultiHeadAttention`.
-        mechanism: attention kernel, see `MultiHeadAttention`.
-        use_attention_bias: whether the projections of attention have biases.
-        attention_dropout: rate of the dropout on attention weights.
-        attention_options: optional dict of any further arguments of `MultiHeadAttention`, for self-attention.
-        attention: optional Keras layer, a template of the self-attention layer: the block makes its own from the
+        num_heads: Number of attention heads; None where `attention` is given.
+        intermediate_dim: Inner width of the feed-forward network; None where `feed_forward` is given.
+        key_dim: Width of a head. Defaults to the inputs' channels over `num_heads`.
+        num_kv_heads: Number of key/value heads. Defaults to `num_heads`.
+        position: Optional `PositionEncoding` that acts on queries, keys and logits.
+        window: Optional int, see `MultiHeadAttention`.
+        mechanism: Attention kernel, see `MultiHeadAttention`.
+        use_attention_bias: Whether the projections of attention have biases.
+        attention_dropout: Rate of the dropout on attention weights.
+        attention_options: Optional dict of any further arguments of `MultiHeadAttention`, for self-attention.
+        attention: Optional Keras layer, a template of the self-attention layer: the block makes its own from the
             template's config. It stands in for `num_heads`, `key_dim`, `num_kv_heads`, `window`, `mechanism`,
             `use_attention_bias`, `attention_dropout` and `attention_options`. It may be of a class of one's own; see
             below for what a block asks of it.
-        activation: activation of the feed-forward network.
-        activation_dropout: rate of the dropout inside the feed-forward network.
-        feed_forward: optional Keras layer, a template of the feed-forward network: the block builds its own from the
+        activation: Activation of the feed-forward network.
+        activation_dropout: Rate of the dropout inside the feed-forward network.
+        feed_forward: Optional Keras layer, a template of the feed-forward network: the block builds its own from the
             template's config. It stands in for `intermediate_dim`, `activation` and `activation_dropout`. It may be
             of a class of one's own, or hold such functions; only files need them registered with Keras. With
             `init_gain`, its layers must have a `kernel_initializer`.
         norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None, see `Residual`. Or a dict from
             each sub-layer, "self_attention" and "feed_forward", to one of these but "deepnorm"; without `parallel`.
         norm_layer: "layer" or "rms", see `Residual`.
-        norm_epsilon: added to the variance, or to the mean square.
-        dropout: rate of the dropout on each sub-layer's output.
-        stochastic_depth: rate at which a sample skips a sub-layer in training.
-        residual_options: optional dict of further arguments of `Residual`: `shortcut_scale`, `gain`.
+        norm_epsilon: Added to the variance, or to the mean square.
+        dropout: Rate of the dropout on each sub-layer's output.
+        stochastic_depth: Rate at which a sample skips a sub-layer in training.
+        residual_options: Optional dict of further arguments of `Residual`: `shortcut_scale`, `gain`.
         parallel: True puts attention and feed-forward network side by side on one norm, as GPT-J and PaLM do:
             `x + dropout(attention(norm(x)) + network(norm(x)))`; "two_norms" gives each its own, as GPT-NeoX does.
-        init_gain: factor on the initial values of the kernels of value, attention output and feed-forward network:
+        init_gain: Factor on the initial values of the kernels of value, attention output and feed-forward network:
             the beta of DeepNorm.
-        remat: whether, in training, activations inside the block are not kept but computed again for the gradient.
-        seed: seed of all dropouts.
-        **kwargs: arguments of `keras.layers.Layer`.
+        remat: Whether, in training, activations inside the block are not kept but computed again for the gradient.
+        seed: Seed of all dropouts.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        inputs_mask: optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
-        attention_mask: optional bool that broadcasts to `(B, N, T, T)`, True = may attend.
-        bias: optional float that broadcasts to `(B, N, T, T)`, added to the logits.
-        positions: optional int32 `(B, T)` or `(1, T)`.
-        segments: optional int32 `(B, T)`: which of several sequences packed into one row each token belongs to.
-        training: whether dropout is on.
+        inputs: Float `(B, T, D)`.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
+        attention_mask: Optional bool that broadcasts to `(B, N, T, T)`, True = may attend.
+        bias: Optional float that broadcasts to `(B, N, T, T)`, added to the logits.
+        positions: Optional int32 `(B, T)` or `(1, T)`.
+        segments: Optional int32 `(B, T)`: which of several sequences packed into one row each token belongs to.
+        training: Whether to apply dropout.
 
     Returns:
         Float `(B, T, D)`.
 
     Raises:
-        ValueError: an argument or a shape does not fit; the message names it.
+        ValueError: If an argument or a shape is invalid; the message names it.
 
     Any Keras layer that maps `(B, T, D)` to `(B, T, D)` can be `attention`:
 

@@ -20,24 +20,24 @@ class FeedForward(Configurable, keras.layers.Layer):
     """`activation(x W_1 + b_1) W_2 + b_2`, the same at every position.
 
     Args:
-        intermediate_dim: width between the two maps.
-        output_dim: width of the output; that of the input where None.
-        activation: activation between the two maps.
-        dropout: rate at which activations are dropped in training.
-        use_bias: whether the maps have biases.
-        kernel_initializer, bias_initializer: initializers of both maps.
-        seed: seed of the dropout.
-        **kwargs: arguments of `keras.layers.Layer`.
+        intermediate_dim: Width between the two maps.
+        output_dim: Width of the output. Defaults to that of the input.
+        activation: Activation between the two maps.
+        dropout: Rate at which activations are dropped in training.
+        use_bias: Whether the maps have biases.
+        kernel_initializer, bias_initializer: Initializers of both maps.
+        seed: Seed of the dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        training: whether dropout is on.
+        inputs: Float `(B, T, D)`.
+        training: Whether to apply dropout.
 
     Returns:
         Float `(B, T, output_dim)`.
 
     Raises:
-        ValueError: a width is not a positive integer.
+        ValueError: If a width is not a positive integer.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.3

@@ -22,14 +22,14 @@ class GatedFeedForward(FeedForward):
     | `"silu"` | SwiGLU |
 
     Args:
-        intermediate_dim: width between the maps.
-        output_dim: width of the output; that of the input where None.
-        activation: activation of the gate.
-        **kwargs: every other argument of `FeedForward`.
+        intermediate_dim: Width between the maps.
+        output_dim: Width of the output. Defaults to that of the input.
+        activation: Activation of the gate.
+        **kwargs: All other arguments of `FeedForward`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        training: whether dropout is on.
+        inputs: Float `(B, T, D)`.
+        training: Whether to apply dropout.
 
     Returns, raises:
         As `FeedForward`: float `(B, T, output_dim)`.

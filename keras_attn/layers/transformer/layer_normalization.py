@@ -15,20 +15,20 @@ class LayerNormalization(PlainNumbers, keras.layers.LayerNormalization):
     eleven, five of them on whole tensors instead of six: what an exported file runs one by one.
 
     Args:
-        epsilon: added to the variance.
-        axis: the last one, -1.
+        epsilon: Added to the variance.
+        axis: The last one, -1.
         rms_scaling: False; `keras.layers.RMSNormalization` is the layer that divides by the root mean square.
-        **kwargs: every other argument of `keras.layers.LayerNormalization`: `center`, `scale`, initializers,
+        **kwargs: All other arguments of `keras.layers.LayerNormalization`: `center`, `scale`, initializers,
             regularizers and constraints of `beta` and `gamma`.
 
     Call arguments:
-        inputs: float `(B, ..., D)`; statistics are computed in float32 at least.
+        inputs: Float `(B, ..., D)`; statistics are computed in float32 at least.
 
     Returns:
         Float tensor of the inputs' shape.
 
     Raises:
-        ValueError: `axis` or `rms_scaling` is another.
+        ValueError: If `axis` or `rms_scaling` is another.
 
     Reference:
         [Ba et al., 2016](https://arxiv.org/abs/1607.06450)

@@ -36,32 +36,32 @@ class MixtureOfExperts(FeedForward):
     In training the layer adds two losses, see `keras_attn.ops.load_balancing_loss` and `keras_attn.ops.router_z_loss`.
 
     Args:
-        num_experts: number `E` of experts.
-        intermediate_dim: inner width of each expert.
-        output_dim: width of the output; that of the input where None.
-        activation: activation inside the experts.
-        top_k: how many experts a token uses.
-        gated: whether the experts are gated.
-        normalize_weights: whether the `top_k` weights are divided by their sum. With `top_k=1` that leaves the router
+        num_experts: Number `E` of experts.
+        intermediate_dim: Inner width of each expert.
+        output_dim: Width of the output. Defaults to that of the input.
+        activation: Activation inside the experts.
+        top_k: How many experts a token uses.
+        gated: Whether the experts are gated.
+        normalize_weights: Whether the `top_k` weights are divided by their sum. With `top_k=1` that leaves the router
             no gradient but that of its losses.
-        load_balancing_loss: factor of the loss that evens out how often experts are chosen; 0 for none.
-        router_z_loss: factor of the loss that keeps the router's logits small; 0 for none.
-        router_jitter: in training the router sees its inputs times random numbers in `[1 - jitter, 1 + jitter]`.
-        use_bias: whether the maps in the experts have biases; the router has none.
-        **kwargs: every other argument of `FeedForward`.
+        load_balancing_loss: Factor of the loss that evens out how often experts are chosen; 0 for none.
+        router_z_loss: Factor of the loss that keeps the router's logits small; 0 for none.
+        router_jitter: In training the router sees its inputs times random numbers in `[1 - jitter, 1 + jitter]`.
+        use_bias: Whether the maps in the experts have biases; the router has none.
+        **kwargs: All other arguments of `FeedForward`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        inputs_mask: optional bool `(B, T)`, False at padding, which gives zeros and does not count in the losses.
+        inputs: Float `(B, T, D)`.
+        inputs_mask: Optional bool `(B, T)`, False at padding, which gives zeros and does not count in the losses.
             Filled from the Keras mask of the inputs.
-        mask: the same under the name that wrappers such as `keras.layers.TimeDistributed` know.
-        training: whether dropout, jitter and losses are on.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
+        training: Whether dropout, jitter and losses are on.
 
     Returns:
         Float `(B, T, output_dim)`.
 
     Raises:
-        ValueError: an argument or the mask's shape does not fit; the message names it.
+        ValueError: If an argument or the mask's shape does not fit; the message names it.
 
     Reference:
         [Shazeer et al., 2017](https://arxiv.org/abs/1701.06538); [Jiang et al., 2024](https://arxiv.org/abs/2401.04088)

@@ -12,12 +12,12 @@ def normalization(kind, epsilon, dtype, name):
 
     Args:
         kind: "layer" for `LayerNormalization`, "rms" for `keras.layers.RMSNormalization`.
-        epsilon: added to the variance, or to the mean square.
-        dtype: dtype policy of the layer.
-        name: name of the layer.
+        epsilon: Added to the variance, or to the mean square.
+        dtype: Dtype policy of the layer.
+        name: Name of the layer.
 
     Raises:
-        ValueError: there is no such kind.
+        ValueError: If there is no such kind.
     """
     if kind not in _KINDS:
         names = ", ".join(map(repr, _KINDS))

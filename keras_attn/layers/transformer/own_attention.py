@@ -11,18 +11,18 @@ def own_attention(template, width, position, causal, init_gain, **changes):
     """A layer of a template for a block: with its position and causality, and its initial values scaled.
 
     Args:
-        template: the `Template`.
-        width: channels of the block's inputs.
-        position: the block's `PositionEncoding`, or None.
-        causal: whether the block hides later positions.
-        init_gain: factor on initial values, for layers with a `value_initializer`.
-        **changes: name and dtype of the layer.
+        template: The `Template`.
+        width: Channels of the block's inputs.
+        position: The block's `PositionEncoding`, or None.
+        causal: Whether the block hides later positions.
+        init_gain: Factor on initial values, for layers with a `value_initializer`.
+        **changes: Name and dtype of the layer.
 
     Returns:
         `(layer, call, is_scaled)`: its `SelfAttentionCall`, and whether `init_gain` is in it already.
 
     Raises:
-        ValueError: the layer has no place for the position or for causality.
+        ValueError: If the layer has no place for the position or for causality.
     """
     config, edits = template.config(), []
     check_position(position)

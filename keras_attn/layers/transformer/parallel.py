@@ -19,16 +19,16 @@ class Parallel(Configurable, keras.layers.Layer):
     """`first(x) + second(x)`: inside one `Residual`, attention and feed-forward network of GPT-J and PaLM.
 
     Args:
-        first: a layer, called with all arguments; where it returns a tuple, the rest of it is passed on. One that
+        first: A layer, called with all arguments; where it returns a tuple, the rest of it is passed on. One that
             requires a `value` is given its inputs as that.
-        second: a layer, called with the inputs and `second_arguments`.
-        **kwargs: arguments of `keras.layers.Layer`.
+        second: A layer, called with the inputs and `second_arguments`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        second_arguments: optional dict of call arguments for `second`.
-        use_causal_mask: optional bool, passed on to `first`.
-        **kwargs: passed on to `first`.
+        inputs: Float `(B, T, D)`.
+        second_arguments: Optional dict of call arguments for `second`.
+        use_causal_mask: Optional bool, passed on to `first`.
+        **kwargs: Passed on to `first`.
 
     Returns:
         Float `(B, T, D)`, or a tuple that begins with it.

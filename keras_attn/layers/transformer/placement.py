@@ -9,13 +9,13 @@ class Placement:
     """Output `after(shortcut_scale * x + gain * dropout(branch(layer(before(x)))))`, with what is asked for.
 
     Args:
-        before: whether the layer reads a normalised input.
-        branch: whether the layer's output is normalised.
-        after: whether the sum is normalised.
-        needs_shortcut_scale: whether `shortcut_scale` must be given.
-        gain: initial value of a trained factor on the branch; None for no factor.
-        gain_per_channel: whether that factor is one a channel.
-        final_norm: whether a stack of such branches ends with a norm of its own.
+        before: Whether the layer reads a normalised input.
+        branch: Whether the layer's output is normalised.
+        after: Whether the sum is normalised.
+        needs_shortcut_scale: Whether `shortcut_scale` must be given.
+        gain: Initial value of a trained factor on the branch; None for no factor.
+        gain_per_channel: Whether that factor is one a channel.
+        final_norm: Whether a stack of such branches ends with a norm of its own.
     """
 
     before: bool = False
@@ -55,9 +55,9 @@ def check_norms(norm, sublayers, parallel):
     """Raises a ValueError where a `norm` that is a mapping does not fit a block.
 
     Args:
-        norm: the argument of the block.
-        sublayers: names of the block's sub-layers.
-        parallel: whether they are side by side.
+        norm: The argument of the block.
+        sublayers: Names of the block's sub-layers.
+        parallel: Whether they are side by side.
     """
     if not isinstance(norm, Mapping):
         return

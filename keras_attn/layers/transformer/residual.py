@@ -32,31 +32,31 @@ class Residual(Configurable, keras.layers.Wrapper):
     | `None` | `s x + dropout(layer(x))` |
 
     Args:
-        layer: the layer to wrap; its output must have the shape of its first input. Where it returns a tuple, the
+        layer: The layer to wrap; its output must have the shape of its first input. Where it returns a tuple, the
             shortcut is round the first entry and the rest is passed on. A layer that requires a `value`, such as
             `keras.layers.MultiHeadAttention`, is given its inputs as that where there is no `memory`.
-        norm: placement of the norm, see the table.
-        dropout: rate at which the layer's output is dropped in training.
-        norm_epsilon: added to the variance, or to the mean square.
-        seed: seed of the dropout.
+        norm: Placement of the norm, see the table.
+        dropout: Rate at which the layer's output is dropped in training.
+        norm_epsilon: Added to the variance, or to the mean square.
+        seed: Seed of the dropout.
         norm_layer: "layer" for layer normalisation, "rms" for normalisation by the root mean square.
-        stochastic_depth: rate at which, in training, a sample goes without the layer altogether; the layer's output is
+        stochastic_depth: Rate at which, in training, a sample goes without the layer altogether; the layer's output is
             divided by `1 - rate` for the others.
-        shortcut_scale: factor `s` of the shortcut, 1 where None. 0 leaves the shortcut out.
-        gain: initial value of the trained factor of "rezero" and "layerscale", that of the table where None.
-        **kwargs: arguments of `keras.layers.Layer`.
+        shortcut_scale: Factor `s` of the shortcut, 1 where None. 0 leaves the shortcut out.
+        gain: Initial value of the trained factor of "rezero" and "layerscale", that of the table where None.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        inputs: float `(B, T, D)`.
-        memory: optional second tensor for the layer, `(B, S, Dm)`.
-        use_causal_mask: optional bool, passed on to the layer.
-        **kwargs: passed on to the layer.
+        inputs: Float `(B, T, D)`.
+        memory: Optional second tensor for the layer, `(B, S, Dm)`.
+        use_causal_mask: Optional bool, passed on to the layer.
+        **kwargs: Passed on to the layer.
 
     Returns:
         Float `(B, T, D)`, or a tuple that begins with it.
 
     Raises:
-        ValueError: `norm` is none of the placements or lacks what it needs, or a rate is not in [0, 1).
+        ValueError: If `norm` is none of the placements or lacks what it needs, or a rate is not in [0, 1).
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385); placements:

@@ -22,8 +22,8 @@ class ScaledInitializer(initializers.Initializer):
     """What another initializer gives, times `scale`. `scaled` chooses it where nothing simpler will do.
 
     Args:
-        initializer: a Keras initializer, or its name.
-        scale: the factor.
+        initializer: A Keras initializer, or its name.
+        scale: The factor.
 
     Example:
 

@@ -9,15 +9,15 @@ def scale_kernels(layer, gain, argument):
     """Multiplies the initial values of all kernels in a layer that is not built yet.
 
     Args:
-        layer: the layer.
-        gain: the factor.
-        argument: what the layer was given as, for error messages.
+        layer: The layer.
+        gain: The factor.
+        argument: What the layer was given as, for error messages.
 
     Returns:
         A function to call once the layer is built: it raises a ValueError where that has kernels that were not found.
 
     Raises:
-        ValueError: no layer in it has a `kernel_initializer`, or the kernels are there already.
+        ValueError: If no layer in it has a `kernel_initializer`, or the kernels are there already.
     """
     owners = _owners(layer)
     if not owners or any(owner.built for owner in owners):

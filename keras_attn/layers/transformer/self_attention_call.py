@@ -9,11 +9,11 @@ class SelfAttentionCall:
     """What a self-attention layer is called with.
 
     Args:
-        layer: the layer.
-        use_causal_mask: whether each call asks for causality, as the layer has no setting for it.
+        layer: The layer.
+        use_causal_mask: Whether each call asks for causality, as the layer has no setting for it.
 
     Raises:
-        ValueError: the layer's `call` has no `use_causal_mask` where that is needed.
+        ValueError: If the layer's `call` has no `use_causal_mask` where that is needed.
     """
 
     def __init__(self, layer, use_causal_mask=False):

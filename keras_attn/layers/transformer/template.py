@@ -19,11 +19,11 @@ class Template:
     the config of a template, for a file, has their names. Keras does not track the layers in a template.
 
     Args:
-        layer: a Keras layer with a `get_config`.
-        argument: what the layer was given as, for error messages.
+        layer: A Keras layer with a `get_config`.
+        argument: What the layer was given as, for error messages.
 
     Raises:
-        ValueError: there is no other layer like this one, or the config does not say which functions it has.
+        ValueError: If there is no other layer like this one, or the config does not say which functions it has.
     """
 
     def __init__(self, layer, argument):

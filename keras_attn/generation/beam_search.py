@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_state import BeamContext, BeamPools, BeamState, FinishedBeams, RunningBeams
-from keras_attn.generation.beams import along, beams, flat_rows
+from keras_attn.generation.beams import beams, flat_rows, gather_beams
 from keras_attn.generation.generative_model import GenerativeModel, check_reads_ids, vocabulary_size_of
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
@@ -173,7 +173,7 @@ class BeamSearch(Strategy):
         """`(pools, parents, tokens)`: the `BeamPools` after this step, and the beams that go on."""
         parents, tokens, scores, values = self._candidates(decoding, pools.running, log_probabilities)
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
-        candidates = along(pools.running._replace(values=()), parents)
+        candidates = gather_beams(pools.running._replace(values=()), parents)
         candidates = RunningBeams(
             put(candidates.tokens, step, tokens), put(candidates.scores, step, scores), values, candidates.coverage
         )
@@ -199,7 +199,12 @@ class BeamSearch(Strategy):
             for x in (ops.where(ops.greater(values, BANNED), total, BANNED), log_probabilities)
         )
         values, index = ops.top_k(total, self._num_candidates(decoding.config))
-        return ops.floor_divide(index, vocabulary_size), ops.mod(index, vocabulary_size), along(scores, index), values
+        return (
+            ops.floor_divide(index, vocabulary_size),
+            ops.mod(index, vocabulary_size),
+            gather_beams(scores, index),
+            values,
+        )
 
     def _worth(self, log_probabilities):
         """What each token adds to the value of a sequence."""
@@ -225,7 +230,7 @@ class BeamSearch(Strategy):
         )
         merged = FinishedBeams(*(ops.concatenate(pair, axis=1) for pair in zip(finished, ended, strict=True)))
         values, chosen = ops.top_k(merged.values, count)
-        return along(merged, chosen)._replace(values=values)
+        return gather_beams(merged, chosen)._replace(values=values)
 
     def _can_improve(self, decoding, can_improve, length, running, finished):
         best = running.values[:, :1]

@@ -57,7 +57,7 @@ class SlotBeams:
         model, config = self.decoding.model, self.decoding.config
         room = config.max_length * self.count
         (caches, slots), memory = model.prefill(ids, mask, length=room, bounded=False)
-        token, position = model.begin(ids, mask, config.start_id)
+        token, position = model.first_decoder_inputs(ids, mask, config.start_id)
         batch, size = ops.shape(ids)[0], ops.shape(slots[0][0])[1]
         is_prompt = ops.less(ops.arange(size, dtype="int32"), size - room)
         visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
@@ -73,14 +73,14 @@ class SlotBeams:
         own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
         visible = ops.logical_or(state.visible, ops.equal(ops.arange(size, dtype="int32"), own))
         positions = add(fixed.position, step)
-        hidden, cache = self.decoding.model.hidden(
+        hidden, cache = self.decoding.model.decode_hidden(
             state.token, positions, state.cache, fixed.memory, attention_mask=visible
         )
         return hidden, state._replace(cache=cache, visible=visible)
 
     def select(self, state, parents, tokens):
         """The state in which beam `i` goes on from `parents[:, i]` with `tokens[:, i]`, int32 `(B, count)` both."""
-        return state._replace(token=tokens, visible=along(state.visible, parents))
+        return state._replace(token=tokens, visible=gather_beams(state.visible, parents))
 
 
 class RowBeams:
@@ -92,14 +92,14 @@ class RowBeams:
     def start(self, ids, mask):
         model, config = self.decoding.model, self.decoding.config
         prefilled = model.prefill(ids, mask, length=config.max_length)
-        token, position = model.begin(ids, mask, config.start_id)
+        token, position = model.first_decoder_inputs(ids, mask, config.start_id)
         cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(ids)[0])
         return BeamContext(memory, position), RowState(token=ops.repeat(token, self.count, axis=1), cache=cache)
 
     def decode(self, fixed, state, step):
         token = ops.reshape(state.token, (-1, 1))
         positions = add(fixed.position, step)
-        hidden, cache = self.decoding.model.hidden(token, positions, state.cache, fixed.memory)
+        hidden, cache = self.decoding.model.decode_hidden(token, positions, state.cache, fixed.memory)
         return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), state._replace(cache=cache)
 
     def select(self, state, parents, tokens):
@@ -113,7 +113,7 @@ def flat_rows(parents):
     return ops.reshape(_numbered(parents, parents.shape[1]), (-1,))
 
 
-def along(tree, index):
+def gather_beams(tree, index):
     """Every tensor `(B, n, ...)` at `index`, int32 `(B, m)`, of its second axis: `(B, m, ...)`.
 
     As rows of a table: `take_along_axis` takes ten times the operations. `n` is known, and the same for all.

@@ -101,7 +101,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             others = add(ops.zeros((ops.shape(ids)[0], 1), dtype="int32"), others)
         real = ops.ones_like(others, dtype="bool")
         cache, memory = model.prefill(others, real, length=config.max_length)
-        token, position = model.begin(others, real, config.start_id)
+        token, position = model.first_decoder_inputs(others, real, config.start_id)
         if model.has_slots:
             cache = kv_cache.packed(cache)
         fixed = fixed._replace(extra=UnconditionalContext(memory, position))

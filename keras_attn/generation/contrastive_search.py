@@ -98,7 +98,7 @@ class ContrastiveSearch(SingleSequence):
 
     def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         model, config, count = decoding.model, decoding.config, self.top_k
-        known, real = model.known_tokens(ids, mask, config.start_id)
+        known, real = model.decoder_prompt(ids, mask, config.start_id)
         batch, size = ops.shape(known)[0], known.shape[1] or ops.shape(known)[1]
         room = config.max_length * count
         # Its cache has no outputs of the prompt.
@@ -107,7 +107,7 @@ class ContrastiveSearch(SingleSequence):
         places = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
         lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
         # Positions a row, since they are that from here on.
-        hidden, cache = model.hidden(known, places + ops.zeros_like(lengths), cache, memory)
+        hidden, cache = model.decode_hidden(known, places + ops.zeros_like(lengths), cache, memory)
         last = ops.cast(ops.equal(places, ops.maximum(lengths - 1, 0)), hidden.dtype)
         last_hidden = ops.sum(ops.multiply(hidden, ops.expand_dims(last, -1)), axis=1, keepdims=True)
         token = ops.zeros((batch, 1), dtype="int32")

@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.generation.beam_search import BeamSearch
 from keras_attn.generation.beam_state import BeamContext, BeamPools, BeamState
-from keras_attn.generation.beams import along
+from keras_attn.generation.beams import gather_beams
 from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import in_float32, unless_banned
 from keras_attn.ops.arrays import add
@@ -106,7 +106,7 @@ class DiverseBeamSearch(BeamSearch):
 
     def result(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> dict[str, Tensor]:
         _, best = ops.top_k(state.pools.finished.values, self.num_beams)
-        pools = state.pools._replace(finished=along(state.pools.finished, best))
+        pools = state.pools._replace(finished=gather_beams(state.pools.finished, best))
         return super().result(decoding, fixed, state._replace(pools=pools))
 
 

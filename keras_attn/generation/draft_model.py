@@ -25,7 +25,7 @@ class DraftModel:
         real = decoding.model.padding_mask(ids, mask)
         length = decoding.config.max_length + strategy.num_tokens
         cache, memory = self.model.prefill(ids, real, length=length, bounded=False)
-        _, position = self.model.begin(ids, real, decoding.config.start_id)
+        _, position = self.model.first_decoder_inputs(ids, real, decoding.config.start_id)
         return (memory, position), kv_cache.packed(cache)
 
     def propose(self, strategy, decoding, fixed, state):

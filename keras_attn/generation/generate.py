@@ -110,10 +110,10 @@ def generate(
     return outputs["tokens" if prompts.tokenizer is None else "text"]
 
 
-def graph_of(model, config, jit_compile=False, is_alone=False):
+def graph_of(model, config, jit_compile=False, is_single_prompt=False):
     """`(graph, numbers)`: that of `run` for `model`, and the numbers of `config`.
 
-    The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a prompt that `is_alone`.
+    The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a prompt that `is_single_prompt`.
     """
     shared = SharedSettings(config)
     owner = weakref.ref(model)
@@ -122,7 +122,7 @@ def graph_of(model, config, jit_compile=False, is_alone=False):
         prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
         return run(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
 
-    batch, others = 1 if jit_compile and is_alone else None, config.chosen_strategy.models
+    batch, others = 1 if jit_compile and is_single_prompt else None, config.chosen_strategy.models
     specs = [*prompt_arguments(model, batch), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return cached_graph(model, (shared.config, jit_compile, batch), call, specs, jit_compile, others), shared.numbers
 

@@ -63,7 +63,7 @@ class GenerativeModel(Protocol):
 
         Args:
             ids: int32 `(B, T)`; one token per row in the loops.
-            positions: int32 `(B, T)` or `(1, T)`, from those of `begin` on.
+            positions: int32 `(B, T)` or `(1, T)`, from those of `first_decoder_inputs` on.
             cache, memory: from `prefill`, or from the last call.
 
         Returns:
@@ -92,7 +92,7 @@ class GenerationDefaults:
         """
         return {"source_ids": keras.KerasTensor((None, None), "int32")}
 
-    def begin(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
+    def first_decoder_inputs(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
 
         Args:
@@ -101,7 +101,7 @@ class GenerationDefaults:
         """
         return ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
-    def known_tokens(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
+    def decoder_prompt(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """The tokens before the first generated one, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
         first = ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32")
         return first, ops.ones_like(first, dtype="bool")
@@ -112,14 +112,14 @@ class GenerationDefaults:
             return ops.cast(mask, "bool")
         return ops.not_equal(inputs, self.pad_id) if reads_ids(self) else ops.ones(ops.shape(inputs)[:2], "bool")
 
-    def hidden(
+    def decode_hidden(
         self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), **masks: Tensor
     ) -> tuple[Tensor, Nest]:
         """As `decode`, with what `logits` makes the logits of."""
         return self.decode(ids, positions, cache, memory, **masks)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` of what `hidden` returned."""
+        """Logits `(B, T, V)` of what `decode_hidden` returned."""
         return hidden
 
     def score_logits(self, inputs: Array, tokens: Array, start_id: int, mask: Array | None = None) -> Tensor:
@@ -131,7 +131,7 @@ class GenerationDefaults:
             start_id: The token that starts a target.
         """
         cache, memory = self.prefill(inputs, mask, length=tokens.shape[1])
-        token, position = self.begin(inputs, mask, start_id)
+        token, position = self.first_decoder_inputs(inputs, mask, start_id)
         logits = []
         for step in range(tokens.shape[1]):
             found, cache = self.decode(token, position + step, cache, memory)

@@ -37,7 +37,7 @@ class SingleSequence(Strategy):
         room = config.max_length + self.lookahead
         # What is tried and taken back must not have pushed anything out of a window.
         cache, memory = decoding.model.prefill(ids, mask, length=room, bounded=not self.lookahead)
-        token, position = decoding.model.begin(ids, mask, config.start_id)
+        token, position = decoding.model.first_decoder_inputs(ids, mask, config.start_id)
         processors = decoding.start_processors(decoding.history(ids, mask))
         parts = cache, memory, token, position, processors
         cache, memory, token, position, processors = repeated(parts, count, batch)
@@ -92,10 +92,10 @@ def repeated(tree, count, batch):
         return tree
     # Not `repeat`, which leaves TFLite with a tensor of unknown rank.
     rows = ops.floor_divide(ops.arange(batch * count, dtype="int32"), count)
-    is_alone = isinstance(batch, int) and batch == 1
+    is_single_prompt = isinstance(batch, int) and batch == 1
 
     def repeat(x):
-        is_for_all = len(x.shape) == 0 or (x.shape[0] == 1 and not is_alone)
+        is_for_all = len(x.shape) == 0 or (x.shape[0] == 1 and not is_single_prompt)
         return x if is_for_all else ops.take(x, rows, axis=0)
 
     return keras.tree.map_structure(repeat, tree)

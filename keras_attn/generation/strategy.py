@@ -104,7 +104,7 @@ class Decoding:
 
     def history(self, ids: Tensor, mask: Tensor | None) -> History:
         """The `History` of each row."""
-        known, real = self.model.known_tokens(ids, mask, self.config.start_id)
+        known, real = self.model.decoder_prompt(ids, mask, self.config.start_id)
         return History(
             ids=known,
             mask=real,
@@ -150,7 +150,7 @@ def run(decoding: Decoding, ids: Tensor, mask: Tensor | None = None) -> dict[str
         mask: optional bool `(B, S)`; what the model makes of `ids` where None.
     """
     fixed, state = start(decoding, ids, mask)
-    state = go_on(decoding, fixed, state)
+    state = run_until(decoding, fixed, state)
     return decoding.config.chosen_strategy.result(decoding, fixed, state)
 
 
@@ -160,7 +160,7 @@ def start(decoding, ids, mask=None):
         return decoding.config.chosen_strategy.start(decoding, ids, mask)
 
 
-def go_on(decoding, fixed, state, until=None):
+def run_until(decoding, fixed, state, until=None):
     """The state once the strategy has finished, or at step `until`, an int32 scalar."""
     strategy = decoding.config.chosen_strategy
 

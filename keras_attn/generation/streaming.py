@@ -69,13 +69,13 @@ def stream(
     if max_time is not None:
         check_positive_number(max_time=max_time)
     deadline = float("inf") if max_time is None else time.monotonic() + max_time
-    begin, go_on, numbers = _graphs(model, config)
+    begin, run_until, numbers = _graphs(model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
     fixed, state = begin(*prompts.tensors, seed, limit, *numbers)
     step, told, is_last = 0, [""] * len(prompts.prompt), False
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
-        state = go_on(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
+        state = run_until(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
         until = int(state.step)
         tokens, done = ops.convert_to_numpy(state.tokens), ops.convert_to_numpy(state.done)
         is_last = until >= config.max_length or np.all(done)
@@ -100,12 +100,12 @@ def _graphs(model, config):
         prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
         return strategy.start(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
 
-    def go_on(fixed, state, limit, until, *numbers):
-        return strategy.go_on(Decoding(owner(), shared.given(numbers), limit=limit), fixed, state, until)
+    def run_until(fixed, state, limit, until, *numbers):
+        return strategy.run_until(Decoding(owner(), shared.given(numbers), limit=limit), fixed, state, until)
 
     specs = [*prompt_arguments(model), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return (
         cached_graph(model, (shared.config, "begin"), begin, specs),
-        cached_graph(model, (shared.config, "go_on"), go_on),
+        cached_graph(model, (shared.config, "run_until"), run_until),
         shared.numbers,
     )

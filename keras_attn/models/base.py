@@ -257,7 +257,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         Returns:
             `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
         """
-        hidden, cache = self.hidden(ids, positions, cache, memory, attention_mask)
+        hidden, cache = self.decode_hidden(ids, positions, cache, memory, attention_mask)
         return self.logits(hidden), cache
 
     def output_projection(self) -> dict[str, Any] | None:

@@ -220,15 +220,15 @@ class LanguageModel(AttentionModel):
             row = int(np.argmin(real[:, 0]))
             raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
 
-    def begin(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
-        """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults.begin`."""
+    def first_decoder_inputs(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
+        """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults.first_decoder_inputs`."""
         last = self._last_positions(ids, mask)
         slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 
-    def known_tokens(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
-        """The prompt itself, and which of its tokens are real; see `GenerationDefaults.known_tokens`."""
+    def decoder_prompt(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
+        """The prompt itself, and which of its tokens are real; see `GenerationDefaults.decoder_prompt`."""
         return ids, self.padding_mask(ids, mask)
 
     def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:
@@ -260,7 +260,7 @@ class LanguageModel(AttentionModel):
         known = ops.less(positions, self._last_positions(token_ids, padding_mask))
         return self.decoder.cache_from_prefill(prefill_kv, known, length, bounded), ()
 
-    def hidden(
+    def decode_hidden(
         self, token_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""

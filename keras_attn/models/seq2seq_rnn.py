@@ -250,7 +250,7 @@ class Seq2SeqRNN(AttentionModel):
             states.append(bridged[i] if bridged else layer.get_initial_state(ops.shape(source_ids)[0]))
         return tuple(tuple(state) for state in states), (keys, encoded, source_mask)
 
-    def hidden(
+    def decode_hidden(
         self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
         """As `decode`, with what the logits are made of, float `(B, T, D)`, in their place.
@@ -273,7 +273,7 @@ class Seq2SeqRNN(AttentionModel):
         return [attention.path for attention in self.attention_layer.cell.attentions]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` of what `hidden` returned."""
+        """Logits `(B, T, V)` of what `decode_hidden` returned."""
         return self.target_embedding(hidden, reverse=True)
 
     def _encode(self, source_ids, source_mask, training=None):
@@ -347,7 +347,7 @@ class Seq2SeqRNN(AttentionModel):
         return self._guided(_time_first(hidden), [_time_first(x) for x in scores], inputs)
 
     def _guided(self, hidden, scores, inputs):
-        """`hidden`, with the loss of guided alignment where the model has one."""
+        """`decode_hidden`, with the loss of guided alignment where the model has one."""
         if self.guided_alignment is None or inputs["alignments"] is None:
             return hidden
         mask = self.padding_mask(inputs["target_ids"], inputs["target_mask"])

@@ -261,7 +261,7 @@ class Transformer(AttentionModel):
         cache = self.decoder.init_cache(keras.ops.shape(inputs)[0], length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
-    def hidden(
+    def decode_hidden(
         self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
         """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""

@@ -106,7 +106,7 @@ def test_a_window_bounds_the_cache(name, sizes):
     for (key, value), size in zip(caches, sizes, strict=True):
         assert tuple(key.shape) == tuple(value.shape) == (5, 3, size, 4)
     assert sorted(slot_positions.shape[1] for slot_positions, *_ in slots) == sorted(set(sizes))
-    token, position = model.begin(PROMPTS, None, 2)
+    token, position = model.first_decoder_inputs(PROMPTS, None, 2)
     for step in range(3):
         _, (caches, slots) = model.decode(token, position + step, (caches, slots), memory)
     assert tuple(key.shape[2] for key, _ in caches) == sizes
@@ -136,7 +136,7 @@ def test_int8(make):
     for kind in ("float", "int8"):
         with tracing_for(EAGER, cache_storage=kind):
             cached, memory = model.prefill(PROMPTS, None, length=24)
-            token, position = model.begin(PROMPTS, None, 2)
+            token, position = model.first_decoder_inputs(PROMPTS, None, 2)
             steps = []
             for step in range(3):
                 logits, cached = model.decode(token, position + step, cached, memory)

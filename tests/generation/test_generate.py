@@ -128,10 +128,10 @@ class Scripted:
         self.lines = np.array(lines)
         self.heard = []
 
-    def known_tokens(self, source_ids, source_mask, start_id):
+    def decoder_prompt(self, source_ids, source_mask, start_id):
         return np.full((len(source_ids), 1), start_id, "int32"), np.ones((len(source_ids), 1), "bool")
 
-    def begin(self, source_ids, source_mask, start_id):
+    def first_decoder_inputs(self, source_ids, source_mask, start_id):
         return np.full((len(source_ids), 1), start_id, "int32"), np.zeros((1, 1), "int32")
 
     def prefill(self, source_ids, source_mask, *, length, bounded):

@@ -512,7 +512,7 @@ class OwnGreedy(Strategy):
 
     def start(self, decoding, ids, mask):
         cache, memory = decoding.model.prefill(ids, mask, length=decoding.config.max_length)
-        token, position = decoding.model.begin(ids, mask, decoding.config.start_id)
+        token, position = decoding.model.first_decoder_inputs(ids, mask, decoding.config.start_id)
         tokens = ops.zeros((ops.shape(ids)[0], decoding.config.max_length), "int32")
         state = {"count": ops.zeros((), "int32"), "token": token, "cache": cache, "tokens": tokens}
         return {"memory": memory, "position": position}, state

@@ -33,7 +33,7 @@ class HubLanguageModel(keras.Model):
         """The place of the last token of each prompt, `(B, 1)`."""
         return ops.sum(ops.cast(ops.not_equal(ids, PAD), "int32"), axis=1, keepdims=True) - 1
 
-    def begin(self, ids, mask, start_id):
+    def first_decoder_inputs(self, ids, mask, start_id):
         here = ops.equal(ops.arange(ops.shape(ids)[1]), self.last(ids))
         return ops.sum(ops.where(here, ids, 0), axis=1, keepdims=True), self.last(ids)
 

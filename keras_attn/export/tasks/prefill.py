@@ -52,7 +52,7 @@ class Task(PromptTask):
         cache, memory = self.generative.prefill(prompt, mask, length=config.max_length)
         # What `decode` makes of the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
-        token, positions = self.generative.begin(prompt, mask, config.start_id)
+        token, positions = self.generative.first_decoder_inputs(prompt, mask, config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}
 
     @staticmethod

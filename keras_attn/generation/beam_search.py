@@ -179,7 +179,7 @@ class BeamSearch(Strategy):
         )
         finished = self._finish(decoding, fixed, pools, step, candidates, is_end)
         values, chosen = ops.top_k(ops.where(is_end, BANNED, values), self.num_beams)
-        running, parents, tokens = along((candidates, parents, tokens), chosen)
+        running, parents, tokens = gather_beams((candidates, parents, tokens), chosen)
         running = running._replace(values=values)
         can_improve = self._can_improve(decoding, pools.can_improve, step + 1, running, finished)
         return BeamPools(running, finished, can_improve), parents, tokens
@@ -199,12 +199,8 @@ class BeamSearch(Strategy):
             for x in (ops.where(ops.greater(values, BANNED), total, BANNED), log_probabilities)
         )
         values, index = ops.top_k(total, self._num_candidates(decoding.config))
-        return (
-            ops.floor_divide(index, vocabulary_size),
-            ops.mod(index, vocabulary_size),
-            gather_beams(scores, index),
-            values,
-        )
+        parents, tokens = ops.floor_divide(index, vocabulary_size), ops.mod(index, vocabulary_size)
+        return parents, tokens, gather_beams(scores, index), values
 
     def _worth(self, log_probabilities):
         """What each token adds to the value of a sequence."""

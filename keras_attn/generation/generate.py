@@ -113,7 +113,7 @@ def generate(
 def graph_of(model, config, jit_compile=False, is_single_prompt=False):
     """`(graph, numbers)`: that of `run` for `model`, and the numbers of `config`.
 
-    The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a prompt that `is_single_prompt`.
+    The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a single prompt.
     """
     shared = SharedSettings(config)
     owner = weakref.ref(model)

@@ -221,14 +221,14 @@ class LanguageModel(AttentionModel):
             raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
 
     def first_decoder_inputs(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
-        """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults.first_decoder_inputs`."""
+        """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults`."""
         last = self._last_positions(ids, mask)
         slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 
     def decoder_prompt(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
-        """The prompt itself, and which of its tokens are real; see `GenerationDefaults.decoder_prompt`."""
+        """The prompt itself, and which of its tokens are real; see `GenerationDefaults`."""
         return ids, self.padding_mask(ids, mask)
 
     def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:

@@ -37,7 +37,7 @@ class Block(Configurable, keras.layers.Layer):
     """Attention and feed-forward sub-layers in residual wrappers; see `EncoderBlock` for the arguments."""
 
     # Whether there is attention to a memory besides.
-    _cross_attention = False
+    _has_memory = False
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Block(Configurable, keras.layers.Layer):
     ) -> None:
         attention, feed_forward = Template.of(attention, "attention"), deserialized(feed_forward)
         check_stands_in(attention, window=window, attention_options=attention_options)
-        if attention is None or self._cross_attention:
+        if attention is None or self._has_memory:
             check_positive(num_heads=num_heads)
         else:
             check_stands_in(attention, key_dim=key_dim, num_kv_heads=num_kv_heads)
@@ -85,7 +85,7 @@ class Block(Configurable, keras.layers.Layer):
             raise ValueError(f"`parallel` must be False, True or 'two_norms'. Received: parallel={parallel!r}")
         if parallel == "two_norms" and norm != "pre":
             raise ValueError(f"`parallel='two_norms'` goes with norm='pre' only. Received: norm={norm!r}")
-        cross_attention = ["cross_attention"] if self._cross_attention else []
+        cross_attention = ["cross_attention"] if self._has_memory else []
         check_norms(norm, ["self_attention", *cross_attention, "feed_forward"], parallel)
         super().__init__(**kwargs)
         self.supports_masking = True

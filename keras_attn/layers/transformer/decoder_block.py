@@ -85,6 +85,10 @@ class DecoderBlock(Block):
         self.causal = causal
         self.cross_attention_options = deserialized(cross_attention_options)
 
+    @property
+    def _has_memory(self):
+        return self._cross_attention
+
     def build(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> None:
         memory_shape = (memory_shape or inputs_shape) if self._cross_attention else None
         self._build(inputs_shape, self.causal, memory_shape, self.cross_attention_options)

@@ -75,11 +75,11 @@ class EncoderBlock(Block):
       An argument that is not None and that `call` does not have is refused.
     * A layer whose `call` requires `value` is given its inputs as that, and `query_mask` as `value_mask` or `key_mask`.
       `keras.layers.MultiHeadAttention` and `keras.layers.GroupQueryAttention` are such layers.
-    * A layer with a constructor argument `position` that is None is given the block's: the layer itself, which all
-      blocks of a stack share, its weights included. Without one, the block's position may only add to embeddings.
-    * In a causal block, a constructor argument `causal` is set to True; without one, each call is given
-      `use_causal_mask=True`, and must name it.
-    * `init_gain` scales `value_initializer` if the constructor has it, else all kernels, as for `feed_forward`.
+    * A layer whose config has a `position` that is None is made with the block's: the `PositionEncoding` itself, which
+      all blocks of a stack share, its weights included. Without one, the block's position may only add to embeddings.
+    * In a causal block, a `causal` in the config is True; without one, each call is given `use_causal_mask=True`, and
+      must name it.
+    * `init_gain` scales the `value_initializer` in the config if there is one, else all kernels, as for `feed_forward`.
     * To decode with a cache, `call` has `positions`, `cache` and `slots`, and for beam search `attention_mask`. It
       returns `(output, cache)` where `cache` is not None, a tuple of tensors `(B, K, M, H)`;
       `empty_cache(batch, length)` returns one of zeros. The functions of `keras_attn.ops.cache` store, write and load

@@ -69,7 +69,7 @@ def stream(
     if max_time is not None:
         check_positive_number(max_time=max_time)
     deadline = float("inf") if max_time is None else time.monotonic() + max_time
-    begin, run_until, numbers = _graphs(model, config)
+    begin, run_until, numbers = _graphs(prompts.model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
     fixed, state = begin(*prompts.tensors, seed, limit, *numbers)
     step, told, is_last = 0, [""] * len(prompts.prompt), False

@@ -1,8 +1,8 @@
-"""What every layer must pass: describe it once as a `LayerCase`, then run `pairs(cases)`.
+"""The checks that every layer must pass: describe it as a `LayerCase`, then run `pairs(cases)`.
 
 `harness_export.check_export` takes the same cases.
 
-No check knows a class. What a layer cannot honour is an exemption with a reason, beside its case.
+Checks do not depend on the class of a layer. Each exemption is part of a case and gives a reason.
 """
 
 import dataclasses
@@ -22,29 +22,29 @@ from keras_attn.export.tensor_spec import TensorSpec
 from keras_attn.layers import recording
 from keras_attn.layers.base.lora import Lora
 
-# Batch, T, S: unequal, so that a swapped axis shows. Whatever differs between the two is a dynamic axis.
+# Batch, T, S: unequal, to detect swapped axes. Axes that differ between the two are dynamic.
 SIZES = (2, 5, 7)
 OTHER_SIZES = (4, 6, 8)
-# No rows, no queries, no keys, and neither of both. Beside one row, where what is added looks like a bias to Keras.
+# No rows, no queries, no keys, and no queries and keys. A single row, for which Keras may treat an addend as a bias.
 EMPTY_SIZES = ((0, 1, 1), (1, 0, 7), (1, 5, 0), (2, 0, 0))
-# Step of finite differences, and tolerance in parts of the gradient's length. Under JAX tanh and RMS norms have
-# float32's precision in float64 too.
+# Step of finite differences, and tolerance relative to the norm of the gradient. Under JAX, tanh and RMS norms have
+# the precision of float32 in float64 too.
 _DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (1e-4, 5e-3)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LayerCase:
-    """A layer and how it is called. Equal to itself alone.
+    """A layer and its call arguments. Compared by identity.
 
     Args:
         name: An identifier.
-        make: Takes constructor arguments that override the case's own, `dtype` among them; returns a new layer.
+        make: Takes constructor arguments that override those of the case, such as `dtype`; returns a new layer.
         inputs: Takes `(rng, B, T, S)`, returns the call arguments: arrays, tuples of arrays, or Python values.
-        oracle: Takes `(weights, **inputs)` in float64, returns what the layer must.
-        masks: Names of inputs -> names of their padding masks.
+        oracle: Takes `(weights, **inputs)` in float64, returns the expected outputs.
+        masks: Dict from names of inputs to names of their padding masks.
         bad: `(arguments, regex)` pairs: constructor or call arguments that raise a ValueError with such a message.
-        exempt: Names of checks, or "export", -> why the layer need not pass them.
-        output_mask: Makes the mask of the outputs from that of the first masked input.
+        exempt: Dict from names of checks, or "export", to the reason for the exemption.
+        output_mask: Function from the mask of the first masked input to that of the outputs.
     """
 
     name: str
@@ -61,7 +61,7 @@ class LayerCase:
 
     @property
     def booleans(self):
-        """Name -> array of each mask among the inputs."""
+        """The masks among the inputs, by name."""
         return {name: array for name, array in named_arrays(self.arguments()).items() if array.dtype == bool}
 
     @property
@@ -94,7 +94,7 @@ def check_gradients(case):
     assert any(np.any(g) for g in gradients)
 
     h, tolerance = _DIFFERENCES[keras.backend.backend()]
-    # The spread of the derivatives in random directions; a single one of them may be as small as chance has it.
+    # The spread of the derivatives in random directions, since a single one may be small by chance.
     spread = np.sqrt(sum(np.sum(g**2) for g in gradients))
     for _ in range(3):
         direction = [rng.normal(size=g.shape) for g in gradients]
@@ -112,7 +112,7 @@ def check_gradients(case):
 
 
 def _gradients(layer, arguments, points, loss):
-    """Of `loss(outputs)`, by each of the points and each trainable weight, on TensorFlow or JAX."""
+    """Gradients of `loss(outputs)` for each of the points and each trainable weight, on TensorFlow or JAX."""
     if keras.backend.backend() == "jax":
         import jax
 
@@ -161,7 +161,7 @@ def check_keras_file(case, tmp_path):
 
 
 def check_saved_states(case, tmp_path):
-    """In a functional model of one's own: what is frozen, quantised and given LoRA is so in its file."""
+    """Frozen, quantised and LoRA layers in a functional model keep their state in a file."""
     layer, arguments = build(case)
     frozen = type(layer).from_config({**layer.get_config(), "trainable": False})
     assert not _functional(case, frozen, arguments).trainable_weights
@@ -188,7 +188,7 @@ def check_saved_states(case, tmp_path):
     assert len(copy.weights) == len(layer.weights)
 
 
-# Activations and weights, weights alone, and weights by groups of channels.
+# Activations and weights, only weights, and weights by groups of channels.
 _QUANTIZATION = (
     keras.quantizers.Int8QuantizationConfig(),
     keras.quantizers.Int8QuantizationConfig(activation_quantizer=None),
@@ -197,7 +197,7 @@ _QUANTIZATION = (
 
 
 def _functional(case, layer, arguments):
-    """A model of the layer alone, with free axes where sizes are."""
+    """A model of a single layer with dynamic axes."""
     inputs = {
         name: keras.Input(shape[1:], dtype=dtype, batch_size=shape[0], name=name)
         for name, (shape, dtype) in _free_shapes(case).items()
@@ -211,7 +211,7 @@ def _reloaded(model, tmp_path):
 
 
 def check_in_models(case):
-    """What Keras does with layers in models: shapes before the call, summaries, clones and `TimeDistributed`.
+    """Layers in Keras models: shapes before the call, summaries, clones and `TimeDistributed`.
 
     All of it with settings that are NumPy's numbers, and after somebody has cleared Keras' registry.
     """
@@ -241,7 +241,7 @@ def check_in_models(case):
 
 
 class _Holder(keras.Model):
-    """A layer outside of any graph, as in a model of a class of its own."""
+    """A layer outside of a functional graph, as in a subclassed model."""
 
     def __init__(self, layer):
         super().__init__()
@@ -251,11 +251,11 @@ class _Holder(keras.Model):
 
 
 def _check_shapes(layer, arguments, outputs):
-    """`compute_output_shape` says the shape of the first output."""
+    """`compute_output_shape` returns the shape of the first output."""
     shapes = {}
     first = next(iter(arguments))
     for name in inspect.signature(layer.compute_output_shape).parameters:
-        # Keras calls the shape of the first argument so where a layer has no `build`.
+        # Keras' name for the shape of the first argument if a layer has no `build`.
         kind = first if name == "input_shape" else name.removesuffix("_shape")
         kind = kind if kind != name and kind in arguments else None
         if kind is not None:
@@ -283,7 +283,7 @@ def _check_time_distributed(case, layer, arguments):
 
 
 def _numpy_numbers(config):
-    """Settings of a layer with NumPy's numbers; what Keras' own objects are made of stays."""
+    """Settings of a layer with NumPy numbers, except inside the configs of Keras objects."""
     if isinstance(config, dict) and not config.keys() >= {"class_name", "config"}:
         return {name: _numpy_numbers(value) for name, value in config.items()}
     if isinstance(config, list | tuple):
@@ -336,7 +336,7 @@ def check_empty(case):
         for output, *known in zip(flat_arrays(layer(**case.arguments(sizes))), *shapes, strict=True):
             assert np.all(np.isfinite(output))
             for size, axis in zip(output.shape, zip(*known, strict=True), strict=True):
-                # An axis that follows from the sizes in another way may be anything.
+                # An axis that depends on the sizes in another way may have any size.
                 assert size == sized.get(axis, axis[0] if axis[0] == axis[1] else size), f"{sizes}: {output.shape}"
 
 
@@ -437,7 +437,7 @@ def check_implicit_masks(case):
         output = keras.tree.flatten(call_with(layer, bare, tensors))[0]
     np.testing.assert_array_equal(output, explicit)
     real = case.output_mask(named_arrays(arguments)[next(iter(case.masks.values()))])
-    # Where whole rows are real or not, there is no sequence left that Keras' mask could be about.
+    # A mask of whole rows has no sequence axis for a Keras mask.
     assert (getattr(output, "_keras_mask", None) is None) == (real.ndim == 1)
     if real.ndim > 1:
         np.testing.assert_array_equal(output._keras_mask, real)
@@ -482,7 +482,7 @@ def check_lora(case):
 def check_int8(case):
     layer, arguments = build(case)
     expected = flat_arrays(layer(**arguments))
-    # Keras collects garbage at each of them, which takes longer than all the rest.
+    # Keras collects garbage in each call, which takes longer than the rest.
     with mock.patch("gc.collect"):
         for projection in _projections(layer):
             projection.quantize("int8")
@@ -494,7 +494,7 @@ def check_int8(case):
 
 
 def _projections(layer):
-    """The layers in `layer` that own its kernels, all of which must offer LoRA and quantisation."""
+    """The layers in `layer` with kernels, all of which must support LoRA and quantisation."""
     owners = [x for x in layer._flatten_layers() if any(w.name == "kernel" for w in x._trainable_variables)]
     assert all(hasattr(owner, "enable_lora") and hasattr(owner, "quantize") for owner in owners)
     return owners
@@ -535,7 +535,7 @@ CHECKS = (
     check_int8,
     check_bad_arguments,
 )
-# What a case must give for a check to have something to look at.
+# The attribute that a case needs for a check to apply.
 _NEEDS = {
     check_oracle: "oracle",
     check_empty: "empty_sizes",
@@ -562,12 +562,12 @@ def pairs(cases):
 
 
 def run_check(check, case, tmp_path):
-    """Runs a check on a case; `tmp_path` for those that write files."""
+    """Runs a check on a case; passes `tmp_path` to checks that write files."""
     check(case, tmp_path) if "tmp_path" in inspect.signature(check).parameters else check(case)
 
 
 def build(case, **config):
-    """A layer with random weights (an initial zero or one hides a mistake), and the arguments of a call."""
+    """A layer with random weights (initial zeros or ones hide mistakes), and the arguments of a call."""
     layer, arguments = case.make(**config), case.arguments()
     layer(**arguments)
     rng = np.random.default_rng(2)
@@ -577,12 +577,12 @@ def build(case, **config):
 
 @functools.lru_cache(maxsize=1)
 def built(case):
-    """What `build` returns, the same for all checks of a case, which must leave the layer as it is."""
+    """The cached result of `build` for all checks of a case, which must not change the layer."""
     return build(case)
 
 
 def named_arrays(arguments):
-    """The arrays among the arguments, those in tuples under `name_0`, `name_1`, ..."""
+    """The arrays among the arguments by name; those in tuples as `name_0`, `name_1`, ..."""
     named = {}
     for name, value in arguments.items():
         if isinstance(value, tuple):
@@ -593,7 +593,7 @@ def named_arrays(arguments):
 
 
 def call_with(layer, arguments, tensors):
-    """Calls the layer with `tensors`, named as `named_arrays` does, in the place of the arguments' arrays."""
+    """Calls the layer with `tensors`, named as by `named_arrays`, instead of the arrays in the arguments."""
     tensors = {**named_arrays(arguments), **tensors}
     return layer(
         **{
@@ -610,7 +610,7 @@ def _shapes(arguments):
 
 
 def tensor_specs(case):
-    """`TensorSpec` of each array: every axis that depends on the sizes is free, and named after its two sizes."""
+    """`TensorSpec` of each array; axes that depend on the sizes are dynamic and named after their two sizes."""
     others = named_arrays(case.arguments(OTHER_SIZES))
     return {
         name: TensorSpec(

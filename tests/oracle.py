@@ -1,4 +1,4 @@
-"""What the layers must compute, in float64 NumPy and independent of keras_attn. Shapes as in `keras_attn.ops`."""
+"""Reference implementations in float64 NumPy, independent of keras_attn. Shapes as in `keras_attn.ops`."""
 
 import math
 
@@ -14,7 +14,7 @@ ACTIVATIONS = {
 
 
 def masked_softmax(logits, mask=True):
-    """Rows without a single True are zero."""
+    """Fully masked rows are zero."""
     mask = np.broadcast_to(mask, logits.shape)
     weights = np.zeros(logits.shape)
     for row in np.ndindex(logits.shape[:-1]):
@@ -35,7 +35,7 @@ def allowed(query_positions, key_positions, causal=False, window=None, sink_toke
 def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None, sinks=None, extra=None):
     """`(B, N, T, H)`, `(B, K, S, H)`, `(B, K, S, Hv)` to `(output, scores)`.
 
-    Sinks are `(N,)`; extra keys `(K, E, H)` and values `(K, E, Hv)` are seen by every query that sees another.
+    Sinks are `(N,)`; extra keys `(K, E, H)` and values `(K, E, Hv)` are for all queries that are not fully masked.
     """
     if extra is not None:
         mask = np.broadcast_to(mask, (len(q), 1, q.shape[2], k.shape[2]))
@@ -57,7 +57,7 @@ def attention(q, k, v, mask=True, bias=0.0, scale=None, soft_cap=None, sinks=Non
 
 
 def linear_attention(q, k, v, mask=True):
-    """As `attention`, each pair weighed by the product of `elu + 1` of both; rows of nothing are zero."""
+    """As `attention`, with pairs weighted by the product of `elu + 1` of both; fully masked rows are zero."""
     groups = q.shape[1] // k.shape[1]
     k, v = np.repeat(k, groups, axis=1), np.repeat(v, groups, axis=1)
     q, k = (np.where(x > 0, x + 1, np.exp(np.minimum(x, 0))) for x in (q, k))
@@ -82,7 +82,7 @@ def multi_head_attention(
 ):
     """`(output, scores)` from the weights in the order of `keras.layers.MultiHeadAttention`.
 
-    `mask` and `bias` are `(B, N, T, S)` or broadcast to it; `rotate` acts on `(B, N, T, H)`. Biases are obligatory.
+    `mask` and `bias` broadcast to `(B, N, T, S)`; `rotate` takes `(B, N, T, H)`. Projections must have biases.
     """
     weights = iter(weights)
 
@@ -103,7 +103,7 @@ def multi_head_attention(
 
 
 def alibi(num_heads, T, S, most=8):
-    """`(N, T, S)`, the slopes as Press et al. describe them: those of a power of two, then every other of the next."""
+    """`(N, T, S)`, with the slopes of Press et al.: those of a power of two, then every other one of the next."""
     power = 1 << (num_heads.bit_length() - 1)
     slopes = [2 ** (-most * (n + 1) / power) for n in range(power)]
     slopes += [2 ** (-most * (n + 1) / (2 * power)) for n in range(0, 2 * power, 2)]
@@ -112,7 +112,7 @@ def alibi(num_heads, T, S, most=8):
 
 
 def distance_bucket(offset, num_buckets, max_distance, bidirectional):
-    """The bucket of one `key position - query position`, as Raffel et al. sort them."""
+    """The bucket of one `key position - query position`, as in Raffel et al."""
     first = 0
     if bidirectional:
         num_buckets //= 2
@@ -126,7 +126,7 @@ def distance_bucket(offset, num_buckets, max_distance, bidirectional):
 
 
 def rotary(x, positions, base=10000.0, rotary_dim=None, interleaved=False, scaling=None):
-    """A pair of channels is a complex number, turned by `exp(i * angle)`; positions `(B, T)`."""
+    """Rotates pairs of channels, as complex numbers, by `exp(i * angle)`; positions `(B, T)`."""
     dim = rotary_dim or x.shape[-1]
     pairs = np.arange(dim).reshape(-1, 2) if interleaved else np.arange(dim).reshape(2, -1).T
     rows = [rotary_frequencies(dim, base, max(row) + 1, **(scaling or {})) for row in np.asarray(positions)]
@@ -139,7 +139,7 @@ def rotary(x, positions, base=10000.0, rotary_dim=None, interleaved=False, scali
 
 
 def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **settings):
-    """`(frequencies, amplitude)`, a channel pair at a time: as each method's authors describe it."""
+    """`(frequencies, amplitude)`, one channel pair at a time, as described by the authors of each method."""
     original = settings.get("original_max_position_embeddings")
     if rope_type == "dynamic":
         rope_type, factor = "ntk", max(factor * length / original - (factor - 1), 1)
@@ -150,7 +150,7 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
         mscale, mscale_all = settings.get("mscale", 1), settings.get("mscale_all_dim", 0)
         amplitude = (0.1 * mscale * math.log(factor) + 1) / (0.1 * mscale_all * math.log(factor) + 1)
         amplitude = settings.get("attention_factor", amplitude)
-        # The pair that makes `beta` turns over the original context.
+        # The pair with `beta` rotations over the original context.
         ends = [
             dim / 2 * math.log(original / (settings.get(name, beta) * 2 * math.pi), base)
             for name, beta in (("beta_fast", 32), ("beta_slow", 1))
@@ -178,7 +178,7 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
 
 
 def axial_rotary(x, positions, width, num_prefix=0, base=10000.0, interleaved=False):
-    """Rows turn the first half of the channels, columns the second; positions `(B, T)`."""
+    """Rows rotate the first half of the channels, columns the second; positions `(B, T)`."""
     half = x.shape[-1] // 2
     cells = [[divmod(max(p - num_prefix, 0), width) for p in row] for row in np.asarray(positions)]
     rows, columns = np.moveaxis(np.array(cells), -1, 0)
@@ -190,7 +190,7 @@ def axial_rotary(x, positions, width, num_prefix=0, base=10000.0, interleaved=Fa
 
 
 def sinusoid_2d(positions, dim, width, num_prefix=0, base=10000.0):
-    """Columns on the first half of the channels, rows on the second, sines before cosines in each."""
+    """Columns in the first half of the channels, rows in the second, with sines before cosines in each."""
     code = np.zeros((*np.shape(positions), dim))
     for index, position in np.ndenumerate(positions):
         if position >= num_prefix:
@@ -203,7 +203,7 @@ def sinusoid_2d(positions, dim, width, num_prefix=0, base=10000.0):
 
 
 def shaw(q, k, v, key_table, value_table, query_positions, key_positions, mask=True):
-    """`(output, scores)` with a vector a distance added to each key, and to each value; one row of positions."""
+    """`(output, scores)` with one vector per offset added to each key and value; one row of positions."""
     distance = np.asarray(key_positions)[None, :] - np.asarray(query_positions)[:, None]
     m = len(key_table) // 2
     rows = np.clip(distance, -m, m) + m
@@ -236,7 +236,7 @@ def gated_feed_forward(weights, x, activation="silu"):
 
 
 def mixture_of_experts(router, experts, x, mask, top_k, normalize=True):
-    """A token and an expert at a time; `experts` are functions of a vector."""
+    """One token and expert at a time; `experts` are functions of a vector."""
     y = np.zeros((*x.shape[:-1], len(experts[0](x[0, 0]))))
     for token in np.argwhere(mask):
         vector = x[tuple(token)]
@@ -248,7 +248,7 @@ def mixture_of_experts(router, experts, x, mask, top_k, normalize=True):
 
 
 def strided_convolution(kernel, bias, x, stride, activation):
-    """`x` `(T, C)` alone, without padding; kernel `(window * C, D)`, centred."""
+    """A single `x` `(T, C)` without padding; kernel `(window * C, D)`, centred."""
     window = kernel.shape[0] // x.shape[1]
     rows = []
     for centre in range(0, len(x), stride):
@@ -264,7 +264,7 @@ def rms_norm(x, scale, epsilon=1e-6):
 
 
 def residual(x, sublayer, norm, norms, gain=1.0, shortcut_scale=1.0, rms=False):
-    """`norms`: gamma and beta of each norm, or its scale where `rms`, in the order in which they act."""
+    """`norms`: gamma and beta of each norm, or its scale if `rms`, in the order of application."""
     size, normalize = (1, rms_norm) if rms else (2, layer_norm)
     norms = [norms[i : i + size] for i in range(0, len(norms), size)]
     y = normalize(x, *norms[0]) if norm in ("pre", "sandwich", "layerscale") else x
@@ -294,9 +294,9 @@ def decoder_block(
     rms=False,
     parallel=False,
 ):
-    """Takes its weights off the list: of each sub-layer its gain, if any, its own and its norms'.
+    """Removes its weights from the list: for each sub-layer its gain, if any, its own and those of its norms.
 
-    `memory` and `memory_mask` may be tuples: one attention after the other then.
+    `memory` and `memory_mask` may be tuples, for one attention per memory in turn.
     """
     sources = list(zip(memory, memory_mask, strict=True)) if isinstance(memory, tuple) else [(memory, memory_mask)]
     num_norm = {"sandwich": 2, "rezero": 0, None: 0}.get(norm, 1) * (1 if rms else 2)
@@ -333,7 +333,7 @@ def decoder_block(
 
 
 def stack(block, weights, x, num_layers, share_weights=False, final_norm=True, rms=False):
-    """`block(weights, x, i)`, which takes its weights off the list, for each layer `i`; then the last norm."""
+    """`block(weights, x, i)`, which removes its weights from the list, for each layer `i`; then the final norm."""
     weights = list(weights)
     for i in range(num_layers):
         remaining = list(weights)
@@ -346,10 +346,10 @@ def stack(block, weights, x, num_layers, share_weights=False, final_norm=True, r
 
 
 def align_in_turn(energy, mask, value, weigh=masked_softmax):
-    """`(output, scores)` of an attention whose queries come one after another.
+    """`(output, scores)` of an attention that processes one query at a time.
 
-    `energy(t, past)` gives `(B, S)` from the weights of the queries before, a list of `(B, S)` that skips those that
-    may attend to nothing; `mask` is `(B, T, S)`; `weigh(energies, mask)`, or with a list of past weights behind it.
+    `energy(t, past)` returns `(B, S)` from the weights of earlier queries, a list of `(B, S)` without fully masked
+    ones; `mask` is `(B, T, S)`; `weigh(energies, mask)` may take the list of past weights as a third argument.
     """
     batch, steps, length = mask.shape
     scores = np.zeros((batch, steps, length))
@@ -376,7 +376,7 @@ def soft_monotonic(energies, mask, past):
 
 
 def hard_monotonic(energies, mask, past):
-    """`(S,)`: a walk from where the last one stopped to the first key that says stop."""
+    """`(S,)`: a scan from the key at which the previous one stopped to the first key with positive energy."""
     weights = np.zeros(len(energies))
     if past and not past[-1].any():
         return weights
@@ -402,7 +402,7 @@ def lstm_step(weights, x, states):
 
 
 def gru_step(weights, x, states):
-    """`(output, states)` of `keras.layers.GRUCell` with its reset gate behind the product."""
+    """`(output, states)` of `keras.layers.GRUCell` with its reset gate after the product."""
     kernel, recurrent, bias = weights
     (h,) = states
     z, r, g = np.split(x @ kernel + bias[0], 3, axis=-1)
@@ -413,7 +413,7 @@ def gru_step(weights, x, states):
 
 
 def recurrence(step, x, mask, states):
-    """`(outputs (B, T, ...), states)` of `step(x, states)` over real positions; zero at the others."""
+    """`(outputs (B, T, ...), states)` of `step(x, states)` over the real positions; zero at padding."""
     outputs = None
     for t in range(x.shape[1]):
         output, new = step(x[:, t], states)

@@ -100,6 +100,6 @@ def test_a_model_keeps_its_labels(tmp_path):
     assert EncoderModel(9, **SIZES, head="token_classification", num_classes=2).labels is None
     with pytest.raises(ValueError, match="`labels` must name 2 classes"):
         EncoderModel(9, **SIZES, head="sequence_classification", num_classes=2, labels=["a", "b", "c"])
-    with pytest.raises(ValueError, match="goes with a classifier"):
+    with pytest.raises(ValueError, match="must be None without a classifier"):
         EncoderModel(9, **SIZES, labels=["a", "b"])
     assert not hasattr(LanguageModel(9, **SIZES), "labels")

@@ -1,4 +1,4 @@
-"""Functional models composed of the layers, each with `encode`, `prefill` and `decode` beside `call`."""
+"""Functional models built from the layers, with `encode`, `prefill` and `decode` besides `call`."""
 
 from keras_attn.models.attention_maps import attention_maps
 from keras_attn.models.encoder_model import EncoderModel

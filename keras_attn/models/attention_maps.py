@@ -1,4 +1,4 @@
-"""What every attention layer of a model looked at."""
+"""Attention scores of all attention layers of a model."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from keras_attn.typing import Array, Nest
 
 
 def attention_maps(model: keras.Layer, inputs: Nest) -> dict[str, Array]:
-    """Scores of every attention layer in `model` for `inputs`, those of nested models included.
+    """Returns the scores of every attention layer in `model` for `inputs`, including those of nested models.
 
-    The model's outputs, config and weights stay as they are. Mechanisms that never hold their scores answer as they
-    always do, and dense attention computes the scores beside them, which takes its memory. Run it eagerly, outside of
-    any `tf.function`.
+    The outputs, config and weights of the model do not change. For mechanisms that do not compute all scores, dense
+    attention computes them in addition, which takes its memory. Run it eagerly, outside of any `tf.function`.
 
     Args:
-        model: A Keras model or layer that holds attention layers of this package.
-        inputs: What the model is called with.
+        model: A Keras model or layer with attention layers of this package.
+        inputs: Inputs of the model.
 
     Returns:
         Dict of `{layer.path: float array (B, N, T, S)}`, in the order of the calls. The second and later calls of a
-        layer, as in models whose blocks share their weights, stand under `path#2`, `path#3`, ...
+        layer, as in models whose blocks share their weights, are stored as `path#2`, `path#3`, ...
 
     Raises:
         ValueError: If a layer's mechanism, such as linear attention, has no scores.

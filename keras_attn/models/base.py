@@ -1,4 +1,4 @@
-"""What all models of this package have in common."""
+"""Base class of the models."""
 
 from __future__ import annotations
 
@@ -32,32 +32,31 @@ if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
 
 
-# Which embedding reads an input of ids.
+# The embedding of each input of ids.
 _TABLES = {"token_ids": "embedding", "source_ids": "source_embedding", "target_ids": "target_embedding"}
 
 
 class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, compat.CloneHook, keras.Model):
-    """A functional `keras.Model` whose optional inputs may be left out, and that carries its tokenizer.
+    """A functional `keras.Model` with optional inputs that may be omitted, and with its tokenizer.
 
-    The tokenizer and the generation settings are part of the config, so that one `.keras` file is all it takes to
-    turn text into text.
+    The tokenizer and the generation settings are part of the config, so that a single `.keras` file maps text to text.
 
-    A subclass calls `_prepare` first, makes its layers, and then calls this constructor.
+    A subclass calls `_prepare` first, creates its layers, and then calls this constructor.
 
     Args:
         inputs: Dict of `keras.Input` by name.
-        outputs: The outputs of the functional model.
-        policy: The dtype policy of the layers, from `_prepare`.
-        config: The arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
+        outputs: Outputs of the functional model.
+        policy: Dtype policy of the layers, from `_prepare`.
+        config: Arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
         **kwargs: `name` and `trainable`.
     """
 
-    # Whether the cache of `decode` has a slot per token, of which `attention_mask` hides some.
+    # Whether the cache of `decode` has one slot per token, which `attention_mask` may hide.
     has_slots = True
-    # The layer that embeds inputs other than token ids, and name -> spec of what it reads.
+    # The layer that embeds inputs other than token ids, and the specs of its inputs by name.
     embeddings = None
     features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})
-    # Name of the optional input that tells padding of the features.
+    # Name of the optional padding mask of the features.
     _feature_mask = "padding_mask"
 
     def __init__(
@@ -74,18 +73,18 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         if self.tokenizer is not None:
             self.check_tokenizer(self.tokenizer)
         if not trainable:
-            # To Keras' constructor, True is an order to all layers, those that came frozen included.
+            # With True, Keras' constructor would also unfreeze layers that were passed frozen.
             self.trainable = False
         self._policy = policy
-        # By it Keras decides whether a loss is scaled; a map answers for its default only.
+        # Keras decides by this policy whether to scale the loss; a map only has its default policy.
         compat.set_dtype_policy(self, policy.default_policy if isinstance(policy, DTypePolicyMap) else policy)
         self._config = config
         self._body = None
 
     def _prepare(self, sizes, pad_id, dropout, dtype, *, tokenizer, **carried):
-        """Makes what every model has, keeps what it carries, and returns the dtype policy of its layers.
+        """Creates the common layers, stores tokenizer and settings, and returns the dtype policy of the layers.
 
-        `sizes` is a dict of positive integers, `vocabulary_size` among them if the model reads or writes tokens.
+        `sizes` is a dict of positive integers, with `vocabulary_size` if the model reads or writes tokens.
         """
         check_positive(**sizes)
         carried = {"tokenizer": tokenizer, **carried}
@@ -98,7 +97,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         self._carried = tuple(carried)
         mask = FeatureMask if self.features else PaddingMask
         self.padding_mask = mask(pad_id, dtype=policy, name="token_mask")
-        # A language model calls it in generation only, and is built before.
+        # Built here, since a language model uses it only in generation.
         self.padding_mask.build((None, None))
         if self.features:
             self.attach_mask = AttachMask(dtype=policy, name="attach_mask")
@@ -109,11 +108,11 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
 
     def call(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
-        # `keras.layers.TimeDistributed` goes past `__call__`.
+        # `keras.layers.TimeDistributed` does not use `__call__`.
         return super().call(self._all_inputs(inputs), training=training, mask=mask)
 
     def compute_output_spec(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Nest:
-        # Keras would first compare the shapes of all inputs with those of the model, and an absent one has none.
+        # Keras would compare the shapes of all inputs with those of the model, also of inputs that are None.
         inputs = self._all_inputs(inputs)
         return compat.symbolic_outputs(self, inputs)
 
@@ -123,10 +122,10 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return keras.tree.map_structure(lambda x: x.shape, self.compute_output_spec(inputs))
 
     def check_clone(self) -> None:
-        """Raises a ValueError: `keras.models.clone_model` makes a plain functional model, whatever the class."""
+        """Raises a ValueError, since `keras.models.clone_model` returns a plain functional model for any class."""
         name = type(self).__name__
         raise ValueError(
-            f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and need "
+            f"`keras.models.clone_model` must not be given a {name}: the clone would have no `generate`, and require "
             f"all optional inputs. Use `{name}.from_config(model.get_config())`, and `set_weights` for the same "
             f"weights. Received: {self.name}"
         )
@@ -158,12 +157,12 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
     def _check_masks(self, inputs):
         for name, value in inputs.items():
-            # Keras would cast it.
+            # Keras would cast a float mask.
             if self.input[name].dtype == "bool":
                 check_boolean(name, value)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`, with a warning of what is wrong with it on several replicas."""
+        """As `keras.Model.fit`, with a warning about its faults on several replicas."""
         self.bind_labels(x)
         if self.distribute_strategy.num_replicas_in_sync > 1 and (faults := self._faults_of_fit()):
             warnings.warn(
@@ -172,14 +171,14 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return super().fit(x, *args, **kwargs)
 
     def _faults_of_fit(self):
-        """What Keras computes otherwise on several replicas than on one."""
+        """The results of Keras that differ between several replicas and one."""
         optimizer = self.optimizer
         updater = getattr(optimizer, "inner_optimizer", optimizer)
         drops = any(getattr(layer, "rate", None) for layer in compat.layers_of(self))
         faults = {
             "clips each replica's gradient by itself": getattr(updater, "global_clipnorm", None),
             "takes the mean of the replicas' means, whatever their numbers of tokens": hasattr(self.loss, "total"),
-            "lets an overflow on one replica into the weights": optimizer is not updater,
+            "applies an overflow on one replica to the weights": optimizer is not updater,
             "drops the same numbers on every replica": drops,
         }
         return [fault for fault, is_there in faults.items() if is_there]
@@ -191,12 +190,12 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         config: GenerationConfig | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Generates from `inputs`; see `keras_attn.generation.generate`."""
+        """Generates from `inputs`. See `keras_attn.generation.generate`."""
         return generate(self, inputs, max_length=max_length, config=config, **kwargs)
 
     @property
     def vocabularies(self) -> dict[str, int]:
-        """Name of an input of ids -> number of the tokens that it may hold; what is prompted with comes first."""
+        """Vocabulary size of each input of ids by name. The prompt input comes first."""
         return {name: getattr(self, table).input_dim for name, table in _TABLES.items() if name in self.input}
 
     @property
@@ -213,7 +212,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             check_vocabulary(next(iter(self.vocabularies.values())), inputs=inputs)
 
     def _embed_inputs(self, inputs, mask, table):
-        """`(vectors, mask)` of token ids; the mask of features is attached to their vectors, and None here."""
+        """`(vectors, mask)` of token ids; for features the mask is attached to the vectors, and None here."""
         if not self.features:
             return table(inputs), self.padding_mask(inputs, mask)
         if not isinstance(inputs, dict):
@@ -222,7 +221,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return self.embeddings({**inputs, first: self.attach_mask(inputs[first], mask)}), None
 
     def encode_with_mask(self, inputs: Nest, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The vectors of `encode`, float `(B, T, D)`, and which of them are not padding, bool `(B, T)`."""
+        """The vectors of `encode`, float `(B, T, D)`, and their mask, bool `(B, T)`, False at padding."""
         if not self.features:
             mask = self.padding_mask(inputs, mask)
             return self.encode(inputs, mask), mask
@@ -231,7 +230,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return vectors, ops.ones(ops.shape(vectors)[:2], dtype="bool") if mask is None else mask
 
     def packed_weights(self) -> AbstractContextManager[None]:
-        """A scope in which projections read matrices that were made of their weights at its start."""
+        """A scope in which projections read weights that were packed to matrices at its start."""
         return packed_weights(self)
 
     def score_logits(self, inputs: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:
@@ -248,24 +247,24 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """Logits of the next tokens.
 
         Args:
-            ids: Int32 `(B, T)`, the tokens at `positions`; one a row in a generation loop.
+            ids: Int32 `(B, T)`, the tokens at `positions`; one per row in a generation loop.
             positions: Int32 `(B, T)` or `(1, T)`.
-            cache, memory: From `prefill`, or from the last call.
-            attention_mask: Optional bool `(B, T, M)`, which slots of the cache a token may look at besides what
-                positions say.
+            cache, memory: From `prefill`, or from the previous call.
+            attention_mask: Optional bool `(B, T, M)`, the cache slots that each token may attend to; adds to the mask
+                by positions.
 
         Returns:
-            `(logits, cache)`: float `(B, T, V)`, and the cache with these tokens in it.
+            `(logits, cache)`: float `(B, T, V)`, and the cache after these tokens.
         """
         hidden, cache = self.decode_hidden(ids, positions, cache, memory, attention_mask)
         return self.logits(hidden), cache
 
     def output_projection(self) -> dict[str, Any] | None:
-        """The linear map from `hidden_states` to the logits, with which a loss can do without the logits.
+        """The projection from `hidden_states` to the logits, for losses that do not materialise the logits.
 
         Returns:
-            Dict of arguments of `keras_attn.ops.linear_cross_entropy`: `kernel`, `bias` and `transpose_kernel`. None
-            where the outputs are something else: no logits of tokens, or such with a soft cap or quantised weights.
+            Dict of arguments of `keras_attn.ops.linear_cross_entropy`: `kernel`, `bias` and `transpose_kernel`. None if
+            the outputs are not logits of tokens, or have a soft cap or quantised weights.
         """
         if not isinstance(self.output, keras.KerasTensor):
             return None
@@ -273,24 +272,24 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return layer.output_projection() if isinstance(layer, TokenEmbedding) else None
 
     def hidden_states(self, inputs: Nest, training: bool | None = None) -> Tensor:
-        """What `output_projection` makes the logits of.
+        """The inputs of `output_projection`.
 
         Args:
-            inputs: The inputs of the model.
+            inputs: Inputs of the model.
             training: Whether to apply dropout.
 
         Returns:
             Float `(B, T, D)`.
 
         Raises:
-            ValueError: If the outputs of the model are no such logits.
+            ValueError: If `output_projection` is None.
         """
         if self._body is None:
             if self.output_projection() is None:
                 raise ValueError(f"`hidden_states` needs a model with an `output_projection`. Received: {self.name}")
             (hidden,) = compat.operation_inputs(self.output)
             body = keras.Model(self.input, hidden, name=f"{self.name}_body")
-            # As an attribute, it would count as a layer of the model, and its layers twice.
+            # As an attribute, Keras would track it as a layer of the model.
             self._body = lambda: body
         return self._body()(self._all_inputs(inputs), training=training)
 
@@ -312,11 +311,11 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
 
 def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
-    """A model's inputs by name: int32 `(B, T)` for each of `ids`, and others that may be absent.
+    """The inputs of a model by name: int32 `(B, T)` for each of `ids`, and optional ones.
 
     Args:
         *ids, optional_ids: Names.
-        masks: Name -> rank, without the batch, of optional boolean inputs.
+        masks: Rank, without the batch, of optional boolean inputs by name.
         features: Mapping from names to the specs of further inputs, which come first.
     """
     inputs = {name: keras.Input(features[name].shape[1:], dtype=features[name].dtype, name=name) for name in features}
@@ -329,7 +328,7 @@ def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
 
 
 def checked_position(name, position):
-    """A `PositionEncoding` from itself or its config, or None; a ValueError names the argument for anything else."""
+    """Deserialises an optional `PositionEncoding`; raises a ValueError if it is anything else."""
     position = deserialized(position)
     if position is not None and not isinstance(position, PositionEncoding):
         raise ValueError(f"`{name}` must be a PositionEncoding layer. Received: {name}={position!r}")
@@ -337,9 +336,9 @@ def checked_position(name, position):
 
 
 def split_options(kwargs):
-    """A model's further keyword arguments: `(those of keras.Model, those of its stacks)`.
+    """Splits further keyword arguments of a model: `(those of keras.Model, those of its stacks)`.
 
-    Feed-forward networks among the latter become templates, since a model would track layers that it keeps.
+    Layers among the latter become templates, since a model tracks its layers.
     """
     own = {name: value for name, value in kwargs.items() if name in ("name", "trainable")}
     options = with_templates({name: value for name, value in kwargs.items() if name not in own})
@@ -349,6 +348,6 @@ def split_options(kwargs):
 
 
 def stack_arguments(options, intermediate_dim, **settings):
-    """Arguments of an `Encoder` or `Decoder`; a template stands in for `intermediate_dim`."""
+    """Arguments of an `Encoder` or `Decoder`; a template for `feed_forward` replaces `intermediate_dim`."""
     width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
     return {**options, **settings, **width}

@@ -1,4 +1,4 @@
-"""The encoder-only Transformer."""
+"""Encoder-only Transformer model."""
 
 from __future__ import annotations
 
@@ -32,44 +32,44 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class EncoderModel(AttentionModel):
-    """A bidirectional encoder stack over token embeddings, and a head: ids in, vectors or logits out.
+    """A bidirectional encoder stack over token embeddings with a head, from ids to vectors or logits.
 
     | `head` | output |
     | --- | --- |
-    | `None` | the encoder's vectors, `(B, T, D)` |
+    | `None` | the vectors of the encoder, `(B, T, D)` |
     | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)` |
     | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
-    | a Keras layer | `head(x)`: `x` carries its Keras mask |
-    | a dict of Keras layers | a dict of the outputs of each, by name |
+    | a Keras layer | `head(x)`, where `x` has its Keras mask |
+    | a dict of Keras layers | a dict of their outputs by name |
 
     With `embeddings`, the inputs are features instead of ids: an image classifier or an audio encoder.
 
     Args:
-        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces. None with
+        vocabulary_size: Rows of the embedding table `V`, at least the tokenizer's vocabulary size. None with
             `embeddings`.
         num_layers: Number of blocks.
         hidden_dim: Model width `D`.
-        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        num_heads: Number of attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
-        head: See the table. As a layer: a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
-        num_classes: Classes of the two classifiers. Defaults to the number of `labels`.
-        labels: Optional names of the classes, in order, as `LabelledTextDataset.labels`; saved with the model.
-            `Trainer` compares them with those of the data, and exports carry them.
+        head: See the table. A layer may be a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
+        num_classes: Number of classes of a classifier. Defaults to the number of `labels`.
+        labels: Optional names of the classes, in the order of `LabelledTextDataset.labels`; saved with the model.
+            `Trainer` compares them with those of the data, and exports contain them.
         pooling: Pooling layer of the sequence classifier. Defaults to `FirstTokenPooling()`.
         embeddings: Optional Keras layer that turns features into vectors `(B, T, embedding_dim or hidden_dim)`, instead
             of the embedding table: a `PatchEmbedding`, an `AudioFrontEnd`, a dense layer. If it supports masking, the
-            Keras mask of its output tells which vectors are padding. Position, norm and dropout apply to its output.
-        inputs: With `embeddings`, dict from the name of each tensor that it reads to a `keras.Input`; a layer of
-            several is called with the dict. If None, the inputs of `embeddings`, a functional model with such a dict.
-        num_token_types: Number of token types with an embedding of their own; 0 for none.
-        embedding_dim: Width of the embeddings, which a projection brings to `hidden_dim`. Defaults to `hidden_dim`.
-        embedding_norm: Whether the embeddings are normalised.
-        dropout: Rate of the dropout on embeddings, on each sub-layer's output, and before a classifier.
+            Keras mask of its output marks padding. Position, norm and dropout apply to its output.
+        inputs: With `embeddings`, dict of a `keras.Input` per tensor that it reads, by name; a layer with several is
+            called with the dict. Defaults to the inputs of `embeddings` if it is a functional model with such a dict.
+        num_token_types: Number of token types with an embedding; 0 for none.
+        embedding_dim: Width of the embeddings, which are projected to `hidden_dim`. Defaults to `hidden_dim`.
+        embedding_norm: Whether to normalise the embeddings.
+        dropout: Dropout rate of the embeddings, of the output of each sub-layer, and before a classifier.
         activation: Activation of the feed-forward networks and of the masked-LM head.
-        norm: "post" as in BERT, or another of `Residual`.
+        norm: "post" as in BERT, or another `norm` of `Residual`.
         norm_layer, norm_epsilon: See `Residual`.
-        scale_embeddings: Whether embeddings are multiplied by the square root of their width.
+        scale_embeddings: Whether to multiply embeddings by the square root of their width.
         position: A `PositionEncoding`. Defaults to `LearnedPositionEmbedding(512)`.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
@@ -78,14 +78,13 @@ class EncoderModel(AttentionModel):
             `feed_forward`, `layer_options`, ...
 
     Call arguments:
-        inputs: Int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
-            `padding_mask` bool `(B, T)`, False at padding
-            (`token_ids != pad_id` where absent); `attention_mask` bool `(B, T, T)`, True = may attend; `positions`
-            int32 `(B, T)`, `0, 1, ...` where absent; `segments` int32 `(B, T)`, which of several texts packed into one
-            row a token belongs to; with `num_token_types`, `token_type_ids` int32 `(B, T)`, 0 where absent; with
-            `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as `mask_tokens` gives them: the head then computes
-            the logits of these tokens alone, `(B, P, V)`. With `embeddings`, the features take the place of
-            `token_ids`, and `padding_mask` is over their second axis.
+        inputs: Int32 `(B, T)`, or a dict of `token_ids` int32 `(B, T)` and optionally
+            `padding_mask` bool `(B, T)`, False at padding (default `token_ids != pad_id`);
+            `attention_mask` bool `(B, T, T)`, True = may attend; `positions` int32 `(B, T)` (default `0, 1, ...`);
+            `segments` int32 `(B, T)`, the text of each token in a row of several packed texts; with `num_token_types`,
+            `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as
+            from `mask_tokens`: the head then computes the logits of these tokens only, `(B, P, V)`. With `embeddings`,
+            the features replace `token_ids`, and `padding_mask` is over their second axis.
 
     Returns:
         Float, see the table.
@@ -142,7 +141,7 @@ class EncoderModel(AttentionModel):
             sizes = {"vocabulary_size": vocabulary_size, **sizes}
         elif vocabulary_size is not None or tokenizer is not None or head == "masked_lm":
             raise ValueError(
-                "`embeddings` takes the place of `vocabulary_size`, and goes without `tokenizer` and "
+                "`embeddings` must be given without `vocabulary_size`, `tokenizer` and "
                 f"head='masked_lm'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, head={head!r}"
             )
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
@@ -202,7 +201,7 @@ class EncoderModel(AttentionModel):
         others = {name: tensors[name] for name in ("attention_mask", *ids)}
         vectors = self.encode(first, mask, **others)
         if self.features:
-            # It is attached to the vectors.
+            # The mask is attached to the vectors.
             mask = None
         if head is None or isinstance(head, str):
             outputs = _HEADS[head](
@@ -223,7 +222,7 @@ class EncoderModel(AttentionModel):
             several = isinstance(head, Mapping)
             outputs = {name: layer(vectors) for name, layer in head.items()} if several else head(vectors)
             if labels is not None and (several or outputs.shape[-1] != len(labels)):
-                raise ValueError(f"`labels` must name what a lone `head` returns logits of. Received: labels={labels}")
+                raise ValueError(f"`labels` must name the classes of a single `head`. Received: labels={labels}")
         config = {
             **options,
             **settings,
@@ -246,17 +245,17 @@ class EncoderModel(AttentionModel):
 
     @property
     def padding_label(self) -> int | None:
-        """None if labels are classes; see `AttentionModel.padding_label`."""
+        """None if labels are classes. See `AttentionModel.padding_label`."""
         return super().padding_label if self._config["head"] == "masked_lm" else None
 
     @classmethod
     def bert_base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
-        """BERT base: 12 layers of width 768 with 12 heads; other arguments by keyword."""
+        """BERT base: 12 layers of width 768 with 12 heads. Takes other arguments by keyword."""
         return cls(vocabulary_size, **{**_bert(num_layers=12, hidden_dim=768, num_heads=12), **kwargs})
 
     @classmethod
     def bert_large(cls, vocabulary_size: int, **kwargs: Any) -> Self:
-        """BERT large: 24 layers of width 1024 with 16 heads; other arguments by keyword."""
+        """BERT large: 24 layers of width 1024 with 16 heads. Takes other arguments by keyword."""
         return cls(vocabulary_size, **{**_bert(num_layers=24, hidden_dim=1024, num_heads=16), **kwargs})
 
     def encode(
@@ -268,7 +267,7 @@ class EncoderModel(AttentionModel):
         segments: Tensor | None = None,
         token_type_ids: Tensor | None = None,
     ) -> Tensor:
-        """The encoder's vectors, float `(B, T, D)`.
+        """Returns the vectors of the encoder, float `(B, T, D)`.
 
         Args:
             inputs: Int32 `(B, T)` token ids; with `embeddings`, a feature tensor, or a dict of several.
@@ -278,7 +277,7 @@ class EncoderModel(AttentionModel):
         if self.token_types is not None:
             x = self.token_types(x, token_type_ids)
         elif token_type_ids is not None:
-            raise ValueError(f"`token_type_ids` go with `num_token_types` only. Received: {token_type_ids}")
+            raise ValueError(f"`token_type_ids` must be None without `num_token_types`. Received: {token_type_ids}")
         x = self.position(x, positions)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
@@ -323,7 +322,7 @@ def _masked_lm(x, mask, *, dense, new_norm, embedding, activation, mask_position
     return embedding(new_norm("transform_norm")(x), reverse=True)
 
 
-# A head is a function of the encoder's vectors, the padding mask and what it needs of the model.
+# A head is a function of the encoder's vectors, the padding mask and parts of the model.
 _HEADS = {
     None: _vectors,
     "sequence_classification": _sequence_classification,
@@ -346,9 +345,11 @@ def _check_head(head, num_classes, labels, pooling):
         if labels is not None and len(labels) != num_classes:
             raise ValueError(f"`labels` must name {num_classes} classes, `num_classes`. Received: labels={labels}")
     elif num_classes is not None:
-        raise ValueError(f"`num_classes` goes with a classifier. Received: num_classes={num_classes!r}, head={head!r}")
+        raise ValueError(
+            f"`num_classes` must be None without a classifier. Received: num_classes={num_classes!r}, head={head!r}"
+        )
     if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, BasePooling)):
         raise ValueError(
-            "`pooling` must be a pooling layer, and goes with head='sequence_classification'. "
+            "`pooling` must be a pooling layer, with head='sequence_classification', or None. "
             f"Received: pooling={pooling!r}, head={head!r}"
         )

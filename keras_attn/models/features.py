@@ -1,4 +1,4 @@
-"""Inputs of a model that are not token ids: images, audio frames or other features, which a layer embeds."""
+"""Model inputs other than token ids, such as images or audio frames, which a layer embeds."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from keras_attn.typing import Nest
 
 
 class FeatureMask(PaddingMask):
-    """The given mask, or True everywhere: no id marks padding in features.
+    """The given mask, or True everywhere, since features have no padding id.
 
-    Args, returns: as `PaddingMask`; the features are `(B, S, ...)`.
+    Args, returns: As `PaddingMask`, for features `(B, S, ...)`.
     """
 
     def call(self, ids, given=None):
@@ -28,11 +28,11 @@ class FeatureMask(PaddingMask):
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class AttachMask(keras.layers.Layer):
-    """The inputs, with a Keras mask attached that later layers read.
+    """Attaches a Keras mask to its inputs.
 
     Call arguments:
         inputs: Tensor `(B, S, ...)`.
-        given: Optional bool `(B, S)`. Without it, the inputs keep the mask that they have.
+        given: Optional bool `(B, S)`. Without it, the inputs keep their mask.
 
     Returns:
         The inputs.
@@ -69,16 +69,16 @@ class AttachMask(keras.layers.Layer):
 
 
 def checked_embeddings(embeddings: Nest, inputs: Nest, reserved: tuple[str, ...]):
-    """`(embeddings, specs)`: the layer, and name -> `keras.KerasTensor` of what it reads; `(None, {})` without both.
+    """`(embeddings, specs)`: the layer, and the `keras.KerasTensor` of its inputs by name; or `(None, {})`.
 
     Args:
         embeddings: Keras layer, its config, or None.
-        inputs: Mapping from names to `keras.Input`s or dicts of `shape` (without the batch) and `dtype`. If None, the
-            named inputs of a functional model `embeddings`.
+        inputs: Mapping from names to `keras.Input`s or dicts of `shape` (without the batch) and `dtype`. Defaults to
+            the named inputs if `embeddings` is a functional model.
         reserved: Names of the model's other inputs.
 
     Raises:
-        ValueError: One is given without the other, or is of another kind.
+        ValueError: If only one of them is given, or one is invalid.
     """
     embeddings = deserialized(embeddings)
     if embeddings is not None and not isinstance(embeddings, keras.layers.Layer):
@@ -107,7 +107,7 @@ def passes_masks(layer):
 
 
 def config_of_specs(specs):
-    """The argument `inputs` for a config; None without any."""
+    """The argument `inputs` for a config; None if there are none."""
     return {name: {"shape": list(x.shape[1:]), "dtype": x.dtype} for name, x in specs.items()} or None
 
 

@@ -1,4 +1,4 @@
-"""The decoder-only Transformer."""
+"""Decoder-only Transformer model."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ _IDS = keras.KerasTensor((None, None), dtype="int32")
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class LanguageModel(AttentionModel):
-    """A causal decoder stack over token embeddings: ids in, logits of the next token at each position out.
+    """A causal decoder stack over token embeddings, from ids to logits of the next token at each position.
 
     Args:
-        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
+        vocabulary_size: Rows of the embedding table `V`, at least the tokenizer's vocabulary size.
         num_layers: Number of blocks.
         hidden_dim: Model width `D`.
-        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        num_heads: Number of attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         embeddings: Optional Keras layer that turns token ids `(B, T)` into vectors `(B, T, hidden_dim)`, instead of the
             embedding table, which then only makes the logits.
         tie_output: Whether the output projection is the embedding table.
         output_bias: Whether the logits have a bias.
-        logit_soft_cap: Optional `c`: the model's logits become `c * tanh(logits / c)`. That of attention logits is set
-            by `attention_options`.
-        dropout: Rate of the dropout on embeddings and on each sub-layer's output.
+        logit_soft_cap: Optional `c`: the model's logits become `c * tanh(logits / c)`. For attention logits, set it in
+            `attention_options`.
+        dropout: Dropout rate of the embeddings and of the output of each sub-layer.
         activation: Activation of the feed-forward networks.
-        norm: "pre", or another of `Residual`.
-        scale_embeddings: Whether embeddings are multiplied by `sqrt(hidden_dim)`.
+        norm: "pre", or another `norm` of `Residual`.
+        scale_embeddings: Whether to multiply embeddings by `sqrt(hidden_dim)`.
         position: A `PositionEncoding`. Defaults to `RotaryPositionEncoding()`.
-        pad_id: The id of padding after a prompt. Defaults to -1 if every id is a token. That of the tokenizer, and 0
-            without one.
+        pad_id: Id of padding after a prompt; -1 if every id is a token. Defaults to that of the tokenizer, or 0 without
+            one.
         tokenizer: Optional tokenizer, saved with the model.
         generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: Dtype or dtype policy of all layers.
@@ -62,11 +62,11 @@ class LanguageModel(AttentionModel):
             `feed_forward`, `layer_options`, `attention_options`, `parallel`, ...
 
     Call arguments:
-        inputs: Int32 `(B, T)`, or a dict of such `token_ids`, and optionally of:
+        inputs: Int32 `(B, T)`, or a dict of `token_ids` int32 `(B, T)` and optionally
             `padding_mask` bool `(B, T)`, False at padding;
-            `attention_mask` bool `(B, T, T)`, which adds to the causal mask; `positions` int32 `(B, T)`, `0, 1, ...`
-            where absent; `segments` int32 `(B, T)`, which of several texts packed into one row a token belongs to.
-            Padding behind a text needs no mask: causality hides it.
+            `attention_mask` bool `(B, T, T)`, combined with the causal mask; `positions` int32 `(B, T)` (default
+            `0, 1, ...`); `segments` int32 `(B, T)`, the text of each token in a row of several packed texts.
+            Right-padded inputs need no mask, since causality hides the padding.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -165,7 +165,7 @@ class LanguageModel(AttentionModel):
 
     @classmethod
     def gpt2(cls, vocabulary_size: int, max_length: int = 1024, **kwargs: Any) -> Self:
-        """GPT-2, the smallest model of the paper: 12 layers of width 768 with 12 heads; other arguments by keyword."""
+        """GPT-2 small: 12 layers of width 768 with 12 heads. Takes other arguments by keyword."""
         sizes = {"num_layers": 12, "hidden_dim": 768, "num_heads": 12, "intermediate_dim": 3072}
         position = LearnedPositionEmbedding(max_length, dtype=kwargs.get("dtype"), name="position")
         settings = {"activation": gelu_tanh, "norm_epsilon": 1e-5, "position": position}
@@ -185,7 +185,7 @@ class LanguageModel(AttentionModel):
         rope_scaling: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Self:
-        """Llama, of any size: RMS norm, rotary positions, SwiGLU and no biases; other arguments by keyword.
+        """Llama of any size: RMS norm, rotary positions, SwiGLU and no biases.
 
         Args:
             vocabulary_size, num_layers, hidden_dim, num_heads, intermediate_dim: See `LanguageModel`.
@@ -210,15 +210,15 @@ class LanguageModel(AttentionModel):
         limit, length = self.position.max_length, ids.shape[1] + max_length
         if limit is not None and length > limit:
             raise ValueError(
-                f"`max_length` of generation must leave prompt and continuation within the {limit} positions of the "
-                f"model. Received: max_length={max_length}, behind a prompt of {ids.shape[1]}"
+                f"`max_length` of generation must keep prompt and continuation within the {limit} positions of the "
+                f"model. Received: max_length={max_length}, after a prompt of {ids.shape[1]}"
             )
         real = np.asarray(self.padding_mask(ids, None))
         if np.any(real[:, 1:] & ~real[:, :-1]):
-            raise ValueError(f"`inputs` must be padded behind their tokens only. Received: pad_id={self.pad_id} before")
+            raise ValueError(f"`inputs` must be right-padded. Received: pad_id={self.pad_id} before a token")
         if not real[:, 0].all():
             row = int(np.argmin(real[:, 0]))
-            raise ValueError(f"`inputs` must be prompts of one token or more. Received: padding alone in row {row}")
+            raise ValueError(f"`inputs` must be prompts of one token or more. Received: only padding in row {row}")
 
     def first_decoder_inputs(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
         """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults`."""
@@ -234,7 +234,7 @@ class LanguageModel(AttentionModel):
     def score_logits(self, ids: Tensor, tokens: Tensor, start_id: int, mask: Tensor | None = None) -> Tensor:
         lengths = np.maximum(np.asarray(self.padding_mask(ids, None)).sum(axis=1), 1)
         whole = np.pad(ids, ((0, 0), (0, tokens.shape[1])), constant_values=max(self.pad_id, 0))
-        # The logits of a token are those of the place before it.
+        # The logits of a token are those at the previous position.
         places = lengths[:, None] + np.arange(tokens.shape[1])
         np.put_along_axis(whole, places, tokens, axis=1)
         logits = self({"token_ids": whole}, training=False)
@@ -243,16 +243,16 @@ class LanguageModel(AttentionModel):
     def prefill(
         self, token_ids: Tensor, padding_mask: Tensor | None = None, *, length: int, bounded: bool = True
     ) -> tuple[Nest, Nest]:
-        """The cache of all tokens of a prompt but the last, which decoding starts from.
+        """The cache of all tokens of a prompt except the last, with which decoding starts.
 
         Args:
-            token_ids: Int32 `(B, T)`, padded behind.
-            padding_mask: Optional bool `(B, T)`. Defaults to what `pad_id` says.
-            length: Number of tokens that the cache has room for: the last of the prompt, and those generated.
+            token_ids: Int32 `(B, T)`, right-padded.
+            padding_mask: Optional bool `(B, T)`. Defaults to the tokens before padding by `pad_id`.
+            length: Number of further cache slots: for the last token of the prompt, and those generated.
             bounded: Whether a layer with a window keeps only its window; `decode` then takes one token per call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.cache_from_prefill`; and no memory.
+            `(cache, memory)` for `decode`: the caches of `Decoder.cache_from_prefill`, and no memory.
         """
         positions = default_positions(token_ids)
         first = ((),) * self.decoder.num_layers
@@ -263,12 +263,12 @@ class LanguageModel(AttentionModel):
     def decode_hidden(
         self, token_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
-        """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
+        """As `decode`, with the outputs of the decoder, float `(B, T, D)`, instead of logits."""
         x = self._embed(token_ids, positions)
         return self.decoder.decode(x, positions, cache, attention_mask=attention_mask)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` of the decoder's outputs."""
+        """Logits `(B, T, V)` from the outputs of the decoder."""
         return self.embedding(hidden, reverse=True)
 
     def _last_positions(self, ids, mask):

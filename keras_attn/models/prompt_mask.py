@@ -1,4 +1,4 @@
-"""Which tokens of a prompt are real, where texts begin with the id that also pads."""
+"""Padding mask of prompts that may begin with the padding id."""
 
 from keras import ops
 
@@ -6,11 +6,11 @@ from keras_attn.layers import PaddingMask
 
 
 class PromptMask(PaddingMask):
-    """True up to the last token that is not `pad_id`, and at the first, whatever it is.
+    """True up to the last token that is not `pad_id`, and always at the first token.
 
-    GPT-2 has one special token, which begins, ends and pads.
+    For example, GPT-2 uses a single special token for start, end and padding.
 
-    Args, call arguments, returns: as `PaddingMask`.
+    Args, call arguments, returns: As `PaddingMask`.
     """
 
     def call(self, ids, given=None):

@@ -1,4 +1,4 @@
-"""The recurrent encoder-decoder with attention."""
+"""Recurrent encoder-decoder model with attention."""
 
 from __future__ import annotations
 
@@ -33,35 +33,36 @@ if TYPE_CHECKING:
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Seq2SeqRNN(AttentionModel):
-    """Encoder and decoder of recurrent layers: source ids and target ids in, logits out.
+    """Recurrent encoder and decoder with attention, from source and target ids to logits.
 
-    The first decoder layer attends to the encoder's outputs, and its context joins the inputs of all layers above it.
+    The first decoder layer attends to the outputs of the encoder; its context is concatenated to the inputs of all
+    layers above it.
 
     Args:
-        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: Layers in the encoder, and in the decoder.
-        hidden_dim: Width `D` of embeddings and layers; a bidirectional layer has it in each direction.
+        vocabulary_size: Rows of the embedding table `V`, at least the tokenizer's vocabulary size.
+        num_layers: Number of layers in the encoder, and in the decoder.
+        hidden_dim: Width `D` of embeddings and layers, per direction in a bidirectional layer.
         cell: "lstm", "gru" or "simple".
-        attention: An `Alignment` layer, or a list of them, whose contexts are concatenated;
-            `AdditiveAttention(hidden_dim)` where None.
-        num_bidirectional_layers: How many of the first encoder layers run in both directions.
-        residual_from: Optional number of a layer, counted from 1; its inputs and those of all layers above are added to
-            their outputs.
-        dropout: Rate of the dropout on the inputs of each layer.
-        attend_first: Whether the query is the last output of the first decoder layer, and not the new one; see
+        attention: An `Alignment` layer, or a list of them, whose contexts are concatenated. Defaults to
+            `AdditiveAttention(hidden_dim)`.
+        num_bidirectional_layers: Number of first encoder layers that are bidirectional.
+        residual_from: Optional number of a layer, counted from 1, from which on the inputs of layers are added to their
+            outputs.
+        dropout: Dropout rate of the inputs of each layer.
+        attend_first: Whether the query is the previous output of the first decoder layer instead of the new one. See
             `AttentionCell`.
-        input_feeding: Whether the attention joins the inputs of the first decoder layer.
-        bridge: Whether the decoder layers start from a projection of the final outputs of the encoder layers, or from
-            zeros. Of a bidirectional layer, the output of the backward direction counts.
-        readout: What stands between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
-            "linear", `W [s; c]`; "maxout", the larger of each two of `W [s; c; y]` with the target's embedding too; a
-            Keras layer that makes `(B, T, D)` of `[s; c]`; None, nothing.
-        source_vocabulary_size: Gives the source an embedding table of its own. Defaults to one table serves both.
+        input_feeding: Whether to concatenate the attention to the inputs of the first decoder layer.
+        bridge: Whether the decoder layers start from a projection of the final outputs of the encoder layers instead of
+            zeros. For a bidirectional layer, from the output of the backward direction.
+        readout: The layer between the top layer and the logits: "tanh", `tanh(W [s; c])` of output and context;
+            "linear", `W [s; c]`; "maxout", the maximum of each two entries of `W [s; c; y]` with the target embedding
+            `y`; a Keras layer from `[s; c]` to `(B, T, D)`; or None.
+        source_vocabulary_size: Rows of a separate embedding table for the source. By default, one table is shared.
         tie_output: Whether the output projection is the target table.
-        scheduled_sampling: Optional `ScheduledSampling` layer: in training, the decoder is given some of its own
+        scheduled_sampling: Optional `ScheduledSampling` layer: in training, replaces some inputs of the decoder by
             samples. All its layers then run token by token, and the logits are computed twice.
-        guided_alignment: Optional `GuidedAlignment` layer, which gives the model an input `alignments` and teaches them
-            to the attention, the first one of several.
+        guided_alignment: Optional `GuidedAlignment` layer, which adds an input `alignments` to the model and trains the
+            attention, or the first one of several, on them.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
         generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
@@ -70,8 +71,8 @@ class Seq2SeqRNN(AttentionModel):
 
     Call arguments:
         inputs: Dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
-            True = real: `source_mask` `(B, S)` (`source_ids != pad_id` where absent) and `target_mask` `(B, T)`. With
-            `guided_alignment`, also optionally `alignments`, float `(B, T, S)`.
+            False at padding: `source_mask` `(B, S)` (default `source_ids != pad_id`) and `target_mask` `(B, T)`. With
+            `guided_alignment`, optionally also `alignments`, float `(B, T, S)`.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -129,7 +130,7 @@ class Seq2SeqRNN(AttentionModel):
         self._readout = readout if isinstance(readout, str) else None
         self.scheduled_sampling, self.guided_alignment = scheduled_sampling, guided_alignment
         if scheduled_sampling is not None and not scheduled_sampling.built:
-            # It acts in training only, outside of the functional graph that would build it.
+            # Used in training only, outside of the functional graph that would build it.
             scheduled_sampling.build()
 
         def embedding(size, name, tied=True):
@@ -197,9 +198,9 @@ class Seq2SeqRNN(AttentionModel):
 
     @classmethod
     def bahdanau(cls, vocabulary_size: int, **kwargs: Any) -> Self:
-        """The model of Bahdanau et al.: GRU layers of width 1000, the encoder's bidirectional, and a maxout readout.
+        """The model of Bahdanau et al.: GRU layers of width 1000, a bidirectional encoder, and a maxout readout.
 
-        Embeddings are as wide as the layers here, 620 there; other arguments by keyword.
+        Embeddings are as wide as the layers, instead of 620. Takes other arguments by keyword.
         """
         settings = {"num_layers": 1, "hidden_dim": 1000, "cell": "gru", "attend_first": True, "readout": "maxout"}
         return cls(vocabulary_size, **{**settings, "dropout": 0.0, "tie_output": False, **kwargs})
@@ -208,8 +209,8 @@ class Seq2SeqRNN(AttentionModel):
     def gnmt(cls, vocabulary_size: int, **kwargs: Any) -> Self:
         """Google's GNMT: 8 LSTM layers of width 1024, the first of the encoder bidirectional, residuals from the third.
 
-        The attention is additive, weight-normalised, and its query the last output of the first decoder layer, whose
-        context all decoder layers are given; other arguments by keyword.
+        The attention is additive with weight normalisation; its query is the previous output of the first decoder
+        layer, and all decoder layers get its context. Takes other arguments by keyword.
         """
         settings = {"num_layers": 8, "hidden_dim": 1024, "cell": "lstm", "attend_first": True, "residual_from": 3}
         settings |= {"dropout": 0.2, "bridge": False, "readout": None, "tie_output": False, **kwargs}
@@ -219,25 +220,25 @@ class Seq2SeqRNN(AttentionModel):
         return cls(vocabulary_size, **settings)
 
     def encode(self, source_ids: Tensor, source_mask: Tensor | None = None) -> Tensor:
-        """Runs the encoder: int32 `(B, S)` and optional bool `(B, S)`, to float `(B, S, D)`, twice as wide for one
-        layer in both directions."""
+        """Runs the encoder: int32 `(B, S)` and optional bool `(B, S)`, to float `(B, S, D)`, twice as wide if its only
+        layer is bidirectional."""
         return self._encode(source_ids, self.padding_mask(source_ids, source_mask))[0]
 
-    # The cache is a state a row, and not a slot a token.
+    # The cache holds one state per row instead of one slot per token.
     has_slots = False
 
     def prefill(
         self, source_ids: Tensor, source_mask: Tensor | None = None, *, length: int | None = None, bounded: bool = True
     ) -> tuple[Nest, Nest]:
-        """Everything that decoding needs of a source: the states of the decoder, and the memory that each step reads.
+        """Prepares decoding from a source: the states of the decoder, and the memory that each step reads.
 
         Args:
             source_ids: Int32 `(B, S)`.
             source_mask: Optional bool `(B, S)`.
-            length, bounded: Not used; the states hold any number of target positions.
+            length, bounded: Not used, since states support any number of target positions.
 
         Returns:
-            `(cache, memory)` for `decode`: a tuple of states a decoder layer; keys, encoder outputs and their mask.
+            `(cache, memory)` for `decode`: a tuple of states per decoder layer; keys, encoder outputs and their mask.
         """
         return self._prefill(source_ids, source_mask)
 
@@ -253,9 +254,9 @@ class Seq2SeqRNN(AttentionModel):
     def decode_hidden(
         self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
-        """As `decode`, with what the logits are made of, float `(B, T, D)`, in their place.
+        """As `decode`, with the inputs of the output projection, float `(B, T, D)`, instead of logits.
 
-        `positions` and `attention_mask` are not used: the states say where decoding stands.
+        `positions` and `attention_mask` are not used, since the states contain all earlier tokens.
         """
         return self._decode(target_ids, _attending(memory, cache), cache[1:])[:2]
 
@@ -277,7 +278,7 @@ class Seq2SeqRNN(AttentionModel):
         return self.target_embedding(hidden, reverse=True)
 
     def _encode(self, source_ids, source_mask, training=None):
-        """`(outputs, states)`: states a decoder layer, where there is a bridge."""
+        """`(outputs, states)`, with the initial states of each decoder layer if there is a bridge."""
         x, states = self.source_embedding(source_ids), []
         for i, layer in enumerate(self.encoder_layers, start=1):
             outputs, *final = layer(self.dropout(x, training=training), mask=source_mask)
@@ -291,7 +292,7 @@ class Seq2SeqRNN(AttentionModel):
     def _decode(self, target_ids, attending, states, target_mask=None, drop=None, **options):
         """`(hidden, states, scores)`; `scores` is empty without `return_attention_scores` among the options.
 
-        `drop(x, i)` is the dropout on the inputs of layer `i`.
+        `drop(x, i)` applies dropout to the inputs of layer `i`.
         """
         drop = drop or (lambda x, i: self.dropout(x))
         embedded = self.target_embedding(target_ids)
@@ -315,12 +316,12 @@ class Seq2SeqRNN(AttentionModel):
         return x, tuple(finals), scores
 
     def _hidden_of_samples(self, inputs):
-        """Hidden states `(B, T, D)` in training, where some of the decoder's tokens are samples of its own."""
+        """Hidden states `(B, T, D)` in training with scheduled sampling."""
         cache, memory = self._prefill(inputs["source_ids"], inputs["source_mask"], training=True)
         ids = ops.cast(inputs["target_ids"], "int32")
         (batch, length), guided = ops.shape(ids), inputs.get("alignments") is not None
         replaced, seed = self.scheduled_sampling.draw(ids)
-        # Drawn before the loop: what changes in a loop cannot leave it.
+        # Drawn before the loop, since updates of seeds in a loop are lost.
         ones = ops.ones((batch, length, self.hidden_dim), dtype=self.compute_dtype)
         kept = [self.dropout(ones, training=True) for _ in range(1 + len(self.decoder_layers))]
 
@@ -358,7 +359,7 @@ class Seq2SeqRNN(AttentionModel):
 
 
 def _attending(memory, cache):
-    """Arguments of the first decoder layer that stand for `memory` and its own states."""
+    """Arguments of the first decoder layer for `memory` and its states."""
     keys, encoded, source_mask = memory
     return {"memory_cache": (keys, encoded), "memory_mask": source_mask, "states": cache[0]}
 

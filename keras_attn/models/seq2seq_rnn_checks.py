@@ -1,4 +1,4 @@
-"""What the arguments of `Seq2SeqRNN` may be."""
+"""Argument checks of `Seq2SeqRNN`."""
 
 import keras
 
@@ -10,13 +10,13 @@ READOUTS = ("tanh", "linear", "maxout", None)
 
 
 def check_layer(name, layer, kind):
-    """Raises a ValueError unless `layer` is None or a layer of a kind."""
+    """Raises a ValueError unless `layer` is None or an instance of `kind`."""
     if layer is not None and not isinstance(layer, kind):
         raise ValueError(f"`{name}` must be a {kind.__name__} layer. Received: {name}={layer!r}")
 
 
 def check_arguments(attention, cell, readout, num_layers, num_bidirectional, residual_from):
-    """Raises a ValueError where the arguments do not fit, each by itself or together."""
+    """Raises a ValueError if an argument or a combination of them is invalid."""
     check_layers(num_layers)
     attentions = attention if isinstance(attention, list) else [attention]
     if not attentions or (attention is not None and not all(isinstance(x, Alignment) for x in attentions)):
@@ -35,6 +35,6 @@ def check_arguments(attention, cell, readout, num_layers, num_bidirectional, res
         uneven = [i for i in range(1, num_layers + 1) if widths[i - 1] != widths[i]]
         if uneven and residual_from <= uneven[-1]:
             raise ValueError(
-                f"`residual_from` must be above {uneven[-1]}, the last encoder layer whose outputs are not as wide as "
-                f"its inputs. Received: residual_from={residual_from}"
+                f"`residual_from` must be above {uneven[-1]}, the last encoder layer whose outputs and inputs differ "
+                f"in width. Received: residual_from={residual_from}"
             )

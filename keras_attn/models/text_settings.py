@@ -1,4 +1,4 @@
-"""What a model knows of texts: its tokenizer, its settings of generation, and the special ids of both."""
+"""The text settings of a model: its tokenizer, its generation config, and their special ids."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 class TextSettings:
-    """The tokenizer, the `GenerationConfig` and the pad id of a model, which agree at any time.
+    """The tokenizer, the `GenerationConfig` and the pad id of a model, which always match.
 
-    Comes before the Keras class among the bases. The constructor of the model calls `_keep_texts`.
+    Must precede the Keras class among the bases. The constructor of the model calls `_keep_texts`.
     """
 
     def _keep_texts(self, vocabulary_size, pad_id, tokenizer, settings):
-        """Keeps the arguments of a constructor, and returns the pad id."""
+        """Stores the arguments of a constructor, and returns the pad id."""
         if tokenizer is not None:
             check_tokenizer(tokenizer, vocabulary_size, pad_id)
         if pad_id is None:
@@ -38,12 +38,12 @@ class TextSettings:
 
     @property
     def pad_id(self) -> int:
-        """The id of padding, from the constructor."""
+        """The padding id, from the constructor."""
         return self.padding_mask.pad_id
 
     @property
     def tokenizer(self) -> Tokenizer | None:
-        """The tokenizer that the model carries, or None; another one must have the same pad id, and fit the tables."""
+        """The tokenizer of the model, or None; a new one must have the same pad id and not more ids than the tables."""
         return self._tokenizer
 
     @tokenizer.setter
@@ -56,7 +56,7 @@ class TextSettings:
 
     @property
     def generation_config(self) -> GenerationConfig | None:
-        """The `GenerationConfig` that the model carries, or None."""
+        """The `GenerationConfig` of the model, or None."""
         return self._generation_config
 
     @generation_config.setter
@@ -67,13 +67,13 @@ class TextSettings:
 
     @property
     def max_lengths(self) -> dict[str, int | None]:
-        """Name of an input of ids -> number of positions of the model that reads it, or None for any number."""
+        """Maximum length of each input of ids by name, or None if it is unlimited."""
         positions = {"token_ids": "position", "source_ids": "position", "target_ids": "decoder_position"}
         found = {name: getattr(self, positions[name], None) for name in self.vocabularies}
         return {name: getattr(position, "max_length", None) for name, position in found.items()}
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
-        """Raises a ValueError where the model cannot read or write the texts of a tokenizer."""
+        """Raises a ValueError if the model cannot read or write the texts of a tokenizer."""
         check_tokenizer(tokenizer, min(self.vocabularies.values()), self.pad_id)
         limit, length = next(iter(self.max_lengths.values())), tokenizer.max_length
         if limit is not None and length is not None and length > limit:
@@ -84,13 +84,13 @@ class TextSettings:
         starts_with_padding = self.continues_prompts and tokenizer.pad_id in tokenizer.prefix
         if starts_with_padding and not isinstance(self.padding_mask, PromptMask):
             raise ValueError(
-                "`tokenizer` must be given to the constructor of the model where texts start with the id that pads. "
+                "`tokenizer` must be given to the constructor of the model if texts start with the padding id. "
                 f"Received: {tokenizer!r} for a model without one"
             )
 
     @property
     def end_ids(self) -> tuple[int, ...]:
-        """The ids that end a text: those of `generation_config`, of the tokenizer, or the default one; a tuple."""
+        """The ids that end a text, a tuple: from `generation_config`, else the tokenizer, else the default."""
         settings = self.generation_config
         if settings is not None and settings.end_ids:
             return settings.end_ids
@@ -100,11 +100,11 @@ class TextSettings:
 
     @property
     def padding_label(self) -> int | None:
-        """The label of padding, or None if labels are no tokens; see `keras_attn.special_ids`."""
+        """The label of padding, or None if labels are not tokens. See `keras_attn.special_ids`."""
         return padding_label(self.pad_id, self.end_ids)
 
     def check_ignored(self, ignore_id: int | None) -> None:
-        """Raises a ValueError where a loss would ignore a token that the model has to learn."""
+        """Raises a ValueError if a loss would ignore a token that the model must learn."""
         if not is_integer(ignore_id) or self.padding_label is None:
             return
         if self.tokenizer is not None:
@@ -115,7 +115,7 @@ class TextSettings:
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.compile`; losses and metrics whose `ignore_id` is "auto" ignore the label of padding."""
         rated = _rated(inspect.signature(super().compile).bind(*args, **kwargs).arguments)
-        # As an attribute, Keras would count the metrics twice.
+        # As an attribute, Keras would track the metrics twice.
         self._compiled_rated = lambda: rated
         for x in rated:
             self.check_ignored(getattr(x, "given_ignore_id", getattr(x, "ignore_class", None)))
@@ -124,7 +124,7 @@ class TextSettings:
         super().compile(*args, **kwargs)
 
     def bind_labels(self, dataset: Any) -> None:
-        """Makes losses and metrics of `compile` ignore the label of padding of a data set, if it says which that is."""
+        """Makes the losses and metrics of `compile` ignore the padding label of a dataset, if it has `ignore_id`."""
         for x in self._compiled_rated() if hasattr(dataset, "ignore_id") else ():
             if hasattr(x, "bind_ignore_id"):
                 x.bind_ignore_id(dataset.ignore_id)
@@ -136,8 +136,8 @@ class TextSettings:
             try:
                 self.check_ignored(getattr(x, "given_ignore_id", None))
             except ValueError:
-                # Files may be older than "auto", and hold what was the default.
-                words = "ignores a token of the model; it ignores padding now"
+                # Files older than "auto" contain the earlier default.
+                words = "ignores a token of the model; it now ignores padding"
                 warnings.warn(f"{x.name!r}, as it was saved, {words}", stacklevel=2)
                 x.set_ignore_id("auto")
         self.compile(**config)
@@ -151,9 +151,9 @@ def _rated(arguments):
 
 
 def check_tokenizer(tokenizer, vocabulary_size, pad_id):
-    """Raises a ValueError where a tokenizer does not fit the table and the pad id of a model."""
+    """Raises a ValueError if a tokenizer does not match the embedding table and the pad id of a model."""
     if not hasattr(tokenizer, "vocabulary_size"):
-        raise ValueError(f"`tokenizer` must be one of keras_attn.text. Received: tokenizer={tokenizer!r}")
+        raise ValueError(f"`tokenizer` must be a tokenizer of keras_attn.text. Received: tokenizer={tokenizer!r}")
     if tokenizer.vocabulary_size > vocabulary_size:
         raise ValueError(
             f"`vocabulary_size` must be at least that of the tokenizer, {tokenizer.vocabulary_size}. "
@@ -161,16 +161,13 @@ def check_tokenizer(tokenizer, vocabulary_size, pad_id):
         )
     if pad_id is not None and pad_id != tokenizer.pad_id:
         raise ValueError(
-            f"`pad_id` of the model must be that of the tokenizer, {tokenizer.pad_id}: give the constructor "
-            f"`tokenizer=` alone. Received: pad_id={pad_id}"
+            f"`pad_id` of the model must be that of the tokenizer, {tokenizer.pad_id}; pass only `tokenizer=` to the "
+            f"constructor. Received: pad_id={pad_id}"
         )
 
 
 def with_ids_of_tokenizer(config):
-    """A model's config without ids that its tokenizer has not.
-
-    A file may be older than the rule that ids come from the tokenizer.
-    """
+    """A model's config without ids that its tokenizer does not have, which older files may contain."""
     tokenizer, settings = (deserialized(config.get(name)) for name in ("tokenizer", "generation_config"))
     if tokenizer is None:
         return config
@@ -187,7 +184,7 @@ def with_ids_of_tokenizer(config):
             found["generation_config"] = settings
     if words:
         warnings.warn(
-            f"The saved model has ids that its tokenizer has not, {', '.join(words)}: those of the tokenizer are used",
+            f"The saved model has ids that its tokenizer does not have, {', '.join(words)}; the tokenizer's are used",
             stacklevel=3,
         )
     return {**config, **found}

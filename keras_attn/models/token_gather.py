@@ -1,4 +1,4 @@
-"""The vectors of some tokens."""
+"""Gathers the vectors of some tokens."""
 
 import keras
 from keras import ops

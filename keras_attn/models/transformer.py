@@ -1,4 +1,4 @@
-"""The encoder-decoder Transformer."""
+"""Encoder-decoder Transformer model."""
 
 from __future__ import annotations
 
@@ -25,44 +25,44 @@ _ATTENTION_MASKS = tuple(f"{side}_attention_mask" for side in ("source", "target
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Transformer(AttentionModel):
-    """Encoder and decoder stacks over token embeddings: source ids and target ids in, logits out.
+    """Encoder and decoder stacks over token embeddings, from source and target ids to logits.
 
     With `embeddings`, the source is features instead of ids: audio frames, image patches or vectors.
 
     Args:
-        vocabulary_size: Rows of the embedding table `V`; at least the tokenizer's number of pieces.
-        num_layers: Blocks in the encoder, and in the decoder unless `num_decoder_layers` is given.
+        vocabulary_size: Rows of the embedding table `V`, at least the tokenizer's vocabulary size.
+        num_layers: Number of blocks in the encoder, and in the decoder unless `num_decoder_layers` is given.
         hidden_dim: Model width `D`.
-        num_heads: Attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
+        num_heads: Number of attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
-        num_decoder_layers: Number of blocks in the decoder. If None, `num_layers`.
+        num_decoder_layers: Number of blocks in the decoder. Defaults to `num_layers`.
         decoder_options: Optional dict of arguments of `Decoder` that differ from those of the encoder: `norm`,
             `window`, `dropout`, ...
-        source_vocabulary_size: Gives the source an embedding table of its own. Defaults to one table serves both.
+        source_vocabulary_size: Rows of a separate embedding table for the source. By default, one table is shared.
         embeddings: Optional Keras layer that turns a feature tensor into vectors `(B, S, hidden_dim)`, instead of the
             source's embedding table; for example an `AudioFrontEnd`. If it supports masking, the Keras mask of its
-            output tells which vectors are padding. `position` and `dropout` apply to its output.
-        inputs: With `embeddings`, dict from the name of the feature tensor to a `keras.Input`. If None, the input of
-            `embeddings`, a functional model with a dict of one input.
+            output marks padding. `position` and `dropout` apply to its output.
+        inputs: With `embeddings`, dict of the `keras.Input` of the feature tensor by name. Defaults to the input of
+            `embeddings` if it is a functional model with a dict of one input.
         tie_output: Whether the output projection is the target table.
-        dropout: Rate of the dropout on embeddings and on each sub-layer's output.
-        norm: "post" as in the paper, or another of `Residual`.
-        scale_embeddings: Whether embeddings are multiplied by `sqrt(hidden_dim)`.
-        position: A `PositionEncoding`. Defaults to sinusoidal.
-        decoder_position: A `PositionEncoding` for the decoder alone. Defaults to `position` serves both.
+        dropout: Dropout rate of the embeddings and of the output of each sub-layer.
+        norm: "post" as in the paper, or another `norm` of `Residual`.
+        scale_embeddings: Whether to multiply embeddings by `sqrt(hidden_dim)`.
+        position: A `PositionEncoding`. Defaults to `SinusoidalPositionEncoding()`.
+        decoder_position: A `PositionEncoding` for the decoder. Defaults to `position`.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
         generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
         dtype: Dtype or dtype policy of all layers.
-        **kwargs: `name`, `trainable`, and all other arguments of `Encoder`, which the decoder is given too:
+        **kwargs: `name`, `trainable`, and all other arguments of `Encoder`, which the decoder gets too:
             `activation`, `mechanism`, `norm_layer`, `feed_forward`, `key_dim`, ...
 
     Call arguments:
         inputs: Dict of `source_ids` int32 `(B, S)` and `target_ids` int32 `(B, T)`, and optionally of boolean masks,
-            True = may attend: `source_mask` `(B, S)` (`source_ids != pad_id` where absent), `target_mask` `(B, T)`,
-            `source_attention_mask` `(B, S, S)`, `target_attention_mask` `(B, T, T)`, which adds to the causal mask,
+            True = may attend: `source_mask` `(B, S)` (default `source_ids != pad_id`), `target_mask` `(B, T)`,
+            `source_attention_mask` `(B, S, S)`, `target_attention_mask` `(B, T, T)`, combined with the causal mask,
             and `memory_attention_mask` `(B, T, S)`; for these three, `B` may be 1. With `embeddings`, the feature
-            tensor takes the place of `source_ids`, and `source_mask` is over its second axis.
+            tensor replaces `source_ids`, and `source_mask` is over its second axis.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -119,7 +119,7 @@ class Transformer(AttentionModel):
         self.embeddings, self.features = checked_embeddings(embeddings, inputs, reserved)
         if len(self.features) > 1 or (self.features and source_vocabulary_size is not None):
             raise ValueError(
-                "`embeddings` must read one tensor, and takes the place of `source_vocabulary_size`. Received: "
+                "`embeddings` must read one tensor, and be given without `source_vocabulary_size`. Received: "
                 f"inputs={list(self.features)}, source_vocabulary_size={source_vocabulary_size}"
             )
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
@@ -178,7 +178,7 @@ class Transformer(AttentionModel):
             x,
             memory,
             inputs_mask=inputs["target_mask"],
-            # That of features is attached to the memory.
+            # The mask of features is attached to the memory.
             memory_mask=None if self.features else source_mask,
             attention_mask=inputs["target_attention_mask"],
             memory_attention_mask=inputs["memory_attention_mask"],
@@ -202,12 +202,12 @@ class Transformer(AttentionModel):
 
     @classmethod
     def base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
-        """The paper's base model: 6 layers of width 512 with 8 heads, dropout 0.1; other arguments by keyword."""
+        """The paper's base model: 6 layers of width 512, 8 heads, dropout 0.1. Takes other arguments by keyword."""
         return cls(vocabulary_size, **{"use_attention_bias": False, **kwargs})
 
     @classmethod
     def big(cls, vocabulary_size: int, **kwargs: Any) -> Self:
-        """The paper's big model: 6 layers of width 1024 with 16 heads, dropout 0.3; other arguments by keyword."""
+        """The paper's big model: 6 layers of width 1024, 16 heads, dropout 0.3. Takes other arguments by keyword."""
         settings = {"hidden_dim": 1024, "num_heads": 16, "intermediate_dim": 4096, "dropout": 0.3}
         return cls(vocabulary_size, **{**settings, "use_attention_bias": False, **kwargs})
 
@@ -246,13 +246,13 @@ class Transformer(AttentionModel):
     def prefill(
         self, inputs: Tensor, source_mask: Tensor | None = None, *, length: int, bounded: bool = True
     ) -> tuple[Nest, Nest]:
-        """Everything that decoding needs of a source: an empty cache, and the memory that each step reads.
+        """Prepares decoding from a source: an empty cache, and the memory that each step reads.
 
         Args:
             inputs: Int32 `(B, S)` source ids, or the features.
             source_mask: Optional bool `(B, S)`.
             length: Number of target tokens that the cache can hold.
-            bounded: Whether a layer with a window keeps only that window; `decode` then takes one token per call.
+            bounded: Whether a layer with a window keeps only its window; `decode` then takes one token per call.
 
         Returns:
             `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
@@ -264,7 +264,7 @@ class Transformer(AttentionModel):
     def decode_hidden(
         self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
-        """As `decode`, with the decoder's outputs, float `(B, T, D)`, in the place of logits."""
+        """As `decode`, with the outputs of the decoder, float `(B, T, D)`, instead of logits."""
         projected, source_mask = memory
         return self.decoder.decode(
             self._embed_target(target_ids, positions),
@@ -279,7 +279,7 @@ class Transformer(AttentionModel):
         return [block.cross_attention.layer.path for block in self.decoder.blocks]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` of the decoder's outputs."""
+        """Logits `(B, T, V)` from the outputs of the decoder."""
         return self.target_embedding(hidden, reverse=True)
 
     def _embed_target(self, ids, positions):

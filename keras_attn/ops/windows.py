@@ -38,8 +38,8 @@ def image_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
 def sequence_windows(x: Tensor, window: int, stride: int) -> Tensor:
     """The `window` frames around every `stride`-th frame, with zeros beyond both ends.
 
-    Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` after. Windows do
-    not depend on the amount of padding, unlike with Keras' "same".
+    Window `j` is centred at frame `j * stride`: `(window - 1) // 2` frames before it and `window // 2` after. Windows
+    do not depend on the amount of padding, unlike with Keras' "same".
 
     Args:
         x: `(B, T, C)`.

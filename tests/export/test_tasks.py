@@ -64,7 +64,7 @@ def test_a_task_leaves_in_every_format(case, tmp_path):
         (
             Transformer,
             "step",
-            "'step' only for a LanguageModel, others have 'prefill' and 'decode'. Received: Transformer",
+            "'step' only for a LanguageModel; use 'prefill' and 'decode' for others. Received: Transformer",
         ),
         (EncoderModel, "prefill", "'prefill' only for a model whose `generation_config` is set"),
         (EncoderModel, "decode", "'prefill' only for a model whose `generation_config` is set"),

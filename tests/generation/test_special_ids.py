@@ -157,7 +157,7 @@ def test_a_saved_model_keeps_its_ids_and_an_old_one_gets_those_of_its_tokenizer(
     assert (loaded.pad_id, loaded.generation_config) == (tokenizer.pad_id, GenerationConfig(5))
     old = {**model.get_config(), "pad_id": 0}
     old["generation_config"] = keras.saving.serialize_keras_object(GenerationConfig(5, 2, 3, 0))
-    with pytest.warns(UserWarning, match="ids that its tokenizer has not"):
+    with pytest.warns(UserWarning, match="ids that its tokenizer does not have"):
         revived = type(model).from_config(old)
     assert (revived.pad_id, revived.generation_config) == (tokenizer.pad_id, GenerationConfig(5))
     settings = GenerationConfig(5, start_id=tokenizer.start_id, end_id=(9, 1))

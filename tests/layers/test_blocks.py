@@ -102,7 +102,7 @@ def residual_case(norm, oracle_kwargs=None, suffix="", **settings):
         ({"norm_layer": "batch", "norm": "pre", "gain": None}, "`norm_layer` must be one of 'layer', 'rms'.*'batch'"),
         ({"stochastic_depth": 1.0}, r"`stochastic_depth` must be in \[0, 1\)"),
         ({"norm": "deepnorm", "shortcut_scale": None, "gain": None}, "`shortcut_scale` must be given"),
-        ({"norm": "pre", "gain": 0.1}, "`gain` has no place in norm='pre'"),
+        ({"norm": "pre", "gain": 0.1}, "`gain` must be None with norm='pre'"),
     )
     return LayerCase(f"residual_{norm}{suffix}".lower(), make, embedded, truth, bad=bad)
 
@@ -172,7 +172,10 @@ def decoder_case(norm, oracle_kwargs=None, **config):
         (
             ({"memory": None}, "`memory`"),
             ({"cross_attention": False}, "`memory`"),
-            ({"parallel": True, "norm": "pre", "residual_options": None}, "`parallel` goes without `cross_attention`"),
+            (
+                {"parallel": True, "norm": "pre", "residual_options": None},
+                "`parallel` must be False with `cross_attention`",
+            ),
             ({"memory_mask": np.ones((2, 4), "bool")}, "mask`"),
             ({"inputs": np.ones((2, D), "float32")}, "`inputs`|`query`"),
         ),
@@ -299,7 +302,7 @@ BLOCKS = [
             ({"norm": {**NORMS, "pooling": "pre"}}, "`norm` must be one for all"),
             ({"norm": {**NORMS, "self_attention": "deepnorm"}}, "`norm` must be 'deepnorm' for all sub-layers or for"),
             ({"norm": {**NORMS, "self_attention": "middle"}}, "`norm` must be 'pre', .*'middle'"),
-            ({"parallel": True}, "`norm` must be one for both sub-layers with `parallel`"),
+            ({"parallel": True}, "`norm` must be the same for both sub-layers with `parallel`"),
         ),
         SHORTCUT,
     ),
@@ -321,7 +324,7 @@ STACKS = [
         bad=(
             ({"num_layers": 0}, "`num_layers` must be a positive integer"),
             ({"norm": "middle"}, "`norm`"),
-            ({"share_weights": True}, "`layer_options` go without `share_weights`"),
+            ({"share_weights": True}, "`layer_options` must be None with `share_weights`"),
             ({"depth": 3}, "Unrecognized keyword arguments .*depth"),
         ),
     ),
@@ -497,7 +500,7 @@ def test_a_decoder_of_several_memories_goes_on_from_caches():
         piece, caches = decoder(x[:, t : t + 1], positions=np.array([[t]]), caches=caches, **options)
         pieces.append(piece)
     np.testing.assert_allclose(np.concatenate(pieces, axis=1), expected, atol=1e-5)
-    with pytest.raises(ValueError, match="`memory` must be a tuple of 2, one for each memory"):
+    with pytest.raises(ValueError, match="`memory` must be a tuple of 2, one per memory"):
         decoder(x, arguments["memory"][:1])
 
 

@@ -425,7 +425,7 @@ def test_residual_round_attention_to_a_memory():
 
 
 def test_extra_keys_go_with_rank_3_alone():
-    with pytest.raises(ValueError, match=r"`add_bias_kv` and `add_zero_attn` go with inputs of rank 3\. .* 4"):
+    with pytest.raises(ValueError, match=r"`add_bias_kv` and `add_zero_attn` need inputs of rank 3\. .* 4"):
         MultiHeadAttention(N, H, add_zero_attn=True)(np.ones((2, 3, 4, 5), "float32"))
 
 

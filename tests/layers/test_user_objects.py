@@ -143,7 +143,7 @@ def test_a_feed_forward_network_that_cannot_be_copied():
 
         return keras.layers.Dense(8, activation=activation)
 
-    with pytest.raises(ValueError, match="`feed_forward` must not have several functions of one name"):
+    with pytest.raises(ValueError, match="`feed_forward` must not have several functions of the same name"):
         EncoderBlock(2, feed_forward=keras.Sequential([made(2), made(3)]))
 
 
@@ -213,7 +213,7 @@ def test_short_forms_of_keras_objects_in_options():
 
 
 def test_a_position_for_another_number_of_heads():
-    with pytest.raises(ValueError, match=r"`position` must be made for the num_heads=2 .* RelativePositionBias with"):
+    with pytest.raises(ValueError, match=r"`position` must have the num_heads=2 .* RelativePositionBias with"):
         MultiHeadAttention(2, 4, position=RelativePositionBias(8))
 
 

@@ -227,7 +227,7 @@ def test_bad_inputs(model, inputs, message):
 
 
 def test_what_an_encoder_cannot_do(model):
-    with pytest.raises(ValueError, match="`token_type_ids` go with `num_token_types` only"):
+    with pytest.raises(ValueError, match="`token_type_ids` must be None without `num_token_types`"):
         model.encode(IDS, token_type_ids=IDS)
     with pytest.raises(ValueError, match=r"`model` must have `prefill` and `decode`\. Received: EncoderModel"):
         model.generate(IDS)
@@ -240,7 +240,7 @@ def test_what_an_encoder_cannot_do(model):
         ({"num_heads": 4}, "`num_heads` must divide the 18 .*Received: num_heads=4"),
         ({"head": "regression"}, "`head` must be None, 'seq.* or 'masked_lm'. Received: head='regression'"),
         ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
-        ({"num_classes": 3}, "`num_classes` goes with a classifier. Received: num_classes=3, head=None"),
+        ({"num_classes": 3}, "`num_classes` must be None without a classifier. Received: num_classes=3, head=None"),
         ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),
         ({**HEADS["sequence"], "pooling": "mean"}, "`pooling` must .*pooling='mean'"),
         ({"embedding_dim": 0}, "`embedding_dim` must .*Received: embedding_dim=0"),

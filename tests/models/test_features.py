@@ -238,7 +238,10 @@ def test_a_language_model_embeds_ids_with_a_layer():
         (lambda: Transformer(9, **SIZES, num_decoder_layers=0), "`num_decoder_layers`"),
         (lambda: EncoderModel(9, **SIZES, head=len), "`head` must be None, 'sequence_classification'"),
         (lambda: EncoderModel(9, **SIZES, head={"a": "masked_lm"}), "`head` must be"),
-        (lambda: EncoderModel(9, **SIZES, head=MeanPooling(), num_classes=3), "`num_classes` goes with a classifier"),
+        (
+            lambda: EncoderModel(9, **SIZES, head=MeanPooling(), num_classes=3),
+            "`num_classes` must be None without a classifier",
+        ),
         (lambda: EncoderModel(9, **SIZES, head=ClassificationHead(3), labels=["a"]), "`labels` must name"),
     ],
 )
@@ -249,7 +252,7 @@ def test_arguments_that_do_not_fit(make, message):
 
 def test_tokenizers_go_with_models_that_read_or_write_tokens():
     tokenizer = CharacterTokenizer("abc")
-    with pytest.raises(ValueError, match="`embeddings` takes the place of"):
+    with pytest.raises(ValueError, match="`embeddings` must be given without"):
         EncoderModel(None, **SIZES, embeddings=AudioFrontEnd(16), inputs=FRAMES, tokenizer=tokenizer)
     model = Transformer(tokenizer.vocabulary_size, **SIZES, embeddings=AudioFrontEnd(16), inputs=FRAMES)
     model.tokenizer = tokenizer

@@ -182,9 +182,9 @@ def test_strings_are_continued():
 @pytest.mark.parametrize(
     ("ids", "message"),
     [
-        (np.array([[0, 5, 6]]), "`inputs` must be padded behind"),
-        (np.array([[5, 0, 6]]), "`inputs` must be padded behind"),
-        (np.ones((1, 9), int), "`max_length` .* within the 13 positions .*max_length=5, behind a prompt of 9"),
+        (np.array([[0, 5, 6]]), "`inputs` must be right-padded"),
+        (np.array([[5, 0, 6]]), "`inputs` must be right-padded"),
+        (np.ones((1, 9), int), "`max_length` .* within the 13 positions .*max_length=5, after a prompt of 9"),
     ],
 )
 def test_bad_prompts(ids, message):

@@ -1,11 +1,12 @@
-"""One file for each task. Its `Task(model, tokenizer)` says what an artefact computes:
+"""The export tasks, one per file. `Task(model, tokenizer)` defines what an artefact computes:
 
-* `formats`, where not all can have it; `companions()`, the text of files beside an ONNX model, by name; and
-  `output_axes`, names of an output's dynamic axes, where they are known.
-* `axes` and `fix(shapes)`, axis -> size, of a `SizedTask`, where axes of its inputs can be fixed.
-* `inputs`: name -> `TensorSpec`; `tokenizer`: `None`, or what turns strings into `source_ids` and `tokens` into text.
-* `call(**inputs) -> dict`: the graph, traced by the formats.
-* `cases(samples)` and `reference(case)`: inputs to verify on, and the Keras model's own outputs for them.
-* `agreement(inputs, expected, actual) -> (identical, total)`: static; counts the answers that are the same. Where
-  `counts_classes` is True they are likeliest classes, of which a precision may ask for a part.
+* `inputs`: `TensorSpec` of each input by name. `tokenizer`: `None`, or the tokenizer that converts strings to
+  `source_ids` and `tokens` to text.
+* `call(**inputs) -> dict`: The graph, traced by the formats.
+* `cases(samples)` and `reference(case)`: Inputs for verification, and the outputs of the Keras model for them.
+* `agreement(inputs, expected, actual) -> (identical, total)`: Static; counts equal outputs. If `counts_classes` is
+  True, these are most likely classes, a share of which a precision may require.
+* `axes` and `fix(shapes)` of a `SizedTask`: Input axes whose size can be fixed, and a dict of their sizes.
+* Optionally `formats`, if not all formats support the task; `companions()`, the text of files next to an ONNX model by
+  name; and `output_axes`, names of the dynamic axes of outputs.
 """

@@ -1,4 +1,4 @@
-"""Beam search in the graph: the best sequences of a row with their scores."""
+"""Beam search in the graph: the best sequences per row with their scores."""
 
 import dataclasses
 
@@ -8,7 +8,7 @@ NUM_BEAMS = 4
 
 
 class Task(generate.Task):
-    """Exports the model's own `generation_config`, with a beam search where it names another strategy.
+    """Exports the model's `generation_config`, with a beam search if it has another strategy.
 
     `tokens` is int32 `(batch, beams, target_length)`, best first, and `sequence_scores` float32 `(batch, beams)`.
     """

@@ -1,4 +1,4 @@
-"""Classification: ids, a string or features in, the probability of each class out."""
+"""Classification: from ids, a string or features to the probability of each class."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from keras_attn.export.tasks.prompt_task import PromptTask, reads_ids
 
 class Task(PromptTask):
     """Exports a model that returns one row of logits per input: `probabilities` float32 `(batch, classes)`, and the
-    likeliest class, `label` int32 `(batch,)`.
+    most likely class, `label` int32 `(batch,)`.
     """
 
     name = "classify"
@@ -41,5 +41,5 @@ class Task(PromptTask):
 
     @staticmethod
     def score(outputs, references):
-        """Rows with the right label, and their number."""
+        """The number of rows with the right label, and of all rows."""
         return int(np.sum(outputs["label"] == references)), len(references)

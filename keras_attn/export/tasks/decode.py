@@ -1,4 +1,4 @@
-"""One step of a generation that its caller drives."""
+"""A single decoding step, for generation loops of the caller."""
 
 import numpy as np
 
@@ -10,11 +10,11 @@ from keras_attn.export.tensor_spec import TensorSpec
 
 class Task(StepTask, SizedTask):
     """Exports one step: `token_ids` and `positions` int32 `(batch, 1)`, `past_*` and `memory_*` in; `logits` float32
-    `(batch, V)` of the next token, and `present_*` out, which is the next step's `past_*`. `prefill` gives the first.
+    `(batch, V)` of the next token, and `present_*` out, the `past_*` of the next step. `prefill` returns the first.
 
     Args:
         model: See `prefill`.
-        tokenizer: Says how many tokens there are, if the model carries no tokenizer.
+        tokenizer: Gives the vocabulary size if the model has no tokenizer.
 
     Raises:
         ValueError: If the model cannot generate.
@@ -32,7 +32,7 @@ class Task(StepTask, SizedTask):
         return self.prefill.axes
 
     def fix(self, shapes):
-        """Gives axes of `prefill`, by name, a size, and what follows from them to those of the step."""
+        """Fixes the size of axes of `prefill`, by name, and of the axes of the step that depend on them."""
         self.prefill.fix(shapes)
         del self.prefill.graph
         self._follow()
@@ -74,5 +74,5 @@ def _as_past(name):
 
 
 def _axes(name, shape):
-    """Only the batch is known to be one axis in all tensors."""
+    """Only the batch axis is known to be the same in all tensors."""
     return tuple(("batch" if i == 0 else f"{name}_axis_{i}") if size is None else size for i, size in enumerate(shape))

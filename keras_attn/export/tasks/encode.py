@@ -1,4 +1,4 @@
-"""The encoder alone: ids, strings or features in, vectors out."""
+"""The encoder: from ids, strings or features to vectors."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from keras_attn.export.tasks.prompt_task import PromptTask
 
 
 class Task(PromptTask):
-    """Exports `model.encode`: `vectors` float32 `(batch, source_length, D)`, and their mean over each row's tokens,
-    `mean_vector` `(batch, D)`. At padding, vectors are zero.
+    """Exports `model.encode`: `vectors` float32 `(batch, source_length, D)`, and their mean over the tokens of each
+    row, `mean_vector` `(batch, D)`. Vectors at padding are zero.
     """
 
     name = "encode"
@@ -33,7 +33,7 @@ class Task(PromptTask):
 
     @staticmethod
     def agreement(inputs, expected, actual):
-        """Rows whose mean vectors point the same way, to within a cosine of 0.999."""
+        """Rows whose mean vectors have a cosine similarity above 0.999."""
         expected, actual = expected["mean_vector"], actual["mean_vector"]
         lengths = np.linalg.norm(expected, axis=-1) * np.linalg.norm(actual, axis=-1)
         cosine = np.sum(expected * actual, axis=-1) / np.maximum(lengths, 1e-30)

@@ -1,4 +1,4 @@
-"""The model as it is called: named inputs in, logits out."""
+"""The forward pass of a model: from named inputs to logits."""
 
 import functools
 
@@ -13,13 +13,13 @@ from keras_attn.export.tensor_spec import TensorSpec
 
 
 class Task(SizedTask):
-    """Exports one call of any functional `keras.Model`; optional inputs are left out.
+    """Exports a call of any functional `keras.Model`, without optional inputs.
 
-    The axes of two inputs have one name only where the model takes no two sizes for them.
+    Axes of two inputs share a name only if the model requires them to have the same size.
 
     Args:
         model: A functional `keras.Model`.
-        tokenizer: Not used: this task takes ids.
+        tokenizer: Not used, since this task takes ids.
     """
 
     name = "forward"
@@ -34,7 +34,7 @@ class Task(SizedTask):
                 f"Received: {type(model).__name__}"
             )
         self.model = model
-        # Of a model of this package it is known which axes are equally long.
+        # For models of this package it is known which axes have the same size.
         self._is_ours = isinstance(model, AttentionModel)
         self.inputs = {
             name: TensorSpec(_axes(name, tensor.shape), tensor.dtype)
@@ -44,22 +44,22 @@ class Task(SizedTask):
         self._shared = {} if self._is_ours else self._part()
 
     def call(self, /, **inputs):
-        """Output name -> tensor; a single output is named `logits`."""
+        """Outputs by name; a single output is named `logits`."""
         return dict(self._named_outputs(self.model(self._arguments(inputs), training=False)))
 
     @property
     def output_names(self):
-        """The names of what `call` returns."""
+        """The names of the outputs of `call`."""
         return [name for name, _ in self._named_outputs(self.model.output)]
 
     @property
     def rows(self):
-        """The name of the first axis of all outputs, where they are known to have one."""
+        """The name of the first axis of all outputs, if known."""
         return "batch" if self._is_ours else None
 
     @property
     def output_axes(self):
-        """Names of the dynamic axes of outputs, where they are known."""
+        """Names of the dynamic axes of outputs, if known."""
         if not self._is_ours or "target_ids" not in self.inputs:
             return {}
         return dict.fromkeys(self.output_names, ("batch", "target_length"))
@@ -68,7 +68,7 @@ class Task(SizedTask):
         return self._shared.get(name) or super().axes_of(name)
 
     def fix(self, shapes):
-        """Gives axes, by name, a size, and those that must be as long."""
+        """Fixes the size of axes, by name, and of those that must have the same size."""
         given = {axis: size for name, size in shapes.items() for axis in self.axes_of(name)}
         for group in self._sizes.groups if len(self.inputs) > 1 else ():
             names = [self.inputs[name].axes[number] for name, number in group]
@@ -78,22 +78,22 @@ class Task(SizedTask):
         self.__dict__.pop("_sizes", None)
 
     def cases(self, samples=None):
-        """Random inputs of three sizes, padded after each row's own length; no two axes have one size by chance."""
+        """Random inputs of three sizes, right-padded; axes have the same size only if the model requires it."""
         if not self._sizes.cases:
             raise ValueError(
-                "`samples` must be arrays that the model takes, or `shapes` must fix the axes that it takes one size "
-                f"of, as it ran with none of the inputs that were made up. Received: {reason(self._refusal)}"
+                "`samples` must be arrays that the model takes, or `shapes` must fix axes that need a certain size, "
+                f"since the model ran with none of the generated inputs. Received: {reason(self._error)}"
             )
         rng = np.random.default_rng(0)
         return [self._made_up(rng, sizes) for sizes in self._sizes.cases]
 
     def reference(self, case):
-        """The Keras model's own outputs."""
+        """The outputs of the Keras model."""
         return reference.outputs(self.call, case)
 
     @staticmethod
     def agreement(inputs, expected, actual):
-        """Positions that are not padding and have the same largest logit, summed over the outputs."""
+        """Positions without padding that have the same largest logit, summed over the outputs."""
         identical = total = 0
         for name, value in expected.items():
             if value.dtype.kind == "U":
@@ -112,7 +112,7 @@ class Task(SizedTask):
 
     @staticmethod
     def score(outputs, references):
-        """Places of the first output whose largest logit is at the right class, of those with a class of 0 or more."""
+        """Positions of the first output with the right largest logit, of those with a reference of 0 or more."""
         logits = next(iter(outputs.values()))
         known = references >= 0
         return int(np.sum((np.argmax(logits, axis=-1) == references) & known)), int(np.sum(known))
@@ -133,17 +133,17 @@ class Task(SizedTask):
         try:
             self._check_windows(sizes)
             outputs = reference.outputs(self.call, self._made_up(np.random.default_rng(0), sizes))
-            # Windows that are longer than their input leave nothing to compare.
+            # Windows larger than their input give empty outputs, with nothing to compare.
             if empty := [name for name, x in outputs.items() if not x.size and 0 not in symbolic[name].shape]:
                 raise ValueError(f"{empty[0]!r} of shape {outputs[empty[0]].shape}")
-        # Whatever its layers raise where sizes do not go together.
+        # Layers may raise anything for sizes that do not match.
         except Exception as error:
-            self._refusal = error
+            self._error = error
             return False
         return True
 
     def _check_windows(self, sizes):
-        """Raises what Keras does where a window is longer than its input: in a graph of free shapes nothing does."""
+        """Raises Keras' error for windows larger than their input, which a graph with dynamic shapes does not."""
         layers = compat.layers_of(self.model)
         if any(hasattr(layer, "kernel_size") or hasattr(layer, "pool_size") for layer in layers):
             import keras
@@ -160,7 +160,7 @@ class Task(SizedTask):
         return {name: random_inputs.of_spec(rng, self.model, spec, self._shape(name, sizes)) for name, spec in specs}
 
     def _part(self):
-        """Gives axes of one name that need not be equally long names of their own; shared name -> these."""
+        """Renames axes that share a name but need not have the same size; returns the new names by shared name."""
         names = [axis for spec in self.inputs.values() for axis in spec.axes if isinstance(axis, str)]
         parted = {}
         if len(names) == len(set(names)):
@@ -181,7 +181,7 @@ class Task(SizedTask):
         return parted
 
     def _arguments(self, inputs):
-        """What the model is called with, of inputs by name."""
+        """The argument of a call of the model, from inputs by name."""
         import keras
 
         struct = self.model.input
@@ -199,7 +199,7 @@ class Task(SizedTask):
         leaves, names = keras.tree.flatten(outputs), list(self.model.output_names)
         if len(names) != len(leaves):
             names = [f"output_{i}" for i in range(len(leaves))]
-        # Of what Keras names itself, an input or a layer may be there twice.
+        # Names given by Keras may be those of inputs, or occur twice for the same layer.
         taken = set(self.inputs)
         for i, name in enumerate(names):
             endings = (f"_output{j or ''}" for j in range(len(names) + 1))
@@ -213,14 +213,14 @@ def _is_flat(structure):
 
 
 def _named(structure, names):
-    """`(name, leaf)` of a nest: the keys of a dict, else `names`."""
+    """Pairs `(name, leaf)` of a nest, with the keys of a dict or else `names`."""
     import keras
 
     return structure.items() if _is_flat(structure) else zip(names, keras.tree.flatten(structure), strict=True)
 
 
 def _axes(name, shape):
-    """Names for dynamic axes: of a source's or a target's inputs, the second is one axis."""
+    """Names for dynamic axes: source inputs share the second axis, and so do target inputs."""
     side = name.split("_")[0]
     prefix = side if side in ("source", "target") else name
     names = ("batch", f"{prefix}_length", *(f"{name}_axis_{axis}" for axis in range(2, len(shape))))

@@ -1,4 +1,4 @@
-"""Generation in the graph: ids, strings or features in; tokens, scores and perhaps text out."""
+"""Generation in the graph: from ids, strings or features to tokens, scores and optionally text."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from keras_attn.export.tasks.prompt_task import PromptTask, prompt_specs
 
 
 class Task(PromptTask):
-    """Exports generation under the model's own `generation_config`."""
+    """Exports generation with the model's `generation_config`."""
 
     name = "generate"
 
@@ -37,14 +37,14 @@ class Task(PromptTask):
         self.generative.check_prompt(prompt, self.config.max_length + self.config.chosen_strategy.lookahead)
 
     def padded_references(self, references):
-        """References of tokens, int `(N, L)`, as wide as the outputs."""
+        """References of tokens, int `(N, L)`, padded to the length of the outputs."""
         width = max(references.shape[1], self.config.max_length)
         pad = ((0, 0), (0, width - references.shape[1]))
         return np.pad(references, pad, constant_values=self.config.pad_id)
 
     @property
     def config(self):
-        """The `GenerationConfig` that the artefact follows."""
+        """The `GenerationConfig` of the artefact."""
         own = getattr(self.model, "generation_config", None)
         if own is None:
             return None
@@ -76,7 +76,7 @@ class Task(PromptTask):
 
     @staticmethod
     def score(outputs, references):
-        """Outputs that are right to the last token, and their number: of several sequences a row, the first counts."""
+        """The number of fully correct outputs, and of all; of several sequences per row, the first one counts."""
         made = outputs["text" if references.dtype.kind == "U" else "tokens"]
         if made.ndim > references.ndim:
             made = made[:, 0]

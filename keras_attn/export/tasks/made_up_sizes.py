@@ -1,30 +1,30 @@
-"""Sizes of the free axes of a model's inputs, found by calling the model: unequal wherever it takes unequal ones."""
+"""Sizes for the free axes of a model's inputs, found by calling the model: as unequal as it allows."""
 
 import itertools
 
-# What strides and patches ask sizes to be multiples of. Images come large first: of those that are smaller than a
-# kernel, Keras' convolutions make what no runtime does.
+# Candidate divisors of sizes, for strides and patches. Images start large: for images smaller than a kernel, Keras'
+# convolutions differ from all runtimes.
 STEPS, IMAGE_STEPS = (1, 2, 4, 8, 16, 32), (16, 32, 14, 28, 8, 4, 2, 1)
 UNEQUAL = tuple(size for size in range(3, 200, 2) if all(size % divisor for divisor in range(3, size, 2)))
 SMALL = tuple(range(2, 2 + len(UNEQUAL)))
-# Of each case: the first of the sizes, and which power of two the batch is.
+# For each case, the index of the first size, and the exponent of two of the batch size.
 CASES = ((0, 0), (1, 2), (2, 1))
 MOST_CALLS = 60
 
 
 class MadeUpSizes:
-    """Which free axes must be equally long, and sizes with which the model runs.
+    """The free axes that must have the same size, and sizes with which the model runs.
 
-    An axis is a pair of an input's name and a number.
+    An axis is a pair of an input's name and the index of the axis.
 
     Args:
         axes: List of axes.
-        runs: Says whether the model runs with sizes, a dict of them.
-        groups: Lists of axes that are known to be equally long; found out if None.
+        runs: Function from a dict of sizes by axis to whether the model runs with them.
+        groups: Lists of axes that are known to have the same size. By default, they are searched.
         images: The axes that are heights, widths and depths.
 
     Attributes:
-        groups: Lists of axes: those of one are equally long, those of two need not be.
+        groups: Lists of axes that have the same size; different groups may have different ones.
         cases: Dicts from axes to sizes; none if no sizes were found.
     """
 
@@ -58,11 +58,11 @@ class MadeUpSizes:
 
     def _cases(self, rule):
         cases = [(self._assigned(self.groups, rule, *case), case) for case in CASES]
-        # Larger sizes may be above what positions or pooling allow.
+        # Larger sizes may exceed the positions or the pooling of the model.
         return [x if self._runs(x) else self._assigned(self.groups, rule, 0, case[1]) for x, case in cases]
 
     def _assigned(self, groups, rule, first=0, power=1):
-        """Sizes of all axes: those of a group are equal, those of two are not; `first` changes which is longer."""
+        """Sizes of all axes, equal within a group and different between groups; `first` changes their order."""
         (image_step, step), sizes = rule
         lengths = [group for group in groups if any(number for _, number in group)]
         assigned = {}

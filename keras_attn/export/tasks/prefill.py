@@ -1,4 +1,4 @@
-"""What comes before the first step of a generation that its caller drives."""
+"""The prefill of a prompt, for generation loops of the caller."""
 
 import numpy as np
 
@@ -6,24 +6,24 @@ from keras_attn.export.tasks.prompt_task import PromptTask
 
 
 class Task(PromptTask):
-    """Exports the start of a generation: ids or features in, and everything that `decode` takes out.
+    """Exports the prefill of generation: ids or features in, and all inputs of `decode` out.
 
     * `token_ids` int32 `(batch, 1)` and `positions` int32 `(batch, 1)` or `(1, 1)`, for the first call of `decode`.
-    * `present_*`: the cache, which `decode` takes as `past_*`. It holds `generation_config.max_length` new tokens.
-    * `memory_*`: what stays the same from step to step.
+    * `present_*`: The cache, which `decode` takes as `past_*`, for `generation_config.max_length` new tokens.
+    * `memory_*`: Tensors that are the same in every step.
 
-    Choosing tokens is the caller's, and so is the tokenizer.
+    The caller tokenizes and chooses tokens.
 
     Args:
         model: See `PromptTask`.
-        tokenizer: Says the start token, if the model carries no tokenizer.
+        tokenizer: Gives the start token if the model has no tokenizer.
     """
 
     name = "prefill"
 
     def __init__(self, model, tokenizer=None):
         super().__init__(model, tokenizer)
-        # It says which ids there are; the artefact takes ids.
+        # Only for its special ids; the artefact takes ids.
         self.known_tokenizer, self.tokenizer = self.tokenizer, None
 
     def check_model(self):
@@ -50,7 +50,7 @@ class Task(PromptTask):
         config = settings_of(self.model, tokenizer=self.known_tokenizer)
         prompt, mask = self.prompt(inputs)
         cache, memory = self.generative.prefill(prompt, mask, length=config.max_length)
-        # What `decode` makes of the tensors that it gets by name.
+        # The nest that `decode` builds from the tensors that it gets by name.
         self.structure = keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, x.dtype), (cache, memory))
         token, positions = self.generative.first_decoder_inputs(prompt, mask, config.start_id)
         return {"token_ids": token, "positions": positions, **named("present", cache), **named("memory", memory)}

@@ -1,4 +1,4 @@
-"""Base of the tasks that read one prompt or source per row: ids, strings if there is a tokenizer, or features."""
+"""Base of the tasks that read one prompt or source per row: ids, strings with a tokenizer, or features."""
 
 import functools
 
@@ -20,11 +20,11 @@ class PromptTask(SizedTask):
 
     Args:
         model: A model of this package, a `GenerativeModel`, or one whose embeddings read `source_ids`.
-        tokenizer: Makes the artefact take strings if it reads ids, and return text for `tokens`. If None, the model's
-            own; if False, none.
+        tokenizer: Lets the artefact take strings instead of ids, and return text for `tokens`. None uses that of the
+            model, False none.
 
     Raises:
-        ValueError: The task or the tokenizer does not fit the model.
+        ValueError: If the task or the tokenizer does not match the model.
     """
 
     def __init__(self, model, tokenizer=None):
@@ -40,10 +40,10 @@ class PromptTask(SizedTask):
         return self.tokenizer is not None and reads_ids(self.model)
 
     def check_model(self):
-        """Raises a ValueError if the model cannot do this."""
+        """Raises a ValueError if the model does not support the task."""
 
     def refuse(self, wanted):
-        """Raises the ValueError that says what kind of model the task wants."""
+        """Raises a ValueError that names the kind of model that the task needs."""
         raise ValueError(
             f"`tasks` may hold {self.name!r} only for a model {wanted}. Received: {type(self.model).__name__}"
         )
@@ -82,7 +82,7 @@ class PromptTask(SizedTask):
         return {name: np.ones(spec.sized(sizes).axes, spec.dtype) for name, spec in self.inputs.items()}
 
     def accepts(self, inputs):
-        """Whether the model takes arrays by name, which may be too long for its positions."""
+        """Whether the model takes arrays by name; they may be too long for its positions."""
         return reference.runs(self.call, inputs)
 
     def _accepts_texts(self, texts):
@@ -95,7 +95,7 @@ class PromptTask(SizedTask):
         return {name: np.asarray(prompt_ids(self.model, self.tokenizer, texts), "int32")}
 
     def reference(self, case):
-        """What the Keras model returns."""
+        """The outputs of the Keras model."""
         if self.tokenizer is None:
             return reference.outputs(self._run, case)
         from keras_attn.generation.prompts import texts_of
@@ -105,13 +105,13 @@ class PromptTask(SizedTask):
         if "tokens" in outputs:
             after, _ = self.prompt(inputs)
             texts = np.array(texts_of(outputs["tokens"], self.model, self.tokenizer, after), dtype=np.str_)
-            # An artefact's text holds no NUL.
+            # Texts from artefacts contain no NUL.
             outputs["text"] = np.char.replace(texts, "\0", "")
         return outputs
 
     @functools.cached_property
     def graph(self):
-        """`call` in one graph: step by step it would take minutes for a large model."""
+        """`call` as a graph; run eagerly, it would take minutes for a large model."""
         import keras
 
         from keras_attn.ops.compiled import compiled
@@ -130,7 +130,7 @@ LENGTH = "source_length"
 
 
 def prompt_specs(model):
-    """Name -> `keras.KerasTensor` of the tensors that generation, or the encoder, starts from."""
+    """`keras.KerasTensor` of each input of generation or of the encoder, by name."""
     import keras
 
     return getattr(model, "prompt_specs", None) or {"source_ids": keras.KerasTensor((None, None), "int32")}
@@ -149,10 +149,10 @@ def _axes(name, shape):
 
 
 def checked_tokenizer(model, tokenizer):
-    """The tokenizer of an artefact: the model's own where None, and none where False.
+    """The tokenizer of an artefact: that of the model for None, and none for False.
 
     Raises:
-        ValueError: If it is no tokenizer, another one than the model's, or does not fit its layers.
+        ValueError: If it is not a tokenizer, differs from the model's, or does not match the layers.
     """
     own = getattr(model, "tokenizer", None)
     found = own if tokenizer is None else tokenizer or None
@@ -160,8 +160,7 @@ def checked_tokenizer(model, tokenizer):
         raise ValueError(f"`tokenizer` must be a Tokenizer, None or False. Received: {tokenizer!r}")
     if None not in (own, found) and found != own:
         raise ValueError(
-            "`tokenizer` must be the one that the model carries, None, which takes it, or False, for ids. "
-            f"Received: another {found!r}"
+            f"`tokenizer` must be that of the model, None to use it, or False to take ids. Received: another {found!r}"
         )
     if found is None or found is own:
         return found

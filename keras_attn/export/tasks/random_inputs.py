@@ -1,4 +1,4 @@
-"""Inputs to verify artefacts on, where nobody has given any."""
+"""Random inputs for the verification of artefacts."""
 
 import numpy as np
 
@@ -11,17 +11,17 @@ WORDS = ("the cat sat on the mat", "a", "", "na\u00efve \u65e5\u672c!", "12 cats
 
 
 def vocabulary_size(model):
-    """A bound on the ids that every embedding of the model takes."""
+    """The smallest vocabulary size of the embeddings of the model."""
     return min(_vocabulary_sizes(model), default=2)
 
 
 def of_spec(rng, model, spec, shape):
-    """Random values of an input of a model, of which `shape` gives all sizes."""
+    """Random values for an input of a model, of static `shape`."""
     if spec.dtype == "string":
         return rng.choice(np.array(WORDS), size=shape)
     small = spec.dtype in ("uint8", "int8", "uint16", "int16")
     if small and not _vocabulary_sizes(model):
-        # No ids, but pixels or samples.
+        # Pixels or audio samples instead of ids.
         bounds = np.iinfo(spec.dtype)
         return rng.integers(bounds.min, bounds.max, size=shape, dtype=spec.dtype, endpoint=True)
     return padded(rng, shape, spec.dtype, vocabulary_size(model), pad_id(model))
@@ -32,19 +32,19 @@ def _vocabulary_sizes(model):
 
 
 def pad_id(model):
-    """The id that a model takes for padding; 0 where it does not say."""
+    """The padding id of a model; 0 if it has none."""
     return max(0, getattr(model, "pad_id", 0))
 
 
 def padded(rng, shape, dtype, limit, pad_id=0):
-    """Random values of a dtype; each row of integers or booleans is one shorter than the row before.
+    """Random values of a dtype; each row of integers or booleans is one shorter than the previous one.
 
     Args:
         rng: `numpy.random.Generator`.
-        shape: Tuple.
+        shape: Tuple, the shape of the array.
         dtype: Name of the dtype.
-        limit: Integers are in `[0, limit)`.
-        pad_id: The integer of padding.
+        limit: Upper bound of integers, exclusive.
+        pad_id: Padding id.
 
     Returns:
         Array of `shape`.
@@ -54,7 +54,7 @@ def padded(rng, shape, dtype, limit, pad_id=0):
     if dtype == "bool":
         pad_id = 0
     values = rng.integers(1, max(2, limit), size=shape)
-    # All ids but that of padding.
+    # All ids except the padding id.
     values = np.where(values <= pad_id, values - 1, values)
     if len(shape) > 1:
         lengths = np.maximum(1, shape[1] - np.arange(shape[0]))
@@ -64,11 +64,11 @@ def padded(rng, shape, dtype, limit, pad_id=0):
 
 
 def texts(tokenizer, accepts=lambda texts: True):
-    """What random ids of a tokenizer read as, and texts that are hard to split or hold what it may not know; those that
-    are too long for the model are cut."""
+    """Decoded random ids, and texts that are hard to tokenize or contain unknown characters, truncated if too long for
+    the model."""
     rng = np.random.default_rng(0)
     found = [tokenizer.decode(rng.integers(0, tokenizer.vocabulary_size, (1, size)))[0] for size in (7, 11, 5, 3, 2)]
-    # Artefacts end a text at NUL, and NumPy leaves it out at the end of one.
+    # Artefacts end a text at NUL, and NumPy drops trailing NULs.
     found = [text.replace("\0", "") for text in found]
     found = [*found, "", "  ", found[1][:3] + "\u2603\U0001f642" + found[2][:2], *HARD]
     if not accepts(found):
@@ -77,6 +77,6 @@ def texts(tokenizer, accepts=lambda texts: True):
 
 
 def lengths(wanted, accepts):
-    """For each of some lengths, the nearest that the model accepts, shorter ones first; 1 where it accepts none."""
+    """For each wanted length, the nearest one that the model accepts, shorter ones first; 1 if it accepts none."""
     tried = ([*range(length, 1, -1), *(length * 2**i for i in range(1, 6))] for length in wanted)
     return [next((n for n in candidates if accepts(n)), 1) for candidates in tried]

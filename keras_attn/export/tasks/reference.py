@@ -1,10 +1,10 @@
-"""The Keras model's own answers."""
+"""Reference outputs of the Keras model."""
 
 import numpy as np
 
 
 def outputs(call, inputs):
-    """Calls a function of tensors on arrays, on the CPU.
+    """Calls a function of tensors with arrays, on the CPU.
 
     Args:
         call: Takes tensors by name, returns a dict of tensors.
@@ -15,24 +15,24 @@ def outputs(call, inputs):
     """
     import keras
 
-    # An accelerator may multiply float32 in a shorter format.
+    # Accelerators may multiply float32 in lower precision.
     with keras.device("cpu:0"):
         tensors = {name: keras.ops.convert_to_tensor(value) for name, value in inputs.items()}
         return {name: _decoded(keras.ops.convert_to_numpy(value)) for name, value in call(**tensors).items()}
 
 
 def runs(call, inputs):
-    """Whether a function of tensors, such as a model, takes arrays of these shapes and values."""
+    """Whether a function of tensors, such as a model, runs with these arrays."""
     try:
         outputs(call, inputs)
-    # Whatever its layers raise where sizes do not go together.
+    # Layers may raise anything for sizes that do not match.
     except Exception:
         return False
     return True
 
 
 def _decoded(value):
-    """Strings of a tensor, which are bytes, as text."""
+    """Decodes bytes, the strings of a tensor, to text."""
     if value.dtype.kind not in "OS":
         return value
     return np.char.decode(value.astype(np.bytes_), "utf-8", "replace")

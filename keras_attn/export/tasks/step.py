@@ -1,4 +1,4 @@
-"""A language model's step with the names that Hugging Face's runtimes know."""
+"""A decoding step of a language model with the names that Hugging Face's runtimes use."""
 
 import json
 
@@ -11,25 +11,25 @@ from keras_attn.export.tensor_spec import TensorSpec
 
 # (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.
 SIZES = ((1, 5, 0), (3, 1, 7), (2, 3, 5))
-# Where there are fewer positions than eight.
+# For models with fewer than eight positions.
 SHORT = ((1, 2, 0), (3, 1, 1))
 
 
 class Task(StepTask):
-    """Exports prompt and step of a `LanguageModel` as one graph, which onnxruntime-genai and Optimum drive.
+    """Exports prefill and step of a `LanguageModel` as one graph, for onnxruntime-genai and Optimum.
 
     In: `input_ids` int64 `(batch, sequence)`; `attention_mask` int64 `(batch, past + sequence)`, 0 at padding on either
-    side of a text; `past_key_values.N.key` and `.value`, float32 `(batch, K, past, H)` of layer `N`, with no `past`
-    before a prompt. Out: `logits` `(batch, sequence, V)`; `present.N.key` and `.value`, the cache with these tokens in
-    it.
-    The artefact is a folder: `model.onnx`, and the settings that these runtimes read.
+    side of a text; `past_key_values.N.key` and `.value`, float32 `(batch, K, past, H)` of layer `N`, with an empty
+    `past` for a prompt. Out: `logits` `(batch, sequence, V)`; `present.N.key` and `.value`, the cache after these
+    tokens.
+    The artefact is a folder with `model.onnx` and the settings that these runtimes read.
 
     Args:
         model: A `LanguageModel`.
-        tokenizer: The one whose files lie beside the model, if that carries none; the artefact takes ids.
+        tokenizer: Tokenizer to write next to the model if the model has none; the artefact takes ids.
 
     Raises:
-        ValueError: If the model is of another kind.
+        ValueError: If the model is not a `LanguageModel`, or its layers have heads of different shapes.
     """
 
     name = "step"
@@ -40,7 +40,7 @@ class Task(StepTask):
 
         if not isinstance(model, LanguageModel):
             raise ValueError(
-                "`tasks` may hold 'step' only for a LanguageModel, others have 'prefill' and 'decode'. "
+                "`tasks` may hold 'step' only for a LanguageModel; use 'prefill' and 'decode' for others. "
                 f"Received: {type(model).__name__}"
             )
         self.model = model
@@ -48,7 +48,7 @@ class Task(StepTask):
         shapes = {(layer.num_heads, layer.num_kv_heads, layer.key_dim, layer.value_dim) for layer in self._layers()}
         if len(shapes) > 1:
             raise ValueError(
-                "`tasks` may hold 'step' only for a model whose layers have heads of one shape. "
+                "`tasks` may hold 'step' only for a model whose layers have heads of the same shape. "
                 f"Received: (num_heads, num_kv_heads, key_dim, value_dim) of {sorted(shapes)}"
             )
         self.inputs = {
@@ -85,7 +85,7 @@ class Task(StepTask):
         return {"logits": self.model.logits(x)[..., : self._vocabulary_size()], **presents}
 
     def cases(self, samples=None):
-        """Prompts and steps; rows are padded behind, and their caches before."""
+        """Prompts and steps, with left padding in the caches."""
         rng, limit = np.random.default_rng(0), random_inputs.vocabulary_size(self.model)
         cases = []
         for batch, new, known in SIZES if self._context_length() >= 8 else SHORT:
@@ -101,7 +101,7 @@ class Task(StepTask):
         return cases
 
     def companions(self):
-        """Text of the files beside the model, by name."""
+        """Text of the files next to the model, by name."""
         files = {"config.json": self._config(), "generation_config.json": self._generation_config()}
         files["genai_config.json"] = self._genai_config()
         files = {name: json.dumps(content, indent=2) + "\n" for name, content in files.items()}
@@ -137,13 +137,13 @@ class Task(StepTask):
         return {name: value for name, value in ids.items() if value is not None}
 
     def _context_length(self):
-        """As many positions as the model has; without a bound, what no prompt reaches."""
+        """The number of positions of the model; if unlimited, a number above any prompt length."""
         return self.model.position.max_length or 2**17
 
     def _config(self):
         layer = self._layers()[0]
         return {
-            # Optimum knows the cache of a model by its type; all of them name it as this one does.
+            # Optimum chooses the cache format by the model type; this is the common one.
             "model_type": "llama",
             "architectures": ["LlamaForCausalLM"],
             "vocab_size": self._vocabulary_size(),
@@ -177,7 +177,7 @@ class Task(StepTask):
             **sizes,
         }
         ids = self._special_ids()
-        # The runtime ends a text at id 0 where it is told no end; a model that knows none hardly ever writes padding.
+        # Without an end id the runtime ends at id 0; a model without one hardly ever generates padding.
         special = {"bos_token_id": 0, "eos_token_id": ids["pad_token_id"], **ids}
         model = {"type": "decoder", "context_length": context, "vocab_size": self._vocabulary_size(), **special}
         search = {"do_sample": False, "num_beams": 1, "max_length": context, "past_present_share_buffer": False}

@@ -1,17 +1,17 @@
-"""The nests of tensors that one step hands to the next, as tensors by name."""
+"""Converts the nests of tensors that are passed from step to step to tensors by name, and back."""
 
 import keras
 from keras import ops
 
 
 def named(prefix, state):
-    """`prefix_<i>_<j>...` -> leaf of a nest; a scalar is of shape `(1,)`, since converters change the rank of one."""
+    """Leaves of a nest by name, `prefix_<i>_<j>...`; scalars get shape `(1,)`, as converters change their rank."""
     leaves = zip(_names(prefix, state), keras.tree.flatten(state), strict=True)
     return {name: ops.reshape(leaf, (1,)) if len(leaf.shape) == 0 else leaf for name, leaf in leaves}
 
 
 def nested(prefix, structure, tensors):
-    """The nest with the structure of `structure` whose leaves `named` called so in the dict `tensors`."""
+    """The nest with the structure of `structure` and the leaves in the dict `tensors`, named as by `named`."""
     leaves = [
         ops.reshape(tensors[name], ()) if len(leaf.shape) == 0 else tensors[name]
         for name, leaf in zip(_names(prefix, structure), keras.tree.flatten(structure), strict=True)

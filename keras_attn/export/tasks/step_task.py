@@ -1,4 +1,4 @@
-"""What tasks of one step of a generation have in common."""
+"""Base of the tasks that export a decoding step."""
 
 import numpy as np
 
@@ -12,6 +12,6 @@ class StepTask(Task):
 
     @staticmethod
     def agreement(inputs, expected, actual):
-        """Places whose likeliest next token is the same."""
+        """Positions with the same most likely next token."""
         same = np.argmax(expected["logits"], axis=-1) == np.argmax(actual["logits"], axis=-1)
         return int(np.sum(same)), same.size

@@ -1,4 +1,4 @@
-"""What the tasks have in common."""
+"""Base class of the export tasks."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 
 class Task:
-    """Base of the tasks: each says what an artefact computes. Register a task of your own with `register_task`.
+    """Base of the tasks, which define what an artefact computes. Register your own with `register_task`.
 
-    A subclass has `name`, `inputs` and `call`; the rest has defaults. Its constructor raises a ValueError if the model
-    cannot do the task.
+    A subclass must define `name`, `inputs` and `call`. Its constructor raises a ValueError if the model does not
+    support the task.
 
     Args:
         model: A `keras.Model`.
-        tokenizer: What `export` was given: a `Tokenizer`, None for the model's own, or False for none.
+        tokenizer: Argument of `export`: a `Tokenizer`, None for that of the model, or False for none.
 
     Attributes:
-        name: What `export(tasks=...)` calls it.
-        inputs: Dict from a name to the `TensorSpec` of an input of `call`.
-        tokenizer: The `Tokenizer` that becomes part of the artefact, or None. With one the artefact takes strings,
-            `source`, instead of ids, `source_ids`, and returns `text` beside `tokens`. `PromptTask` has that.
+        name: Name of the task in `export(tasks=...)`.
+        inputs: Dict of the `TensorSpec` of each input of `call`, by name.
+        tokenizer: The `Tokenizer` that becomes part of the artefact, or None. With one, a `PromptTask` takes strings,
+            `source`, instead of ids, `source_ids`, and also returns `text` if it returns `tokens`.
         counts_classes: Whether outputs are logits of classes on their last axis.
-        formats: The runtimes that can run the task, all if empty.
-        rows: Name of the first axis of all outputs, or None if they need not have one.
-        output_names: Names of the outputs, if they are known before the model is called.
-        output_axes: Name of an output -> names of its axes, of those that are known.
+        formats: The formats that support the task, all if empty.
+        rows: Name of the first axis of all outputs, or None if they need not share one.
+        output_names: Names of the outputs, if known before the model is called.
+        output_axes: Dict of the names of the axes of outputs, if known.
 
-    A task may have `score(outputs, references)`, how many outputs are right and of how many, for `export(references=)`;
-    `padded_references(references)`; and `companions()`, file name -> text beside the artefact.
+    Optional methods: `score(outputs, references)`, the number of correct outputs and of all, for `export(references=)`;
+    `padded_references(references)`; and `companions()`, the text of files next to the artefact by file name.
 
     Example:
 
@@ -70,15 +70,15 @@ class Task:
         return self.tokenizer is not None
 
     def call(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """Output name -> tensor, of tensors by name. Written in `keras.ops`."""
+        """Computes outputs by name from tensors by name, in `keras.ops`."""
         raise NotImplementedError
 
     def reference(self, case: dict[str, Array]) -> dict[str, Array]:
-        """Output name -> array: what the Keras model returns for a case."""
+        """The outputs of the Keras model for a case, by name."""
         return reference.outputs(self.call, case)
 
     def cases(self, samples: Any = None) -> list[dict[str, Array]]:
-        """What the artefact is verified on: a list of dicts of arrays, of unequal sizes in every free axis."""
+        """Inputs for verification: a list of dicts of arrays, with unequal sizes of the free axes."""
         rng, cases = np.random.default_rng(0), []
         free = sorted({axis for spec in self.inputs.values() for axis in spec.axes if isinstance(axis, str)})
         for number in range(3):
@@ -92,7 +92,7 @@ class Task:
 
     @staticmethod
     def agreement(inputs: dict[str, Array], expected: dict[str, Array], actual: dict[str, Array]) -> tuple[int, int]:
-        """How many outputs say the same, and of how many: here rows of which every number is within 0.1 %, or 0.001."""
+        """The number of equal outputs, and of all; here rows with all numbers within 0.1 % or 0.001."""
         same = [
             np.all(np.isclose(actual[name], value, rtol=1e-3, atol=1e-3), axis=tuple(range(1, value.ndim)))
             if value.dtype.kind in "fiub"

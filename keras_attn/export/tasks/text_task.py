@@ -1,13 +1,13 @@
-"""A task with a tokenizer, between the text operators at its two ends."""
+"""The part of a task between the text operators of its tokenizer."""
 
 from keras_attn.export.tensor_spec import TensorSpec
 
 
 class TextTask:
-    """The part of a task with a tokenizer that has no text operators, see `keras_attn.text.Tokenizer`.
+    """The part of a task with a tokenizer that needs no text operators. See `keras_attn.text.Tokenizer`.
 
     In: `source_symbols` int32 `(batch, symbols)` if the task reads texts, else its inputs. Out: those of the task, and
-    for `tokens` also `text_rows` int32, one row per text: which strings of `tokenizer.text_of_ids` make it.
+    with `tokens` also `text_rows` int32 from `tokenizer.text_of_ids`, one row of indices of strings per text.
 
     Args:
         task: A `PromptTask` with a tokenizer.

@@ -1,4 +1,4 @@
-"""What an attention layer trains: the maps to and from its heads."""
+"""The projections of an attention layer to and from its heads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_attn.typing import Nest, Tensor
 
 
 class HeadProjections(keras.layers.Layer):
-    """Projections of the shapes and in the order of `keras.layers.MultiHeadAttention`, by whose arguments they go."""
+    """Projections with the arguments, shapes and order of those in `keras.layers.MultiHeadAttention`."""
 
     def _build_projections(self, query_shape, value_shape, key_shape):
         heads, kv_heads = (self.num_heads, self.key_dim), (self.num_kv_heads, self.key_dim)
@@ -45,7 +45,7 @@ class HeadProjections(keras.layers.Layer):
     def _build_extra_keys(self, rank):
         if self._num_extra_keys and rank != 3:
             raise ValueError(
-                f"`add_bias_kv` and `add_zero_attn` go with inputs of rank 3. Received: inputs of rank {rank}"
+                f"`add_bias_kv` and `add_zero_attn` need inputs of rank 3. Received: inputs of rank {rank}"
             )
         if self.add_bias_kv:
             for name, width in (("bias_key", self.key_dim), ("bias_value", self.value_dim)):
@@ -53,7 +53,7 @@ class HeadProjections(keras.layers.Layer):
                 setattr(self, name, self.add_weight(name=name, shape=shape, initializer="glorot_normal"))
 
     def _with_extra_keys(self, k, v, mask):
-        """Keys, values and mask with those of `add_bias_kv` and `add_zero_attn` after the others, for every query."""
+        """Appends the keys and values of `add_bias_kv` and `add_zero_attn`, which every query may attend to."""
         if not self._num_extra_keys:
             return k, v, mask
         pairs = mask.pairs
@@ -68,7 +68,7 @@ class HeadProjections(keras.layers.Layer):
         return k, v, mask
 
     def _with_extra(self, x, trained):
-        """`x` `(B, K, S, H)` and more along `S`."""
+        """`x` `(B, K, S, H)` with the extra entries appended along `S`."""
         rows = [] if trained is None else [ops.cast(trained, x.dtype)]
         if self.add_zero_attn:
             rows.append(ops.zeros((x.shape[1], x.shape[3]), x.dtype))
@@ -77,7 +77,7 @@ class HeadProjections(keras.layers.Layer):
         return ops.concatenate([x, *rows], axis=2)
 
     def _bias_with_extra_keys(self, bias, k):
-        """A bias `(..., S)` with zeros for the extra ones of the keys `k`."""
+        """A bias `(..., S)` with zeros for the extra keys in `k`."""
         count = self._num_extra_keys
         if not count or bias is None:
             return bias
@@ -86,24 +86,24 @@ class HeadProjections(keras.layers.Layer):
         return ops.pad(bias, [[0, 0]] * 3 + [[0, count]])
 
     def project_memory(self, value: Tensor, key: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Keys and values of a memory, projected once for many calls with `memory_cache`.
+        """Projects the keys and values of a memory once, for many calls with `memory_cache`.
 
         Args:
             value: Float `(B, S, Dv)`.
-            key: Float `(B, S, Dk)`. Defaults to the value.
+            key: Float `(B, S, Dk)`. Defaults to `value`.
 
         Returns:
             `(key, value)`, `(B, K, S, H)` each.
 
         Raises:
-            ValueError: If the layer was never built or called.
+            ValueError: If the layer is not built.
         """
         if not self.built:
-            raise ValueError(f"`project_memory` needs a layer that was called or built. Received: {self.name}, unbuilt")
+            raise ValueError(f"`project_memory` needs a layer that is built. Received: {self.name}, not built")
         return self._project_keys(value if key is None else key, None), heads_first(self.value_dense(value))
 
     def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, Nest]:
-        """A `cache` of zeros for `batch` rows, an int or a scalar tensor, of up to `length` tokens.
+        """Returns a `cache` of zeros for `batch` rows, an int or a scalar tensor, of up to `length` tokens.
 
         Returns:
             `(key, value)`, `(B, K, M, H)` each.
@@ -116,7 +116,7 @@ class HeadProjections(keras.layers.Layer):
             equation,
             output_shape=output_shape,
             bias_axes=bias_axes if self.use_bias else None,
-            # A shared initializer instance would start all projections from the same numbers.
+            # A shared initializer instance would give all projections the same initial values.
             kernel_initializer=cloned(initializer or self.kernel_initializer),
             bias_initializer=cloned(self.bias_initializer),
             kernel_regularizer=self.kernel_regularizer,
@@ -142,9 +142,9 @@ class HeadProjections(keras.layers.Layer):
         return self.position.rotate(k, default_positions(key) if positions is None else positions)
 
     def _zero_fully_masked(self, output, mask, num_keys):
-        """The output's bias must not fill in for a query that attended to nothing.
+        """Zeros the output of fully masked queries, which would otherwise be the bias of the output projection.
 
-        `num_keys` is None where there is a key for every query.
+        `num_keys` is None if there is a key for every query.
         """
         if not self.use_bias:
             return output
@@ -164,7 +164,7 @@ def default_positions(x):
     """`0, 1, ..., T - 1` for `x` `(B, T, D)`: int32 `(1, T)`."""
     if x.shape[1] is None:
         return ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
-    # Not a tensor: kernels leave out what such positions hide.
+    # Not a tensor: with static positions, kernels can skip what they hide.
     return np.arange(x.shape[1], dtype="int32")[None]
 
 
@@ -180,6 +180,6 @@ def _as_row(x):
 def heads_first(x):
     """`(B, T, N, H)` to `(B, N, T, H)`."""
     if x.shape[2] == 1:
-        # A transpose of an axis of one becomes a reshape in tf2onnx, which joins it wrongly with the one before it.
+        # tf2onnx turns a transpose of an axis of one into a reshape, and merges it wrongly with the previous one.
         return ops.expand_dims(ops.squeeze(x, 2), 1)
     return ops.transpose(x, (0, 2, 1, 3))

@@ -29,70 +29,71 @@ from keras_attn.typing import Constraint, Initializer, Nest, Regularizer, Seed, 
 class MultiHeadAttention(Configurable, HeadProjections):
     """`concat(head_1, ..., head_N) W_o` with `head_n = softmax(q_n k_n^T / sqrt(key_dim)) v_n`.
 
-    A drop-in for `keras.layers.MultiHeadAttention`: the same arguments with the same meaning, and weights of the same
-    shapes in the same order, so that `set_weights` from that layer works. It differs where Keras gives no good answer:
-    a query that may attend to nothing gives exactly zero, and passes no gradient.
+    A drop-in replacement for `keras.layers.MultiHeadAttention`, with the same arguments and with weights of the same
+    shapes in the same order, so that `set_weights` works with its weights. The one difference: a fully masked query
+    returns exactly zero and passes no gradient.
 
     Args:
         num_heads: Number of query heads `N`.
-        key_dim: Width `H` of a query and key head.
-        value_dim: Width of a value head. Defaults to `key_dim`.
-        dropout: Rate at which attention weights are dropped in training.
+        key_dim: Width `H` of the query and key heads.
+        value_dim: Width of the value heads. Defaults to `key_dim`.
+        dropout: Dropout rate of the attention weights.
         use_bias: Whether the projections have biases.
         output_shape: Int or tuple, channels of the output. Defaults to those of the query.
-        attention_axes: Int or tuple, the axes attended over. Defaults to all between batch and channels.
+        attention_axes: Int or tuple, the axes to attend over. Defaults to all between batch and channels.
         sliding_window: Keras' name for `window`.
-        flash_attention: True asks for a mechanism that never holds all logits, and refuses where there is none.
+        flash_attention: True requires a mechanism that never materialises all logits, or raises an error.
         kernel_initializer, bias_initializer: Initializers of the projections.
         kernel_regularizer, bias_regularizer, activity_regularizer: Regularizers of the projections.
         kernel_constraint, bias_constraint: Constraints of the projections.
-        use_gate: Whether a sigmoid projection of the query multiplies the heads' outputs.
+        use_gate: Whether to multiply the outputs of the heads by a sigmoid projection of the query.
         seed: Seed of the dropout.
-        num_kv_heads: Number `K` of key/value heads, a divisor of `num_heads`; each serves `num_heads / num_kv_heads`
-            query heads. `num_heads` where None.
-        position: Optional `PositionEncoding` whose `rotate` and `logit_bias` act here.
-        causal: Whether keys at later positions are hidden, at every call.
-        window: Optional int; keys this far away, or further, are hidden.
+        num_kv_heads: Number `K` of key/value heads, a divisor of `num_heads`; each is used by
+            `num_heads / num_kv_heads` query heads. Defaults to `num_heads`.
+        position: Optional `PositionEncoding`, used for queries, keys, logits and scores.
+        causal: Whether to hide keys at later positions in every call.
+        window: Optional int; keys at this distance or further are hidden.
         mechanism: Name of the kernel, or "auto".
         logit_soft_cap: Optional `c`: logits become `c * tanh(logits / c)`.
-        qk_norm: Whether each query and key head is RMS-normalised, with a trained scale.
+        qk_norm: Whether to RMS-normalise each query and key head, with a trained scale.
         sinks: Whether each head has a trained logit that takes part in the softmax and attends to nothing.
-        sink_tokens: How many first positions `window` never hides.
-        value_initializer: Initializer of the two kernels that values pass. Defaults to `kernel_initializer`.
-        add_bias_kv: Whether a trained key and its trained value follow those of the inputs, as in
-            `torch.nn.MultiheadAttention`. Every query may attend to it, also one whose other keys are all masked.
-        add_zero_attn: Whether a key and a value of zeros follow in the same way.
+        sink_tokens: Number of first positions that `window` never hides.
+        value_initializer: Initializer of the value and output kernels. Defaults to `kernel_initializer`.
+        add_bias_kv: Whether to append a trained key and value to those of the inputs, as in
+            `torch.nn.MultiheadAttention`. Every query may attend to it, even if its other keys are all masked.
+        add_zero_attn: Whether to append a key and a value of zeros in the same way.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         query: Float `(B, T, D)`, or of higher rank.
-        value: Float `(B, S, Dv)`; the query where None (self-attention).
-        key: Float `(B, S, Dk)`. Defaults to the value.
-        query_mask, value_mask, key_mask: Optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Filled from the
-            Keras masks of the inputs. With `cache`, `value_mask` and `key_mask` are over its slots, `(B, M)`.
-        attention_mask: Optional bool that broadcasts to `(B, N, T, S)`; `(T, S)` and `(B, T, S)` will do.
-        return_attention_scores: Whether to return the weights as well.
+        value: Float `(B, S, Dv)`. Defaults to the query (self-attention).
+        key: Float `(B, S, Dk)`. Defaults to `value`.
+        query_mask, value_mask, key_mask: Optional bool `(B, T)`, `(B, S)`, `(B, S)`, False at padding. Default to
+            the Keras masks of the inputs. With `cache`, `value_mask` and `key_mask` are over its slots, `(B, M)`.
+        attention_mask: Optional bool that broadcasts to `(B, N, T, S)`; may also be `(T, S)` or `(B, T, S)`.
+        return_attention_scores: Whether to also return the weights.
         training: Whether to apply dropout.
         use_causal_mask: As `causal`, for this call.
         bias: Optional float, added to the logits; shapes as for `attention_mask`.
-        positions: Optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention;
-            `0, 1, ...` where None. Required with `cache`.
-        cache: Optional `(key, value)` of `empty_cache`. Keys and values of this call are written to
-            `slots`, and attention is over all slots that hold the query's position or an earlier one. With `()` this
-            call is the first: attention is over its own keys, which `keras_attn.ops.cache.store` keeps.
-        slots: Optional pair `(written, held)` where a slot is not its position: int32 `(1, T)`, where this call's keys
-            go, and int32 `(B, M)` or `(1, M)`, the position in each slot after that; see `keras_attn.ops.cache_slots`.
+        positions: Optional int32 `(B, T)` or `(1, T)`, positions of the queries, and of the keys in self-attention.
+            Defaults to `0, 1, ...`; required with `cache`.
+        cache: Optional `(key, value)` from `empty_cache` or the previous call. The keys and values of the call are
+            written to `slots`, and each query attends to all slots at its own or earlier positions. `()` marks the
+            first call, which attends to its own keys and returns them as stored by `keras_attn.ops.cache.store`.
+        slots: Optional pair `(write_slots, slot_positions)` if slots differ from positions: int32 `(1, T)`, the slots
+            to write, and int32 `(B, M)` or `(1, M)`, the position of each slot after that. See
+            `keras_attn.ops.cache_slots`.
         memory_cache: Optional result of `project_memory`, which replaces `value` and `key`.
-        segments: Optional int32 `(B, T)`: which of several sequences packed into one row each query belongs to; it may
-            attend to keys of its own segment only.
+        segments: Optional int32 `(B, T)`, the segment of each query in a row of several packed sequences; a query may
+            attend only to keys of the same segment.
         value_segments: Optional int32 `(B, S)`, the segments of the keys. Defaults to those of the queries.
 
     Returns:
-        `output` `(B, T, D)`; `(output, scores)` with `return_attention_scores`, scores `(B, N, T, S)`; and with `cache`
-        the same with the new cache behind it: `(output, cache)` or `(output, scores, cache)`.
+        `output` `(B, T, D)`; with `return_attention_scores`, `(output, scores)` with scores `(B, N, T, S)`. With
+        `cache`, the new cache is appended: `(output, cache)` or `(output, scores, cache)`.
 
     Raises:
-        ValueError: If an argument, a rank or a mask's shape does not fit; the message names it.
+        ValueError: If an argument, a rank or the shape of a mask is invalid; the message names it.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762); grouped heads
@@ -165,7 +166,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        # Under Keras' own name for it the layer would apply it once more to its output.
+        # Under Keras' name for it, the layer would apply it to its output as well.
         self._activity_regularizer = regularizers.get(activity_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
@@ -184,12 +185,12 @@ class MultiHeadAttention(Configurable, HeadProjections):
         rank = len(query_shape)
         if rank < 3 or len(value_shape) != rank or len(key_shape) != rank:
             raise ValueError(
-                "`query`, `value` and `key` must have one rank, 3 (batch, length, channels) or more. "
+                "`query`, `value` and `key` must have the same rank, 3 (batch, length, channels) or more. "
                 f"Received shapes: query={query_shape}, value={value_shape}, key={key_shape}"
             )
         if tuple(value_shape[1:-1]) != tuple(key_shape[1:-1]):
             raise ValueError(
-                "`value` and `key` must agree in all axes but the last. "
+                "`value` and `key` must have the same size in all axes but the last. "
                 f"Received shapes: value={value_shape}, key={key_shape}"
             )
         self._axes = AttentionAxes(rank, self.attention_axes)
@@ -203,7 +204,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
     def __call__(
         self, query: Tensor, value: Tensor | None = None, key: Tensor | None = None, *args: Any, **kwargs: Any
     ) -> Any:
-        # One tensor given twice shows only here: to convert the arguments' dtype makes two of it.
+        # The same tensor given twice is only visible here, before Keras converts the dtype of each argument.
         value = None if value is query else value
         key = None if value is None and key is query else key
         return super().__call__(query, value, key, *args, **kwargs)
@@ -237,7 +238,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         key = value if key is None else key
         is_cached = bool(cache)
         if cache is not None and positions is None:
-            raise ValueError("`positions` must be given with `cache`: they name the slots. Received: positions=None")
+            raise ValueError("`positions` must be given with `cache`. Received: positions=None")
         if segments is not None and value_segments is None and is_self_attention and cache is None:
             value_segments = segments
         check_attention(
@@ -301,7 +302,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         heads = ops.transpose(heads, (0, 2, 1, 3))
         if self.use_gate:
             heads = ops.multiply(heads, self.gate_dense(x))
-        # In self-attention a query has its own key, and with a cache too.
+        # In self-attention and with a cache, every query has at least its own key.
         num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
         output = self._zero_fully_masked(self.output_dense(heads), mask, num_keys)
         output = axes.unfold(output, query)
@@ -313,7 +314,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         return results[0] if len(results) == 1 else results
 
     def _attend(self, q, k, v, mask, bias, cached, wants_scores, recording, training):
-        """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None where nobody looks at them."""
+        """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None if they are not needed."""
         position, scale = self.position, self.key_dim**-0.5
         positions = mask.query_positions, mask.key_positions
         if position is not None:

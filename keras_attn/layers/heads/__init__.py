@@ -1,1 +1,1 @@
-"""From the vectors of an encoder to what is asked for."""
+"""Heads on the vectors of an encoder."""

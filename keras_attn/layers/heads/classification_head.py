@@ -1,4 +1,4 @@
-"""Logits of classes, of a sequence or of each of its positions."""
+"""Classification head for sequences or positions."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 class ClassificationHead(Configurable, keras.layers.Layer):
     """`dropout(activation(pooling(x) W_h + b_h)) W + b`, with a hidden layer only if `hidden_dim` is given.
 
-    Without `pooling`, every position is classified: two classes are the start and end logits of question answering,
-    one is the discriminator of ELECTRA.
+    Without `pooling`, every position is classified: with two classes, start and end logits for question answering; with
+    one, the discriminator of ELECTRA.
 
     Args:
         num_classes: Number of logits `C`.
-        pooling: Optional pooling layer, of which the head makes one like it.
+        pooling: Optional pooling layer; the head uses a copy.
         hidden_dim: Optional width of a hidden layer.
         activation: Activation of the hidden layer.
-        dropout: Rate of the dropout on the input of the last projection.
+        dropout: Dropout rate of the input of the last projection.
         kernel_initializer: Initializer of the kernels.
         seed: Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float `(B, T, D)`.
-        inputs_mask: Optional bool `(B, T)`, False at padding. Filled from the Keras mask of the inputs.
+        inputs_mask: Optional bool `(B, T)`, False at padding. Defaults to the Keras mask of the inputs.
         mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
         training: Whether to apply dropout.
 
@@ -45,7 +45,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
         Logits, float `(B, C)`; `(B, T, C)` without `pooling`.
 
     Raises:
-        ValueError: An argument or the rank of the inputs does not fit.
+        ValueError: If an argument or the rank of the inputs is invalid.
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 4; the discriminator

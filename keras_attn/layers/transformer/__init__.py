@@ -1,1 +1,1 @@
-"""Blocks and stacks of blocks, and what they are made of."""
+"""Transformer blocks, stacks of blocks, and their sub-layers."""

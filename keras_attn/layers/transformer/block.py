@@ -1,4 +1,4 @@
-"""What encoder and decoder blocks share: their arguments, and how these become sub-layers."""
+"""Base class of encoder and decoder blocks: their arguments and sub-layers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from keras_attn.layers.positions.position_encoding import PositionEncoding
 
 
-# The arguments of a block that are layers, of which each block makes its own.
+# The arguments of a block that are template layers, copied by each block.
 TEMPLATES = ("attention", "feed_forward")
 
 
@@ -78,7 +78,7 @@ class Block(Configurable, keras.layers.Layer):
             check_positive(intermediate_dim=intermediate_dim)
         elif not isinstance(feed_forward, keras.layers.Layer | Template) or intermediate_dim is not None:
             raise ValueError(
-                "`feed_forward` must be a Keras layer, which takes the place of `intermediate_dim`. "
+                "`feed_forward` must be a Keras layer, without `intermediate_dim`. "
                 f"Received: feed_forward={feed_forward!r}, intermediate_dim={intermediate_dim!r}"
             )
         if parallel not in (False, True, "two_norms"):
@@ -105,7 +105,7 @@ class Block(Configurable, keras.layers.Layer):
         return tuple(inputs_shape)
 
     def _build(self, inputs_shape, causal=False, memory_shape=None, memory_options=None):
-        """Makes the sub-layers, with attention to each memory whose shape is given, one or a list."""
+        """Creates the sub-layers, with attention to each memory of `memory_shape`, one shape or a list."""
         if len(inputs_shape) != 3:
             raise ValueError(f"`inputs` must have rank 3 (batch, length, channels). Received: shape {inputs_shape}")
         attention, is_scaled = self._self_attention(inputs_shape[-1], causal)
@@ -138,10 +138,9 @@ class Block(Configurable, keras.layers.Layer):
         self.feed_forward.build(inputs_shape)
 
     def _run(self, inputs, own, memory=(), other=(), training=None):
-        """The sub-layers one after another.
+        """Calls the sub-layers in order.
 
-        `own` is what self-attention is called with, `other` what each attention to a memory is, and `memory` a list as
-        long.
+        `own` holds the arguments of self-attention, and `other` those of the attention to each entry of `memory`.
         """
         bias = own.pop("bias")
         if not self.remat or not training or own.get("cache") is not None:
@@ -165,11 +164,11 @@ class Block(Configurable, keras.layers.Layer):
         return (x, *cache) if cache else x
 
     def _cross_attentions(self):
-        """The sub-layers that attend to a memory, one each."""
+        """The sub-layers that attend to a memory."""
         return self.cross_attention if isinstance(self.cross_attention, list) else [self.cross_attention]
 
     def _self_attention(self, width, causal):
-        """`(layer, is_scaled)`: self-attention for inputs of so many channels, and whether `init_gain` is in it."""
+        """`(layer, is_scaled)`: self-attention for inputs of `width` channels, and whether `init_gain` is applied."""
         if self._attention is None:
             rules = {"position": self.position, "window": self.window, "causal": causal}
             layer = self._multi_head_attention(width, {**rules, **(self.attention_options or {})})
@@ -181,7 +180,7 @@ class Block(Configurable, keras.layers.Layer):
         return layer, is_scaled
 
     def _multi_head_attention(self, width, options):
-        """An attention layer of the block's arguments for inputs of so many channels."""
+        """An attention layer with the block's arguments, for inputs of `width` channels."""
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
                 f"`num_heads` must divide the {width} channels of the inputs, or `key_dim` must be given. "
@@ -196,7 +195,7 @@ class Block(Configurable, keras.layers.Layer):
         return MultiHeadAttention(self.num_heads, key_dim, **own, dtype=self.dtype_policy, name="attention")
 
     def _network(self):
-        """The feed-forward network: a layer like the template, or one of the block's own."""
+        """The feed-forward network, from the template or from the block's arguments."""
         template = self._feed_forward or Template(
             FeedForward(
                 self.intermediate_dim,
@@ -215,10 +214,10 @@ class Block(Configurable, keras.layers.Layer):
         return Residual(layer, **{**own, **options}, seed=self._next_seed(), dtype=self.dtype_policy, name=name)
 
     def _side_by_side(self, attention, network):
-        """Attention and network on one input, and on one norm or each on its own."""
+        """Attention and network in parallel, with one norm or one each."""
         whole = {}
         if self.parallel == "two_norms":
-            # Without a shortcut a residual wrapper is its branch, norm included.
+            # Without its shortcut, a residual wrapper is a branch with its norm.
             branch = {"shortcut_scale": 0, "stochastic_depth": 0.0}
             attention = self._residual("self_attention", attention, **branch)
             network = self._residual("feed_forward", network, **branch)
@@ -228,6 +227,6 @@ class Block(Configurable, keras.layers.Layer):
         )
 
     def _next_seed(self):
-        """A seed for each sub-layer, so that they do not drop the same numbers."""
+        """A seed per sub-layer, so that they drop different numbers."""
         self._num_seeds += 2
         return None if self.seed is None else self.seed + self._num_seeds

@@ -1,4 +1,4 @@
-"""A layer on inputs of one shape, as residual wrappers and parallel layers hold it."""
+"""Building and calling of the layers in residual wrappers and parallel layers."""
 
 import contextlib
 import functools
@@ -21,12 +21,12 @@ def _requires_value(call):
 
 
 def build_branch(layer, inputs_shape, memory_shape=None):
-    """Builds a layer that `call_branch` calls, if it is not built yet."""
+    """Builds a layer for `call_branch`, unless it is built."""
     if layer.built:
         return
     value_shape = inputs_shape if memory_shape is None and needs_value(layer) else None
     if type(layer).build is keras.layers.Layer.build and not all(part.built for part in compat.sublayers_of(layer)):
-        # Without a `build`, sub-layers get their weights in a call; files that come before one would lack them.
+        # Without `build`, sub-layers create their weights in a call; files saved before it would lack them.
         x = keras.KerasTensor(inputs_shape, dtype=layer.compute_dtype)
         with contextlib.suppress(Exception):
             layer(x, **({} if value_shape is None else {"value": x}))
@@ -37,12 +37,12 @@ def build_branch(layer, inputs_shape, memory_shape=None):
 
 
 def call_branch(layer, inputs, memory=None, use_causal_mask=None, **kwargs):
-    """Calls a layer with inputs and, where there is one, a memory; else with the inputs as `value`, if it needs one.
+    """Calls a layer with the inputs and an optional memory; without one, with the inputs as `value` if required.
 
-    What is None of `memory` and `use_causal_mask` is not passed on.
+    `memory` and `use_causal_mask` are only passed on if they are not None.
 
     Returns:
-        `(output, rest)`, `rest` a list of what the layer returns besides.
+        `(output, rest)`, with the list `rest` of further results.
     """
     if memory is None and needs_value(layer):
         kwargs["value"] = inputs

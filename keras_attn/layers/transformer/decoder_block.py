@@ -1,4 +1,4 @@
-"""One layer of a Transformer decoder."""
+"""Transformer decoder block."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ class DecoderBlock(Block):
 
     Args:
         num_heads, intermediate_dim: As for `EncoderBlock`.
-        cross_attention: Whether there is attention to a memory; False gives the block of a decoder-only model.
+        cross_attention: Whether to attend to a memory. False gives the block of a decoder-only model.
         causal: Whether self-attention hides later positions.
-        cross_attention_options: Optional dict of any further arguments of `MultiHeadAttention`, for attention to the
-            memory. `position`, `window` and `attention` act in self-attention only: `num_heads` must be given where
-            there is attention to a memory.
-        **kwargs: All other arguments of `EncoderBlock`; `parallel` goes without `cross_attention`. A `norm` of each
-            sub-layer has an entry "cross_attention" where there is attention to a memory.
+        cross_attention_options: Optional dict of further arguments of `MultiHeadAttention`, for the attention to the
+            memory. `position`, `window` and `attention` apply to self-attention only, so `cross_attention` needs
+            `num_heads`.
+        **kwargs: All other arguments of `EncoderBlock`; `parallel` needs `cross_attention=False`. With
+            `cross_attention`, a dict as `norm` has an entry "cross_attention".
 
     Call arguments:
         inputs: Float `(B, T, D)`.
-        memory: Float `(B, S, Dm)`, the encoder's output. Not needed where `memory_cache` is given. With a tuple of
-            memories, the block has attention to each of them, one after the other; what is said of a memory is then a
-            tuple too, or None.
-        inputs_mask, memory_mask: Optional bool `(B, T)` and `(B, S)`, False at padding; else the tensors' Keras masks.
-        mask: `inputs_mask` under the name that wrappers such as `keras.layers.TimeDistributed` know.
+        memory: Float `(B, S, Dm)`, the encoder's output. Not needed with `memory_cache`. With a tuple of memories, the
+            block attends to each of them in turn; arguments about the memory are then tuples too, or None.
+        inputs_mask, memory_mask: Optional bool `(B, T)` and `(B, S)`, False at padding. Default to the Keras masks.
+        mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
         attention_mask, memory_attention_mask: Optional bool that broadcasts to `(B, N, T, T)` and `(B, N, T, S)`, for
             self-attention and for attention to the memory; True = may attend.
         bias: Optional float that broadcasts to `(B, N, T, T)`, added to the logits of self-attention.
         positions: Optional int32 `(B, T)` or `(1, T)`; required with `cache`.
-        segments, memory_segments: Optional int32 `(B, T)` and `(B, S)`, see `MultiHeadAttention`; without the latter a
-            token attends to the whole memory.
-        cache: Optional `(key, value)` of self-attention, or what an `attention` of one's own keeps, from `empty_cache`
-            or from the last call; `()` for the first.
-        slots: Optional, see `MultiHeadAttention`.
+        segments, memory_segments: Optional int32 `(B, T)` and `(B, S)`. See `MultiHeadAttention`. Without
+            `memory_segments`, tokens attend to the whole memory.
+        cache: Optional `(key, value)` of self-attention, or the cache of a custom `attention`, from `empty_cache` or
+            the previous call; `()` in the first call.
+        slots: Optional. See `MultiHeadAttention`.
         memory_cache: Optional result of `project_memory`.
         training: Whether to apply dropout.
 
@@ -50,8 +49,8 @@ class DecoderBlock(Block):
         Float `(B, T, D)`; with `cache`, `(output, cache)`.
 
     Raises:
-        ValueError: If an argument or a shape does not fit, or a memory is missing, or there is no attention to one; the
-            message names the argument.
+        ValueError: If an argument or a shape is invalid, or a memory is missing or not supported; the message names the
+            argument.
 
     Reference:
         [Vaswani et al., 2017](https://arxiv.org/abs/1706.03762), section 3.1; several memories in turn
@@ -77,11 +76,11 @@ class DecoderBlock(Block):
         cross_attention_options: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        # The base's constructor checks its arguments by it.
+        # Set first, since the base constructor checks its arguments by it.
         self._cross_attention = cross_attention
         super().__init__(num_heads, intermediate_dim, **kwargs)
         if self.parallel and cross_attention:
-            raise ValueError(f"`parallel` goes without `cross_attention`. Received: parallel={self.parallel!r}")
+            raise ValueError(f"`parallel` must be False with `cross_attention`. Received: parallel={self.parallel!r}")
         self.causal = causal
         self.cross_attention_options = deserialized(cross_attention_options)
 
@@ -96,7 +95,7 @@ class DecoderBlock(Block):
     def project_memory(self, memory: Nest) -> tuple[Nest, ...]:
         """Keys and values of `memory` `(B, S, Dm)` for `memory_cache`: `(key, value)`, `(B, K, S, H)` each.
 
-        Of a tuple of memories, a tuple of them.
+        For a tuple of memories, a tuple of such pairs.
         """
         if not isinstance(self.cross_attention, list):
             return self.cross_attention.layer.project_memory(memory)
@@ -104,16 +103,16 @@ class DecoderBlock(Block):
         return tuple(layer.layer.project_memory(x) for layer, x in pairs)
 
     def _each(self, name, value):
-        """A list of what goes with each attention to a memory; a ValueError where there are not as many."""
+        """A list of the values for each memory; raises a ValueError if their number is wrong."""
         if not isinstance(self.cross_attention, list):
             return [value]
         count = len(self.cross_attention)
         if value is not None and (not isinstance(value, list | tuple) or len(value) != count):
-            raise ValueError(f"`{name}` must be a tuple of {count}, one for each memory. Received: {value}")
+            raise ValueError(f"`{name}` must be a tuple of {count}, one per memory. Received: {value}")
         return [None] * count if value is None else list(value)
 
     def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, ...]:
-        """A `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built.
+        """Returns a `cache` of zeros for `batch` rows of up to `length` tokens; the block must be built.
 
         Raises:
             ValueError: If the block's `attention` has no `empty_cache`.
@@ -127,7 +126,7 @@ class DecoderBlock(Block):
         return layer.empty_cache(batch, length)
 
     def attention_span(self) -> tuple[int, int] | None:
-        """`(window, sink_tokens)` of self-attention, beyond which no query looks back; None without a window."""
+        """`(window, sink_tokens)` of self-attention: the only past tokens that queries attend to. None if all are."""
         layer = self._attention_layer()
         window = getattr(layer, "window", None)
         return None if window is None else (window, getattr(layer, "sink_tokens", 0))

@@ -1,4 +1,4 @@
-"""The encoder of a Transformer."""
+"""Stack of Transformer encoder blocks."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from keras_attn.typing import Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Encoder(Stack):
-    """`EncoderBlock`s one behind another, and a last norm where the blocks end without one.
+    """A stack of `EncoderBlock`s, plus a final norm if the blocks do not end with one.
 
     Args:
         num_layers: Number of blocks.
         num_heads, intermediate_dim: See `EncoderBlock`.
-        share_weights: Whether one block is applied `num_layers` times, as in ALBERT.
-        final_norm: Whether a norm follows the last block. None leaves it to `norm`: yes for "pre", "sandwich" and
-            "layerscale"; where each sub-layer has its own, that of "feed_forward" decides.
-        layer_options: Optional list of dicts, arguments that differ between blocks: block `i` takes entry
+        share_weights: Whether to apply one block `num_layers` times, as in ALBERT.
+        final_norm: Whether to add a norm after the last block. By default, if `norm` is "pre", "sandwich" or
+            "layerscale"; for a dict as `norm`, its entry "feed_forward" decides.
+        layer_options: Optional list of dicts of arguments that differ between blocks: block `i` uses entry
             `i % len(layer_options)`, so that two entries alternate.
-        **options: All other arguments of `EncoderBlock`, the same for all blocks but for two: `stochastic_depth` is
-            the last block's and grows linearly up to it; `seed` is the first block's. A `position` is shared by all
-            blocks, its weights included. `norm="deepnorm"` finds its constants itself.
+        **options: All other arguments of `EncoderBlock`, the same for all blocks except two: `stochastic_depth` is the
+            rate of the last block, up to which it grows linearly; `seed` is that of the first block. All blocks share
+            `position`, including its weights. `norm="deepnorm"` computes its constants.
 
     Call arguments:
         inputs: Float `(B, T, D)`.
-        **kwargs: All other call arguments of `EncoderBlock`, given to each block.
+        **kwargs: All other call arguments of `EncoderBlock`, passed to each block.
 
     Returns:
         Float `(B, T, D)`.

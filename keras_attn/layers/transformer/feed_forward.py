@@ -20,12 +20,12 @@ class FeedForward(Configurable, keras.layers.Layer):
     """`activation(x W_1 + b_1) W_2 + b_2`, the same at every position.
 
     Args:
-        intermediate_dim: Width between the two maps.
+        intermediate_dim: Inner width.
         output_dim: Width of the output. Defaults to that of the input.
-        activation: Activation between the two maps.
-        dropout: Rate at which activations are dropped in training.
-        use_bias: Whether the maps have biases.
-        kernel_initializer, bias_initializer: Initializers of both maps.
+        activation: Activation of the first projection.
+        dropout: Dropout rate of the activations.
+        use_bias: Whether the projections have biases.
+        kernel_initializer, bias_initializer: Initializers of both projections.
         seed: Seed of the dropout.
         **kwargs: Arguments of `keras.layers.Layer`.
 
@@ -50,7 +50,7 @@ class FeedForward(Configurable, keras.layers.Layer):
     (2, 5, 16)
     """
 
-    # Whether a second map, through the activation, multiplies the first.
+    # Whether a gate, a second projection with the activation, multiplies the first one.
     gated = False
 
     def __init__(

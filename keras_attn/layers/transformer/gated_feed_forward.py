@@ -1,4 +1,4 @@
-"""The gated feed-forward network: GLU and its kin."""
+"""Gated feed-forward networks: GLU and its variants."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GatedFeedForward(FeedForward):
     | `"silu"` | SwiGLU |
 
     Args:
-        intermediate_dim: Width between the maps.
+        intermediate_dim: Inner width.
         output_dim: Width of the output. Defaults to that of the input.
         activation: Activation of the gate.
         **kwargs: All other arguments of `FeedForward`.

@@ -1,4 +1,4 @@
-"""Layer normalisation in few operations."""
+"""Layer normalisation with fewer operations than Keras' own."""
 
 import keras
 from keras import ops
@@ -11,24 +11,24 @@ from keras_attn.plain_numbers import PlainNumbers
 class LayerNormalization(PlainNumbers, keras.layers.LayerNormalization):
     """`(x - mean(x)) / sqrt(var(x) + epsilon) * gamma + beta` over the last axis.
 
-    `keras.layers.LayerNormalization` with the same weights and results, whose call makes nine operations of Keras'
-    eleven, five of them on whole tensors instead of six: what an exported file runs one by one.
+    `keras.layers.LayerNormalization` with the same weights and results, but with nine operations instead of eleven,
+    five of them on whole tensors instead of six. Exported graphs run these one by one.
 
     Args:
         epsilon: Added to the variance.
-        axis: The last one, -1.
-        rms_scaling: False; `keras.layers.RMSNormalization` is the layer that divides by the root mean square.
+        axis: Must be -1, the last axis.
+        rms_scaling: Must be False; use `keras.layers.RMSNormalization` to divide by the root mean square.
         **kwargs: All other arguments of `keras.layers.LayerNormalization`: `center`, `scale`, initializers,
             regularizers and constraints of `beta` and `gamma`.
 
     Call arguments:
-        inputs: Float `(B, ..., D)`; statistics are computed in float32 at least.
+        inputs: Float `(B, ..., D)`; statistics are computed in float32 or float64.
 
     Returns:
-        Float tensor of the inputs' shape.
+        Float, the shape of the inputs.
 
     Raises:
-        ValueError: If `axis` or `rms_scaling` is another.
+        ValueError: If `axis` or `rms_scaling` has another value.
 
     Reference:
         [Ba et al., 2016](https://arxiv.org/abs/1607.06450)
@@ -44,11 +44,11 @@ class LayerNormalization(PlainNumbers, keras.layers.LayerNormalization):
     def __init__(self, epsilon=1e-3, *, axis=-1, rms_scaling=False, **kwargs):
         if axis not in (-1, [-1], (-1,)):
             raise ValueError(
-                f"`axis` must be -1, or the layer `keras.layers.LayerNormalization`. Received: axis={axis!r}"
+                f"`axis` must be -1; use `keras.layers.LayerNormalization` for others. Received: axis={axis!r}"
             )
         if rms_scaling:
             raise ValueError(
-                "`rms_scaling` must be False, or the layer `keras.layers.RMSNormalization`. "
+                "`rms_scaling` must be False; use `keras.layers.RMSNormalization` instead. "
                 f"Received: rms_scaling={rms_scaling!r}"
             )
         super().__init__(axis=-1, epsilon=epsilon, **kwargs)

@@ -1,4 +1,4 @@
-"""A feed-forward network of many experts, of which each token uses a few."""
+"""Mixture of experts: a feed-forward network of many experts, a few of which each token uses."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ from keras_attn.typing import Activation, Shape, Tensor
 class MixtureOfExperts(FeedForward):
     """`sum_e w_e(x) expert_e(x)`, where `w(x)` is `softmax(x W_r)` with all but its `top_k` largest entries zero.
 
-    Each expert is a `GatedFeedForward` (or, with `gated=False`, a `FeedForward`) of its own weights. No token is ever
-    dropped, and what becomes of a token does not depend on the others. The router is in float32, quantised or not.
+    Each expert is a `GatedFeedForward` (or, with `gated=False`, a `FeedForward`). No token is ever dropped, and the
+    output for a token does not depend on other tokens. The router is always in float32, even in a quantised layer.
 
-    All experts see all tokens, as three matrix products, and the weights decide what counts: that runs under XLA and
-    in every export format, and costs `num_experts / top_k` times the arithmetic of the chosen experts alone. To gather
-    each expert's tokens instead would make shapes depend on data; at 8 experts, 2 chosen, widths 256 and 512, on two
-    CPU cores, it took half of this layer's time for a training step on 1,024 tokens, and three times as long on 64.
+    All experts process all tokens, as three matrix products, and are then weighted: this runs under XLA and in every
+    export format, and takes `num_experts / top_k` times the arithmetic of the chosen experts alone. Gathering the
+    tokens of each expert instead would make shapes depend on data; with 8 experts, 2 chosen, widths 256 and 512, on two
+    CPU cores, it took half the time of this layer for a training step on 1,024 tokens, and three times as long on 64.
 
-    `enable_lora` and `quantize` act on the kernels of all experts at once: `(D, num_experts, intermediate_dim)` and
-    `(num_experts, intermediate_dim, D)`. The router is left out.
+    `enable_lora` and `quantize` apply to the kernels of all experts at once: `(D, num_experts, intermediate_dim)` and
+    `(num_experts, intermediate_dim, D)`, but not to the router.
 
-    In training the layer adds two losses, see `keras_attn.ops.load_balancing_loss` and `keras_attn.ops.router_z_loss`.
+    In training the layer adds two losses. See `keras_attn.ops.load_balancing_loss` and `keras_attn.ops.router_z_loss`.
 
     Args:
         num_experts: Number `E` of experts.
         intermediate_dim: Inner width of each expert.
         output_dim: Width of the output. Defaults to that of the input.
-        activation: Activation inside the experts.
-        top_k: How many experts a token uses.
+        activation: Activation of the experts.
+        top_k: Number of experts per token.
         gated: Whether the experts are gated.
-        normalize_weights: Whether the `top_k` weights are divided by their sum. With `top_k=1` that leaves the router
-            no gradient but that of its losses.
-        load_balancing_loss: Factor of the loss that evens out how often experts are chosen; 0 for none.
+        normalize_weights: Whether to divide the `top_k` weights by their sum. With `top_k=1`, the router then only gets
+            the gradients of its losses.
+        load_balancing_loss: Factor of the loss that balances the use of the experts; 0 for none.
         router_z_loss: Factor of the loss that keeps the router's logits small; 0 for none.
-        router_jitter: In training the router sees its inputs times random numbers in `[1 - jitter, 1 + jitter]`.
-        use_bias: Whether the maps in the experts have biases; the router has none.
+        router_jitter: In training, multiplies the router's inputs by random numbers in `[1 - jitter, 1 + jitter]`.
+        use_bias: Whether the projections of the experts have biases; the router has none.
         **kwargs: All other arguments of `FeedForward`.
 
     Call arguments:
         inputs: Float `(B, T, D)`.
-        inputs_mask: Optional bool `(B, T)`, False at padding, which gives zeros and does not count in the losses.
-            Filled from the Keras mask of the inputs.
+        inputs_mask: Optional bool `(B, T)`, False at padding, which returns zeros and is ignored by the losses.
+            Defaults to the Keras mask of the inputs.
         mask: Same as `inputs_mask`, under the name that wrappers such as `keras.layers.TimeDistributed` use.
-        training: Whether dropout, jitter and losses are on.
+        training: Whether to apply dropout, jitter and losses.
 
     Returns:
         Float `(B, T, output_dim)`.
 
     Raises:
-        ValueError: If an argument or the mask's shape does not fit; the message names it.
+        ValueError: If an argument or the shape of the mask is invalid; the message names it.
 
     Reference:
         [Shazeer et al., 2017](https://arxiv.org/abs/1701.06538); [Jiang et al., 2024](https://arxiv.org/abs/2401.04088)
@@ -107,7 +107,7 @@ class MixtureOfExperts(FeedForward):
 
     def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
-        # No `Projection`: rounded to int8 or half precision, it would send tokens to other experts.
+        # No `Projection`, since rounding to int8 or half precision would route tokens to other experts.
         self.router = self.add_weight(
             name="router",
             shape=(inputs_shape[-1], self.num_experts),
@@ -132,7 +132,7 @@ class MixtureOfExperts(FeedForward):
         return projection
 
     def _initializer(self, expert_axis):
-        """Draws each expert's kernel on its own: initializers scale by the shape that they are given."""
+        """Initialises the kernel of each expert separately, since initializers scale by the shape."""
         given = self.kernel_initializer
         config = given.get_config() if isinstance(given, initializers.Initializer) else {}
 
@@ -142,7 +142,7 @@ class MixtureOfExperts(FeedForward):
             for expert in range(self.num_experts):
                 own = cloned(given)
                 if isinstance(config.get("seed"), int):
-                    # From one given seed, all experts would start alike.
+                    # With a single seed, all experts would start with the same values.
                     own = type(given).from_config({**config, "seed": config["seed"] + expert})
                 kernels.append(own(shape, dtype=dtype))
             return ops.stack(kernels, axis=expert_axis)
@@ -173,7 +173,7 @@ class MixtureOfExperts(FeedForward):
         return add(output, ops.cast(bias, output.dtype))
 
     def _route(self, inputs, mask, training):
-        """The experts' weights, `(B, T, E)`."""
+        """The weights of the experts, `(B, T, E)`."""
         if training and self.router_jitter:
             low, high = 1 - self.router_jitter, 1 + self.router_jitter
             noise = keras.random.uniform(ops.shape(inputs), low, high, dtype=inputs.dtype, seed=self.seed_generator)

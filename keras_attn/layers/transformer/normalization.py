@@ -1,4 +1,4 @@
-"""The kinds of normalisation that blocks and stacks can be given."""
+"""The normalisation layers of blocks and stacks."""
 
 import keras
 
@@ -8,7 +8,7 @@ _KINDS = {"layer": LayerNormalization, "rms": keras.layers.RMSNormalization}
 
 
 def normalization(kind, epsilon, dtype, name):
-    """A Keras normalisation layer over the last axis; both kinds compute in float32 at least.
+    """A Keras normalisation layer over the last axis, computed in float32 or float64.
 
     Args:
         kind: "layer" for `LayerNormalization`, "rms" for `keras.layers.RMSNormalization`.
@@ -17,12 +17,12 @@ def normalization(kind, epsilon, dtype, name):
         name: Name of the layer.
 
     Raises:
-        ValueError: If there is no such kind.
+        ValueError: If `kind` is unknown.
     """
     if kind not in _KINDS:
         names = ", ".join(map(repr, _KINDS))
         raise ValueError(f"`norm_layer` must be one of {names}. Received: norm_layer={kind!r}")
     layer = _KINDS[kind](epsilon=epsilon, dtype=dtype, name=name)
-    # Keras' RMS norm warns that it destroys the mask, as it does not say that it lets it through.
+    # Keras' RMS norm does not declare that it supports masks, and warns that it removes them.
     layer.supports_masking = True
     return layer

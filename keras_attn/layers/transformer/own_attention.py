@@ -1,4 +1,4 @@
-"""How a block makes its self-attention from a template, which may be of the user's own class."""
+"""Creates the self-attention of a block from a template, which may be of a custom class."""
 
 from keras import initializers
 
@@ -8,21 +8,21 @@ from keras_attn.layers.transformer.self_attention_call import SelfAttentionCall
 
 
 def own_attention(template, width, position, causal, init_gain, **changes):
-    """A layer of a template for a block: with its position and causality, and its initial values scaled.
+    """Creates a layer from a template, with the position, causality and scaled initial values of a block.
 
     Args:
         template: The `Template`.
         width: Channels of the block's inputs.
         position: The block's `PositionEncoding`, or None.
         causal: Whether the block hides later positions.
-        init_gain: Factor on initial values, for layers with a `value_initializer`.
+        init_gain: Factor of the initial values, for layers with a `value_initializer`.
         **changes: Name and dtype of the layer.
 
     Returns:
-        `(layer, call, is_scaled)`: its `SelfAttentionCall`, and whether `init_gain` is in it already.
+        `(layer, call, is_scaled)` with its `SelfAttentionCall`, and whether `init_gain` is applied already.
 
     Raises:
-        ValueError: If the layer has no place for the position or for causality.
+        ValueError: If the layer has no argument for the position or for causality.
     """
     config, edits = template.config(), []
     check_position(position)
@@ -33,7 +33,7 @@ def own_attention(template, width, position, causal, init_gain, **changes):
                 position.build((None, None, width))
     elif position is not None and acts_in_attention(position):
         raise ValueError(
-            f"`position` must only add to embeddings where `attention` has no argument `position`, as "
+            f"`position` must only add to embeddings if `attention` has no argument `position`; "
             f"{type(position).__name__} acts on queries, keys or logits. Received: attention={template!r}"
         )
     if causal and "causal" in config:
@@ -46,12 +46,12 @@ def own_attention(template, width, position, causal, init_gain, **changes):
 
 
 def check_stands_in(template, **others):
-    """Raises a ValueError where a block has both `attention` and arguments that it stands in for."""
+    """Raises a ValueError if a block has both `attention` and arguments that it replaces."""
     given = {name: value for name, value in others.items() if value is not None}
     if template is not None and given:
         names = ", ".join(f"`{name}`" for name in given)
         raise ValueError(
-            f"{names} must be None with `attention`, a layer with settings of its own. "
+            f"{names} must be None with `attention`, a layer that has these settings itself. "
             f"Received: {', '.join(f'{name}={value!r}' for name, value in given.items())}, attention={template!r}"
         )
 

@@ -1,4 +1,4 @@
-"""Several layers on one input, side by side."""
+"""Two layers on the same input, computed in parallel."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from keras_attn.typing import Nest, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Parallel(Configurable, keras.layers.Layer):
-    """`first(x) + second(x)`: inside one `Residual`, attention and feed-forward network of GPT-J and PaLM.
+    """`first(x) + second(x)`: inside one `Residual`, attention and feed-forward network as in GPT-J and PaLM.
 
     Args:
-        first: A layer, called with all arguments; where it returns a tuple, the rest of it is passed on. One that
-            requires a `value` is given its inputs as that.
+        first: A layer, called with all arguments. If it returns a tuple, the further entries are returned too. If it
+            requires `value`, it gets the inputs as `value`.
         second: A layer, called with the inputs and `second_arguments`.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float `(B, T, D)`.
         second_arguments: Optional dict of call arguments for `second`.
-        use_causal_mask: Optional bool, passed on to `first`.
-        **kwargs: Passed on to `first`.
+        use_causal_mask: Optional bool, passed to `first`.
+        **kwargs: Passed to `first`.
 
     Returns:
         Float `(B, T, D)`, or a tuple that begins with it.
@@ -72,5 +72,5 @@ class Parallel(Configurable, keras.layers.Layer):
         try:
             return tuple(self.first.compute_output_shape(inputs_shape))
         except NotImplementedError:
-            # Of a layer that does not say. Inside a residual wrapper there is no other.
+            # For layers without `compute_output_shape`; inside a residual wrapper the shape is that of the inputs.
             return tuple(inputs_shape)

@@ -1,4 +1,4 @@
-"""Where norms and scales stand in a residual branch: one line of a table each."""
+"""The placements of norms and scales in a residual branch, as a table."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -6,16 +6,16 @@ from collections.abc import Mapping
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """Output `after(shortcut_scale * x + gain * dropout(branch(layer(before(x)))))`, with what is asked for.
+    """Output `after(shortcut_scale * x + gain * dropout(branch(layer(before(x)))))`, with the parts that apply.
 
     Args:
-        before: Whether the layer reads a normalised input.
-        branch: Whether the layer's output is normalised.
-        after: Whether the sum is normalised.
+        before: Whether to normalise the input of the layer.
+        branch: Whether to normalise the output of the layer.
+        after: Whether to normalise the sum.
         needs_shortcut_scale: Whether `shortcut_scale` must be given.
-        gain: Initial value of a trained factor on the branch; None for no factor.
-        gain_per_channel: Whether that factor is one a channel.
-        final_norm: Whether a stack of such branches ends with a norm of its own.
+        gain: Initial value of a trained factor of the branch; None for no factor.
+        gain_per_channel: Whether there is one factor per channel.
+        final_norm: Whether a stack of such branches ends with a final norm.
     """
 
     before: bool = False
@@ -39,7 +39,7 @@ _PLACEMENTS = {
 
 
 def placement(norm):
-    """The `Placement` called `norm`; a ValueError names all of them where there is none."""
+    """The `Placement` called `norm`; raises a ValueError that lists all of them if it is unknown."""
     if norm not in _PLACEMENTS:
         *names, last = map(repr, _PLACEMENTS)
         raise ValueError(f"`norm` must be {', '.join(names)} or {last}. Received: norm={norm!r}")
@@ -47,28 +47,28 @@ def placement(norm):
 
 
 def norm_of(norm, sublayer):
-    """The name of one sub-layer's placement: `norm` itself, or its entry of a mapping."""
+    """The placement of one sub-layer: `norm` itself, or its entry in a mapping."""
     return norm[sublayer] if isinstance(norm, Mapping) else norm
 
 
 def check_norms(norm, sublayers, parallel):
-    """Raises a ValueError where a `norm` that is a mapping does not fit a block.
+    """Raises a ValueError if a `norm` that is a mapping does not match a block.
 
     Args:
         norm: The argument of the block.
         sublayers: Names of the block's sub-layers.
-        parallel: Whether they are side by side.
+        parallel: Whether they are parallel.
     """
     if not isinstance(norm, Mapping):
         return
     if parallel:
-        raise ValueError(f"`norm` must be one for both sub-layers with `parallel`. Received: norm={norm}")
+        raise ValueError(f"`norm` must be the same for both sub-layers with `parallel`. Received: norm={norm}")
     if set(norm) != set(sublayers):
         names = ", ".join(map(repr, sublayers))
         raise ValueError(f"`norm` must be one for all sub-layers, or a mapping from {names}. Received: norm={norm}")
     if "deepnorm" in norm.values():
         raise ValueError(
-            "`norm` must be 'deepnorm' for all sub-layers or for none, as its constants are those of a stack. "
+            "`norm` must be 'deepnorm' for all sub-layers or for none, as its constants apply to a whole stack. "
             f"Received: norm={norm}"
         )
     for name in norm.values():
@@ -82,7 +82,7 @@ def deepnorm(encoder_layers=0, decoder_layers=0):
     | --- | --- | --- |
     | N encoder layers alone, or N decoder layers alone | `(2 N)^(1/4)` | `(8 N)^(-1/4)` |
     | N encoder layers before M decoder layers | `0.81 (N^4 M)^(1/16)` | `0.87 (N^4 M)^(-1/16)` |
-    | M decoder layers behind an encoder | `(3 M)^(1/4)` | `(12 M)^(-1/4)` |
+    | M decoder layers after an encoder | `(3 M)^(1/4)` | `(12 M)^(-1/4)` |
 
     Args:
         encoder_layers: N, 0 for a decoder alone.

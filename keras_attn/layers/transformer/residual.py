@@ -1,4 +1,4 @@
-"""Where a sub-layer's norm, dropout, scale and shortcut go."""
+"""Residual connection with normalisation, dropout and scales."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from keras_attn.typing import Nest, Seed, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class Residual(Configurable, keras.layers.Wrapper):
-    """Wraps a layer in a shortcut, with normalisation, dropout and scales round it.
+    """Wraps a layer in a residual connection with normalisation, dropout and scales.
 
-    With `s` the `shortcut_scale`, `a` a trained number and `g` a trained vector of one number a channel:
+    With `s` the `shortcut_scale`, `a` a trained number and `g` a trained vector with one number per channel:
 
     | `norm` | output |
     | --- | --- |
@@ -32,31 +32,31 @@ class Residual(Configurable, keras.layers.Wrapper):
     | `None` | `s x + dropout(layer(x))` |
 
     Args:
-        layer: The layer to wrap; its output must have the shape of its first input. Where it returns a tuple, the
-            shortcut is round the first entry and the rest is passed on. A layer that requires a `value`, such as
-            `keras.layers.MultiHeadAttention`, is given its inputs as that where there is no `memory`.
+        layer: The layer to wrap; its output must have the shape of its first input. If it returns a tuple, the residual
+            connection applies to the first entry and the others are returned too. If it requires `value`, as
+            `keras.layers.MultiHeadAttention` does, it gets the inputs as `value` unless there is a `memory`.
         norm: Placement of the norm, see the table.
-        dropout: Rate at which the layer's output is dropped in training.
+        dropout: Dropout rate of the output of the layer.
         norm_epsilon: Added to the variance, or to the mean square.
         seed: Seed of the dropout.
         norm_layer: "layer" for layer normalisation, "rms" for normalisation by the root mean square.
-        stochastic_depth: Rate at which, in training, a sample goes without the layer altogether; the layer's output is
-            divided by `1 - rate` for the others.
-        shortcut_scale: Factor `s` of the shortcut, 1 where None. 0 leaves the shortcut out.
-        gain: Initial value of the trained factor of "rezero" and "layerscale", that of the table where None.
+        stochastic_depth: Rate at which samples skip the layer in training; for the others its output is divided by
+            `1 - rate`.
+        shortcut_scale: Factor `s` of the shortcut. Defaults to 1; 0 removes the shortcut.
+        gain: Initial value of the trained factor of "rezero" and "layerscale". Defaults to that in the table.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float `(B, T, D)`.
         memory: Optional second tensor for the layer, `(B, S, Dm)`.
-        use_causal_mask: Optional bool, passed on to the layer.
-        **kwargs: Passed on to the layer.
+        use_causal_mask: Optional bool, passed to the layer.
+        **kwargs: Passed to the layer.
 
     Returns:
         Float `(B, T, D)`, or a tuple that begins with it.
 
     Raises:
-        ValueError: If `norm` is none of the placements or lacks what it needs, or a rate is not in [0, 1).
+        ValueError: If `norm` is unknown or lacks a required argument, or a rate is not in [0, 1).
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385); placements:
@@ -92,7 +92,7 @@ class Residual(Configurable, keras.layers.Wrapper):
         if place.needs_shortcut_scale and shortcut_scale is None:
             raise ValueError(f"`shortcut_scale` must be given with norm={norm!r}. Received: shortcut_scale=None")
         if gain is not None and place.gain is None:
-            raise ValueError(f"`gain` has no place in norm={norm!r}. Received: gain={gain}")
+            raise ValueError(f"`gain` must be None with norm={norm!r}. Received: gain={gain}")
         for name, rate in (("dropout", dropout), ("stochastic_depth", stochastic_depth)):
             if not 0 <= rate < 1:
                 raise ValueError(f"`{name}` must be in [0, 1). Received: {name}={rate}")
@@ -123,7 +123,7 @@ class Residual(Configurable, keras.layers.Wrapper):
                 initializer=keras.initializers.Constant(self._placement.gain if self._gain is None else self._gain),
             )
         if self.stochastic_depth:
-            # One draw a sample: the noise has no other axis.
+            # One random number per sample: the other axes of the noise have size one.
             self.depth_layer = keras.layers.Dropout(
                 self.stochastic_depth,
                 noise_shape=(None, *(1 for _ in inputs_shape[1:])),
@@ -143,7 +143,7 @@ class Residual(Configurable, keras.layers.Wrapper):
         **kwargs: Any,
     ) -> Tensor | tuple[Nest, ...]:
         x = inputs if self.norm_before is None else self.norm_before(inputs)
-        # Of `kwargs`, Keras refuses a bool beside tensors.
+        # Not in `kwargs`, since Keras rejects a bool among tensors.
         x, rest = call_branch(self.layer, x, memory, use_causal_mask, training=training, **kwargs)
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)

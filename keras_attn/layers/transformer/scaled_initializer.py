@@ -1,4 +1,4 @@
-"""Initial values times a number."""
+"""Initializers scaled by a factor."""
 
 import keras
 from keras import initializers, ops
@@ -7,10 +7,10 @@ from keras_attn.layers.base.initializer_copies import cloned
 
 
 def scaled(initializer, gain):
-    """An initializer that gives what `initializer` gives, times `gain`."""
+    """An initializer with the values of `initializer`, times `gain`."""
     initializer = initializers.get(initializer)
     if isinstance(initializer, initializers.VarianceScaling):
-        # `EinsumDense` tells initializers of this class alone which axes are inputs.
+        # Kept in this class, the only one to which `EinsumDense` passes the input axes.
         config = {"mode": initializer.mode, "distribution": initializer.distribution}
         config["seed"] = initializer.get_config()["seed"]
         return initializers.VarianceScaling(scale=initializer.scale * gain**2, **config)
@@ -19,7 +19,7 @@ def scaled(initializer, gain):
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class ScaledInitializer(initializers.Initializer):
-    """What another initializer gives, times `scale`. `scaled` chooses it where nothing simpler will do.
+    """The values of another initializer, times `scale`. Used by `scaled` if there is no simpler way.
 
     Args:
         initializer: A Keras initializer, or its name.

@@ -1,4 +1,4 @@
-"""Initial values of kernels in any layer, times a number."""
+"""Scales the initial values of the kernels in any layer."""
 
 from keras_attn import compat
 from keras_attn.layers.base.initializer_copies import cloned
@@ -11,19 +11,19 @@ def scale_kernels(layer, gain, argument):
     Args:
         layer: The layer.
         gain: The factor.
-        argument: What the layer was given as, for error messages.
+        argument: Name of the argument for the layer, for error messages.
 
     Returns:
-        A function to call once the layer is built: it raises a ValueError where that has kernels that were not found.
+        A function to call after the layer is built: it raises a ValueError if there are kernels that were not found.
 
     Raises:
-        ValueError: If no layer in it has a `kernel_initializer`, or the kernels are there already.
+        ValueError: If no layer in it has a `kernel_initializer`, or the kernels exist already.
     """
     owners = _owners(layer)
     if not owners or any(owner.built for owner in owners):
         _refuse(layer, argument)
     for owner in owners:
-        # Cloned, a given seed of everything leads to the numbers that it always led to.
+        # Cloned, so that seeds give the same values as without scaling.
         owner.kernel_initializer = cloned(scaled(owner.kernel_initializer, gain))
 
     def check():
@@ -34,7 +34,7 @@ def scale_kernels(layer, gain, argument):
 
 
 def _owners(layer):
-    """The outermost layers with a `kernel_initializer`: their sub-layers have theirs from them."""
+    """The outermost layers with a `kernel_initializer`, from which their sub-layers take theirs."""
     if hasattr(layer, "kernel_initializer"):
         return [layer]
     return [owner for part in compat.sublayers_of(layer) for owner in _owners(part)]
@@ -42,7 +42,7 @@ def _owners(layer):
 
 def _refuse(layer, argument):
     raise ValueError(
-        f"`{argument}` must hold layers with a `kernel_initializer`, made in its constructor and not built, since "
-        "`init_gain`, which norm='deepnorm' sets, scales their initial values. Give `init_gain=1`, and scale them "
-        f"yourself, for any other layer. Received: {argument}={layer!r}"
+        f"`{argument}` must hold layers with a `kernel_initializer`, created in its constructor and not built, since "
+        "`init_gain`, which norm='deepnorm' sets, scales their initial values. For other layers, set `init_gain=1` and "
+        f"scale them yourself. Received: {argument}={layer!r}"
     )

@@ -1,4 +1,4 @@
-"""What `Encoder` and `Decoder` share: blocks one behind another, and a last norm."""
+"""Base class of `Encoder` and `Decoder`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DEFAULTS = {name: parameter.default for name, parameter in inspect.signature(Bl
 
 
 class Stack(Configurable, keras.layers.Layer):
-    """`num_layers` blocks of one kind; see `Encoder` for the arguments."""
+    """`num_layers` blocks of one class. See `Encoder` for the arguments."""
 
     block_class = None
 
@@ -40,7 +40,9 @@ class Stack(Configurable, keras.layers.Layer):
         check_layers(num_layers)
         layer_options = [with_templates(entry) for entry in layer_options or ()]
         if share_weights and layer_options:
-            raise ValueError(f"`layer_options` go without `share_weights`. Received: layer_options={layer_options}")
+            raise ValueError(
+                f"`layer_options` must be None with `share_weights`. Received: layer_options={layer_options}"
+            )
         super().__init__(**{name: options.pop(name) for name in _LAYER_ARGUMENTS if name in options})
         self.supports_masking = True
         self.num_layers, self.share_weights = num_layers, share_weights
@@ -79,7 +81,7 @@ class Stack(Configurable, keras.layers.Layer):
 
     @property
     def layers(self) -> list[keras.Layer]:
-        """The block of each layer: `num_layers` of them, all one where they share their weights."""
+        """The block of each of the `num_layers` layers; all the same with `share_weights`."""
         return self.blocks * self.num_layers if self.share_weights else self.blocks
 
     def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> Shape:
@@ -101,6 +103,6 @@ class Stack(Configurable, keras.layers.Layer):
 
 
 def with_templates(options):
-    """Arguments of blocks by name, deserialised, and the layers among them as templates, which Keras does not track."""
+    """Deserialises arguments of blocks, with layers as templates, which Keras does not track."""
     options = {name: deserialized(value) for name, value in options.items()}
     return options | {name: Template.of(options[name], name) for name in TEMPLATES if name in options}

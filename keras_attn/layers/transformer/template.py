@@ -1,4 +1,4 @@
-"""Layers like a given one."""
+"""Copies of a layer."""
 
 import inspect
 import types
@@ -13,42 +13,42 @@ _LAYER_ARGUMENTS = ("name", "trainable", "dtype")
 
 
 class Template:
-    """Makes new layers like the one that it was given, any number of times; that one is never built.
+    """Creates any number of copies of a layer, which itself is never built.
 
-    The new layers have the user's own functions and classes themselves, which need not be registered with Keras. Only
-    the config of a template, for a file, has their names. Keras does not track the layers in a template.
+    The copies use the user's own function and class objects, which need not be registered with Keras; only a saved
+    config contains their names. Keras does not track the layers in a template.
 
     Args:
         layer: A Keras layer with a `get_config`.
-        argument: What the layer was given as, for error messages.
+        argument: Name of the argument for the layer, for error messages.
 
     Raises:
-        ValueError: If there is no other layer like this one, or the config does not say which functions it has.
+        ValueError: If the layer cannot be copied, or its config does not identify its functions.
     """
 
     def __init__(self, layer, argument):
         self.argument = argument
-        # What becomes of the user's own layer afterwards does not matter.
+        # A copy, so that later changes of the user's layer have no effect.
         self._layer = self._copy(layer)
 
     @classmethod
     def of(cls, value, argument):
-        """A template of a layer, of a layer's config, or like another template; None for None."""
+        """A template of a layer, of its config, or of another template; None for None."""
         value = value.new() if isinstance(value, cls) else deserialized(value)
         if value is not None and not isinstance(value, keras.layers.Layer):
             raise ValueError(f"`{argument}` must be a Keras layer. Received: {argument}={value!r}")
         return value if value is None else cls(value, argument)
 
     def new(self, *edits, **changes):
-        """A new layer, not built: with `changes` of its config by name, and what each of `edits` makes of that."""
+        """A new layer, not built, whose config has `changes` by name and is passed through each of `edits`."""
         return self._copy(self._layer, cloned, edits, **changes)
 
     def config(self):
-        """The layer's config, with the user's own functions and other objects themselves."""
+        """The layer's config, with the user's functions and other objects themselves."""
         return self._config_of(self._layer)
 
     def layer_spec(self):
-        """The layer's config as `keras.saving` has it."""
+        """The layer's config as in `keras.saving`."""
         return layer_spec(self._layer)
 
     def __repr__(self):
@@ -56,13 +56,13 @@ class Template:
 
     def _config_of(self, layer, made=lambda value: value):
         with live_objects(made), warnings.catch_warnings():
-            # That a lambda cannot be saved matters once somebody saves it.
+            # The warning about lambdas applies only when the layer is saved.
             warnings.filterwarnings("ignore", "The object being serialized includes a `lambda`")
             try:
                 return unmarked(layer.get_config())
             except NotImplementedError as error:
                 raise ValueError(
-                    f"`{self.argument}` must be a layer with a `get_config`, as layers like it are made from its "
+                    f"`{self.argument}` must be a layer with a `get_config`, as it is copied by its "
                     f"config. Received: {self.argument}={layer!r}"
                 ) from error
 
@@ -82,7 +82,7 @@ class Template:
             return type(layer).from_config(config)
 
     def _with_names(self, config, functions, scope):
-        """`config` in which each of the user's `functions` has a name of its own, under which `scope` holds it."""
+        """`config` in which each of the user's `functions` has a unique name, under which it is in `scope`."""
         if isinstance(config, list | tuple):
             return type(config)(self._with_names(entry, functions, scope) for entry in config)
         if not isinstance(config, dict):
@@ -92,8 +92,8 @@ class Template:
         found = [function for function in functions if _describes(config, function)]
         if len(found) > 1:
             raise ValueError(
-                f"`{self.argument}` must not have several functions of one name. Register them with "
-                f"`keras.saving.register_keras_serializable`, each under its own. Received: {found}"
+                f"`{self.argument}` must not have several functions of the same name. Register them with "
+                f"`keras.saving.register_keras_serializable` under different names. Received: {found}"
             )
         if not found:
             return config
@@ -103,7 +103,7 @@ class Template:
 
 
 def _own_objects(root):
-    """`(functions, classes)`: what an object that Keras can save holds and is, at any depth, besides Keras' own."""
+    """`(functions, classes)` in a serialisable object at any depth, without the classes of Keras."""
     functions, classes, seen, left = [], set(), set(), [root]
     while left:
         value = left.pop()
@@ -123,10 +123,10 @@ def _own_objects(root):
 
 
 def _describes(config, function):
-    """Whether a config of a function may be that of `function`."""
+    """Whether the config of a function may describe `function`."""
     if config.get("class_name") == "function":
         return config["config"] in (function.__name__, keras.saving.get_registered_name(function))
-    # `keras.activations.serialize` leaves only the inner part of a lambda's config, and `Lambda` has a form of its own.
+    # `keras.activations.serialize` gives only the inner part of a lambda's config, and `Lambda` another form.
     code = config.get("config", config)
     code = [code["code"]] if "code" in code else code["value"]
     if function.__name__ != "<lambda>" or not isinstance(code, list | tuple):

@@ -1,4 +1,4 @@
-"""Generation: settings, strategies, logit processors, and the loop over a cache."""
+"""Generation: settings, decoding strategies, logit processors, and the token loop."""
 
 from typing import TYPE_CHECKING
 

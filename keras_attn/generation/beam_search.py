@@ -32,29 +32,29 @@ LENGTH_PENALTIES = ("power", "gnmt")
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class BeamSearch(Strategy):
-    """Keeps the `num_beams` most likely unfinished sequences of each row, and the `num_beams` best finished ones.
+    """Beam search: keeps the `num_beams` most likely unfinished and the `num_beams` best finished sequences per row.
 
-    A finished sequence `y` is worth `log p(y) / penalty(|y|) + coverage`, its end token included. The penalty is
-    `|y| ** length_penalty`, or for `penalty="gnmt"` `((5 + |y|) / 6) ** length_penalty`. The coverage is
+    The value of a finished sequence `y`, including its end token, is `log p(y) / penalty(|y|) + coverage`. The penalty
+    is `|y| ** length_penalty`, or `((5 + |y|) / 6) ** length_penalty` for `penalty="gnmt"`. The coverage is
     `coverage_penalty * sum_s log min(sum_t a_ts, 1)` over the source positions `s`, with the attention `a` to the
-    memory, averaged over layers and heads. Finished sequences are frozen; `num_beams` others go on beside them. A
+    memory, averaged over layers and heads. Finished sequences occupy no beam: `num_beams` others are still extended. A
     sequence with a banned token is never returned: if processors allow fewer than `num_sequences`, the others are all
     padding, with a value of `BANNED`.
 
     Args:
-        num_beams: number of beams.
-        length_penalty: exponent; above 0, long sequences are favoured.
+        num_beams: Number of beams.
+        length_penalty: Exponent; values above 0 favour long sequences.
         penalty: "power" or "gnmt".
-        coverage_penalty: weight of the coverage; only for models with a memory.
-        early_stopping: True: a row ends once `num_beams` sequences have finished. False: it ends once no beam, at its
-            present length, is better than the worst of them. "never": once no beam can become so.
-        num_sequences: how many of the best are returned, at most `num_beams`.
+        coverage_penalty: Weight of the coverage; only for models with a memory.
+        early_stopping: If True, a row ends once `num_beams` sequences have finished. If False, it ends once no beam, at
+            its current length, is better than the worst of them. If "never", it ends once no beam can become better.
+        num_sequences: Number of best sequences to return, at most `num_beams`.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is invalid.
 
     Reference:
-        [Wu et al., 2016](https://arxiv.org/abs/1609.08144), section 7
+        [Google's Neural Machine Translation System](https://arxiv.org/abs/1609.08144), Wu et al., 2016, section 7.
 
     Example:
 
@@ -99,8 +99,8 @@ class BeamSearch(Strategy):
         vocabulary_size = vocabulary_size_of(model)
         if self._num_candidates(config) > self.num_beams * vocabulary_size:
             raise ValueError(
-                f"`num_beams` must leave each beam candidates in a vocabulary of {vocabulary_size}. "
-                f"Received: num_beams={self.num_beams}"
+                f"`end_id` must have fewer tokens than the vocabulary of {vocabulary_size} for beam search. "
+                f"Received: end_id={config.end_id}"
             )
         if self.coverage_penalty:
             check_reads_ids(model, "`coverage_penalty`")
@@ -110,19 +110,19 @@ class BeamSearch(Strategy):
                 f"Received: coverage_penalty={self.coverage_penalty}"
             )
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
         count = self.num_beams
-        fixed, layout = beams(decoding, count).start(ids, mask)
-        batch = ops.shape(ids)[0]
-        history = decoding.history(ids, mask)
+        fixed, layout = beams(decoding, count).start(inputs, mask)
+        batch = ops.shape(inputs)[0]
+        history = decoding.history(inputs, mask)
         rows = {name: getattr(history, name) for name in ("ids", "mask", "source", "source_mask")}
         history = dataclasses.replace(history, **repeated(rows, count, batch))
-        # All beams begin alike: only the first one counts.
+        # All beams start equal, so only the first one is extended.
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)
         shape, coverage = (batch, count, decoding.config.max_length), ()
         if self.coverage_penalty:
-            coverage = ops.zeros((batch, count, ops.shape(ids)[1]), dtype="float32")
-            fixed = fixed._replace(source_mask=decoding.model.padding_mask(ids, mask))
+            coverage = ops.zeros((batch, count, ops.shape(inputs)[1]), dtype="float32")
+            fixed = fixed._replace(source_mask=decoding.model.padding_mask(inputs, mask))
         tokens = ops.full(shape, decoding.config.pad_id, dtype="int32")
         scores = ops.zeros(shape, dtype="float32")
         values = ops.full(shape[:2], BANNED, dtype="float32")
@@ -170,7 +170,7 @@ class BeamSearch(Strategy):
         )
 
     def _select(self, decoding, fixed, pools, step, log_probabilities):
-        """`(pools, parents, tokens)`: the `BeamPools` after this step, and the beams that go on."""
+        """Returns `(pools, parents, tokens)`: the updated `BeamPools`, and each running beam's parent and token."""
         parents, tokens, scores, values = self._candidates(decoding, pools.running, log_probabilities)
         is_end = ops.logical_or(decoding.ends(tokens), ops.equal(step, decoding.last_step - 1))
         candidates = gather_beams(pools.running._replace(values=()), parents)
@@ -185,15 +185,15 @@ class BeamSearch(Strategy):
         return BeamPools(running, finished, can_improve), parents, tokens
 
     def _num_candidates(self, config):
-        """Enough for all beams to go on although every end token is among the best of each."""
+        """Enough to fill all beams even if every end token is among the best tokens of each."""
         return (1 + len(config.end_ids)) * self.num_beams
 
     def _candidates(self, decoding, running, log_probabilities):
-        """The best continuations of all beams: their beam, token, log-probability and value, `(B, C)` each."""
+        """The best continuations of all beams: parent beam, token, log-probability and value, `(B, C)` each."""
         vocabulary_size = log_probabilities.shape[-1]
-        values, worth = ops.expand_dims(running.values, -1), self._worth(log_probabilities)
-        # Not `ops.add`: Keras may take a second operand of one long axis for a bias of the last one.
-        total = unless_banned(worth, worth + values)
+        values, token_values = ops.expand_dims(running.values, -1), self._token_values(log_probabilities)
+        # Not `ops.add`: Keras may treat a second operand with a single long axis as a bias of the last axis.
+        total = unless_banned(token_values, token_values + values)
         total, scores = (
             ops.reshape(x, (-1, self.num_beams * vocabulary_size))
             for x in (ops.where(ops.greater(values, BANNED), total, BANNED), log_probabilities)
@@ -202,14 +202,14 @@ class BeamSearch(Strategy):
         parents, tokens = ops.floor_divide(index, vocabulary_size), ops.mod(index, vocabulary_size)
         return parents, tokens, gather_beams(scores, index), values
 
-    def _worth(self, log_probabilities):
-        """What each token adds to the value of a sequence."""
+    def _token_values(self, log_probabilities):
+        """The amount that each token adds to the value of a sequence."""
         return log_probabilities
 
     def _finish(self, decoding, fixed, pools, step, candidates, is_end):
-        """The pool of finished sequences with those of the best candidates that have ended."""
+        """The finished sequences, updated with the best candidates that have ended."""
         finished, count = pools.finished, self.num_beams
-        # What is further down the list is there to go on only.
+        # Only the best `num_beams` candidates may finish; the others are there to fill the beams.
         ended = ops.logical_and(is_end, ops.less(ops.arange(is_end.shape[1], dtype="int32"), count))
         is_allowed = ops.greater(candidates.values, BANNED)
         admitted = ops.logical_and(ops.logical_and(ended, is_allowed), pools.can_improve)
@@ -236,7 +236,7 @@ class BeamSearch(Strategy):
         return ops.logical_and(can_improve, ops.any(ops.greater(best, worst), axis=-1, keepdims=True))
 
     def _longest(self, decoding, length):
-        """The length at which a beam that goes on, and now has `length`, is worth most for its probability."""
+        """The length, at least `length`, at which a given probability has the highest value."""
         is_favoured = self.number("length_penalty") > 0
         if ops.is_tensor(is_favoured):
             return ops.where(is_favoured, decoding.last_step, length)

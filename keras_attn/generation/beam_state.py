@@ -1,4 +1,4 @@
-"""What the loop of a beam search reads and changes; named tuples for the reason of `sequence_state.py`."""
+"""Constants and variables of the beam search loop; named tuples for the reason in `sequence_state.py`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from keras_attn.typing import Nest, Tensor
 
 
 class BeamContext(NamedTuple):
-    """What the loop reads.
+    """Constants of the loop.
 
     Attributes:
-        memory: that of the model's `prefill`.
-        position: int32, the position of the first token of each beam.
-        source_mask: bool `(B, S)`, False at padding, where coverage counts; else `()`.
+        memory: The memory from the model's `prefill`.
+        position: Int32, the position of the first token of each beam.
+        source_mask: Bool `(B, S)`, False at padding, if there is a coverage penalty; else `()`.
     """
 
     memory: Nest
@@ -22,13 +22,13 @@ class BeamContext(NamedTuple):
 
 
 class RunningBeams(NamedTuple):
-    """The sequences that go on, `n` a row.
+    """The unfinished sequences, `n` per row.
 
     Attributes:
-        tokens: int32 `(B, n, max_length)`.
-        scores: float32 `(B, n, max_length)`, the log-probability of each token.
-        values: float32 `(B, n)`, what each is worth.
-        coverage: float32 `(B, n, S)`, the attention to the source so far, where coverage counts; else `()`.
+        tokens: Int32 `(B, n, max_length)`.
+        scores: Float32 `(B, n, max_length)`, the log-probability of each token.
+        values: Float32 `(B, n)`, the value of each sequence without its length penalty and coverage.
+        coverage: Float32 `(B, n, S)`, the attention to the source so far, if there is a coverage penalty; else `()`.
     """
 
     tokens: Tensor
@@ -38,12 +38,12 @@ class RunningBeams(NamedTuple):
 
 
 class FinishedBeams(NamedTuple):
-    """The best sequences that have ended, `n` a row.
+    """The best finished sequences, `n` per row.
 
     Attributes:
-        tokens, scores: as of `RunningBeams`.
-        values: float32 `(B, n)`, what each is worth, its penalty and coverage included.
-        done: bool `(B, n)`, whether there is such a sequence.
+        tokens, scores: See `RunningBeams`.
+        values: Float32 `(B, n)`, the value of each sequence with its length penalty and coverage.
+        done: Bool `(B, n)`, whether there is such a sequence.
     """
 
     tokens: Tensor
@@ -58,7 +58,7 @@ class BeamPools(NamedTuple):
     Attributes:
         running: `RunningBeams`.
         finished: `FinishedBeams`.
-        can_improve: bool `(B, 1)`, or a column a group: whether a running one may still be among the best finished.
+        can_improve: Bool `(B, 1)`, or `(B, num_groups)`: whether a running sequence may still be among the best.
     """
 
     running: RunningBeams
@@ -67,12 +67,12 @@ class BeamPools(NamedTuple):
 
 
 class BeamState(NamedTuple):
-    """What the loop changes.
+    """Variables of the loop.
 
     Attributes:
-        step: int32 scalar, the number of tokens so far.
+        step: Int32 scalar, the number of tokens so far.
         layout: `SlotState` or `RowState` of `beams.py`.
-        processors: the states of the logit processors.
+        processors: The states of the logit processors.
         pools: `BeamPools`.
     """
 

@@ -1,4 +1,4 @@
-"""Several sequences a row, through one model: where their caches are, and what it takes to reorder them."""
+"""Decoding several sequences per row with one model: the layout and reordering of their caches."""
 
 from typing import NamedTuple
 
@@ -13,17 +13,17 @@ from keras_attn.typing import Nest, Tensor
 
 
 def beams(decoding, count):
-    """How a model decodes `count` beams a row: side by side in the slots of one cache, or as rows of their own."""
+    """Decodes `count` beams per row: in the slots of a shared cache, or as rows of a larger batch."""
     return (SlotBeams if decoding.model.has_slots else RowBeams)(decoding, count)
 
 
 class SlotState(NamedTuple):
-    """What `SlotBeams` change from token to token.
+    """Loop variables of `SlotBeams`.
 
     Attributes:
-        token: int32 `(B, count)`, the last token of each beam.
-        cache: that of the model's `decode`.
-        visible: bool `(B, count, M)`, the slots that led to each beam.
+        token: Int32 `(B, count)`, the last token of each beam.
+        cache: The cache of the model's `decode`.
+        visible: Bool `(B, count, M)`, the slots of each beam's own sequence.
     """
 
     token: Tensor
@@ -32,34 +32,34 @@ class SlotState(NamedTuple):
 
 
 class RowState(NamedTuple):
-    """What `RowBeams` change: `token` int32 `(B, count)`, and the cache of `B * count` rows."""
+    """Loop variables of `RowBeams`: `token`, int32 `(B, count)`, and the cache of `B * count` rows."""
 
     token: Tensor
     cache: Nest
 
 
 class SlotBeams:
-    """Beams that share the prompt's slots and the memory; each looks only at the slots that led to it.
+    """Beams that share the prompt's slots and the memory; each attends only to the slots of its own sequence.
 
-    A beam's token stands beside those of the others, at the same position. To reorder beams moves a boolean a slot,
-    and no key or value.
+    The tokens of all beams are written to adjacent slots, at the same position. Reordering beams moves one boolean per
+    slot, and no keys or values.
 
     Args:
         decoding: `Decoding`.
-        count: number of beams.
+        count: Number of beams.
     """
 
     def __init__(self, decoding, count):
         self.decoding, self.count = decoding, count
 
-    def start(self, ids, mask):
-        """`(fixed, state)` of all beams at the first token."""
+    def start(self, inputs, mask):
+        """Returns `(fixed, state)` of all beams before the first token."""
         model, config = self.decoding.model, self.decoding.config
-        room = config.max_length * self.count
-        (caches, slots), memory = model.prefill(ids, mask, length=room, bounded=False)
-        token, position = model.first_decoder_inputs(ids, mask, config.start_id)
-        batch, size = ops.shape(ids)[0], ops.shape(slots[0][0])[1]
-        is_prompt = ops.less(ops.arange(size, dtype="int32"), size - room)
+        num_slots = config.max_length * self.count
+        (caches, slots), memory = model.prefill(inputs, mask, length=num_slots, bounded=False)
+        token, position = model.first_decoder_inputs(inputs, mask, config.start_id)
+        batch, size = ops.shape(inputs)[0], ops.shape(slots[0][0])[1]
+        is_prompt = ops.less(ops.arange(size, dtype="int32"), size - num_slots)
         visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
         fixed = BeamContext(memory, ops.repeat(position, self.count, axis=1))
         return fixed, SlotState(
@@ -67,7 +67,7 @@ class SlotBeams:
         )
 
     def decode(self, fixed, state, step):
-        """`(hidden, state)`: the model's outputs `(B, count, D)` for the tokens of `state`."""
+        """Returns `(hidden, state)`: hidden states `(B, count, D)` at the tokens of `state`, and the updated state."""
         size = ops.shape(state.visible)[2]
         start = size + (step - self.decoding.config.max_length) * self.count
         own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
@@ -79,21 +79,21 @@ class SlotBeams:
         return hidden, state._replace(cache=cache, visible=visible)
 
     def select(self, state, parents, tokens):
-        """The state in which beam `i` goes on from `parents[:, i]` with `tokens[:, i]`, int32 `(B, count)` both."""
+        """The state in which beam `i` continues `parents[:, i]` with `tokens[:, i]`, both int32 `(B, count)`."""
         return state._replace(token=tokens, visible=gather_beams(state.visible, parents))
 
 
 class RowBeams:
-    """Beams as rows of a larger batch, for models whose cache is a state; arguments and methods as `SlotBeams`."""
+    """Beams as rows of a larger batch, for models whose cache has no slots; see `SlotBeams`."""
 
     def __init__(self, decoding, count):
         self.decoding, self.count = decoding, count
 
-    def start(self, ids, mask):
+    def start(self, inputs, mask):
         model, config = self.decoding.model, self.decoding.config
-        prefilled = model.prefill(ids, mask, length=config.max_length)
-        token, position = model.first_decoder_inputs(ids, mask, config.start_id)
-        cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(ids)[0])
+        prefilled = model.prefill(inputs, mask, length=config.max_length)
+        token, position = model.first_decoder_inputs(inputs, mask, config.start_id)
+        cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(inputs)[0])
         return BeamContext(memory, position), RowState(token=ops.repeat(token, self.count, axis=1), cache=cache)
 
     def decode(self, fixed, state, step):
@@ -103,34 +103,34 @@ class RowBeams:
         return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), state._replace(cache=cache)
 
     def select(self, state, parents, tokens):
-        numbers = flat_rows(parents)
-        cache = keras.tree.map_structure(lambda x: rows(x, numbers), state.cache)
+        indices = flat_rows(parents)
+        cache = keras.tree.map_structure(lambda x: rows(x, indices), state.cache)
         return RowState(tokens, cache)
 
 
 def flat_rows(parents):
-    """int32 `(B, n)`, numbers of beams in a row, as `(B * n,)`, numbers of rows of a flat batch."""
-    return ops.reshape(_numbered(parents, parents.shape[1]), (-1,))
+    """Beam indices within each row, int32 `(B, n)`, as row indices of a flat batch, `(B * n,)`."""
+    return ops.reshape(_flat_indices(parents, parents.shape[1]), (-1,))
 
 
 def gather_beams(tree, index):
-    """Every tensor `(B, n, ...)` at `index`, int32 `(B, m)`, of its second axis: `(B, m, ...)`.
+    """Gathers `index`, int32 `(B, m)`, along the second axis of every tensor `(B, n, ...)`: `(B, m, ...)`.
 
-    As rows of a table: `take_along_axis` takes ten times the operations. `n` is known, and the same for all.
+    Gathers rows of a flat batch: `take_along_axis` takes ten times the operations. `n` is static and the same for all.
     """
-    numbers = _numbered(index, keras.tree.flatten(tree)[0].shape[1])
+    indices = _flat_indices(index, keras.tree.flatten(tree)[0].shape[1])
 
     def taken(x):
         if all(x.shape[2:]):
-            return rows(ops.reshape(x, (-1, *x.shape[2:])), numbers)
+            return rows(ops.reshape(x, (-1, *x.shape[2:])), indices)
         batch, count, *sizes = ops.shape(x)
-        return rows(ops.reshape(x, (batch * count, *sizes)), numbers)
+        return rows(ops.reshape(x, (batch * count, *sizes)), indices)
 
     return keras.tree.map_structure(taken, tree)
 
 
-def _numbered(index, count):
-    """Numbers within rows of `count` as numbers in all rows, one after another."""
+def _flat_indices(index, count):
+    """Indices within rows of `count` entries as indices into the flattened rows."""
     offsets = ops.expand_dims(ops.arange(ops.shape(index)[0], dtype="int32") * count, -1)
-    # The column first: Keras takes `(B, B) + (B, 1)` for the addition of a bias.
+    # The column comes first: Keras treats `(B, B) + (B, 1)` as the addition of a bias.
     return add(offsets, index)

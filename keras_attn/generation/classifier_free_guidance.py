@@ -1,4 +1,4 @@
-"""What a prompt adds, and more of it."""
+"""Classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class UnconditionalContext(NamedTuple):
-    """What the loop reads of the unconditional inputs: see `SequenceContext`."""
+    """Loop constants of the unconditional inputs, see `SequenceContext`."""
 
     memory: Nest
     position: Tensor
 
 
 class UnconditionalState(NamedTuple):
-    """What it changes for them: see `SequenceState`."""
+    """Loop variables of the unconditional inputs, see `SequenceState`."""
 
     token: Tensor
     cache: Nest
@@ -40,22 +40,22 @@ class UnconditionalState(NamedTuple):
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class ClassifierFreeGuidance(GreedyOrSampling):
-    """Chooses from `log q + scale (log p - log q)`, `p` given the inputs and `q` given other, unconditional ones.
+    """Selects tokens by `log q + scale (log p - log q)`, `p` given the inputs and `q` given unconditional ones.
 
-    The model is called twice a token, with a cache for each. Processors get the guided logits.
+    The model is called twice per token, with a cache for each. Processors receive the guided logits.
 
     Args:
-        scale: a number; 1 ignores `q`, above 1 the inputs count for more, below 0 the text turns away from them.
-        unconditional_ids: tuple of the tokens that stand for no inputs, or for such as are not wanted (a "negative
-            prompt"); the last token of each prompt where None, for language models only.
-        sampling: whether tokens are drawn, or are the most likely ones.
-        seed: see `Sampling`.
+        scale: A number; 1 ignores `q`, values above 1 amplify the inputs, and values below 0 reverse their effect.
+        unconditional_ids: Tuple of token ids that replace the inputs, such as a negative prompt. Defaults to the last
+            token of each prompt, for language models only.
+        sampling: Whether to sample tokens instead of selecting the most likely ones.
+        seed: See `Sampling`.
 
     Raises:
-        ValueError: an argument is not as described, or does not fit the model.
+        ValueError: If an argument is invalid, or does not fit the model.
 
     Reference:
-        [Sanchez et al., 2023](https://arxiv.org/abs/2306.17806)
+        [Stay on topic with Classifier-Free Guidance](https://arxiv.org/abs/2306.17806), Sanchez et al., 2023.
 
     Example:
 
@@ -91,14 +91,14 @@ class ClassifierFreeGuidance(GreedyOrSampling):
                 "`unconditional_ids` must be given for a model with sources. Received: unconditional_ids=None"
             )
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
-        fixed, state = super().start(decoding, ids, mask)
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
+        fixed, state = super().start(decoding, inputs, mask)
         model, config = decoding.model, decoding.config
         if self.unconditional_ids is None:
             others = state.token
         else:
             others = ops.convert_to_tensor([self.unconditional_ids], dtype="int32")
-            others = add(ops.zeros((ops.shape(ids)[0], 1), dtype="int32"), others)
+            others = add(ops.zeros((ops.shape(inputs)[0], 1), dtype="int32"), others)
         real = ops.ones_like(others, dtype="bool")
         cache, memory = model.prefill(others, real, length=config.max_length)
         token, position = model.first_decoder_inputs(others, real, config.start_id)

@@ -1,4 +1,4 @@
-"""Likely tokens that lead to something new."""
+"""Contrastive search."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 
 class Candidates(NamedTuple):
-    """What the loop changes besides a `SequenceState`.
+    """Additional loop variables of contrastive search, see `SequenceState`.
 
     Attributes:
         layout: `SlotState` of the candidates of this step.
-        logits: float `(B, 1, V)`, from which they are the best.
-        log_probabilities: float32 `(B, top_k)`.
-        context_vectors: float32 `(B, P + max_length, D)`, the decoder's outputs so far, of length one.
-        known: bool `(B, P + max_length)`, where there is one.
+        logits: Float `(B, 1, V)`, by which the candidates were selected.
+        log_probabilities: Float32 `(B, top_k)`, of the candidates.
+        context_vectors: Float32 `(B, P + max_length, D)`, the decoder outputs so far, normalised to length one.
+        context_mask: Bool `(B, P + max_length)`, which of them exist.
     """
 
     layout: SlotState
     logits: Tensor
     log_probabilities: Tensor
     context_vectors: Tensor
-    known: Tensor
+    context_mask: Tensor
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -49,18 +49,18 @@ class Candidates(NamedTuple):
 class ContrastiveSearch(SingleSequence):
     """`y_t = argmax_y (1 - alpha) p(y | y_<t) - alpha max_j cos(h_y, h_j)` over the `top_k` most likely tokens.
 
-    `h_y` is the decoder's output at `y`, and `h_j` those at all tokens before it: of the prompt, or from the start
-    token on. All candidates of a step stand side by side in the cache, and one call of the model serves them.
+    `h_y` is the decoder output at `y`, and `h_j` are those at all tokens before it, from the first of the prompt or the
+    start token. All candidates of a step are in adjacent cache slots and computed by one call of the model.
 
     Args:
-        top_k: number of candidates.
-        alpha: weight of the penalty, in 0 to 1; 0 is greedy search.
+        top_k: Number of candidates.
+        alpha: Weight of the penalty, from 0 to 1; 0 is greedy search.
 
     Raises:
-        ValueError: an argument is not as described, or the model's cache is not one of a slot a token.
+        ValueError: If an argument is invalid, or the model's cache does not have one slot per token.
 
     Reference:
-        [Su et al., 2022](https://arxiv.org/abs/2202.06417)
+        [A Contrastive Framework for Neural Text Generation](https://arxiv.org/abs/2202.06417), Su et al., 2022.
 
     Example:
 
@@ -75,7 +75,7 @@ class ContrastiveSearch(SingleSequence):
     top_k: int = 4
     alpha: float = 0.6
 
-    # The last token is heard as well.
+    # The last token is fed to the model too, so it needs a position.
     lookahead = 1
 
     def __post_init__(self):
@@ -89,26 +89,26 @@ class ContrastiveSearch(SingleSequence):
     def validate(self, model: GenerativeModel, config: GenerationConfig) -> None:
         if not model.has_slots:
             raise ValueError(
-                "`strategy` must be another one for a model whose cache has no slot a token. "
+                "`strategy` must be another one for a model whose cache does not have one slot per token. "
                 f"Received: ContrastiveSearch for {type(model).__name__}"
             )
         size = vocabulary_size_of(model)
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         model, config, count = decoding.model, decoding.config, self.top_k
-        known, real = model.decoder_prompt(ids, mask, config.start_id)
-        batch, size = ops.shape(known)[0], known.shape[1] or ops.shape(known)[1]
-        room = config.max_length * count
-        # Its cache has no outputs of the prompt.
-        _, memory = model.prefill(ids, mask, length=1, bounded=False)
-        cache = model.decoder.init_cache(batch, size + room, bounded=False)
-        places = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
+        prompt, real = model.decoder_prompt(inputs, mask, config.start_id)
+        batch, size = ops.shape(prompt)[0], prompt.shape[1] or ops.shape(prompt)[1]
+        num_slots = config.max_length * count
+        # Prefill returns no decoder outputs of the prompt, so only its memory is used.
+        _, memory = model.prefill(inputs, mask, length=1, bounded=False)
+        cache = model.decoder.init_cache(batch, size + num_slots, bounded=False)
+        positions = ops.expand_dims(ops.arange(size, dtype="int32"), 0)
         lengths = ops.sum(ops.cast(real, "int32"), axis=1, keepdims=True)
-        # Positions a row, since they are that from here on.
-        hidden, cache = model.decode_hidden(known, places + ops.zeros_like(lengths), cache, memory)
-        last = ops.cast(ops.equal(places, ops.maximum(lengths - 1, 0)), hidden.dtype)
+        # One row of positions per prompt, as in all later steps.
+        hidden, cache = model.decode_hidden(prompt, positions + ops.zeros_like(lengths), cache, memory)
+        last = ops.cast(ops.equal(positions, ops.maximum(lengths - 1, 0)), hidden.dtype)
         last_hidden = ops.sum(ops.multiply(hidden, ops.expand_dims(last, -1)), axis=1, keepdims=True)
         token = ops.zeros((batch, 1), dtype="int32")
         state = SequenceState(
@@ -118,11 +118,11 @@ class ContrastiveSearch(SingleSequence):
             tokens=add(token, ops.full((1, config.max_length), config.pad_id, dtype="int32")),
             scores=ops.zeros((batch, config.max_length), dtype="float32"),
             cache=(),
-            processors=decoding.start_processors(decoding.history(ids, mask)),
+            processors=decoding.start_processors(decoding.history(inputs, mask)),
         )
         logits, tokens, scores = self._candidates(decoding, last_hidden, state)
 
-        free = ops.zeros((batch, room), dtype="bool")
+        free = ops.zeros((batch, num_slots), dtype="bool")
         visible = ops.repeat(ops.expand_dims(ops.concatenate([real, free], axis=1), 1), count, axis=1)
         later = ops.zeros((batch, config.max_length, hidden.shape[-1]), dtype="float32")
         candidates = Candidates(
@@ -130,7 +130,7 @@ class ContrastiveSearch(SingleSequence):
             logits=logits,
             log_probabilities=scores,
             context_vectors=ops.concatenate([unit(hidden), later], axis=1),
-            known=ops.concatenate([real, free[:, : config.max_length]], axis=1),
+            context_mask=ops.concatenate([real, free[:, : config.max_length]], axis=1),
         )
         fixed = SequenceContext(memory, ops.repeat(lengths, count, axis=1), drawing=())
         return fixed, state._replace(extra=candidates)
@@ -143,13 +143,13 @@ class ContrastiveSearch(SingleSequence):
         hidden, layout_state = layout.decode(fixed, candidates.layout, state.step)
         directions = unit(hidden)
         similarity = matmul_transposed(directions, candidates.context_vectors)
-        nearest = ops.max(ops.where(ops.expand_dims(candidates.known, 1), similarity, -1.0), axis=-1)
+        nearest = ops.max(ops.where(ops.expand_dims(candidates.context_mask, 1), similarity, -1.0), axis=-1)
         likely = candidates.log_probabilities
         alpha = self.number("alpha")
-        worth = (np.float32(1) - alpha) * ops.exp(likely) - alpha * nearest
+        values = (np.float32(1) - alpha) * ops.exp(likely) - alpha * nearest
         # There may be fewer allowed tokens than candidates.
-        worth = ops.where(ops.greater(likely, BANNED), worth, BANNED)
-        best = ops.cast(index_of_largest(worth), "int32")
+        values = ops.where(ops.greater(likely, BANNED), values, BANNED)
+        best = ops.cast(index_of_largest(values), "int32")
         is_best = ops.equal(ops.arange(self.top_k, dtype="int32"), ops.expand_dims(best, -1))
 
         def of_best(values):
@@ -157,8 +157,8 @@ class ContrastiveSearch(SingleSequence):
             return ops.sum(ops.multiply(values, here), axis=1, keepdims=True)
 
         token = ops.sum(ops.where(is_best, candidates.layout.token, 0), axis=1)
-        written = self.accept(decoding, fixed._replace(drawing=token), state, candidates.logits)
-        logits, tokens, scores = self._candidates(decoding, of_best(hidden), written)
+        accepted = self.accept(decoding, fixed._replace(drawing=token), state, candidates.logits)
+        logits, tokens, scores = self._candidates(decoding, of_best(hidden), accepted)
         size = ops.shape(candidates.context_vectors)[1]
         column = ops.equal(ops.arange(size, dtype="int32"), add(state.step, size - decoding.config.max_length))
         parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
@@ -167,12 +167,12 @@ class ContrastiveSearch(SingleSequence):
             logits=logits,
             log_probabilities=scores,
             context_vectors=ops.where(ops.expand_dims(column, -1), of_best(directions), candidates.context_vectors),
-            known=ops.logical_or(candidates.known, column),
+            context_mask=ops.logical_or(candidates.context_mask, column),
         )
-        return written._replace(extra=candidates)
+        return accepted._replace(extra=candidates)
 
     def _candidates(self, decoding, hidden, state):
-        """Logits `(B, 1, V)` behind outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
+        """Logits `(B, 1, V)` of decoder outputs `(B, 1, D)`; the best tokens and log-probabilities, `(B, top_k)`."""
         logits = decoding.logits(hidden)
         processed = ops.cast(ops.squeeze(logits, 1), "float32")
         processed = decoding.process(processed, state.processors, state.step)
@@ -181,6 +181,6 @@ class ContrastiveSearch(SingleSequence):
 
 
 def unit(x):
-    """float32 vectors of length one."""
+    """Normalises vectors to length one, in float32."""
     x = ops.cast(x, "float32")
     return ops.divide(x, ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True) + 1e-12))

@@ -1,4 +1,4 @@
-"""Beam search whose groups keep away from each other."""
+"""Diverse beam search."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class DiverseBeamSearch(BeamSearch):
-    """`num_groups` beam searches of `num_beams / num_groups` beams each, one after another at every step.
+    """Runs `num_groups` beam searches of `num_beams / num_groups` beams each, one after another at every step.
 
-    To a group, a token is worth `log p(y) - diversity_penalty * n(y)`, where `n(y)` is how many beams of the groups
-    before it have gone on with `y` at the same step, or stopped with it at the last. What has been subtracted stays in
-    the worth of a sequence, by which the sequences of all groups are ranked in the end, but not in the `scores` of its
-    tokens. A group that has ended repels no further one.
+    The value of a token to a group is `log p(y) - diversity_penalty * n(y)`, where `n(y)` is the number of beams of
+    earlier groups that continue with `y` at the same step, or end with it at the last step. The penalty remains in the
+    value of a sequence, by which the sequences of all groups are finally ranked, but not in the `scores` of its tokens.
+    A group that has ended no longer penalises later ones.
 
     Args:
-        num_groups: a divisor of `num_beams`.
-        diversity_penalty: at least 0.
-        **kwargs: see `BeamSearch`. `early_stopping` is a matter of each group.
+        num_groups: A divisor of `num_beams`.
+        diversity_penalty: Weight of the penalty, at least 0.
+        **kwargs: See `BeamSearch`. `early_stopping` applies to each group.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is invalid.
 
     Reference:
-        [Vijayakumar et al., 2018](https://arxiv.org/abs/1610.02424), with the Hamming diversity
+        [Diverse Beam Search](https://arxiv.org/abs/1610.02424), Vijayakumar et al., 2018, with the Hamming diversity.
 
     Example:
 
@@ -76,8 +76,8 @@ class DiverseBeamSearch(BeamSearch):
     def _group_size(self):
         return self.num_beams // self.num_groups
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
-        fixed, state = super().start(decoding, ids, mask)
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
+        fixed, state = super().start(decoding, inputs, mask)
         number = ops.mod(ops.arange(self.num_beams, dtype="int32"), self._group_size)
         running, can_improve = state.pools.running, ops.repeat(state.pools.can_improve, self.num_groups, axis=1)
         values = add(ops.where(ops.equal(number, 0), 0.0, BANNED), ops.zeros_like(running.values))
@@ -100,8 +100,8 @@ class DiverseBeamSearch(BeamSearch):
             own, parents, tokens = group._select(decoding, fixed, own, step, log_probabilities[:, beams])
             groups.append((own, parents + i * size, tokens))
             same = ops.cast(ops.equal(ops.expand_dims(tokens, -1), vocabulary), "float32")
-            repelled = ops.multiply(ops.sum(same, axis=1), ops.cast(can_improve, "float32"))
-            penalties = add(penalties, ops.multiply(repelled, self.number("diversity_penalty")))
+            counts = ops.multiply(ops.sum(same, axis=1), ops.cast(can_improve, "float32"))
+            penalties = add(penalties, ops.multiply(counts, self.number("diversity_penalty")))
         return keras.tree.map_structure(lambda *parts: ops.concatenate(parts, axis=1), *groups)
 
     def result(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> dict[str, Tensor]:
@@ -112,11 +112,11 @@ class DiverseBeamSearch(BeamSearch):
 
 @dataclasses.dataclass(frozen=True)
 class _Group(BeamSearch):
-    """One of the groups, at a step where it finds `penalties` `(B, V)` on the tokens."""
+    """A beam search of one group at one step, with `penalties` `(B, V)` for the tokens."""
 
     penalties: object = None
 
-    def _worth(self, log_probabilities):
+    def _token_values(self, log_probabilities):
         return unless_banned(log_probabilities, ops.subtract(log_probabilities, ops.expand_dims(self.penalties, 1)))
 
 

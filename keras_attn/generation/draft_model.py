@@ -1,4 +1,4 @@
-"""Drafts that a smaller model writes."""
+"""Drafts by a smaller model."""
 
 import dataclasses
 
@@ -12,20 +12,20 @@ from keras_attn.ops.arrays import add
 
 @dataclasses.dataclass(frozen=True)
 class DraftModel:
-    """Methods as those of `PromptLookup`, with a model and its own cache.
+    """A draft for `SpeculativeDecoding` by a model with its own cache; for its methods see `PromptLookup`.
 
     Args:
-        model: a model as `generate` takes it.
+        model: See `generate`.
     """
 
     model: GenerativeModel
 
-    def start(self, strategy, decoding, ids, mask):
+    def start(self, strategy, decoding, inputs, mask):
         # Both models must see the same padding.
-        real = decoding.model.padding_mask(ids, mask)
+        real = decoding.model.padding_mask(inputs, mask)
         length = decoding.config.max_length + strategy.num_tokens
-        cache, memory = self.model.prefill(ids, real, length=length, bounded=False)
-        _, position = self.model.first_decoder_inputs(ids, real, decoding.config.start_id)
+        cache, memory = self.model.prefill(inputs, real, length=length, bounded=False)
+        _, position = self.model.first_decoder_inputs(inputs, real, decoding.config.start_id)
         return (memory, position), kv_cache.packed(cache)
 
     def propose(self, strategy, decoding, fixed, state):
@@ -44,7 +44,7 @@ class DraftModel:
 
         none = add(ops.zeros_like(state.token), ops.zeros((1, count), dtype="int32"))
         first = (ops.zeros((), dtype="int32"), state.token, none, state.extra.draft, state.processors)
-        # The last token is only heard: its keys and values have to be in the cache where it is accepted.
+        # The last call only writes to the cache: it needs the keys and values of the last token if that is accepted.
         _, _, proposals, cache, _ = ops.while_loop(lambda i, *_: i < count, body, first, maximum_iterations=count)
         return proposals, cache
 
@@ -55,4 +55,4 @@ class DraftModel:
 def rewound(cache, count):
     """The cache of a model without the last `count` tokens, an int32 scalar."""
     caches, slots = cache
-    return caches, tuple(cache_slots.rewind(held, count) for held in slots)
+    return caches, tuple(cache_slots.rewind(table, count) for table in slots)

@@ -1,4 +1,4 @@
-"""Text or ids in, text or ids out."""
+"""Generation of text or token ids."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
 
 
-# Graphs of a model by their settings, the last used at the end. Weak, so that a model can go; its graphs hold it only
-# while it lives.
+# Graphs by model and settings, the most recently used last. Neither this table nor the graphs keep a model alive.
 _graphs = weakref.WeakKeyDictionary()
-# How many of them a model keeps: a small one takes 20 MB, and seconds to make.
+# Maximum number of graphs per model: a small one takes 20 MB, and seconds to trace.
 MOST_GRAPHS = 8
-# Held while a graph is looked up or traced: Keras' layers are not made to be traced by several threads.
+# Held while a graph is looked up or traced: tracing Keras layers is not thread-safe.
 _lock = threading.RLock()
 
 
@@ -44,40 +43,40 @@ def generate(
     return_dict: bool = False,
     return_alignments: bool = False,
 ) -> Any:
-    """Generates with a key/value cache, in one graph.
+    """Generates with a KV cache, in a single graph.
 
-    A graph serves every batch size and prompt length, and all `max_length` up to the next power of two. Numbers of the
-    settings, such as a seed, a temperature or a penalty, are inputs of it. What else differs (the strategy, the kinds
-    of processors, their tokens) takes a graph of its own, traced in seconds; a model keeps the 8 graphs that were used
-    last. Under `jit_compile`, XLA compiles a graph once for each power of two that batch and prompt length are padded
+    A graph serves every batch size and prompt length, and every `max_length` up to the next power of two. Numbers in
+    the settings, such as a seed, a temperature or a penalty, are inputs of the graph. Other differences (the strategy,
+    the types of processors, their tokens) require another graph, traced in seconds; a model keeps the 8 most recently
+    used graphs. With `jit_compile`, XLA compiles a graph once per power of two that batch and prompt length are padded
     to, which takes seconds to minutes; later calls are about twice as fast as without.
 
-    Several threads may generate at once from one model, and get what each would alone; while one traces a graph, others
-    that need a new one wait. No thread may change the model meanwhile: build it, train it, assign its weights, load,
-    quantise it, or give it a tokenizer.
+    Several threads may generate from one model at once, with the same results as one after another; while one traces a
+    graph, others that need a new one wait. No thread may change the model meanwhile: build it, train it, assign or load
+    its weights, quantise it, or give it a tokenizer.
 
     Args:
         model: A `GenerativeModel`: a `Transformer`, `LanguageModel`, `Seq2SeqRNN`, or your own.
         inputs: Sources, or prompts to continue: a list of strings if the model carries a tokenizer; int `(B, S)` ids,
             right-padded; or, for a model that reads features, an array or a dict of arrays by the names of
             `model.prompt_specs`, a bool mask among them.
-        max_length: number of tokens to generate at most; that of `config` where None.
-        config: `GenerationConfig`; the model's own, or the default one, where None.
-        jit_compile: whether XLA compiles the loop.
-        return_dict: whether scores are returned as well.
-        return_alignments: whether the attention to the source is, too; takes another pass.
+        max_length: Maximum number of generated tokens. Defaults to that of `config`.
+        config: `GenerationConfig`. Defaults to that of the model, or `GenerationConfig()`.
+        jit_compile: Whether to compile the loop with XLA.
+        return_dict: Whether to return scores too.
+        return_alignments: Whether to return the attention to the source too, which takes another pass.
 
     Returns:
         A list of strings for strings, and for features if the model carries a tokenizer; else int32
-        `(B, max_length)`, with the end token included, right-padded.
-        With a strategy that gives `n` sequences a row, lists of `n` strings, or `(B, n, max_length)`. With
-        `return_dict` or `return_alignments`, a dict of `text` for strings, `tokens`, `scores` float32 of their shape,
-        the log-probability of each token, `sequence_scores` `(B,)` or `(B, n)`, what the strategy ranks by, and
+        `(B, max_length)`, including the end token, right-padded.
+        With a strategy that returns `n` sequences per row, lists of `n` strings, or `(B, n, max_length)`. With
+        `return_dict` or `return_alignments`, a dict of `text` if there are strings, `tokens`, `scores` float32 of their
+        shape, the log-probability of each token, `sequence_scores` `(B,)` or `(B, n)`, by which the strategy ranks, and
         `alignments`, float32 `(B, max_length, S)`, see `keras_attn.generation.score`.
 
     Raises:
-        ValueError: `inputs` is empty, is of another kind, does not fit the model, or is text for a model without a
-            tokenizer; `config` is no `GenerationConfig`, or does not fit; or the model cannot generate.
+        ValueError: If `inputs` is empty, is invalid, does not fit the model, or is text for a model without a
+            tokenizer; if `config` is not a `GenerationConfig`, or does not fit; or if the model cannot generate.
 
     Example:
 
@@ -111,7 +110,7 @@ def generate(
 
 
 def graph_of(model, config, jit_compile=False, is_single_prompt=False):
-    """`(graph, numbers)`: that of `run` for `model`, and the numbers of `config`.
+    """Returns `(graph, numbers)`: the graph of `run` for `model`, and the numbers of `config`.
 
     The graph maps `(*prompt, seed, limit, *numbers)` to a dict. XLA has a separate graph for a single prompt.
     """
@@ -120,7 +119,7 @@ def graph_of(model, config, jit_compile=False, is_single_prompt=False):
 
     def call(*arguments):
         prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
-        return run(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
+        return run(Decoding(owner(), shared.with_numbers(numbers), seed, limit), *prompt)
 
     batch, others = 1 if jit_compile and is_single_prompt else None, config.chosen_strategy.models
     specs = [*prompt_arguments(model, batch), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
@@ -128,15 +127,15 @@ def graph_of(model, config, jit_compile=False, is_single_prompt=False):
 
 
 class SharedSettings:
-    """What many a `GenerationConfig` has in common, and one graph serves: all but seed, numbers and near `max_length`.
+    """The settings of a graph, shared by configs that differ only in the seed, numbers and a similar `max_length`.
 
     Args:
         config: `GenerationConfig`.
 
     Attributes:
-        config: equal for all that share a graph.
-        numbers: what the graph is given of the one given: a list of scalar tensors.
-        specs: a `KerasTensor` for each of them.
+        config: `GenerationConfig` that is equal for all configs with the same graph.
+        numbers: List of scalar tensors, the inputs of the graph for `config`.
+        specs: A `KerasTensor` for each of them.
     """
 
     def __init__(self, config):
@@ -150,8 +149,8 @@ class SharedSettings:
         self.specs = [keras.KerasTensor((), x.dtype.name) for numbers in found for x in numbers.values()]
         self._names = tuple(tuple(numbers) for numbers in found)
 
-    def given(self, numbers):
-        """The settings with `numbers`, tensors, as a graph has them."""
+    def with_numbers(self, numbers):
+        """The settings inside a graph, with its inputs `numbers`."""
         numbers, parts = iter(numbers), (self.config.strategy, *self.config.processors)
         strategy, *processors = (
             part.unchecked(_inputs={name: next(numbers) for name in names})
@@ -161,30 +160,30 @@ class SharedSettings:
 
 
 def cached_graph(model, key, call, specs=(), jit_compile=False, others=()):
-    """`call` as a graph, kept by `key` until the variables of `model` or of `others` are others, or it is not used.
+    """`call` as a graph, cached by `key` until variables of `model` or `others` are replaced, or it is evicted.
 
     It takes a tensor for each of `specs`; without them, any nests of tensors.
     """
-    variables = [variable for asked in (model, *others) for variable in asked.variables]
+    variables = [variable for part in (model, *others) for variable in part.variables]
     with _lock:
         graphs = _graphs.setdefault(model, collections.OrderedDict())
         known, graph = graphs.pop(key, (None, None))
-        # `quantize` and `enable_lora` put other variables in place of those that a graph has captured.
+        # `quantize` and `enable_lora` replace variables that a graph has captured.
         if known is None or list(map(id, known)) != list(map(id, variables)):
 
             def traced(*arguments):
                 with _lock, tracing_for(XLA if jit_compile else TENSORFLOW):
                     return call(*arguments)
 
-            graph = _alone_at_first(compiled(traced, *specs, jit_compile=jit_compile))
+            graph = _first_call_locked(compiled(traced, *specs, jit_compile=jit_compile))
         graphs[key] = variables, graph
         while len(graphs) > MOST_GRAPHS:
             graphs.popitem(last=False)
     return graph
 
 
-def _alone_at_first(graph):
-    """`graph`, whose first call is one at a time: of several at once TensorFlow would optimise the graph for each."""
+def _first_call_locked(graph):
+    """`graph` with a lock around its first call: TensorFlow would optimise it again in each concurrent first call."""
     has_run = threading.Event()
 
     def call(*arguments):

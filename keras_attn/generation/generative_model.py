@@ -1,4 +1,4 @@
-"""What generation asks of a model."""
+"""The interface of models that generate."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class GenerativeModel(Protocol):
-    """The members of a model that `generate`, `stream`, `score`, all strategies and the tasks of `export` work with.
+    """The members of a model that `generate`, `stream`, `score`, all strategies and the tasks of `export` use.
 
-    Any model that has `prefill` and `decode` will do, be it of this package or not. All other members of
-    `GenerationDefaults` are optional: a model's own take the place of those.
+    Any model with `prefill` and `decode` works, whether it is of this package or not. All other members of
+    `GenerationDefaults` are optional, and a model may override them without inheriting.
 
     Attributes:
-        vocabulary_size: number of tokens, `V`; not needed by a functional model, whose outputs say it.
+        vocabulary_size: Number of tokens `V`; optional for a functional model, which has it in its output shape.
 
     Example:
 
@@ -46,25 +46,25 @@ class GenerativeModel(Protocol):
     def prefill(
         self, inputs: Tensor, mask: Tensor | None = None, *, length: int, bounded: bool = True
     ) -> tuple[Nest, Nest]:
-        """Everything that decoding needs of prompts or sources.
+        """Encodes prompts or sources for decoding.
 
         Args:
-            inputs: int32 `(B, S)` token ids, or the tensor `(B, S, ...)` that `prompt_specs` names.
-            mask: Optional bool `(B, S)`, which of them are real; if None, all ids that are not `pad_id`.
-            length: number of tokens that `decode` will be called with.
-            bounded: whether the cache may leave out what `decode` cannot see again if it takes one token per call.
+            inputs: Int32 `(B, S)` token ids, or the tensor `(B, S, ...)` that `prompt_specs` names.
+            mask: Optional bool `(B, S)`, False at padding. Defaults to all ids that are not `pad_id`.
+            length: Number of tokens that `decode` will be called with.
+            bounded: Whether the cache may omit keys that `decode` can no longer attend to with one token per call.
 
         Returns:
-            `(cache, memory)`: nests of tensors, rows first. `decode` returns another cache; the memory stays.
+            `(cache, memory)`: nests of tensors, rows first. `decode` returns an updated cache; the memory is constant.
         """
 
     def decode(self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = ()) -> tuple[Tensor, Nest]:
-        """The logits of the tokens that follow `ids`.
+        """Returns the logits of the tokens that follow `ids`.
 
         Args:
-            ids: int32 `(B, T)`; one token per row in the loops.
-            positions: int32 `(B, T)` or `(1, T)`, from those of `first_decoder_inputs` on.
-            cache, memory: from `prefill`, or from the last call.
+            ids: Int32 `(B, T)`; one token per row in the loops.
+            positions: Int32 `(B, T)` or `(1, T)`, starting with those of `first_decoder_inputs`.
+            cache, memory: From `prefill`; later the cache of the previous call.
 
         Returns:
             `(logits, cache)`: float `(B, T, V)`, and a cache of the same shapes.
@@ -72,28 +72,28 @@ class GenerativeModel(Protocol):
 
 
 class GenerationDefaults:
-    """The optional members of a `GenerativeModel`, for one that starts targets with a start token."""
+    """The optional members of a `GenerativeModel`; by default, a target starts with a start token."""
 
     tokenizer: Tokenizer | None = None
     generation_config: GenerationConfig | None = None
     # Whether generation continues its inputs, instead of starting a target with the start token.
     continues_prompts = False
-    # Negative: there is no padding.
+    # Negative if there is no padding.
     pad_id = -1
-    # Whether the cache of `decode` has a slot per token, of which its `attention_mask` hides some: beams then share it.
+    # Whether the cache has one slot per token, and `decode` an `attention_mask` over the slots: beams then share it.
     has_slots = False
 
     @property
     def prompt_specs(self) -> dict[str, keras.KerasTensor]:
-        """Name -> spec, batch first, of the tensors that generation starts from: token ids here.
+        """Dict of the specs of prompts or sources by name, batch first; by default, of token ids.
 
-        A model may read one tensor of another kind instead, `(B, S, ...)`, and a bool mask `(B, S)` after it. The names
-        are those of an artefact's inputs, and of the dict that `generate` takes.
+        A model may read features `(B, S, ...)` instead, and a bool mask `(B, S)` after them. The names are those of an
+        artefact's inputs, and of the dict that `generate` takes.
         """
         return {"source_ids": keras.KerasTensor((None, None), "int32")}
 
     def first_decoder_inputs(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
-        """`(token_ids, positions)` for the first call of `decode`: here `start_id`, int32 `(B, 1)`, at position 0.
+        """`(token_ids, positions)` of the first `decode`; by default `start_id`, int32 `(B, 1)`, at position 0.
 
         Args:
             inputs, mask: The arguments of `prefill`.
@@ -102,12 +102,12 @@ class GenerationDefaults:
         return ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
     def decoder_prompt(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
-        """The tokens before the first generated one, `(ids, mask)`, int32 and bool `(B, P)`: here `start_id`."""
+        """The tokens before the first generated one: `(ids, mask)`, int32 and bool `(B, P)`; by default `start_id`."""
         first = ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32")
         return first, ops.ones_like(first, dtype="bool")
 
     def padding_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Which of the inputs are real: bool `(B, S)`."""
+        """Padding mask of the inputs, bool `(B, S)`, False at padding."""
         if mask is not None:
             return ops.cast(mask, "bool")
         return ops.not_equal(inputs, self.pad_id) if reads_ids(self) else ops.ones(ops.shape(inputs)[:2], "bool")
@@ -115,19 +115,19 @@ class GenerationDefaults:
     def decode_hidden(
         self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), **masks: Tensor
     ) -> tuple[Tensor, Nest]:
-        """As `decode`, with what `logits` makes the logits of."""
+        """Like `decode`, but returns the hidden states from which `logits` computes the logits."""
         return self.decode(ids, positions, cache, memory, **masks)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` of what `decode_hidden` returned."""
+        """Logits `(B, T, V)` of the hidden states from `decode_hidden`."""
         return hidden
 
     def score_logits(self, inputs: Array, tokens: Array, start_id: int, mask: Array | None = None) -> Tensor:
-        """Logits `(B, L, V)` of each of the target `tokens`, an int array `(B, L)`, after prompts or sources.
+        """Logits `(B, L, V)` by which each of the target `tokens` is predicted from prompts or sources.
 
         Args:
             inputs, mask: The arguments of `prefill`.
-            tokens: int array `(B, L)`.
+            tokens: Int array `(B, L)`.
             start_id: The token that starts a target.
         """
         cache, memory = self.prefill(inputs, mask, length=tokens.shape[1])
@@ -143,19 +143,19 @@ class GenerationDefaults:
         """Raises a ValueError if the model cannot generate `max_length` tokens from `inputs`, `(B, S, ...)`."""
 
     def packed_weights(self) -> contextlib.AbstractContextManager[None]:
-        """A scope in which weights are read as they were packed at its start."""
+        """A scope at whose start weights are packed, once for all calls inside it."""
         return contextlib.nullcontext()
 
     def alignment_layers(self) -> list[str]:
-        """Paths of the layers that attend to a memory, under which `keras_attn.layers.recording` has their scores."""
+        """Paths of the layers that attend to a memory, as keys of their scores in `keras_attn.layers.recording`."""
         return []
 
 
 def as_generative(model: Any) -> Any:
-    """A model with all members that generation asks for: the model itself, or one that adds the defaults to its own.
+    """A model with all members that generation uses: the model itself, or a wrapper that adds the defaults.
 
     Raises:
-        ValueError: it has no `prefill`, or no `decode`.
+        ValueError: If it has no `prefill` or no `decode`.
     """
     if not hasattr(model, "prefill") or not hasattr(model, "decode"):
         raise ValueError(f"`model` must have `prefill` and `decode`. Received: {type(model).__name__}")
@@ -165,7 +165,7 @@ def as_generative(model: Any) -> Any:
 
 
 class _Completed(GenerationDefaults):
-    """A model's own members first, then the defaults. Graphs are kept by it, so it lives as long as the model."""
+    """A model's own members, else the defaults. It is a key of graphs, so it must live as long as the model."""
 
     def __init__(self, model):
         self._model = weakref.ref(model)
@@ -181,24 +181,24 @@ _completed = weakref.WeakKeyDictionary()
 
 
 def reads_ids(model):
-    """Whether generation starts from token ids."""
+    """Whether prompts or sources are token ids."""
     specs = [*getattr(model, "prompt_specs", {}).values()]
     return not specs or ("int" in specs[0].dtype and len(specs[0].shape) == 2)
 
 
 def check_reads_ids(model, setting):
-    """Raises a ValueError if a setting of generation needs the ids of prompts or sources and the model has none."""
+    """Raises a ValueError if a setting needs the token ids of prompts or sources, and the model reads features."""
     if not reads_ids(model):
         raise ValueError(
-            f"`config` must do without {setting} for a model whose prompts are no token ids. "
+            f"`config` must do without {setting} for a model whose prompts are not token ids. "
             f"Received: prompts of {list(model.prompt_specs)}"
         )
 
 
 def vocabulary_size_of(model, tokenizer=None):
-    """The number of tokens that a model may generate: those of its tokenizer, or of the one given, if there is one.
+    """The number of tokens that a model may generate, at most that of its tokenizer, or of the given one.
 
-    A table may have more rows than the tokenizer has pieces.
+    An embedding table may have more rows than the tokenizer has tokens.
     """
     rows, tokenizer = getattr(model, "vocabulary_size", None), getattr(model, "tokenizer", None) or tokenizer
     if rows is None:

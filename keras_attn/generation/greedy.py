@@ -1,4 +1,4 @@
-"""The most likely token, one after another."""
+"""Greedy search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Greedy(SingleSequence):
-    """`y_t = argmax_y p(y | y_<t)`, the first of several that are equally likely.
+    """Greedy search: `y_t = argmax_y p(y | y_<t)`, the first of several equally likely tokens.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""A strategy that chooses tokens as one of two others does."""
+"""Base class of strategies that select tokens greedily or by sampling."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 class GreedyOrSampling(SingleSequence):
-    """Base of strategies that find the logits of a token in a way of their own, and choose as `Greedy()` does or as
-    `Sampling(seed)`. A subclass has the fields `sampling` and `seed`."""
+    """Base class of strategies that compute logits in their own way, and select tokens like `Greedy` or `Sampling`.
+
+    Subclasses have the fields `sampling` and `seed`.
+    """
 
     def __post_init__(self):
         Sampling(self.seed)
 
     @property
-    def _choosing(self):
+    def _selector(self):
         return Sampling(self.seed) if self.sampling else Greedy()
 
-    def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
-        return self._choosing.rows(decoding, ids, mask)
+    def rows(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
+        return self._selector.rows(decoding, inputs, mask)
 
     def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
-        return self._choosing.choose(decoding, drawing, logits, step)
+        return self._selector.choose(decoding, drawing, logits, step)

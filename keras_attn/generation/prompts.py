@@ -1,4 +1,4 @@
-"""What generation starts from, checked."""
+"""Validated inputs and settings of generation."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,21 +14,21 @@ from keras_attn.generation.settings import power_of_two
 
 
 class Prompts:
-    """Inputs of `generate` as ids, and its settings, found to fit the model.
+    """The inputs of `generate` as arrays, and its settings, validated against the model.
 
     Args:
-        model, inputs, config, max_length: see `generate`.
+        model, inputs, config, max_length: See `generate`.
 
     Attributes:
-        model: the model as a `GenerativeModel`.
-        inputs: as given.
+        model: The model as a `GenerativeModel`.
+        inputs: The original inputs.
         prompt: Array `(B, S, ...)`: token ids, or features.
         mask: Bool array `(B, S)` of features; None for ids.
         config: `GenerationConfig`.
         tokenizer: The tokenizer that turns tokens into text if the inputs were text or features; else None.
 
     Raises:
-        ValueError: see `generate`.
+        ValueError: See `generate`.
     """
 
     def __init__(self, model, inputs, config=None, max_length=None):
@@ -43,7 +43,7 @@ class Prompts:
             prompt, mask = _features(model, inputs)
         else:
             if isinstance(inputs, Mapping):
-                inputs = _lone(model, inputs)
+                inputs = _only_input(model, inputs)
             if isinstance(inputs, str) or (is_text and tokenizer is None):
                 kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
                 raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
@@ -59,8 +59,8 @@ class Prompts:
             if processor.needs_source_ids:
                 check_reads_ids(model, type(processor).__name__)
         strategy.validate(model, config)
-        for asked in (model, *strategy.models):
-            asked.check_prompt(prompt, config.max_length + strategy.lookahead)
+        for part in (model, *strategy.models):
+            part.check_prompt(prompt, config.max_length + strategy.lookahead)
         self.model, self.inputs, self.prompt, self.mask, self.config = model, inputs, prompt, mask, config
         self.tokenizer = tokenizer if self.writes_text else None
 
@@ -83,17 +83,17 @@ class Prompts:
         self.mask = None if self.mask is None else self.mask[rows]
 
     def decode(self, tokens):
-        """A list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
+        """The texts of `tokens`: a list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
         return texts_of(tokens, self.model, self.tokenizer, self.prompt)
 
 
 def prompt_arguments(model, batch=None):
-    """Specs of the arguments of a graph that a prompt makes up, for any batch or one of `batch` rows."""
+    """Specs of a prompt as arguments of a graph, for any batch size, or for `batch` rows."""
     return [keras.KerasTensor((batch, *spec.shape[1:]), spec.dtype) for spec in model.prompt_specs.values()]
 
 
 def split_prompt(model, arguments):
-    """`((inputs, mask), further)`: the arguments of a graph, of which those of the prompt come first."""
+    """Splits the arguments of a graph, which start with the prompt, into `((inputs, mask), further)`."""
     count = len(model.prompt_specs)
     prompt = arguments[:count] if count > 1 else (*arguments[:count], None)
     return prompt, arguments[count:]
@@ -103,8 +103,8 @@ def _are_strings(values):
     return all(isinstance(x, str) for x in values)
 
 
-def _lone(model, inputs):
-    """The value of a dict with the name of a model's only input."""
+def _only_input(model, inputs):
+    """The value of a dict with only the name of a model's only input."""
     [name] = model.prompt_specs
     if inputs.keys() != {name}:
         raise ValueError(f"`inputs` must be a dict of {name!r} alone. Received: {sorted(inputs)}")
@@ -112,7 +112,7 @@ def _lone(model, inputs):
 
 
 def _features(model, inputs):
-    """`(features, mask)` of a model that reads no ids, from an array or a dict by the names of `prompt_specs`."""
+    """`(features, mask)` for a model that reads features, from an array or a dict by the names of `prompt_specs`."""
     names, specs = list(model.prompt_specs), list(model.prompt_specs.values())
     if not isinstance(inputs, Mapping):
         inputs = {names[0]: inputs}
@@ -139,7 +139,7 @@ def _features(model, inputs):
 
 
 def prompt_ids(model, tokenizer, texts):
-    """The ids of texts that a model reads: without what ends a text where it continues them."""
+    """The ids of texts for a model, without the tokenizer's suffix if it continues them."""
     return tokenizer.encode(texts, add_suffix=not continues(model))
 
 
@@ -148,18 +148,18 @@ def continues(model):
     return getattr(model, "continues_prompts", False)
 
 
-def texts_of(tokens, model, tokenizer, ids):
-    """The texts of generated tokens, which continue the prompts where the model does.
+def texts_of(tokens, model, tokenizer, prompt):
+    """The texts of generated tokens, decoded as continuations of the prompts if the model continues prompts.
 
     Args:
-        tokens: int array `(B, L)`, or `(B, n, L)`.
-        model, tokenizer: what generated them, and what reads them.
-        ids: int array `(B, S)` that they were generated from.
+        tokens: Int array `(B, L)`, or `(B, n, L)`.
+        model, tokenizer: The model that generated them, and its tokenizer.
+        prompt: Array `(B, S, ...)`, the inputs of the model.
 
     Returns:
         List of `B` strings, or of `B` lists of `n` strings.
     """
-    after = ids if continues(model) else None
+    after = prompt if continues(model) else None
     if tokens.ndim == 2:
         return tokenizer.decode(tokens, after)
     rows, count, length = tokens.shape
@@ -168,19 +168,19 @@ def texts_of(tokens, model, tokenizer, ids):
 
 
 def settings_of(model, config=None, tokenizer=None):
-    """`config`, or the model's own, or the default one, with the ids of the tokenizer.
+    """`config`, that of the model, or the default one, with the ids of the tokenizer.
 
     Args:
-        model: see `generate`.
+        model: See `generate`.
         config: `GenerationConfig` or None.
-        tokenizer: that of a model which carries none.
+        tokenizer: The tokenizer, if the model carries none.
 
     Returns:
         `GenerationConfig` whose `start_id`, unless the model continues prompts, and `pad_id` are integers.
 
     Raises:
-        ValueError: `config` is no `GenerationConfig`, its ids differ from those of the tokenizer, the model takes
-            another id for padding, or nothing says what a target starts with.
+        ValueError: If `config` is not a `GenerationConfig`, its ids differ from those of the tokenizer, the model has
+            a different `pad_id`, or a target has no start token.
     """
     config = config or getattr(model, "generation_config", None) or GenerationConfig()
     if not isinstance(config, GenerationConfig):

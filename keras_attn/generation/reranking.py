@@ -1,4 +1,4 @@
-"""The sample that all others agree with most."""
+"""Minimum Bayes risk decoding."""
 
 from __future__ import annotations
 
@@ -34,31 +34,30 @@ def minimum_bayes_risk(
     jit_compile: bool = False,
     return_dict: bool = False,
 ) -> Any:
-    """Draws samples of each row and returns the one with the highest mean utility, the others being the references.
+    """Draws samples for each row and returns the one with the highest mean utility, with the others as references.
 
-    `argmax_i 1 / (n - 1) * sum_{j != i} utility(y_i, y_j)`, the first of several that are equal.
+    `argmax_i 1 / (n - 1) * sum_{j != i} utility(y_i, y_j)`, the first of equal ones.
 
     Args:
-        model, inputs, max_length, jit_compile: see `generate`.
-        config: see `generate`; its processors shape the distribution, and a `Sampling` takes the place of its strategy.
-        num_samples: number of samples `n` a row, at least 2.
-        seed: of `Sampling`.
-        utility: `(candidate, reference) -> float`, both strings where the model carries a tokenizer and the inputs are
-            text, else lists of token ids, up to the end token and without it; the chrF of sacrebleu for two sentences
-            where None, which takes text, and the extra "metrics".
-        return_dict: whether to return more than the tokens or strings.
+        model, inputs, max_length, jit_compile: See `generate`.
+        config: See `generate`; its processors shape the distribution, and its strategy is replaced by `Sampling`.
+        num_samples: Number of samples `n` per row, at least 2.
+        seed: See `Sampling`.
+        utility: `(candidate, reference) -> float`, of strings if `generate` returns strings, else of lists of token
+            ids before the end token. Defaults to sentence-level chrF, which requires text and the extra "metrics".
+        return_dict: Whether to return more than the tokens or strings.
 
     Returns:
-        A list of strings for strings, else int32 `(B, max_length)`. With `return_dict`, a dict of `tokens` and, for
-        strings, `text`; `utility` float32 `(B,)`, the mean that has won; `samples` int32 `(B, n, max_length)`, and
-        `sample_utilities` float32 `(B, n)`.
+        A list of strings if `generate` returns strings, else int32 `(B, max_length)`. With `return_dict`, a dict of
+        `tokens`, `text` if there are strings, `utility` float32 `(B,)`, the highest mean, `samples` int32
+        `(B, n, max_length)`, and `sample_utilities` float32 `(B, n)`.
 
     Raises:
-        ValueError: see `generate`; `num_samples` is no integer above 1, or there is no `utility` for ids.
-        ImportError: sacrebleu is not installed, and there is no other `utility`.
+        ValueError: See `generate`; also if `num_samples` is not an integer above 1, or there is no `utility` for ids.
+        ImportError: If sacrebleu is not installed, and `utility` is None.
 
     Reference:
-        [Eikema and Aziz, 2020](https://arxiv.org/abs/2005.10283)
+        [Is MAP Decoding All You Need?](https://arxiv.org/abs/2005.10283), Eikema and Aziz, 2020.
 
     Example:
 
@@ -77,12 +76,12 @@ def minimum_bayes_risk(
     drawn = generate(model, inputs, max_length, config, jit_compile=jit_compile, return_dict=True)
     if utility is None:
         if "text" not in drawn:
-            raise ValueError("`utility` must be given where `inputs` are ids: chrF compares text. Received: None")
+            raise ValueError("`utility` must be given if `inputs` are ids: chrF compares text. Received: None")
         utility = _chrf()
     samples = drawn["tokens"]
     candidates = drawn.get("text") or [[_before_end(tokens, config) for tokens in row] for row in samples]
     utilities = np.array([mean_utilities(row, utility) for row in candidates], "float32")
-    # NumPy takes NaN for the largest.
+    # NumPy treats NaN as the largest value.
     best = np.argmax(np.where(np.isnan(utilities), -np.inf, utilities), axis=1)
     rows = np.arange(len(best))
     outputs = {"tokens": samples[rows, best]}
@@ -94,7 +93,7 @@ def minimum_bayes_risk(
 
 
 def mean_utilities(candidates, utility):
-    """The mean utility of each of several candidates, the others being the references."""
+    """The mean utility of each candidate, with the others as references."""
     keys = [candidate if isinstance(candidate, str) else tuple(candidate) for candidate in candidates]
     known = {}
     means = []

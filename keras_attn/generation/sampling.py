@@ -1,4 +1,4 @@
-"""Tokens drawn from the model's distribution."""
+"""Sampling."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class Sampling(SingleSequence):
-    """`y_t ~ p(y | y_<t)`, with the distribution that the config's processors leave, such as `Temperature` and `TopP`.
+    """Sampling: `y_t ~ p(y | y_<t)`, after the config's processors, such as `Temperature` and `TopP`.
 
     Drawn as `argmax_y log p(y) + g_y` with Gumbel noise `g`, a function of the seed, the step and the row's own inputs:
-    a row's samples do not depend on what stands beside it, and are the same in every exported artefact.
+    a row's samples do not depend on the rest of the batch, and are the same in every exported artefact.
 
     Args:
-        seed: int; the same seed draws the same samples.
-        num_sequences: how many samples are drawn for each row.
+        seed: Integer; the same seed draws the same samples.
+        num_sequences: Number of samples per row.
 
     Raises:
-        ValueError: an argument is not as described.
+        ValueError: If an argument is invalid.
 
     Reference:
-        [Maddison et al., 2014](https://arxiv.org/abs/1411.0030)
+        [A* Sampling](https://arxiv.org/abs/1411.0030), Maddison et al., 2014.
 
     Example:
 
@@ -59,10 +59,10 @@ class Sampling(SingleSequence):
         if not isinstance(self.seed, int) or not 0 <= self.seed < 2**31:
             raise ValueError(f"`seed` must be an integer in 0 to 2**31 - 1. Received: seed={self.seed!r}")
 
-    def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
-        real = decoding.model.padding_mask(ids, mask)
+    def rows(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
+        real = decoding.model.padding_mask(inputs, mask)
         count = self.num_sequences
-        keys = row_keys(ids if reads_ids(decoding.model) else checksums(ids), real)
+        keys = row_keys(inputs if reads_ids(decoding.model) else checksums(inputs), real)
         keys = tuple(ops.repeat(key, count) for key in keys) if count > 1 else keys
         if count > 1:
             number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
@@ -73,7 +73,7 @@ class Sampling(SingleSequence):
     def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
         *keys, seed = drawing
         uniform = hashed_uniform(keys, step, seed, logits.shape[-1])
-        # Relative to the largest: noise would be lost in the rounding of a large logit.
+        # Relative to the largest logit: noise would be lost in the rounding of a large one.
         logits = unless_banned(logits, ops.subtract(logits, ops.max(logits, axis=-1, keepdims=True)))
         return index_of_largest(ops.subtract(logits, ops.log(ops.negative(ops.log(uniform)))))
 
@@ -85,5 +85,5 @@ class Sampling(SingleSequence):
 
 
 def unfolded(x, count):
-    """`(B * count, ...)` to `(B, count, ...)`."""
+    """Reshapes `(B * count, ...)` to `(B, count, ...)`."""
     return ops.reshape(x, (-1, count, *x.shape[1:]))

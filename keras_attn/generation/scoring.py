@@ -1,4 +1,4 @@
-"""How likely a model finds given outputs."""
+"""Log-probabilities of given outputs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def score(
     *,
     return_alignments: bool = False,
 ) -> dict[str, Array]:
-    """Log-probabilities of given target tokens, in one pass without a cache.
+    """Computes the log-probabilities of given target tokens, in one pass without a cache.
 
     Args:
-        model: see `generate`.
-        inputs: see `generate`: sources, or prompts that the targets continue.
-        targets: int `(B, L)` as `generate` returns them, the end token included and `pad_id` behind; or a list of
-            strings, which an end token is put behind.
-        config: `GenerationConfig`, for the special tokens; the model's own, or the default one, where None.
-        return_alignments: whether to return the attention to the source as well.
+        model: See `generate`.
+        inputs: See `generate`: sources, or prompts that the targets continue.
+        targets: Int `(B, L)` as `generate` returns them, including the end token, right-padded with `pad_id`; or a
+            list of strings, to which an end token is appended.
+        config: `GenerationConfig`, for the special tokens. Defaults to that of the model, or `GenerationConfig()`.
+        return_alignments: Whether to return the attention to the source too.
 
     Returns:
-        Dict of `scores`, float32 `(B, L)`, the log-probability of each token, 0 behind the end; `sequence_scores`
+        Dict of `scores`, float32 `(B, L)`, the log-probability of each token, 0 after the end; `sequence_scores`
         `(B,)`, their sums; and on request `alignments`, float32 `(B, L, S)`, the attention of each token to each
-        source position, averaged over heads and layers, 0 behind the end.
+        source position, averaged over heads and layers, 0 after the end.
 
     Raises:
-        ValueError: an argument does not fit the model or the others.
+        ValueError: If an argument does not fit the model or the others.
 
     Example:
 
@@ -56,7 +56,7 @@ def score(
     >>> score(model, np.array([[5, 6, 7]]), np.array([[8, 9, 3, 0]]))["scores"].shape
     (1, 4)
     """
-    # Neither has a say here, nor need it fit the one token that is asked for.
+    # Neither is used here, nor has to fit a `max_length` of 1.
     config = dataclasses.replace(settings_of(model, config), strategy=None, processors=())
     prompts = Prompts(model, inputs, config, 1)
     model, config, prompt = prompts.model, prompts.config, prompts.prompt
@@ -87,7 +87,7 @@ def score(
 
 
 def check_alignments(model):
-    """Raises a ValueError where a model has no alignments to return."""
+    """Raises a ValueError if a model has no alignments to return."""
     if not model.alignment_layers():
         raise ValueError(
             "`return_alignments` must be False for a model without attention to a memory. "
@@ -99,7 +99,7 @@ def _as_ids(targets, prompts):
     if not isinstance(targets, (list, tuple)) or not all(isinstance(x, str) for x in targets):
         return np.asarray(targets)
     if prompts.tokenizer is None:
-        raise ValueError("`targets` must be ids where `inputs` are. Received: strings")
+        raise ValueError("`targets` must be ids if `inputs` are. Received: strings")
     config, tokenizer = prompts.config, prompts.tokenizer
     end = config.end_ids[:1] if tokenizer.end_id is None else (tokenizer.end_id,)
     rows = tokenizer.tokenize(list(targets))
@@ -113,16 +113,16 @@ def _as_ids(targets, prompts):
 
 
 def _continued(tokenizer, texts, targets, rows):
-    """`rows`, or where texts and targets together split at their border, the ids of targets after their texts."""
+    """The ids of targets after their texts, if a token ends where the text does; else the ids in `rows`."""
     whole = tokenizer.tokenize([text + target for text, target in zip(texts, targets, strict=False)])
     splits = zip(tokenizer.tokenize(list(texts)), whole, rows, strict=False)
     return [ids[len(known) :] if ids[: len(known)] == known else row for known, ids, row in splits]
 
 
 def _up_to_end(tokens, config):
-    """Which tokens count: all up to the first end token, and no padding behind the last one of a row without."""
+    """Which tokens count: all up to the first end token, or, in a row without one, up to the padding at its end."""
     is_end = np.isin(tokens, config.end_ids)
     before = np.cumsum(is_end, axis=1) - is_end == 0
-    # The end token may be the one that pads.
+    # The end token may also be the padding token.
     counts = (tokens != config.pad_id) | is_end
     return before & (np.cumsum(counts[:, ::-1], axis=1)[:, ::-1] > 0)

@@ -1,7 +1,7 @@
-"""What a loop over tokens reads and changes where it keeps one sequence a row.
+"""Constants and variables of a token loop with one sequence per row.
 
-Named tuples, since the loops, graphs and trees of every backend know them: a dataclass would have to be made known to
-TensorFlow, JAX and Keras' trees, to each in its own way, and the last of these has no public one.
+Named tuples, since the loops, graphs and trees of every backend support them: a dataclass would have to be registered
+with TensorFlow, JAX and Keras' trees, each in its own way, and the last of these has no public one.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from keras_attn.typing import Nest, Tensor
 
 
 class SequenceContext(NamedTuple):
-    """What the loop reads.
+    """Constants of the loop.
 
     Attributes:
-        memory: that of the model's `prefill`.
-        position: int32 `(R, 1)` or `(1, 1)`, the position of the first token that `decode` is given.
-        drawing: what `choose` of the strategy needs.
-        extra: what a strategy needs besides, a named tuple of its own.
+        memory: The memory from the model's `prefill`.
+        position: Int32 `(R, 1)` or `(1, 1)`, the position of the first token that `decode` is given.
+        drawing: Inputs of the strategy's `choose`, such as a seed.
+        extra: Further constants of a strategy, a named tuple of its own.
     """
 
     memory: Nest
@@ -28,17 +28,17 @@ class SequenceContext(NamedTuple):
 
 
 class SequenceState(NamedTuple):
-    """What the loop changes.
+    """Variables of the loop.
 
     Attributes:
-        step: int32 scalar, the number of tokens so far.
-        token: int32 `(R, 1)`, the last token, which the model has not been given yet.
-        done: bool `(R,)`, which rows have ended.
-        tokens: int32 `(R, max_length)`, padding from `step` on.
-        scores: float32 `(R, max_length)`, the log-probability of each token.
-        cache: that of the model's `decode`.
-        processors: the states of the logit processors.
-        extra: what a strategy keeps besides, a named tuple of its own.
+        step: Int32 scalar, the number of tokens so far.
+        token: Int32 `(R, 1)`, the last token, which the model has not been given yet.
+        done: Bool `(R,)`, which rows have ended.
+        tokens: Int32 `(R, max_length)`, padding from `step` on.
+        scores: Float32 `(R, max_length)`, the log-probability of each token.
+        cache: The cache of the model's `decode`.
+        processors: The states of the logit processors.
+        extra: Further variables of a strategy, a named tuple of its own.
     """
 
     step: Tensor

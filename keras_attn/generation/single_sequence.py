@@ -1,4 +1,4 @@
-"""Strategies that keep one sequence a row."""
+"""Base class of strategies with one sequence per row."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class SingleSequence(Strategy):
-    """Token after token, none taken back; a kind says which one is chosen."""
+    """Base class of strategies that append tokens to one sequence per row; subclasses select the tokens."""
 
     def choose(self, decoding: Decoding, drawing: Nest, logits: Tensor, step: Tensor) -> Tensor:
-        """int32 `(R,)` from processed logits, float32 `(R, V)`, and what `rows` has returned for it."""
+        """Selects tokens, int32 `(R,)`, by processed logits, float32 `(R, V)`; `drawing` comes from `rows`."""
         raise NotImplementedError
 
-    def rows(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
-        """`(sequences of a row, what choose needs)`."""
+    def rows(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[int, Nest]:
+        """Returns `(count, drawing)`: the number of sequences per row, and inputs of `choose`."""
         return 1, ()
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
-        config, batch = decoding.config, ops.shape(ids)[0]
-        count, drawing = self.rows(decoding, ids, mask)
-        room = config.max_length + self.lookahead
-        # What is tried and taken back must not have pushed anything out of a window.
-        cache, memory = decoding.model.prefill(ids, mask, length=room, bounded=not self.lookahead)
-        token, position = decoding.model.first_decoder_inputs(ids, mask, config.start_id)
-        processors = decoding.start_processors(decoding.history(ids, mask))
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
+        config, batch = decoding.config, ops.shape(inputs)[0]
+        count, drawing = self.rows(decoding, inputs, mask)
+        num_slots = config.max_length + self.lookahead
+        # Rejected tokens must not have evicted any from a window.
+        cache, memory = decoding.model.prefill(inputs, mask, length=num_slots, bounded=not self.lookahead)
+        token, position = decoding.model.first_decoder_inputs(inputs, mask, config.start_id)
+        processors = decoding.start_processors(decoding.history(inputs, mask))
         parts = cache, memory, token, position, processors
         cache, memory, token, position, processors = repeated(parts, count, batch)
         if decoding.model.has_slots:
@@ -64,7 +64,7 @@ class SingleSequence(Strategy):
         return self.accept(decoding, fixed, state._replace(cache=cache), logits)
 
     def accept(self, decoding: Decoding, fixed: SequenceContext, state: SequenceState, logits: Tensor) -> SequenceState:
-        """The state with the token that is chosen by its logits, `(R, 1, V)`."""
+        """The state with one more token per row, selected by logits `(R, 1, V)`."""
         step, done = state.step, state.done
         logits = decoding.process(ops.cast(ops.squeeze(logits, 1), "float32"), state.processors, step)
         chosen = self.choose(decoding, fixed.drawing, logits, step)
@@ -84,13 +84,13 @@ class SingleSequence(Strategy):
 
 
 def repeated(tree, count, batch):
-    """Every tensor with a row axis, each of `batch` rows `count` times in sequence.
+    """Repeats each of the `batch` rows of every tensor `count` times in sequence.
 
-    A row axis of one that stands for all of several rows stays.
+    A tensor with a single row for a larger batch is not repeated.
     """
     if count == 1:
         return tree
-    # Not `repeat`, which leaves TFLite with a tensor of unknown rank.
+    # Not `ops.repeat`, whose result has an unknown rank in TFLite.
     rows = ops.floor_divide(ops.arange(batch * count, dtype="int32"), count)
     is_single_prompt = isinstance(batch, int) and batch == 1
 

@@ -1,4 +1,4 @@
-"""Several tokens from one call of a model, guessed in advance."""
+"""Speculative decoding."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 
 class Speculation(NamedTuple):
-    """What the loop changes besides a `SequenceState`.
+    """Additional loop variables of speculative decoding, see `SequenceState`.
 
     Attributes:
-        draft: the state of the draft.
-        rounds: int32 `(B,)`, the calls of the model while a row was unfinished.
+        draft: The state of the draft.
+        rounds: Int32 `(B,)`, the number of calls of the model while a row was unfinished.
     """
 
     draft: Nest
@@ -37,29 +37,29 @@ class Speculation(NamedTuple):
 @keras.saving.register_keras_serializable(package="keras_attn")
 @dataclasses.dataclass(frozen=True)
 class SpeculativeDecoding(GreedyOrSampling):
-    """The tokens of `Greedy()` or `Sampling(seed)`, in fewer calls of the model.
+    """Generates the tokens of `Greedy()` or `Sampling(seed)` in fewer calls of the model.
 
-    Each round, a draft proposes `num_tokens` tokens, and one call of the model gives the logits after all of them.
-    Proposals are accepted up to the first that is not what the model chooses itself, whose choice stands in its place.
-    The draft chooses with the same Gumbel noise as the model: `argmax_y log q(y) + g_y` proposes for
-    `argmax_y log p(y) + g_y`. So a sample is drawn from `p` exactly, is the same for every draft, and a proposal is
-    accepted with a probability of `(1 - d) / (1 + d)` at the least, `d` the total variation of `p` and `q`. Rows of a
-    batch go on together, by what all unfinished ones accept. A further output, `rounds`, int32 `(B,)`, counts the
-    calls of the model while a row was unfinished.
+    Each round, a draft proposes `num_tokens` tokens, and one call of the model returns the logits after all of them.
+    Proposals are accepted up to the first that differs from the token that the model selects, which replaces it.
+    The draft samples with the same Gumbel noise as the model: it proposes `argmax_y log q(y) + g_y`, and the model
+    selects `argmax_y log p(y) + g_y`. So a sample is drawn from `p` exactly, is the same for every draft, and a
+    proposal is accepted with a probability of at least `(1 - d) / (1 + d)`, with the total variation `d` of `p` and
+    `q`. The rows of a batch advance together, by the proposals that all unfinished ones accept. The output `rounds`,
+    int32 `(B,)`, counts the calls of the model while a row was unfinished.
 
     Args:
-        draft: `PromptLookup()`, or a smaller model of the same vocabulary. A model counts as a setting by its identity:
-            it is not saved with these, and lives as long as the graphs that it is in.
-        num_tokens: how many tokens are proposed.
-        sampling: whether tokens are drawn, or are the most likely ones.
-        seed: see `Sampling`.
+        draft: `PromptLookup()`, or a smaller model with the same vocabulary. A model is compared by identity, is not
+            saved with the settings, and lives as long as the graphs that use it.
+        num_tokens: Number of proposed tokens per round.
+        sampling: Whether to sample tokens instead of selecting the most likely ones.
+        seed: See `Sampling`.
 
     Raises:
-        ValueError: an argument is not as described, or does not fit the model; or settings with a model are saved.
+        ValueError: If an argument is invalid or does not fit the model, or if settings with a model are saved.
 
     Reference:
-        [Leviathan et al., 2023](https://arxiv.org/abs/2211.17192);
-        [Daliri et al., 2024](https://arxiv.org/abs/2408.07978), the coupling by Gumbel noise
+        [Fast Inference from Transformers via Speculative Decoding](https://arxiv.org/abs/2211.17192), Leviathan et al.,
+        2023; [Coupling without Communication](https://arxiv.org/abs/2408.07978), Daliri et al., 2024, for the noise.
 
     Example:
 
@@ -74,7 +74,7 @@ class SpeculativeDecoding(GreedyOrSampling):
     True
     """
 
-    # A frozen dataclass, which all may share.
+    # A frozen dataclass, so instances may share it.
     draft: PromptLookup | GenerativeModel = PromptLookup()  # noqa: RUF009
     num_tokens: int = 4
     sampling: bool = False
@@ -89,7 +89,7 @@ class SpeculativeDecoding(GreedyOrSampling):
     def get_config(self) -> dict[str, Any]:
         if self.models:
             raise ValueError(
-                "`draft` must be a PromptLookup where settings are saved: a model is not saved with another one. "
+                "`draft` must be a PromptLookup if settings are saved: a model is not saved with another one. "
                 f"Received: {type(self.draft).__name__}"
             )
         return super().get_config()
@@ -106,7 +106,7 @@ class SpeculativeDecoding(GreedyOrSampling):
         for name, value in (("model", model), *(("draft", draft) for draft in self.models)):
             if not value.has_slots:
                 raise ValueError(
-                    f"`{name}` must have a cache of which tokens can be taken back. Received: {type(value).__name__}"
+                    f"`{name}` must have a cache from which tokens can be removed. Received: {type(value).__name__}"
                 )
         if not self.models:
             check_reads_ids(model, "PromptLookup")
@@ -122,16 +122,16 @@ class SpeculativeDecoding(GreedyOrSampling):
             size, expected = vocabulary_size_of(draft, model.tokenizer), vocabulary_size_of(model)
             if size != expected:
                 raise ValueError(
-                    f"`draft` must have the vocabulary of {expected} of the model. Received: a vocabulary of {size}"
+                    f"`draft` must have the model's vocabulary of {expected}. Received: a vocabulary of {size}"
                 )
 
     @property
     def _drafting(self):
         return DraftModel(self.draft) if self.models else self.draft
 
-    def start(self, decoding: Decoding, ids: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
-        fixed, state = super().start(decoding, ids, mask)
-        draft, draft_state = self._drafting.start(self, decoding, ids, mask)
+    def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
+        fixed, state = super().start(decoding, inputs, mask)
+        draft, draft_state = self._drafting.start(self, decoding, inputs, mask)
         rounds = ops.zeros_like(state.token[:, 0])
         return fixed._replace(extra=draft), state._replace(extra=Speculation(draft_state, rounds))
 
@@ -150,11 +150,11 @@ class SpeculativeDecoding(GreedyOrSampling):
             here = ops.expand_dims(state.step - step, 0)
             state = self.accept(decoding, fixed, state, ops.take(logits, here, axis=1))
             proposal = ops.take(proposals, here, axis=1)
-            agreed = ops.squeeze(ops.equal(state.token, proposal), 1)
+            accepted = ops.squeeze(ops.equal(state.token, proposal), 1)
             in_draft = ops.less(state.step, step + count)
-            return ops.logical_and(in_draft, ops.all(ops.logical_or(agreed, state.done))), state
+            return ops.logical_and(in_draft, ops.all(ops.logical_or(accepted, state.done))), state
 
-        # Without what this loop leaves as it is.
+        # Without the fields that this loop does not change.
         first = ops.ones((), dtype="bool"), state._replace(cache=(), extra=())
         _, accepted = ops.while_loop(more, accept_next, first, maximum_iterations=self.num_tokens + 1)
         rejected = step + count - accepted.step

@@ -1,4 +1,4 @@
-"""Tokens, or text, as they come."""
+"""Streaming of generated tokens or text."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ def stream(
     every: int = 1,
     max_time: float | None = None,
 ) -> Iterator[Any]:
-    """Yields what `generate` returns, piece by piece, from two graphs: one starts, one goes on.
+    """Yields the output of `generate` in pieces, from two graphs: one starts, the other continues.
 
-    They count among those that a model keeps, and threads may do what they may with `generate`.
+    Both count among the graphs that a model keeps. For threads, see `generate`.
 
     Args:
-        model, inputs, max_length, config: see `generate`; with a strategy that keeps one sequence a row and takes
-            nothing back: `Greedy` or `Sampling` of one sequence.
-        every: how many tokens are generated between two pieces.
-        max_time: number of seconds after which no further piece is begun; there is one at least. No limit where None.
+        model, inputs, max_length, config: See `generate`; the strategy must append to one sequence per row and never
+            remove tokens: `Greedy`, or `Sampling` of one sequence.
+        every: Number of tokens per piece.
+        max_time: Number of seconds after which no new piece is started; the first always is. No limit if None.
 
     Yields:
-        For ids, int32 `(B, every)` or shorter at the end; joined they are what `generate` returns, up to the step at
-        which all rows had ended, or `max_time` had passed. For strings, a list of strings, the text that each row has
-        gained: never half a character. Joined they are what `generate` returns, if time did not run out.
+        For ids, int32 `(B, every)`, or shorter at the end; concatenated, they equal the output of `generate` up to the
+        step at which all rows had ended, or `max_time` had passed. For strings, a list of strings, the new text of each
+        row without incomplete characters; concatenated, they equal the output of `generate` if time did not run out.
 
     Raises:
-        ValueError: see `generate`, when the first piece is asked for.
+        ValueError: See `generate`; raised when the first piece is requested.
 
     Example:
 
@@ -64,7 +64,9 @@ def stream(
     prompts = Prompts(model, inputs, config, max_length)
     config, chosen = prompts.config, prompts.config.chosen_strategy
     if not isinstance(chosen, SingleSequence) or getattr(chosen, "num_sequences", 1) != 1 or chosen.lookahead:
-        raise ValueError(f"`config` must have a strategy of one sequence that grows. Received: strategy={chosen!r}")
+        raise ValueError(
+            f"`config` must have a strategy of one sequence per row, such as Greedy(). Received: strategy={chosen!r}"
+        )
     check_positive(every=every)
     if max_time is not None:
         check_positive_number(max_time=max_time)
@@ -72,7 +74,7 @@ def stream(
     begin, run_until, numbers = _graphs(prompts.model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
     fixed, state = begin(*prompts.tensors, seed, limit, *numbers)
-    step, told, is_last = 0, [""] * len(prompts.prompt), False
+    step, previous, is_last = 0, [""] * len(prompts.prompt), False
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
         state = run_until(fixed, state, limit, ops.convert_to_tensor(until, "int32"), *numbers)
@@ -83,13 +85,13 @@ def stream(
             yield tokens[:, step:until]
         else:
             texts = [x if is_last else whole_characters(x) for x in prompts.decode(tokens[:, :until])]
-            yield [text[len(known) :] for text, known in zip(texts, told, strict=True)]
-            told = texts
+            yield [text[len(old) :] for text, old in zip(texts, previous, strict=True)]
+            previous = texts
         step = until
 
 
 def whole_characters(text):
-    """`text` without the replacement characters at its end, which stand for bytes of a character to come."""
+    """`text` without the replacement characters at its end, which are the bytes of an incomplete character."""
     return text.rstrip("\ufffd")
 
 
@@ -98,10 +100,10 @@ def _graphs(model, config):
 
     def begin(*arguments):
         prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
-        return strategy.start(Decoding(owner(), shared.given(numbers), seed, limit), *prompt)
+        return strategy.start(Decoding(owner(), shared.with_numbers(numbers), seed, limit), *prompt)
 
     def run_until(fixed, state, limit, until, *numbers):
-        return strategy.run_until(Decoding(owner(), shared.given(numbers), limit=limit), fixed, state, until)
+        return strategy.run_until(Decoding(owner(), shared.with_numbers(numbers), limit=limit), fixed, state, until)
 
     specs = [*prompt_arguments(model), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return (

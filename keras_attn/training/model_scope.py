@@ -1,16 +1,17 @@
-"""A scope in which a model alone may change."""
+"""A scope in which only the variables of a model may change."""
 
 import keras
 
 
 class ModelScope(keras.StatelessScope):
-    """A `keras.StatelessScope` that collects added losses, and refuses to change variables of others than `model`.
+    """A `keras.StatelessScope` that collects added losses, and refuses changes of variables outside `model`.
 
-    Such changes would be lost: a teacher's state, or a random generator that then draws the same numbers at each step.
+    Such changes would be lost: a teacher's state, or that of a random generator, which would then draw the same numbers
+    at each step.
 
     Args:
         model: `keras.Model`.
-        states: pairs of variables and their values in the scope.
+        states: Pairs of variables and their values in the scope.
     """
 
     def __init__(self, model, states=()):

@@ -125,7 +125,7 @@ def size_in_bytes(tree):
     return sum(np.asarray(x).nbytes for x in keras.tree.flatten(tree))
 
 
-# The greatest difference of log-probabilities that int8 makes here, with room.
+# Bound of the differences between log-probabilities with int8 and float caches in these tests, with a margin.
 INT8_BOUND = 0.05
 
 

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_attn.export import registry
 from keras_attn.export.tensor_spec import TensorSpec
-from keras_attn.generation import processors as room
+from keras_attn.generation import processors as package
 from keras_attn.generation.automata.automaton import TokenAutomaton
 from keras_attn.generation.generation_config import GenerationConfig
 from keras_attn.generation.processors import (
@@ -335,7 +335,7 @@ def test_oracle(processor, oracle, seed):
 
 
 def test_the_cases_name_every_processor():
-    public = {getattr(room, name) for name in room.__all__ if isinstance(getattr(room, name), type)}
+    public = {getattr(package, name) for name in package.__all__ if isinstance(getattr(package, name), type)}
     ours = {x for x in public if x.__module__.rpartition(".")[2] in FILES}
     assert {type(processor) for processor in PROCESSORS} == ours
     assert len(ours) == len(FILES)

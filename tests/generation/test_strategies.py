@@ -246,7 +246,7 @@ def test_speculative_settings(language_model):
     assert keras.saving.deserialize_keras_object(written) == strategy
     draft = make(LanguageModel, seed=3)
     assert SpeculativeDecoding(draft) == SpeculativeDecoding(draft) != SpeculativeDecoding(near(draft, 0.0))
-    with pytest.raises(ValueError, match=r"`draft` must be a PromptLookup where settings are saved"):
+    with pytest.raises(ValueError, match=r"`draft` must be a PromptLookup if settings are saved"):
         keras.saving.serialize_keras_object(GenerationConfig(strategy=SpeculativeDecoding(draft)))
     with pytest.raises(ValueError, match=r"`draft` must be a PromptLookup, or a model. Received: draft=3"):
         SpeculativeDecoding(3)
@@ -455,7 +455,7 @@ def test_minimum_bayes_risk_of_text():
 def test_minimum_bayes_risk_refuses(language_model):
     with pytest.raises(ValueError, match=r"`num_samples` must be an integer above 1\. Received: num_samples=1"):
         minimum_bayes_risk(language_model, PROMPTS, num_samples=1)
-    with pytest.raises(ValueError, match="`utility` must be given where `inputs` are ids"):
+    with pytest.raises(ValueError, match="`utility` must be given if `inputs` are ids"):
         minimum_bayes_risk(language_model, PROMPTS, 3, num_samples=2)
     with pytest.raises(ValueError, match="`config` must be a GenerationConfig"):
         minimum_bayes_risk(language_model, PROMPTS, 3, config=3)
@@ -508,12 +508,12 @@ def test_encoder_processors_see_the_source(model):
 
 @dataclasses.dataclass(frozen=True)
 class OwnGreedy(Strategy):
-    """Greedy search to the last step as a user may write it, with dicts for what the loop reads and changes."""
+    """Greedy search to the last step as a user may write it, with dicts as constants and variables of the loop."""
 
-    def start(self, decoding, ids, mask):
-        cache, memory = decoding.model.prefill(ids, mask, length=decoding.config.max_length)
-        token, position = decoding.model.first_decoder_inputs(ids, mask, decoding.config.start_id)
-        tokens = ops.zeros((ops.shape(ids)[0], decoding.config.max_length), "int32")
+    def start(self, decoding, inputs, mask):
+        cache, memory = decoding.model.prefill(inputs, mask, length=decoding.config.max_length)
+        token, position = decoding.model.first_decoder_inputs(inputs, mask, decoding.config.start_id)
+        tokens = ops.zeros((ops.shape(inputs)[0], decoding.config.max_length), "int32")
         state = {"count": ops.zeros((), "int32"), "token": token, "cache": cache, "tokens": tokens}
         return {"memory": memory, "position": position}, state
 

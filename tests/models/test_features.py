@@ -129,7 +129,7 @@ def test_prompts_that_do_not_fit(speech, inputs, message):
     ids=lambda settings: type(next(iter(settings.values()))).__name__,
 )
 def test_settings_that_read_the_ids_of_a_prompt_are_refused(speech, frames, settings):
-    with pytest.raises(ValueError, match=r"`config` must do without .* for a model whose prompts are no token ids"):
+    with pytest.raises(ValueError, match=r"`config` must do without .* for a model whose prompts are not token ids"):
         speech.generate(frames, config=GenerationConfig(4, **settings))
 
 

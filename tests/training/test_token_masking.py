@@ -87,7 +87,7 @@ def test_bad_arguments(settings, message):
 
 
 def test_places_of_the_hidden_tokens():
-    """Room enough for all gives the choice without a limit; with less, some of it."""
+    """A length that suffices for all selects the same as no limit; a shorter one selects some of them."""
     ids, labels = masked(rate=0.3)
     all_ids, places, chosen = masked(rate=0.3, mask_selection_length=100)
     np.testing.assert_array_equal(all_ids, ids)

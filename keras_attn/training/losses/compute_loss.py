@@ -1,4 +1,4 @@
-"""A training objective of a user's own, in the place of one forward pass and one loss."""
+"""Custom training objectives, instead of one forward pass and one loss."""
 
 from __future__ import annotations
 
@@ -12,39 +12,38 @@ from keras_attn.typing import Nest, Tensor
 
 
 class ComputeLoss(Protocol):
-    """The function that `Trainer(compute_loss=...)` calls in the place of the forward pass and the loss.
+    """The function that `Trainer(compute_loss=...)` calls instead of the forward pass and the loss.
 
-    It is called once for each replica and micro-batch, and returns a sum and a weight: both are added over all of
-    them, and divided once. So training stays exact however a batch is spread, if the sum is one over entries, and the
-    weight their number or the sum of their weights. `MaskedCrossEntropy.total`, `entry_weights` and `loss_total` return
-    such. What regularizers and `add_loss` of the model's layers add is added once; of several calls of the model, what
-    the last one adds.
+    It is called once per replica and micro-batch, and returns a sum and a weight: both are added over all calls, and
+    divided once. So the result does not depend on how a batch is split, if the sum is over entries, and the weight is
+    their number or the sum of their weights, as in `MaskedCrossEntropy.total`, `entry_weights` and `loss_total`. The
+    losses of regularizers and of `add_loss` in the model's layers are added once; if the model is called several times,
+    those of the last call.
 
-    The model may be called several times: each call draws another dropout, that depends on nothing but the model's
-    random states and the step. Other models may be called with `training=False`. They are not trained and keep their
-    state: only the model's variables change. Build them in the scope of the trainer's `strategy`.
+    The model may be called several times: each call draws a new dropout mask, which depends only on the model's random
+    states and the step. Other models may be called with `training=False`. They are not trained and keep their state:
+    only the model's variables change. Build them in the scope of the trainer's `strategy`.
 
-    The function is traced, without AutoGraph, once for each shape of a batch: it is written in `keras.ops`, and what
-    changes from step to step in it must be a tensor or a variable, such as `optimizer.iterations`. Validation calls it
-    too.
+    The function is traced, without AutoGraph, once per batch shape: write it in `keras.ops`; a value that changes from
+    step to step must be a tensor or a variable, such as `optimizer.iterations`. Validation calls it too.
 
     Call arguments:
-        model: that of the trainer.
-        inputs: nest of tensors, the rows of this replica, first axis `B`; not only those that the model takes.
-        labels: tensor, or a nest of tensors.
-        sample_weight: those of the data, or None. If rows cannot be split evenly, rows are repeated with a weight of 0;
-            without weights in the data it is a float32 `(B,)` then.
-        training: bool, False in a validation.
+        model: The model of the trainer.
+        inputs: Nest of tensors, the rows of this replica, first axis `B`; including those that the model does not take.
+        labels: Tensor, or a nest of tensors.
+        sample_weight: The weights of the data, or None. If rows cannot be split evenly, rows are repeated with a weight
+            of 0, and it is a float32 `(B,)` even if the data has no weights.
+        training: Bool, False in validation.
 
     Returns:
-        `(total, weight)` or `(total, weight, outputs)`: a float scalar, the sum of the losses; a scalar or a number,
-        what the sum is divided by; and what metrics compare with the labels.
+        `(total, weight)` or `(total, weight, outputs)`: a float scalar, the sum of the losses; a scalar or a number, by
+        which the sum is divided; and the outputs that metrics compare with the labels.
 
     Raises:
-        ValueError: the trainer raises one that names `compute_loss` if what it returns is not as described, the weight
-            is not finite, the total does not depend on the model's weights, metrics lack outputs, or a variable that
-            is not the model's would have to change: the state of another model in training mode, or of a random
-            generator that the model does not hold.
+        ValueError: The trainer raises one that names `compute_loss` if the result is not as described, the weight is
+            not finite, the total does not depend on the model's weights, metrics lack outputs, or a variable outside
+            the model would change: the state of another model in training mode, or of a random generator that is not
+            an attribute of the model.
 
     Example:
 
@@ -79,17 +78,17 @@ class ComputeLoss(Protocol):
 
 
 def computed(compute_loss, model, batch, training, has_metrics=False):
-    """`(total, weight, outputs)` of a batch, the first two float32 scalars, the last None if there are none.
+    """Returns `(total, weight, outputs)` of a batch: two float32 scalars, and the outputs, or None.
 
     Args:
-        compute_loss: a `ComputeLoss`.
+        compute_loss: A `ComputeLoss`.
         model: `keras.Model`.
         batch: `(inputs, labels, weights, present)`, see `batch_total`.
-        training: bool.
-        has_metrics: whether there must be outputs.
+        training: Bool.
+        has_metrics: Whether outputs are required.
 
     Raises:
-        ValueError: the function returns something else.
+        ValueError: If the function returns something else.
     """
     inputs, labels, weights, present = batch
     found = compute_loss(model, inputs, labels, present if weights is None else weights, training)
@@ -103,7 +102,7 @@ def computed(compute_loss, model, batch, training, has_metrics=False):
             "`compute_loss` must return (total, weight, outputs), as there are `metrics`. Received: no outputs"
         )
     total = _scalar("total, the sum of the losses", total, keras.backend.is_float_dtype)
-    # A mean is minimised, and nothing by way of what it is divided by.
+    # The mean is minimised through its sum, and not by a larger weight.
     weight = ops.stop_gradient(_scalar("weight", weight, lambda dtype: dtype != "bool"))
     return total, weight, only(outputs)
 

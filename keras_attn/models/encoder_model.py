@@ -124,7 +124,7 @@ class EncoderModel(AttentionModel):
         embedding_norm: bool = True,
         dropout: float = 0.1,
         activation: Activation = "gelu",
-        norm: str | None = "post",
+        norm: str | Mapping[str, str | None] | None = "post",
         norm_layer: str = "layer",
         norm_epsilon: float = 1e-12,
         scale_embeddings: bool = False,

@@ -102,7 +102,7 @@ class LanguageModel(AttentionModel):
         logit_soft_cap: float | None = None,
         dropout: float = 0.0,
         activation: Activation = "gelu",
-        norm: str | None = "pre",
+        norm: str | Mapping[str, str | None] | None = "pre",
         scale_embeddings: bool = False,
         position: PositionEncoding | None = None,
         pad_id: int | None = None,

@@ -99,7 +99,7 @@ class Transformer(AttentionModel):
         inputs: Mapping[str, Any] | None = None,
         tie_output: bool = True,
         dropout: float = 0.1,
-        norm: str | None = "post",
+        norm: str | Mapping[str, str | None] | None = "post",
         scale_embeddings: bool = True,
         position: PositionEncoding | None = None,
         decoder_position: PositionEncoding | None = None,
@@ -153,7 +153,10 @@ class Transformer(AttentionModel):
         decoder["num_layers"] = num_layers if num_decoder_layers is None else num_decoder_layers
         # The encoder's constants of DeepNorm depend on the decoder's depth.
         constants = deepnorm(num_layers, decoder["num_layers"])[0] if norm == "deepnorm" else {}
-        self.encoder = Encoder(**constants | stack, position=self.position, dtype=policy, name="encoder")
+        encoder = {**constants, **stack, "position": self.position}
+        if isinstance(norm, Mapping):
+            encoder["norm"] = {name: value for name, value in norm.items() if name != "cross_attention"}
+        self.encoder = Encoder(**encoder, dtype=policy, name="encoder")
         self.decoder = Decoder(**decoder, dtype=policy, name="decoder")
 
         masks = {"source_mask": 1, "target_mask": 1} | dict.fromkeys(_ATTENTION_MASKS, 2)

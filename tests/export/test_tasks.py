@@ -14,6 +14,7 @@ from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN
 from keras_attn.export import export, registry
 from keras_attn.export.tasks import reference
 from keras_attn.generation import BeamSearch, generate
+from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 
 FORMATS = ["saved_model", "tflite", "onnx"]
@@ -75,6 +76,13 @@ def test_a_task_that_a_model_cannot_do(cls, task, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         export(make(cls), tmp_path / "out", "onnx", tasks=task)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_step_knows_the_caches_of_multi_head_attention_only(tmp_path):
+    attention = keras.layers.MultiHeadAttention(2, 8)
+    model = make(LanguageModel, attention=attention, position=LearnedPositionEmbedding(16))
+    with pytest.raises(ValueError, match=r"whose `attention` is MultiHeadAttention.*use 'prefill' and 'decode'"):
+        export(model, tmp_path / "out", "onnx", tasks="step")
 
 
 def test_a_step_is_for_onnx(tmp_path):

@@ -158,6 +158,10 @@ def test_encoder_and_decoder_of_unequal_depth_and_norm(tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     inputs = {"source_ids": IDS, "target_ids": IDS[:, :3]}
     np.testing.assert_array_equal(loaded(inputs), model(inputs))
+    norms = {"self_attention": "pre", "cross_attention": "sandwich", "feed_forward": "post"}
+    mixed = Transformer(30, **SIZES, norm=norms)
+    assert mixed.decoder.blocks[0].cross_attention.norm == "sandwich"
+    assert mixed.encoder.blocks[0].feed_forward.norm == "post"
     deep = Transformer(30, **{**SIZES, "num_layers": 2}, num_decoder_layers=4, norm="deepnorm")
     np.testing.assert_allclose(deep.encoder.blocks[0].init_gain, 0.87 * (2**4 * 4) ** -0.0625)
     np.testing.assert_allclose(deep.decoder.blocks[0].init_gain, (12 * 4) ** -0.25)

@@ -36,6 +36,7 @@ class Task(StepTask):
     formats = ("onnx",)
 
     def __init__(self, model, tokenizer=None):
+        from keras_attn.layers import MultiHeadAttention
         from keras_attn.models import LanguageModel
 
         if not isinstance(model, LanguageModel):
@@ -45,6 +46,11 @@ class Task(StepTask):
             )
         self.model = model
         self.known_tokenizer = checked_tokenizer(model, tokenizer or None)
+        if foreign := [layer for layer in self._layers() if not isinstance(layer, MultiHeadAttention)]:
+            raise ValueError(
+                "`tasks` may hold 'step' only for a model whose `attention` is MultiHeadAttention, as its runtimes "
+                f"know no other caches; use 'prefill' and 'decode'. Received: {type(foreign[0]).__name__}"
+            )
         shapes = {(layer.num_heads, layer.num_kv_heads, layer.key_dim, layer.value_dim) for layer in self._layers()}
         if len(shapes) > 1:
             raise ValueError(
@@ -114,7 +120,7 @@ class Task(StepTask):
         return vocabulary_size_of(self.model, self.known_tokenizer)
 
     def _layers(self):
-        return [block.self_attention.layer for block in self.model.decoder.layers]
+        return [block.attention_layer() for block in self.model.decoder.layers]
 
     def _sizes(self):
         layer = self._layers()[0]

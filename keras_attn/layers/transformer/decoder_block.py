@@ -117,7 +117,7 @@ class DecoderBlock(Block):
         Raises:
             ValueError: If the block's `attention` has no `empty_cache`.
         """
-        layer = self._attention_layer()
+        layer = self.attention_layer()
         if not hasattr(layer, "empty_cache"):
             raise ValueError(
                 "`attention` must have a method `empty_cache(batch, length)`, which returns a tuple of tensors "
@@ -127,11 +127,12 @@ class DecoderBlock(Block):
 
     def attention_span(self) -> tuple[int, int] | None:
         """`(window, sink_tokens)` of self-attention: the only past tokens that queries attend to. None if all are."""
-        layer = self._attention_layer()
+        layer = self.attention_layer()
         window = getattr(layer, "window", None)
         return None if window is None else (window, getattr(layer, "sink_tokens", 0))
 
-    def _attention_layer(self):
+    def attention_layer(self) -> keras.layers.Layer:
+        """The self-attention layer, inside of its residual and parallel wrappers; the block must be built."""
         if not self.parallel:
             return self.self_attention.layer
         first = self.side_by_side.layer.first

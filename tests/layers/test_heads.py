@@ -33,7 +33,7 @@ CASES = [
         pooled_oracle,
         {"inputs": "inputs_mask"},
         BAD,
-        {"fully_masked": "a row of padding alone has the logits of zeros, which the biases make"},
+        {"fully_masked": "a fully masked row gets the logits of a zero vector, which depend on the biases"},
         output_mask=lambda mask: mask.any(axis=1),
     ),
     LayerCase(

@@ -238,7 +238,7 @@ def test_what_an_encoder_cannot_do(model):
     [
         ({"num_layers": 0}, "`num_layers` must .*Received: num_layers=0"),
         ({"num_heads": 4}, "`num_heads` must divide the 18 .*Received: num_heads=4"),
-        ({"head": "regression"}, "`head` must be None, 'seq.* or 'masked_lm'. Received: head='regression'"),
+        ({"head": "regression"}, "`head` must be None, 'seq.* or a dict of layers. Received: head='regression'"),
         ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
         ({"num_classes": 3}, "`num_classes` must be None without a classifier. Received: num_classes=3, head=None"),
         ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),

@@ -127,7 +127,7 @@ def graph_of(model, config, jit_compile=False, is_single_prompt=False):
 
 
 class SharedSettings:
-    """The settings of a graph, shared by configs that differ only in the seed, numbers and a similar `max_length`.
+    """Settings that share a graph: they differ only in seed, numbers, and `max_length` up to a power of two.
 
     Args:
         config: `GenerationConfig`.

@@ -21,7 +21,7 @@ class Prompts:
 
     Attributes:
         model: The model as a `GenerativeModel`.
-        inputs: The original inputs.
+        inputs: The inputs, as given.
         prompt: Array `(B, S, ...)`: token ids, or features.
         mask: Bool array `(B, S)` of features; None for ids.
         config: `GenerationConfig`.

@@ -122,7 +122,7 @@ class SpeculativeDecoding(GreedyOrSampling):
             size, expected = vocabulary_size_of(draft, model.tokenizer), vocabulary_size_of(model)
             if size != expected:
                 raise ValueError(
-                    f"`draft` must have the model's vocabulary of {expected}. Received: a vocabulary of {size}"
+                    f"`draft` must have the model's vocabulary of {expected} tokens. Received: a vocabulary of {size}"
                 )
 
     @property

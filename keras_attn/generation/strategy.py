@@ -29,7 +29,7 @@ class Strategy(Settings):
     `step`, the number of tokens so far, `tokens` and `done`.
     """
 
-    # Number of positions after the last token for which the model is called.
+    # Number of positions beyond those of greedy search for which the model is called.
     lookahead = 0
 
     # Other models that the strategy calls.
@@ -71,7 +71,7 @@ class Decoding:
         limit: Int32 scalar, the maximum number of generated tokens. Defaults to `config.max_length`, which determines
             the size of the cache.
         vocabulary_size: Number of tokens that may be generated. Defaults to `vocabulary_size_of(model)`. If it is
-            given, the ids of `config` must not be None.
+            given, the ids of `config` must be resolved.
     """
 
     model: GenerativeModel
@@ -190,13 +190,13 @@ def _packed_weights(decoding, part):
 def index_of_largest(x):
     """`argmax` along the last axis, the first of equal values: int32.
 
-    Computed on integers: Keras' argmax of floats compares the sign bits of zeros, for which TFLite has no operator.
+    Computed on integers: Keras' argmax of floats compares sign bits of zeros, for which TFLite has no operator.
     """
     return ops.argmax(ops.cast(ops.equal(x, ops.max(x, axis=-1, keepdims=True)), "int32"), axis=-1)
 
 
 def put(buffer, step, values):
-    """Writes `values` `(...)` to column `step` of `buffer` `(..., L)`."""
+    """`buffer` `(..., L)` with `values` `(...)` in column `step`."""
     here = ops.equal(ops.arange(ops.shape(buffer)[-1], dtype="int32"), step)
     return ops.where(here, ops.expand_dims(values, -1), buffer)
 

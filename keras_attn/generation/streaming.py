@@ -38,8 +38,8 @@ def stream(
     Both count among the graphs that a model keeps. For threads, see `generate`.
 
     Args:
-        model, inputs, max_length, config: See `generate`; the strategy must append to one sequence per row and never
-            remove tokens: `Greedy`, or `Sampling` of one sequence.
+        model, inputs, max_length, config: See `generate`; the strategy must have one sequence per row and no
+            `lookahead`, such as `Greedy`, or `Sampling` of one sequence.
         every: Number of tokens per piece.
         max_time: Number of seconds after which no new piece is started; the first always is. No limit if None.
 
@@ -65,15 +65,16 @@ def stream(
     config, chosen = prompts.config, prompts.config.chosen_strategy
     if not isinstance(chosen, SingleSequence) or getattr(chosen, "num_sequences", 1) != 1 or chosen.lookahead:
         raise ValueError(
-            f"`config` must have a strategy of one sequence per row, such as Greedy(). Received: strategy={chosen!r}"
+            "`config` must have a strategy of one sequence per row and without `lookahead`, such as Greedy(). "
+            f"Received: strategy={chosen!r}"
         )
     check_positive(every=every)
     if max_time is not None:
         check_positive_number(max_time=max_time)
     deadline = float("inf") if max_time is None else time.monotonic() + max_time
-    begin, run_until, numbers = _graphs(prompts.model, config)
+    start, run_until, numbers = _graphs(prompts.model, config)
     seed, limit = (ops.convert_to_tensor(x, "int32") for x in (getattr(chosen, "seed", 0), config.max_length))
-    fixed, state = begin(*prompts.tensors, seed, limit, *numbers)
+    fixed, state = start(*prompts.tensors, seed, limit, *numbers)
     step, previous, is_last = 0, [""] * len(prompts.prompt), False
     while not is_last and (step == 0 or time.monotonic() < deadline):
         until = min(step + every, config.max_length)
@@ -98,7 +99,7 @@ def whole_characters(text):
 def _graphs(model, config):
     shared, owner = SharedSettings(config), weakref.ref(model)
 
-    def begin(*arguments):
+    def start(*arguments):
         prompt, (seed, limit, *numbers) = split_prompt(owner(), arguments)
         return strategy.start(Decoding(owner(), shared.with_numbers(numbers), seed, limit), *prompt)
 
@@ -107,7 +108,7 @@ def _graphs(model, config):
 
     specs = [*prompt_arguments(model), *[keras.KerasTensor((), "int32")] * 2, *shared.specs]
     return (
-        cached_graph(model, (shared.config, "begin"), begin, specs),
+        cached_graph(model, (shared.config, "start"), start, specs),
         cached_graph(model, (shared.config, "run_until"), run_until),
         shared.numbers,
     )

@@ -148,7 +148,7 @@ class EncoderModel(AttentionModel):
         check_count(num_token_types=num_token_types)
         pooling, head = deserialized(pooling), deserialized(head)
         self.labels = labels = None if labels is None else Labels(labels).names
-        if labels and num_classes is None and isinstance(head, str):
+        if labels and num_classes is None and (head is None or isinstance(head, str)):
             num_classes = len(labels)
         _check_head(head, num_classes, labels, pooling)
         own, options = split_options(kwargs)

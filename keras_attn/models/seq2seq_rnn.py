@@ -348,7 +348,7 @@ class Seq2SeqRNN(AttentionModel):
         return self._guided(_time_first(hidden), [_time_first(x) for x in scores], inputs)
 
     def _guided(self, hidden, scores, inputs):
-        """`decode_hidden`, with the loss of guided alignment where the model has one."""
+        """The hidden states, with the loss of guided alignment if the model has one."""
         if self.guided_alignment is None or inputs["alignments"] is None:
             return hidden
         mask = self.padding_mask(inputs["target_ids"], inputs["target_mask"])

@@ -1,4 +1,4 @@
-"""Constants and variables of the beam search loop; named tuples for the reason in `sequence_state.py`."""
+"""Constants and variables of the loop in `beam_search.py`; named tuples for the reason in `sequence_state.py`."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
-# Replaces masked logits: below all others, and finite, so that a row of them, which the caller zeroes, is not NaN.
+# Replaces masked logits: below all others, and finite, so that the softmax of a fully masked row is not NaN.
 MASKED_LOGIT = float(np.finfo("float32").min)
 # Added to masked logits: for logits within a third of float32's range, the sum is finite and below any other logit.
 MASKING_BIAS = MASKED_LOGIT / 3 * 2
@@ -17,7 +17,7 @@ MASKING_BIAS = MASKED_LOGIT / 3 * 2
 def mask_logits(logits, mask):
     """Replaces logits by `MASKED_LOGIT` at positions that are False in `mask`.
 
-    The softmax of a fully masked row is uniform; the caller zeroes it.
+    The softmax of a fully masked row is uniform; the kernel zeroes it, see `AttentionMask.unmasked_queries`.
     """
     if mask is None:
         return logits

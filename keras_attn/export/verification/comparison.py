@@ -1,9 +1,11 @@
-"""Comparison of artefact outputs with model outputs."""
+"""Comparison of artefact outputs with model outputs, within the tolerances of `export/precisions.py`."""
 
 import numpy as np
 
+from keras_attn.export.precisions import Precision
 
-def difference(expected, actual, limits, generated=False):
+
+def difference(expected, actual, limits: Precision, generated=False):
     """Returns the problem with an output, or `None`, its largest finite difference, and its cosine similarity.
 
     Generated tokens of quantised models, and their scores, may differ; they are counted elsewhere.

@@ -9,7 +9,7 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
-from keras_attn.ops import distance_buckets
+from keras_attn.ops.positions import distance_buckets
 from keras_attn.typing import Initializer, Shape, Tensor
 
 

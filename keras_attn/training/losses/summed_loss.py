@@ -14,7 +14,8 @@ class SummedLoss(keras.losses.Loss):
     """`sum_i w_i l_i / sum_i w_i`, with separate access to the two sums.
 
     The mean of the means of unequal parts is not the mean of the whole. If a batch is split over replicas or
-    micro-batches, `total` is called for each part, sums and weights are added up over all parts, and divided once.
+    micro-batches, `total` is called for each part, sums and weights are added up over all parts, and divided once:
+    `Trainer` does that in `training/train_step.py`.
 
     A subclass implements `call(y_true, y_pred)`, which returns the losses of the entries, 0 for ignored ones, and
     `real(y_true)`, which returns 1 for entries that count and 0 for others, in the same shape. If labels can have

@@ -1,4 +1,4 @@
-"""Masked softmax in float32; fully masked rows are zero."""
+"""Masked softmax in float32; fully masked rows are zero. Kernels: see `unmasked_queries` in `attention_mask.py`."""
 
 from __future__ import annotations
 

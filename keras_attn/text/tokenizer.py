@@ -1,4 +1,8 @@
-"""The base class of all tokenizers."""
+"""The base class of all tokenizers.
+
+Invalid UTF-8 is replaced here in Python, by `graph/byte_symbols.py` and `graph/detokenizer_table.py` in exported graphs,
+and by `keras_attn/lines.py` in files.
+"""
 
 from __future__ import annotations
 

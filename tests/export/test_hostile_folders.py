@@ -138,7 +138,7 @@ def pipe(path, outside):
 def test_links_and_pipes(name, replace, folder, tmp_path, capsys):
     (tmp_path / "outside").mkdir()
     replace(folder / name, tmp_path / "outside")
-    refuse(folder, capsys, "a link" if replace is link else "no file")
+    refuse(folder, capsys, "a link" if replace is link else "not a file")
 
 
 @pytest.mark.parametrize("replace", [link, pipe])

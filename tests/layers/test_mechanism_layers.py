@@ -72,7 +72,7 @@ CASES = [
         memory_inputs,
         memory_oracle,
         {"query": "query_mask", "value": "value_mask"},
-        bad=(({"return_attention_scores": True}, "`mechanism` cannot answer .*blockwise: .*scores"),),
+        bad=(({"return_attention_scores": True}, "`mechanism` must support this call: blockwise: .*scores"),),
         exempt=NO_SCORES,
     ),
     LayerCase(

@@ -76,7 +76,7 @@ def test_a_mechanism_without_scores_answers_as_ever_and_is_seen_through(config):
     [scores] = attention_maps(model, x).values()
     np.testing.assert_allclose(scores, expected_scores(dense, x, query_mask=mask), atol=1e-6)
     np.testing.assert_array_equal(outputs[0], layer(x, query_mask=mask))
-    with pytest.raises(ValueError, match="`mechanism` cannot answer"):
+    with pytest.raises(ValueError, match="`mechanism` must support this call"):
         layer(x, return_attention_scores=True)
 
 
@@ -120,10 +120,10 @@ def test_rollout_leaves_padding_to_itself():
 @pytest.mark.parametrize(
     ("scores", "arguments", "message"),
     [
-        ([], {}, "`scores` must hold one"),
+        ([], {}, "`scores` must hold the scores of one"),
         ({"cross": np.ones((B, N, T, 5))}, {}, r"self-attention.*\(2, 3, 7, 5\) for 'cross'"),
-        ([np.ones((B, N, T, T)), np.ones((B, N, 5, 5))], {}, "`scores` must be of self-attention"),
-        ([np.ones((T, T))], {}, "`scores` must be of self-attention"),
+        ([np.ones((B, N, T, T)), np.ones((B, N, 5, 5))], {}, "`scores` must be those of self-attention"),
+        ([np.ones((T, T))], {}, "`scores` must be those of self-attention"),
         ([np.ones((B, N, T, T))], {"residual": 1.0}, "`residual` must be in"),
     ],
 )

@@ -209,7 +209,7 @@ def test_a_language_model_embeds_ids_with_a_layer():
     ("make", "message"),
     [
         (lambda: EncoderModel(None, **SIZES), "`vocabulary_size` must be"),
-        (lambda: EncoderModel(9, **SIZES, embeddings=AudioFrontEnd(16), inputs=FRAMES), "place of `vocabulary_size`"),
+        (lambda: EncoderModel(9, **SIZES, embeddings=AudioFrontEnd(16), inputs=FRAMES), "without `vocabulary_size`"),
         (lambda: EncoderModel(None, **SIZES, embeddings=AudioFrontEnd(16)), "`embeddings` must come with `inputs`"),
         (lambda: EncoderModel(9, **SIZES, inputs=FRAMES), "`embeddings` must come with `inputs`"),
         (lambda: EncoderModel(None, **SIZES, embeddings=len, inputs=FRAMES), "`embeddings` must be a Keras layer"),

@@ -1,1 +1,1 @@
-"""Learning-rate schedules."""
+"""Learning-rate schedules, one per file, each a `keras.optimizers.schedules.LearningRateSchedule`."""

@@ -32,7 +32,8 @@ class Prompts:
     """
 
     def __init__(self, model, inputs, config=None, max_length=None):
-        model = as_generative(model)
+        # What completes a model does not keep it alive.
+        self._given_model, model = model, as_generative(model)
         config = settings_of(model, config)
         if max_length is not None:
             config = dataclasses.replace(config, max_length=max_length)

@@ -83,6 +83,8 @@ class Decoding:
     def __post_init__(self) -> None:
         # Processors need no model.
         if hasattr(self.model, "prefill"):
+            # What completes a model does not keep it alive.
+            object.__setattr__(self, "_given_model", self.model)
             object.__setattr__(self, "model", as_generative(self.model))
         if self.vocabulary_size is None:
             from keras_attn.generation.prompts import settings_of

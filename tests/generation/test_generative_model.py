@@ -1,5 +1,7 @@
 """A model that is none of this package's, with the two methods that generation needs."""
 
+import gc
+
 import keras
 import numpy as np
 import pytest
@@ -122,3 +124,10 @@ class WithoutASize(RecurrentTranslator):
 def test_the_number_of_tokens_must_be_known():
     with pytest.raises(ValueError, match="`model` must have a `vocabulary_size`"):
         generate(WithoutASize(), SOURCES)
+
+
+def test_a_temporary_model_lives_while_it_generates():
+    for _ in range(3):
+        tokens = generate(RecurrentTranslator(), np.array([[3, 4]]), max_length=2)
+        gc.collect()
+        assert tokens.shape == (1, 2)

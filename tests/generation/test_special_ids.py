@@ -130,7 +130,9 @@ def test_other_ids_than_those_of_the_tokenizer_are_refused(make, made, tokenizer
 def test_another_padding_or_vocabulary_is_refused(make, tokenizer, tmp_path):
     size, other = tokenizer.vocabulary_size, CharacterTokenizer("one twhrfuiv")
     for pad_id in (0, -1):
-        with pytest.raises(ValueError, match=f"`pad_id` of the model must be that of .*, {tokenizer.pad_id}: give"):
+        with pytest.raises(
+            ValueError, match=f"`pad_id` of the model must be that of .*, {tokenizer.pad_id}; pass only"
+        ):
             make(size, tokenizer=tokenizer, pad_id=pad_id)
     with pytest.raises(ValueError, match=f"`vocabulary_size` must be at least that of the tokenizer, {size}"):
         make(size - 1, tokenizer=tokenizer)
@@ -162,7 +164,7 @@ def test_a_saved_model_keeps_its_ids_and_an_old_one_gets_those_of_its_tokenizer(
     assert (revived.pad_id, revived.generation_config) == (tokenizer.pad_id, GenerationConfig(5))
     settings = GenerationConfig(5, start_id=tokenizer.start_id, end_id=(9, 1))
     old |= {"pad_id": -1, "generation_config": keras.saving.serialize_keras_object(settings)}
-    with pytest.warns(UserWarning, match=r"pad_id=-1, end_id=\(9, 1\) of generation_config: those of the tokenizer"):
+    with pytest.warns(UserWarning, match=r"pad_id=-1, end_id=\(9, 1\) of generation_config; the tokenizer's are used"):
         revived = type(model).from_config(old)
     assert revived.generation_config == GenerationConfig(5, start_id=tokenizer.start_id)
 
@@ -301,7 +303,7 @@ def test_scored_text_continues_its_prompt():
 def test_steps_know_the_tokenizer_of_the_export(tokenizer):
     model = Transformer(tokenizer.vocabulary_size + 9, **SIZES, pad_id=tokenizer.pad_id)
     model.generation_config = GenerationConfig(3)
-    start = prefill.Task(model, tokenizer).call(np.array([[5, 6]]))["token_ids"]
+    start = prefill.Task(model, tokenizer).call(source_ids=np.array([[5, 6]]))["token_ids"]
     assert np.asarray(start).tolist() == [[tokenizer.start_id]]
     step = decode.Task(model, tokenizer)
     case = step.cases()[0]

@@ -197,7 +197,7 @@ ATTENTION = [
     dataclasses.replace(
         self_case("attention_bias_kv", num_heads=6, num_kv_heads=2, add_bias_kv=True, add_zero_attn=True),
         oracle=partial(extra_oracle, zero=True),
-        bad=(({"position": SHAW}, "`add_bias_kv` and `add_zero_attn` need a `position` without values"),),
+        bad=(({"position": SHAW}, "`add_bias_kv` and `add_zero_attn` need a `position` that adds nothing to values"),),
     ),
     dataclasses.replace(
         self_case("attention_bias_kv_window", causal=True, window=3, add_bias_kv=True),

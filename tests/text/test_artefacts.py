@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from keras import ops
 
-from keras_attn.export import registry
+from keras_attn.export import TensorSpec, registry
 from keras_attn.export.verification import clients
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
 from keras_attn.text.graph import byte_symbols
@@ -146,7 +146,8 @@ def make_task(name, tokenizer):
 
     # The texts of tokens continue those that were read in every other task.
     model = types.SimpleNamespace(variables=[], tokenizer=tokenizer, continues_prompts=len(name) % 2 == 0)
-    return types.SimpleNamespace(name=name, tokenizer=tokenizer, call=call, model=model)
+    inputs = {"source_ids": TensorSpec(("batch", "source_length"), "int32")}
+    return types.SimpleNamespace(name=name, tokenizer=tokenizer, call=call, model=model, inputs=inputs, reads_text=True)
 
 
 @pytest.mark.parametrize("format", HELD)

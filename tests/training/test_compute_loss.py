@@ -420,7 +420,7 @@ def test_other_errors():
         fitted(1, compute_loss=gives(lambda y: (ops.sum(y), -1)))
     with pytest.raises(ValueError, match=r"`compute_loss` must return a finite weight. Received: nan in `dataset`"):
         Trainer(classifier(), one, compute_loss=gives(lambda y: (ops.sum(y), float("nan")))).evaluate(data())
-    with pytest.raises(FloatingPointError, match=r"the loss of step 0 is not finite: all layers give finite outputs"):
+    with pytest.raises(FloatingPointError, match=r"the loss of step 0 is not finite: all layer outputs are finite"):
         fitted(1, compute_loss=gives(lambda y: (ops.log(-ops.sum(ops.square(y))), 1)))
     with pytest.raises(ValueError, match=r"`loss` must give a loss for each row.*Received: loss=<"):
         loss_total(keras.losses.MeanSquaredError(reduction="sum"), np.zeros(3), np.zeros(3))

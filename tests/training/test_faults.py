@@ -188,7 +188,7 @@ def test_averages(undisturbed):
             states.append([file[name] for name in named("weights", model.weights)])
     means = [(a.astype("float64") + b) / 2 for a, b in zip(*states, strict=True)]
     assert largest_difference(model.get_weights(), means) <= 1e-7
-    with pytest.raises(ValueError, match="with 3 there"):
+    with pytest.raises(ValueError, match="but there are 3"):
         Checkpoints(folder).average(model, last=4)
     with pytest.raises(ValueError, match="One of"):
         Checkpoints(folder).average(model)

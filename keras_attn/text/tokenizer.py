@@ -1,7 +1,7 @@
 """The base class of all tokenizers.
 
-Invalid UTF-8 is replaced here in Python, by `graph/byte_symbols.py` and `graph/detokenizer_table.py` in exported graphs,
-and by `keras_attn/lines.py` in files.
+Invalid UTF-8 is replaced here in Python, by `graph/byte_symbols.py` and `graph/detokenizer_table.py` in exported
+graphs, and by `keras_attn/lines.py` in files.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def test_any_manifest_is_refused_or_names_what_is_there(artefacts, folder, monke
     original = entries_of(artefacts)
     entries = copy.deepcopy(original)
     for index, field, value, inside in edits:
-        if inside and field == "files" and isinstance(value, dict):
+        if inside and field == "files" and isinstance(value, dict) and isinstance(entries[index]["files"], dict):
             entries[index]["files"] |= value
         else:
             entries[index][field] = value

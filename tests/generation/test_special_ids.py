@@ -137,7 +137,7 @@ def test_another_padding_or_vocabulary_is_refused(make, tokenizer, tmp_path):
     with pytest.raises(ValueError, match=f"`vocabulary_size` must be at least that of the tokenizer, {size}"):
         make(size - 1, tokenizer=tokenizer)
     model = make(size, tokenizer=tokenizer, generation_config=GenerationConfig(4))
-    with pytest.raises(ValueError, match="`tokenizer` must be the one that the model carries"):
+    with pytest.raises(ValueError, match="`tokenizer` must be that of the model"):
         export(model, tmp_path, "onnx", tasks="generate", tokenizer=other)
     bare = make(size, generation_config=GenerationConfig(4))
     with pytest.raises(ValueError, match="`pad_id` of the model must be that of the tokenizer"):

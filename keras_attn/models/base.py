@@ -69,7 +69,15 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         trainable: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        try:
+            super().__init__(inputs=inputs, outputs=outputs, **kwargs)
+        except ValueError as error:
+            if "names should be unique" not in str(error):
+                raise
+            raise ValueError(
+                "`embeddings`, `head` and `inputs` must have other names than the layers of the model; pass the layer "
+                f"another `name=`. Received: {str(error).partition(chr(10))[0]}"
+            ) from error
         if self.tokenizer is not None:
             self.check_tokenizer(self.tokenizer)
         if not trainable:

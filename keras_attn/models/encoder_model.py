@@ -84,7 +84,8 @@ class EncoderModel(AttentionModel):
             `segments` int32 `(B, T)`, the text of each token in a row of several packed texts; with `num_token_types`,
             `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as
             from `mask_tokens`: the head then computes the logits of these tokens only, `(B, P, V)`. With `embeddings`,
-            the features replace `token_ids`, and `padding_mask` is over their second axis.
+            the features replace `token_ids`, and `padding_mask` is over their second axis if
+            `embeddings` supports masking.
 
     Returns:
         Float, see the table.
@@ -110,7 +111,7 @@ class EncoderModel(AttentionModel):
         vocabulary_size: int | None,
         num_layers: int,
         hidden_dim: int,
-        num_heads: int,
+        num_heads: int | None,
         intermediate_dim: int | None = None,
         *,
         embeddings: keras.layers.Layer | None = None,
@@ -136,7 +137,13 @@ class EncoderModel(AttentionModel):
     ) -> None:
         reserved = ("padding_mask", "attention_mask", "positions", "segments", "token_type_ids", "mask_positions")
         self.embeddings, self.features = checked_embeddings(embeddings, inputs, reserved)
-        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, "num_heads": num_heads}
+        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim}
+        if num_heads is not None or kwargs.get("attention") is None:
+            sizes["num_heads"] = num_heads
+        if not self.features and vocabulary_size is None:
+            raise ValueError(
+                "`vocabulary_size` must be a positive integer unless `embeddings` is given. Received: None"
+            )
         if not self.features:
             sizes = {"vocabulary_size": vocabulary_size, **sizes}
         elif vocabulary_size is not None or tokenizer is not None or head == "masked_lm":
@@ -222,7 +229,12 @@ class EncoderModel(AttentionModel):
             several = isinstance(head, Mapping)
             outputs = {name: layer(vectors) for name, layer in head.items()} if several else head(vectors)
             if labels is not None and (several or outputs.shape[-1] != len(labels)):
-                raise ValueError(f"`labels` must name the classes of a single `head`. Received: labels={labels}")
+                raise ValueError(
+                    f"`labels` must name each of the logits of a single `head`, shape {outputs.shape}. "
+                    f"Received: labels={labels}"
+                    if not several
+                    else f"`labels` must be None with several heads. Received: labels={labels}"
+                )
         config = {
             **options,
             **settings,
@@ -334,7 +346,7 @@ _HEADS = {
 def _check_head(head, num_classes, labels, pooling):
     layers = list(head.values()) if isinstance(head, Mapping) else [head]
     is_layer = bool(layers) and all(isinstance(layer, keras.layers.Layer) for layer in layers)
-    if not is_layer and (isinstance(head, Mapping) or head not in _HEADS):
+    if not is_layer and (not isinstance(head, str | None) or head not in _HEADS):
         raise ValueError(
             f"`head` must be {', '.join(map(repr, _HEADS))}, a Keras layer, or a dict of layers. "
             f"Received: head={head!r}"

@@ -93,7 +93,7 @@ class LanguageModel(AttentionModel):
         vocabulary_size: int,
         num_layers: int,
         hidden_dim: int,
-        num_heads: int,
+        num_heads: int | None,
         intermediate_dim: int | None = None,
         *,
         embeddings: keras.layers.Layer | None = None,
@@ -112,7 +112,8 @@ class LanguageModel(AttentionModel):
         **kwargs: Any,
     ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
-        sizes["num_heads"] = num_heads
+        if num_heads is not None or kwargs.get("attention") is None:
+            sizes["num_heads"] = num_heads
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
@@ -129,8 +130,14 @@ class LanguageModel(AttentionModel):
             logit_soft_cap=logit_soft_cap,
             use_bias=output_bias,
             dtype=policy,
-            name="embedding",
+            # The name that Keras gives an embedding of the user's.
+            name="embedding" if self.embeddings is None else "output_embedding",
         )
+        if getattr(self.embeddings, "input_dim", vocabulary_size) < vocabulary_size:
+            raise ValueError(
+                f"`embeddings` must have a row for each of vocabulary_size={vocabulary_size} ids. "
+                f"Received: input_dim={self.embeddings.input_dim}"
+            )
         settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
         stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
         self.decoder = Decoder(**stack, cross_attention=False, dtype=policy, name="decoder")

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
+from keras_attn.layers import (
+    Decoder,
+    DecoderBlock,
+    Encoder,
+    EncoderBlock,
+    SinusoidalPositionEncoding,
+    TokenEmbedding,
+)
 from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
 from keras_attn.models.features import checked_embeddings, config_of_specs, passes_masks
@@ -20,6 +28,9 @@ if TYPE_CHECKING:
     from keras_attn.text.tokenizer import Tokenizer
 
 
+# What a decoder's options cannot change, and the argument of the model to use instead.
+_FIXED = {"num_layers": "num_decoder_layers", "position": "decoder_position", "dtype": "dtype", "name": None}
+_FIXED |= {"causal": None, "cross_attention": None}
 _ATTENTION_MASKS = tuple(f"{side}_attention_mask" for side in ("source", "target", "memory"))
 
 
@@ -62,7 +73,7 @@ class Transformer(AttentionModel):
             True = may attend: `source_mask` `(B, S)` (default `source_ids != pad_id`), `target_mask` `(B, T)`,
             `source_attention_mask` `(B, S, S)`, `target_attention_mask` `(B, T, T)`, combined with the causal mask,
             and `memory_attention_mask` `(B, T, S)`; for these three, `B` may be 1. With `embeddings`, the feature
-            tensor replaces `source_ids`, and `source_mask` is over its second axis.
+            tensor replaces `source_ids`, and `source_mask` is over its second axis if `embeddings` supports masking.
 
     Returns:
         Logits, float `(B, T, V)`.
@@ -148,7 +159,7 @@ class Transformer(AttentionModel):
         stack = stack_arguments(
             options, intermediate_dim, num_layers=num_layers, num_heads=num_heads, norm=norm, dropout=dropout
         )
-        _, decoder_options = split_options(decoder_options or {})
+        decoder_options = _checked_decoder_options(decoder_options)
         decoder = {**stack, "position": self.decoder_position, **decoder_options}
         decoder["num_layers"] = num_layers if num_decoder_layers is None else num_decoder_layers
         # The encoder's constants of DeepNorm depend on the decoder's depth.
@@ -287,3 +298,22 @@ class Transformer(AttentionModel):
 
     def _embed_target(self, ids, positions):
         return self.dropout(self.decoder_position(self.target_embedding(ids), positions))
+
+
+def _checked_decoder_options(options):
+    """The arguments of `Decoder`, with templates; raises a ValueError if one is unknown or has another place."""
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"`decoder_options` must be a dict of arguments of `Decoder`. Received: {options!r}")
+    known = {*inspect.signature(DecoderBlock).parameters, *inspect.signature(EncoderBlock).parameters}
+    known |= {"share_weights", "final_norm", "layer_options"}
+    known -= {"kwargs"}
+    for name in options or {}:
+        if name in _FIXED:
+            instead = f"use the argument `{_FIXED[name]}`" if _FIXED[name] else "the model needs its own value"
+            raise ValueError(f"`decoder_options` must not contain {name!r}: {instead}. Received: {options}")
+        if name not in known:
+            raise ValueError(
+                f"`decoder_options` must be a dict of arguments of `Decoder`, {sorted(known - _FIXED.keys())}. "
+                f"Received: {name!r}"
+            )
+    return split_options(options or {})[1]

@@ -77,6 +77,13 @@ def register_mechanism(name: str, mechanism: Mechanism) -> None:
     >>> tuple(MultiHeadAttention(2, 4, mechanism="cosine")(np.ones((1, 3, 8), "float32")).shape)
     (1, 3, 8)
     """
+    if not isinstance(name, str) or name == "auto":
+        raise ValueError(f"`name` must be a string other than 'auto', which selects a mechanism. Received: {name!r}")
+    if not isinstance(mechanism, Mechanism):
+        raise ValueError(
+            "`mechanism` must be a `Mechanism(kernel, unsupported_reasons, is_softmax)`. "
+            f"Received: mechanism={mechanism!r}"
+        )
     _MECHANISMS[name] = mechanism
 
 

@@ -1,5 +1,6 @@
 """Whether a `Trainer`, or its `fit`, can do what it was given."""
 
+import inspect
 import warnings
 
 import keras
@@ -28,7 +29,7 @@ def check_arguments(trainer, optimizer):
         if not isinstance(value, kind):
             raise ValueError(f"`{name}` must be a {words}. Received: {name}={value!r}")
     check_positive(accumulation_steps=trainer.accumulation_steps)
-    if not (trainer.compute_loss is None or callable(trainer.compute_loss)):
+    if not (trainer.compute_loss is None or _takes_five(trainer.compute_loss)):
         raise ValueError(
             "`compute_loss` must be a function of (model, inputs, labels, sample_weight, training). "
             f"Received: compute_loss={trainer.compute_loss!r}"
@@ -36,6 +37,20 @@ def check_arguments(trainer, optimizer):
     _check_model(trainer)
     _check_loss(trainer)
     _check_optimizer(optimizer, trainer.strategy)
+
+
+def _takes_five(function):
+    """Whether a function can be called with five arguments, as far as its signature says."""
+    if not callable(function):
+        return False
+    try:
+        inspect.signature(function).bind(*range(5))
+    except TypeError:
+        return False
+    except ValueError:
+        # Some builtins have no signature.
+        return True
+    return True
 
 
 def check_callbacks(callbacks):

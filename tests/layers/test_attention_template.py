@@ -325,3 +325,17 @@ def test_remat_with_templates_changes_no_gradient(attention):
         results.append([loss, *map(tf.convert_to_tensor, gradients)])
     for plain, again in zip(*results, strict=True):
         np.testing.assert_allclose(plain, again, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("attention", "message"),
+    [
+        (keras.layers.LSTM(8, return_sequences=True, return_state=True), "must return one tensor .* 3 results"),
+        (keras.layers.Dense(5), r"must return the shape of its inputs.*Dense returned \(1, 2, 5\) for \(1, 2, 8\)"),
+    ],
+    ids=["several", "width"],
+)
+def test_outputs_that_do_not_fit(attention, message):
+    block = EncoderBlock(attention=attention, intermediate_dim=8)
+    with pytest.raises(ValueError, match=message):
+        block(np.ones((1, 2, 8), "float32"))

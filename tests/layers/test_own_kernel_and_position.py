@@ -127,3 +127,15 @@ def test_models_have_them_in_files_and_artefacts(options, formats, tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(ids), model(ids))
     report = export(model, tmp_path, formats, tasks=["classify"])
     assert all(row["ok"] and row["identical"] == row["total"] > 0 for row in report.rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "mechanism", "message"),
+    [
+        ("auto", Mechanism(Performer(4), performer_unsupported_reasons), "`name` must be a string other than 'auto'"),
+        ("mine", Performer(4), "`mechanism` must be a `Mechanism"),
+    ],
+)
+def test_mechanisms_that_cannot_be_registered(name, mechanism, message):
+    with pytest.raises(ValueError, match=message):
+        register_mechanism(name, mechanism)

@@ -195,8 +195,11 @@ def test_several_features_of_a_functional_model():
     assert tuple(model(x).shape) == (2, 4, 16)
 
 
-def test_a_language_model_embeds_ids_with_a_layer():
-    embeddings = keras.Sequential([keras.layers.Embedding(30, 4), keras.layers.Dense(16)])
+@pytest.mark.parametrize("factor", [None, 4])
+def test_a_language_model_embeds_ids_with_a_layer(factor):
+    embeddings = keras.layers.Embedding(30, 16, name="embedding")
+    if factor is not None:
+        embeddings = keras.Sequential([keras.layers.Embedding(30, factor), keras.layers.Dense(16)])
     model = LanguageModel(30, **SIZES, embeddings=embeddings)
     tokens = IDS[1:, :3]
     for _ in range(4):
@@ -208,7 +211,7 @@ def test_a_language_model_embeds_ids_with_a_layer():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: EncoderModel(None, **SIZES), "`vocabulary_size` must be"),
+        (lambda: EncoderModel(None, **SIZES), "`vocabulary_size` must be .* unless `embeddings` is given"),
         (lambda: EncoderModel(9, **SIZES, embeddings=AudioFrontEnd(16), inputs=FRAMES), "without `vocabulary_size`"),
         (lambda: EncoderModel(None, **SIZES, embeddings=AudioFrontEnd(16)), "`embeddings` must come with `inputs`"),
         (lambda: EncoderModel(9, **SIZES, inputs=FRAMES), "`embeddings` must come with `inputs`"),
@@ -240,13 +243,26 @@ def test_a_language_model_embeds_ids_with_a_layer():
             "`embeddings` must return vectors of hidden_dim=16",
         ),
         (lambda: Transformer(9, **SIZES, num_decoder_layers=0), "`num_decoder_layers`"),
+        (lambda: Transformer(9, **SIZES, decoder_options=3), "`decoder_options` must be a dict"),
+        (lambda: Transformer(9, **SIZES, decoder_options={"nom": "pre"}), "`decoder_options` must be a dict.*'nom'"),
+        (lambda: Transformer(9, **SIZES, decoder_options={"num_layers": 3}), "use the argument `num_decoder_layers`"),
+        (lambda: Transformer(9, **SIZES, decoder_options={"causal": False}), "must not contain 'causal'"),
+        (
+            lambda: LanguageModel(40, **SIZES, embeddings=keras.layers.Embedding(10, 16)),
+            "a row for each of vocabulary_size=40 ids.*input_dim=10",
+        ),
+        (lambda: EncoderModel(9, **SIZES, head=keras.layers.Dense(3, name="encoder")), "another `name=`"),
+        (lambda: EncoderModel(9, **SIZES, head=[MeanPooling()]), "`head` must be None, 'sequence_classification'"),
         (lambda: EncoderModel(9, **SIZES, head=len), "`head` must be None, 'sequence_classification'"),
         (lambda: EncoderModel(9, **SIZES, head={"a": "masked_lm"}), "`head` must be"),
         (
             lambda: EncoderModel(9, **SIZES, head=MeanPooling(), num_classes=3),
             "`num_classes` must be None without a classifier",
         ),
-        (lambda: EncoderModel(9, **SIZES, head=ClassificationHead(3), labels=["a"]), "`labels` must name"),
+        (
+            lambda: EncoderModel(9, **SIZES, head=ClassificationHead(3), labels=["a"]),
+            "`labels` must name each of the logits",
+        ),
     ],
 )
 def test_arguments_that_do_not_fit(make, message):
@@ -289,6 +305,15 @@ def test_a_model_with_heads_is_saved(tmp_path):
         np.testing.assert_array_equal(loaded(IDS)[name], x)
     assert model.output_projection() is None
     assert model.padding_label is None
+
+
+def test_models_need_no_heads_with_an_attention_of_their_own():
+    sizes = {**SIZES, "num_heads": None}
+    attention, position = keras.layers.MultiHeadAttention(2, 8), LearnedPositionEmbedding(8)
+    model = EncoderModel(30, **sizes, attention=attention)
+    assert tuple(model(IDS).shape) == (2, 6, 16)
+    model = LanguageModel(30, **sizes, attention=attention, position=position)
+    assert tuple(LanguageModel.from_config(model.get_config())(IDS).shape) == (2, 6, 30)
 
 
 def test_patches_of_an_image_have_no_padding_mask():

@@ -158,6 +158,11 @@ class Block(Configurable, keras.layers.Layer):
             return self.side_by_side(inputs, second_arguments=network, training=training, **own)
         x = self.self_attention(inputs, training=training, **own)
         x, *cache = x if isinstance(x, tuple) else (x,)
+        if cache and own.get("cache") is None:
+            raise ValueError(
+                "`attention` must return one tensor (batch, length, channels) if it is called without `cache`. "
+                f"Received: {1 + len(cache)} results"
+            )
         for layer, source, arguments in zip(self._cross_attentions() if other else (), memory, other, strict=True):
             x = layer(x, source, training=training, **arguments)
         x = self.feed_forward(x, training=training, **network)

@@ -145,6 +145,11 @@ class Residual(Configurable, keras.layers.Wrapper):
         x = inputs if self.norm_before is None else self.norm_before(inputs)
         # Not in `kwargs`, since Keras rejects a bool among tensors.
         x, rest = call_branch(self.layer, x, memory, use_causal_mask, training=training, **kwargs)
+        if len(x.shape) != len(inputs.shape) or len({x.shape[-1], inputs.shape[-1]} - {None}) > 1:
+            raise ValueError(
+                "`layer`, such as the `attention` or `feed_forward` of a block, must return the shape of its inputs. "
+                f"Received: {type(self.layer).__name__} returned {tuple(x.shape)} for {tuple(inputs.shape)}"
+            )
         if self.dropout_layer is not None:
             x = self.dropout_layer(x, training=training)
         if self.norm_branch is not None:

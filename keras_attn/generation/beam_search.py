@@ -102,9 +102,10 @@ class BeamSearch(Strategy):
                 f"`end_id` must have fewer tokens than the vocabulary of {vocabulary_size} for beam search. "
                 f"Received: end_id={config.end_id}"
             )
-        if self.coverage_penalty:
-            check_reads_ids(model, "`coverage_penalty`")
-        if self.coverage_penalty and not model.alignment_layers():
+        if not self.coverage_penalty:
+            return
+        check_reads_ids(model, "`coverage_penalty`")
+        if not model.alignment_layers():
             raise ValueError(
                 "`coverage_penalty` must be 0 for a model without attention to a memory. "
                 f"Received: coverage_penalty={self.coverage_penalty}"

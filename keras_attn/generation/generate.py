@@ -92,16 +92,15 @@ def generate(
     model, config, count = prompts.model, prompts.config, len(prompts.prompt)
     if return_alignments:
         check_alignments(model)
-    if jit_compile:
-        prompts.pad_to_powers_of_two()
+    compiled_for = prompts.padded() if jit_compile else prompts
     seed = getattr(config.chosen_strategy, "seed", 0)
-    graph, numbers = graph_of(model, config, jit_compile, len(prompts.prompt) == 1)
-    outputs = graph(*prompts.tensors, *_int32(seed, config.max_length), *numbers)
+    graph, numbers = graph_of(model, config, jit_compile, len(compiled_for.prompt) == 1)
+    outputs = graph(*compiled_for.tensors, *_int32(seed, config.max_length), *numbers)
     outputs = {name: ops.convert_to_numpy(value)[:count] for name, value in outputs.items()}
     outputs |= {name: outputs[name][..., : config.max_length] for name in ("tokens", "scores")}
     if return_alignments:
         targets = outputs["tokens"]
-        outputs["alignments"] = score(model, inputs, targets, config, return_alignments=True)["alignments"]
+        outputs["alignments"] = score(model, prompts.named, targets, config, return_alignments=True)["alignments"]
     if prompts.tokenizer is not None:
         outputs["text"] = prompts.decode(outputs["tokens"])
     if return_dict or return_alignments:

@@ -180,10 +180,15 @@ class _Completed(GenerationDefaults):
 _completed = weakref.WeakKeyDictionary()
 
 
+def prompt_specs(model):
+    """The `prompt_specs` of a model, or those of `GenerationDefaults`."""
+    return getattr(model, "prompt_specs", None) or GenerationDefaults().prompt_specs
+
+
 def reads_ids(model):
     """Whether prompts or sources are token ids."""
-    specs = [*getattr(model, "prompt_specs", {}).values()]
-    return not specs or ("int" in specs[0].dtype and len(specs[0].shape) == 2)
+    first = next(iter(prompt_specs(model).values()))
+    return "int" in first.dtype and len(first.shape) == 2
 
 
 def check_reads_ids(model, setting):

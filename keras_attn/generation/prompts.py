@@ -1,5 +1,6 @@
 """Validated inputs and settings of generation."""
 
+import copy
 import dataclasses
 from collections.abc import Mapping
 
@@ -38,22 +39,8 @@ class Prompts:
         if max_length is not None:
             config = dataclasses.replace(config, max_length=max_length)
         tokenizer = getattr(model, "tokenizer", None)
-        self.writes_text = is_text = isinstance(inputs, (list, tuple)) and len(inputs) > 0 and _are_strings(inputs)
-        if not reads_ids(model):
-            self.writes_text = tokenizer is not None
-            prompt, mask = _features(model, inputs)
-        else:
-            if isinstance(inputs, Mapping):
-                inputs = _only_input(model, inputs)
-            if isinstance(inputs, str) or (is_text and tokenizer is None):
-                kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
-                raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
-            prompt, mask = prompt_ids(model, tokenizer, inputs) if is_text else np.asarray(inputs), None
-            if prompt.ndim != 2 or 0 in prompt.shape or not np.issubdtype(prompt.dtype, np.integer):
-                raise ValueError(
-                    "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
-                    f"Received: shape {prompt.shape}, dtype {prompt.dtype}"
-                )
+        writes_text = _are_strings(inputs) or not reads_ids(model)
+        prompt, mask = (_ids(model, tokenizer, inputs), None) if reads_ids(model) else _features(model, inputs)
         strategy = config.chosen_strategy
         config.validate(vocabulary_size_of(model))
         for processor in config.processors:
@@ -63,25 +50,32 @@ class Prompts:
         for part in (model, *strategy.models):
             part.check_prompt(prompt, config.max_length + strategy.lookahead)
         self.model, self.inputs, self.prompt, self.mask, self.config = model, inputs, prompt, mask, config
-        self.tokenizer = tokenizer if self.writes_text else None
+        self.tokenizer = tokenizer if writes_text else None
+
+    @property
+    def named(self):
+        """The prompt, and its mask if there is one, by the names of `prompt_specs`."""
+        given = (self.prompt,) if self.mask is None else (self.prompt, self.mask)
+        return dict(zip(self.model.prompt_specs, given, strict=True))
 
     @property
     def tensors(self):
-        """The arguments that graphs take: the prompt, and its mask if there is one."""
-        given = (self.prompt,) if self.mask is None else (self.prompt, self.mask)
-        specs = self.model.prompt_specs.values()
-        return tuple(ops.convert_to_tensor(x, spec.dtype) for x, spec in zip(given, specs, strict=True))
+        """The arguments that graphs take: `named` as tensors."""
+        specs = self.model.prompt_specs
+        return tuple(ops.convert_to_tensor(x, specs[name].dtype) for name, x in self.named.items())
 
-    def pad_to_powers_of_two(self):
-        """Repeats the last row, and right-pads ids, so that XLA compiles few shapes."""
+    def padded(self):
+        """A copy with the last row repeated, and ids right-padded, to powers of two: XLA then compiles few shapes."""
+        padded = copy.copy(self)
         batch, size = self.prompt.shape[:2]
         if reads_ids(self.model) and self.model.pad_id >= 0:
             limits = [layer.max_length for layer in compat.layers_of(self.model) if getattr(layer, "max_length", None)]
             length = max(size, min([power_of_two(size), *limits]))
-            self.prompt = np.pad(self.prompt, ((0, 0), (0, length - size)), constant_values=self.model.pad_id)
+            padded.prompt = np.pad(self.prompt, ((0, 0), (0, length - size)), constant_values=self.model.pad_id)
         rows = np.minimum(np.arange(power_of_two(batch, 1)), batch - 1)
-        self.prompt = self.prompt[rows]
-        self.mask = None if self.mask is None else self.mask[rows]
+        padded.prompt = padded.prompt[rows]
+        padded.mask = None if self.mask is None else self.mask[rows]
+        return padded
 
     def decode(self, tokens):
         """The texts of `tokens`: a list of strings for `(B, L)`, of lists of strings for `(B, n, L)`."""
@@ -101,7 +95,24 @@ def split_prompt(model, arguments):
 
 
 def _are_strings(values):
-    return all(isinstance(x, str) for x in values)
+    return isinstance(values, list | tuple) and len(values) > 0 and all(isinstance(x, str) for x in values)
+
+
+def _ids(model, tokenizer, inputs):
+    """The token ids of texts, of ids, or of a dict of ids by the name of the model's only input."""
+    is_text = _are_strings(inputs)
+    if isinstance(inputs, Mapping):
+        inputs = _only_input(model, inputs)
+    if isinstance(inputs, str) or (is_text and tokenizer is None):
+        kind = "a string" if isinstance(inputs, str) else "strings, but the model carries no tokenizer"
+        raise ValueError(f"`inputs` must be a list of strings, or ids of rank 2. Received: {kind}")
+    ids = prompt_ids(model, tokenizer, inputs) if is_text else np.asarray(inputs)
+    if ids.ndim != 2 or 0 in ids.shape or not np.issubdtype(ids.dtype, np.integer):
+        raise ValueError(
+            "`inputs` must be a list of strings, or integer ids (batch, length), and not empty. "
+            f"Received: shape {ids.shape}, dtype {ids.dtype}"
+        )
+    return ids
 
 
 def _only_input(model, inputs):

@@ -112,6 +112,9 @@ class Decoding:
     def history(self, inputs: Tensor, mask: Tensor | None) -> History:
         """The `History` for the processors."""
         prompt, real = self.model.decoder_prompt(inputs, mask, self.config.start_id)
+        source, source_mask = None, None
+        if reads_ids(self.model):
+            source, source_mask = inputs, self.model.padding_mask(inputs, mask)
         return History(
             ids=prompt,
             mask=real,
@@ -119,8 +122,8 @@ class Decoding:
             max_length=self.last_step,
             capacity=self.config.max_length,
             end_ids=self.config.end_ids,
-            source=inputs if reads_ids(self.model) else None,
-            source_mask=self.model.padding_mask(inputs, mask) if reads_ids(self.model) else None,
+            source=source,
+            source_mask=source_mask,
         )
 
     def start_processors(self, history: History) -> tuple[Nest, ...]:

@@ -354,3 +354,14 @@ def test_a_fresh_process_knows_what_a_saved_model_carries(tmp_path):
     command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
     process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert process.stdout.strip() == "Sampling [[5, 6]]", process.stderr
+
+
+def test_texts_of_any_number_continue_under_xla():
+    """XLA compiles for four rows, of which the last is repeated."""
+    tokenizer = CharacterTokenizer("abc ")
+    model = LanguageModel(tokenizer.vocabulary_size, 1, 16, 2, 24, tokenizer=tokenizer)
+    texts = ["ab", "c", "abca"]
+    compiled = model.generate(texts, max_length=3, jit_compile=True, return_dict=True)
+    plain = model.generate(texts, max_length=3, return_dict=True)
+    assert compiled["text"] == plain["text"]
+    np.testing.assert_array_equal(compiled["tokens"], plain["tokens"])

@@ -17,7 +17,8 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generative_model import GenerationDefaults
-from keras_attn.layers import PaddingMask, PositionEncoding, TokenEmbedding
+from keras_attn.layers import PaddingMask, TokenEmbedding
+from keras_attn.layers.attention.attention_checks import check_position
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
@@ -211,13 +212,26 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         """See `GenerationDefaults.prompt_specs`."""
         if not self.features:
             return super().prompt_specs
-        masks = [self._feature_mask] if passes_masks(self.embeddings) else []
-        return {**self.features, **{name: keras.KerasTensor((None, None), "bool") for name in masks}}
+        return {name: self.input[name] for name in (*self.features, self._feature_mask) if name in self.input}
 
     def check_prompt(self, inputs: Tensor, max_length: int) -> None:
         """Raises a ValueError if the model cannot generate `max_length` tokens from `inputs`, a batch of prompts."""
         if not self.features:
             check_vocabulary(next(iter(self.vocabularies.values())), inputs=inputs)
+
+    def _symbolic_inputs(self, ids, *others, masks, optional_ids=()):
+        """`(tensors, first, mask)`: all inputs by name, what the embeddings read, and the mask of that.
+
+        Features, and their mask only if the embeddings pass it on, replace the input `ids`.
+        """
+        if self.features and not passes_masks(self.embeddings):
+            masks = {name: rank for name, rank in masks.items() if name != self._feature_mask}
+        read = tuple(self.features) or (ids,)
+        every = others if self.features else (ids, *others)
+        tensors = symbolic_inputs(*every, masks=masks, optional_ids=optional_ids, features=self.features)
+        first = tensors[read[0]] if len(read) == 1 else {name: tensors[name] for name in read}
+        mask = tensors.get(self._feature_mask)
+        return tensors, first, mask if self.features else self.padding_mask(first, mask)
 
     def _embed_inputs(self, inputs, mask, table):
         """`(vectors, mask)` of token ids; for features the mask is attached to the vectors, and None here."""
@@ -338,8 +352,7 @@ def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
 def checked_position(name, position):
     """Deserialises an optional `PositionEncoding`; raises a ValueError if it is anything else."""
     position = deserialized(position)
-    if position is not None and not isinstance(position, PositionEncoding):
-        raise ValueError(f"`{name}` must be a PositionEncoding layer. Received: {name}={position!r}")
+    check_position(position, name)
     return position
 
 
@@ -353,6 +366,11 @@ def split_options(kwargs):
     if options.get("layer_options") is not None:
         options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]
     return own, options
+
+
+def size_of_heads(num_heads, options):
+    """`num_heads` as a size of the model; nothing if it is None and the blocks have an `attention` of their own."""
+    return {} if num_heads is None and options.get("attention") is not None else {"num_heads": num_heads}
 
 
 def stack_arguments(options, intermediate_dim, **settings):

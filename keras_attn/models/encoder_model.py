@@ -20,8 +20,8 @@ from keras_attn.layers import (
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.layers.transformer.normalization import normalization
-from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
-from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs, passes_masks
+from keras_attn.models.base import AttentionModel, checked_position, size_of_heads, split_options, stack_arguments
+from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs
 from keras_attn.models.token_gather import TokenGather
 from keras_attn.typing import Activation, Nest, Tensor
 
@@ -137,14 +137,12 @@ class EncoderModel(AttentionModel):
     ) -> None:
         reserved = ("padding_mask", "attention_mask", "positions", "segments", "token_type_ids", "mask_positions")
         self.embeddings, self.features = checked_embeddings(embeddings, inputs, reserved)
-        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim}
-        if num_heads is not None or kwargs.get("attention") is None:
-            sizes["num_heads"] = num_heads
-        if not self.features and vocabulary_size is None:
-            raise ValueError(
-                "`vocabulary_size` must be a positive integer unless `embeddings` is given. Received: None"
-            )
+        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, **size_of_heads(num_heads, kwargs)}
         if not self.features:
+            if vocabulary_size is None:
+                raise ValueError(
+                    "`vocabulary_size` must be a positive integer unless `embeddings` is given. Received: None"
+                )
             sizes = {"vocabulary_size": vocabulary_size, **sizes}
         elif vocabulary_size is not None or tokenizer is not None or head == "masked_lm":
             raise ValueError(
@@ -195,20 +193,10 @@ class EncoderModel(AttentionModel):
         ids = ["positions", "segments", *(["token_type_ids"] if num_token_types else [])]
         chosen = ["mask_positions"] if head == "masked_lm" else []
         masks = {"padding_mask": 1, "attention_mask": 2}
-        if self.features and not passes_masks(self.embeddings):
-            del masks["padding_mask"]
-        read = () if self.features else ("token_ids",)
-        tensors = symbolic_inputs(*read, masks=masks, optional_ids=ids + chosen, features=self.features)
-        first, mask = tensors.get("token_ids"), tensors.get("padding_mask")
+        tensors, first, mask = self._symbolic_inputs("token_ids", masks=masks, optional_ids=ids + chosen)
+        vectors = self.encode(first, mask, **{name: tensors[name] for name in ("attention_mask", *ids)})
         if self.features:
-            first = {name: tensors[name] for name in self.features}
-            first = first if len(first) > 1 else first[next(iter(first))]
-        else:
-            mask = self.padding_mask(first, mask)
-        others = {name: tensors[name] for name in ("attention_mask", *ids)}
-        vectors = self.encode(first, mask, **others)
-        if self.features:
-            # The mask is attached to the vectors.
+            # It is attached to the vectors.
             mask = None
         if head is None or isinstance(head, str):
             outputs = _HEADS[head](

@@ -64,9 +64,6 @@ class AttachMask(keras.layers.Layer):
     def compute_output_spec(self, inputs, given=None):
         return keras.KerasTensor(inputs.shape, dtype=inputs.dtype)
 
-    def get_config(self):
-        return {"name": self.name, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
-
 
 def checked_embeddings(embeddings: Nest, inputs: Nest, reserved: tuple[str, ...]):
     """`(embeddings, specs)`: the layer, and the `keras.KerasTensor` of its inputs by name; or `(None, {})`.
@@ -98,6 +95,14 @@ def checked_embeddings(embeddings: Nest, inputs: Nest, reserved: tuple[str, ...]
                 f"`inputs` must have names that are identifiers and none of {list(reserved)}. Received: {name!r}"
             )
     return embeddings, specs
+
+
+def check_width(vectors, hidden_dim):
+    """Raises a ValueError unless the vectors of the embeddings have the width of the model."""
+    if vectors.shape[-1] != hidden_dim:
+        raise ValueError(
+            f"`embeddings` must return vectors of hidden_dim={hidden_dim}. Received: shape {vectors.shape}"
+        )
 
 
 def passes_masks(layer):

@@ -17,8 +17,15 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 from keras_attn.layers.attention.head_projections import default_positions
-from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
-from keras_attn.models.features import checked_embeddings
+from keras_attn.models.base import (
+    AttentionModel,
+    checked_position,
+    size_of_heads,
+    split_options,
+    stack_arguments,
+    symbolic_inputs,
+)
+from keras_attn.models.features import check_width, checked_embeddings
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh
 from keras_attn.typing import Activation, Nest, Tensor
@@ -112,8 +119,7 @@ class LanguageModel(AttentionModel):
         **kwargs: Any,
     ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
-        if num_heads is not None or kwargs.get("attention") is None:
-            sizes["num_heads"] = num_heads
+        sizes |= size_of_heads(num_heads, kwargs)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
@@ -145,10 +151,7 @@ class LanguageModel(AttentionModel):
         masks = {"padding_mask": 1, "attention_mask": 2}
         inputs = symbolic_inputs("token_ids", masks=masks, optional_ids=("positions", "segments"))
         embedded = self._embed(inputs["token_ids"], inputs["positions"])
-        if embedded.shape[-1] != hidden_dim:
-            raise ValueError(
-                f"`embeddings` must return vectors of hidden_dim={hidden_dim}. Received: shape {embedded.shape}"
-            )
+        check_width(embedded, hidden_dim)
         x = self.decoder(
             embedded,
             inputs_mask=inputs["padding_mask"],

@@ -18,8 +18,8 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 from keras_attn.layers.transformer.placement import deepnorm
-from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments, symbolic_inputs
-from keras_attn.models.features import checked_embeddings, config_of_specs, passes_masks
+from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments
+from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -171,31 +171,17 @@ class Transformer(AttentionModel):
         self.decoder = Decoder(**decoder, dtype=policy, name="decoder")
 
         masks = {"source_mask": 1, "target_mask": 1} | dict.fromkeys(_ATTENTION_MASKS, 2)
-        if self.features:
-            if not passes_masks(self.embeddings):
-                del masks["source_mask"]
-            inputs = symbolic_inputs("target_ids", masks=masks, features=self.features)
-            source = inputs[next(iter(self.features))]
-        else:
-            inputs = symbolic_inputs("source_ids", "target_ids", masks=masks)
-            source = inputs["source_ids"]
-        source_mask = inputs.get("source_mask")
-        if not self.features:
-            source_mask = self.padding_mask(source, source_mask)
-        memory = self.encode(source, source_mask, inputs["source_attention_mask"])
-        if memory.shape[-1] != hidden_dim:
-            raise ValueError(
-                f"`embeddings` must return vectors of hidden_dim={hidden_dim}. Received: shape {memory.shape}"
-            )
-        x = self._embed_target(inputs["target_ids"], None)
+        tensors, source, source_mask = self._symbolic_inputs("source_ids", "target_ids", masks=masks)
+        memory = self.encode(source, source_mask, tensors["source_attention_mask"])
+        x = self._embed_target(tensors["target_ids"], None)
         x = self.decoder(
             x,
             memory,
-            inputs_mask=inputs["target_mask"],
+            inputs_mask=tensors["target_mask"],
             # The mask of features is attached to the memory.
             memory_mask=None if self.features else source_mask,
-            attention_mask=inputs["target_attention_mask"],
-            memory_attention_mask=inputs["memory_attention_mask"],
+            attention_mask=tensors["target_attention_mask"],
+            memory_attention_mask=tensors["memory_attention_mask"],
         )
         config = {
             **options,
@@ -212,7 +198,7 @@ class Transformer(AttentionModel):
             "position": position,
             "decoder_position": decoder_position,
         }
-        super().__init__(inputs, self.target_embedding(x, reverse=True), policy=policy, config=config, **own)
+        super().__init__(tensors, self.target_embedding(x, reverse=True), policy=policy, config=config, **own)
 
     @classmethod
     def base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
@@ -239,6 +225,7 @@ class Transformer(AttentionModel):
             Float `(B, S, D)`.
         """
         x, source_mask = self._embed_inputs(inputs, source_mask, self.source_embedding)
+        check_width(x, self.hidden_dim)
         x = self.dropout(self.position(x))
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
@@ -304,9 +291,8 @@ def _checked_decoder_options(options):
     """The arguments of `Decoder`, with templates; raises a ValueError if one is unknown or has another place."""
     if not isinstance(options, Mapping | None):
         raise ValueError(f"`decoder_options` must be a dict of arguments of `Decoder`. Received: {options!r}")
-    known = {*inspect.signature(DecoderBlock).parameters, *inspect.signature(EncoderBlock).parameters}
-    known |= {"share_weights", "final_norm", "layer_options"}
-    known -= {"kwargs"}
+    known = {name for layer in (Decoder, DecoderBlock, EncoderBlock) for name in inspect.signature(layer).parameters}
+    known -= {"options", "kwargs"}
     for name in options or {}:
         if name in _FIXED:
             instead = f"use the argument `{_FIXED[name]}`" if _FIXED[name] else "the model needs its own value"

@@ -3,7 +3,7 @@
 import numpy as np
 
 from keras_attn.export.tasks import forward
-from keras_attn.export.tasks.prompt_task import PromptTask, reads_ids
+from keras_attn.export.tasks.prompt_task import PromptTask
 
 
 class Task(PromptTask):
@@ -18,7 +18,7 @@ class Task(PromptTask):
         self.forward = forward.Task(self.model)
         specs, outputs = list(self.forward.inputs.values()), self.model.outputs
         is_ids = len(specs) == 1 and len(specs[0].axes) == 2 and specs[0].dtype.startswith("int")
-        if (reads_ids(self.model) and not is_ids) or len(outputs) != 1 or len(outputs[0].shape) != 2:
+        if (self.reads_ids and not is_ids) or len(outputs) != 1 or len(outputs[0].shape) != 2:
             self.refuse("with one input of ids (batch, length) and one output of logits (batch, classes)")
 
     def call(self, **inputs):
@@ -26,7 +26,7 @@ class Task(PromptTask):
 
         from keras_attn.generation.strategy import index_of_largest
 
-        if reads_ids(self.model):
+        if self.reads_ids:
             inputs = dict(zip(self.forward.inputs, inputs.values(), strict=True))
         [logits] = self.forward.call(**inputs).values()
         logits = ops.cast(logits, "float32")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn.export.tasks.prompt_task import PromptTask, prompt_specs
+from keras_attn.export.tasks.prompt_task import PromptTask
 
 
 class Task(PromptTask):
@@ -22,7 +22,7 @@ class Task(PromptTask):
 
     def check_length(self):
         """Raises a ValueError if the model has too few positions for `max_length` tokens after the shortest input."""
-        spec = next(iter(prompt_specs(self.model).values()))
+        spec = next(iter(self.generative.prompt_specs.values()))
         shape = [1, *(size or 1 for size in spec.shape[1:])]
         self._check_prompt(np.full(shape, 0 if self.generative.pad_id else 1, spec.dtype))
 

@@ -31,13 +31,22 @@ class PromptTask(SizedTask):
         self.model = model
         self.tokenizer = checked_tokenizer(model, tokenizer)
         self.check_model()
+        from keras_attn.generation.generative_model import prompt_specs
+
         specs = prompt_specs(model).items()
         self.inputs = {name: TensorSpec(_axes(name, spec.shape), spec.dtype) for name, spec in specs}
 
     @property
+    def reads_ids(self):
+        """Whether the prompt of the model is token ids."""
+        from keras_attn.generation.generative_model import reads_ids
+
+        return reads_ids(self.model)
+
+    @property
     def reads_text(self):
         """Whether the artefact takes strings."""
-        return self.tokenizer is not None and reads_ids(self.model)
+        return self.tokenizer is not None and self.reads_ids
 
     def check_model(self):
         """Raises a ValueError if the model does not support the task."""
@@ -127,20 +136,6 @@ class PromptTask(SizedTask):
 
 
 LENGTH = "source_length"
-
-
-def prompt_specs(model):
-    """`keras.KerasTensor` of each input of generation or of the encoder, by name."""
-    import keras
-
-    return getattr(model, "prompt_specs", None) or {"source_ids": keras.KerasTensor((None, None), "int32")}
-
-
-def reads_ids(model):
-    """Whether the prompt of a model is token ids."""
-    from keras_attn.generation.generative_model import reads_ids
-
-    return reads_ids(model)
 
 
 def _axes(name, shape):

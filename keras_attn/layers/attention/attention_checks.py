@@ -48,10 +48,10 @@ def check_attention(axes, tensors, stored, query_masks, value_masks, pairs):
             check_pairs(name, mask, query.shape[1], sources[-1])
 
 
-def check_position(position):
-    """Raises a ValueError if an optional `position` is not a `PositionEncoding`."""
+def check_position(position, name="position"):
+    """Raises a ValueError that names the argument if an optional position is not a `PositionEncoding`."""
     if position is not None and not isinstance(position, PositionEncoding):
-        raise ValueError(f"`position` must be a PositionEncoding layer. Received: position={position!r}")
+        raise ValueError(f"`{name}` must be a PositionEncoding layer. Received: {name}={position!r}")
 
 
 def acts_in_attention(position):

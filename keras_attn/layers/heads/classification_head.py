@@ -14,6 +14,7 @@ from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.base.shape_checks import check_sequence
+from keras_attn.layers.base.template import Template
 from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
@@ -77,7 +78,8 @@ class ClassificationHead(Configurable, keras.layers.Layer):
             raise ValueError(f"`pooling` must be a pooling layer or None. Received: pooling={pooling!r}")
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.num_classes, self.pooling, self.hidden_dim = num_classes, pooling, hidden_dim
+        self.num_classes, self.hidden_dim = num_classes, hidden_dim
+        self._pooling = Template.of(pooling, "pooling")
         self.activation = activations.get(activation)
         self.dropout, self.seed = dropout, seed
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -86,11 +88,10 @@ class ClassificationHead(Configurable, keras.layers.Layer):
     def build(self, inputs_shape: Shape) -> None:
         check_sequence("inputs", inputs_shape)
         shape = tuple(inputs_shape)
-        self.pooled = None
-        if self.pooling is not None:
-            config = {**self.pooling.get_config(), "dtype": self.dtype_policy, "name": "pooling"}
-            self.pooled = type(self.pooling).from_config(config)
-            self.pooled.build(shape)
+        self.pooling = None
+        if self._pooling is not None:
+            self.pooling = self._pooling.new(name="pooling", dtype=self.dtype_policy)
+            self.pooling.build(shape)
             shape = (shape[0], shape[-1])
         self.hidden = None
         if self.hidden_dim is not None:
@@ -121,13 +122,13 @@ class ClassificationHead(Configurable, keras.layers.Layer):
     ) -> Tensor:
         check_sequence("inputs", inputs.shape)
         mask = implicit_mask(inputs, inputs_mask, mask)
-        x = inputs if self.pooled is None else self.pooled(inputs, inputs_mask=mask)
+        x = inputs if self.pooling is None else self.pooling(inputs, inputs_mask=mask)
         if self.hidden is not None:
             x = self.hidden(x)
         return self.classifier(self.dropout_layer(x, training=training))
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        return mask if self.pooling is None else None
+        return mask if self._pooling is None else None
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
-        return (*(inputs_shape[:-1] if self.pooling is None else inputs_shape[:1]), self.num_classes)
+        return (*(inputs_shape[:-1] if self._pooling is None else inputs_shape[:1]), self.num_classes)

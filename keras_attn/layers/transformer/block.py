@@ -13,6 +13,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.base.template import Template
 from keras_attn.layers.transformer.feed_forward import FeedForward
 from keras_attn.layers.transformer.own_attention import check_stands_in, own_attention
 from keras_attn.layers.transformer.parallel import Parallel
@@ -21,7 +22,6 @@ from keras_attn.layers.transformer.residual import Residual
 from keras_attn.layers.transformer.scaled_initializer import scaled
 from keras_attn.layers.transformer.scaled_kernels import scale_kernels
 from keras_attn.layers.transformer.self_attention_call import SelfAttentionCall
-from keras_attn.layers.transformer.template import Template
 from keras_attn.ops.rematerialization import rematerialized
 from keras_attn.typing import Activation, Nest, Seed, Shape
 
@@ -155,8 +155,9 @@ class Block(Configurable, keras.layers.Layer):
         network = {"inputs_mask": own["query_mask"]} if self._network_takes_mask else {}
         own = self._attention_call.arguments({"bias": bias, **own})
         if self.parallel:
-            return self.side_by_side(inputs, second_arguments=network, training=training, **own)
-        x = self.self_attention(inputs, training=training, **own)
+            x = self.side_by_side(inputs, second_arguments=network, training=training, **own)
+        else:
+            x = self.self_attention(inputs, training=training, **own)
         x, *cache = x if isinstance(x, tuple) else (x,)
         if cache and own.get("cache") is None:
             raise ValueError(
@@ -165,7 +166,8 @@ class Block(Configurable, keras.layers.Layer):
             )
         for layer, source, arguments in zip(self._cross_attentions() if other else (), memory, other, strict=True):
             x = layer(x, source, training=training, **arguments)
-        x = self.feed_forward(x, training=training, **network)
+        if not self.parallel:
+            x = self.feed_forward(x, training=training, **network)
         return (x, *cache) if cache else x
 
     def _cross_attentions(self):

@@ -28,8 +28,8 @@ OTHER_SIZES = (4, 6, 8)
 # No rows, no queries, no keys, and no queries and keys. A single row, for which Keras may treat an addend as a bias.
 EMPTY_SIZES = ((0, 1, 1), (1, 0, 7), (1, 5, 0), (2, 0, 0))
 # Step of finite differences, and tolerance relative to the norm of the gradient. Under JAX, tanh and RMS norms have
-# the precision of float32 in float64 too.
-_DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (1e-4, 5e-3)}
+# the precision of float32 in float64 too: a smaller step is lost in it, a larger one crosses the kink of a ReLU.
+_DIFFERENCES = {"tensorflow": (1e-5, 1e-6), "jax": (3e-5, 5e-3)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

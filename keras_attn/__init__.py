@@ -6,9 +6,10 @@ __version__ = "0.1.0"
 
 # Keras finds the classes of a saved model only if they were imported. The command answers `--help` without Keras.
 if not is_command():
-    from keras_attn import export, generation, layers, models, ops, plot, text, training
+    from keras_attn import export, generation, layers, models, ops, plot, pretrained, text, training
     from keras_attn.generation import GenerationConfig
     from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
+    from keras_attn.pretrained import from_pretrained
 
 __all__ = [
     "EncoderModel",
@@ -18,11 +19,13 @@ __all__ = [
     "Transformer",
     "attention_maps",
     "export",
+    "from_pretrained",
     "generation",
     "layers",
     "models",
     "ops",
     "plot",
+    "pretrained",
     "text",
     "training",
 ]

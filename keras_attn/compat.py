@@ -76,6 +76,28 @@ def before_add_weight(function):
         Layer.add_weight = original
 
 
+@contextlib.contextmanager
+def without_initial_values(function):
+    """As `before_add_weight`, and weights that would be drawn at random are zeros; drawing takes long."""
+    from keras import initializers
+    from keras.layers import Layer
+
+    kept = (initializers.Zeros, initializers.Ones, initializers.Constant)
+    with before_add_weight(function):
+        original = Layer.add_weight
+
+        def add_weight(layer, shape=None, initializer=None, *arguments, **options):
+            if not isinstance(initializers.get(initializer), kept):
+                initializer = "zeros"
+            return original(layer, shape, initializer, *arguments, **options)
+
+        Layer.add_weight = add_weight
+        try:
+            yield
+        finally:
+            Layer.add_weight = original
+
+
 # Weights.
 
 

@@ -40,8 +40,9 @@ MAY_IMPORT = {
     "generation": {"ops", "text"},
     "models": {"ops", "layers", "text", "generation"},
     "training": {"ops", "layers", "models"},
-    "export": {"ops", "layers", "text", "generation", "models", "training"},
-    "cli": {"ops", "layers", "text", "generation", "models", "training", "export"},
+    "pretrained": {"ops", "layers", "text", "generation", "models"},
+    "export": {"ops", "layers", "text", "generation", "models", "training", "pretrained"},
+    "cli": {"ops", "layers", "text", "generation", "models", "training", "pretrained", "export"},
     "__main__": {"cli"},
     **{helper: set() for helper in HELPERS},
 }

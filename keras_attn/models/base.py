@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 import warnings
 from collections.abc import Mapping, Sequence
@@ -49,7 +50,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         outputs: Outputs of the functional model.
         policy: Dtype policy of the layers, from `_prepare`.
         config: Arguments of the subclass's constructor, without those of `_prepare` and `keras.Model`.
-        **kwargs: `name` and `trainable`.
+        checkpoint: Optional `keras_attn.pretrained.Checkpoint` that the model was read from, saved with the model.
+        **kwargs: `name`.
     """
 
     # Whether the cache of `decode` has one slot per token, which `attention_mask` may hide.
@@ -68,8 +70,10 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         policy: Any,
         config: dict[str, Any],
         trainable: bool = True,
+        checkpoint: Any = None,
         **kwargs: Any,
     ) -> None:
+        self._checkpoint = deserialized(checkpoint)
         try:
             super().__init__(inputs=inputs, outputs=outputs, **kwargs)
         except ValueError as error:
@@ -325,7 +329,33 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             "dtype": keras.dtype_policies.serialize(self._policy),
             **{name: serialized(getattr(self, name)) for name in self._carried},
         }
+        if self._checkpoint is not None:
+            config["checkpoint"] = serialized(self._checkpoint)
         return self._with_sublayers(config)
+
+    @property
+    def checkpoint(self) -> Any:
+        """The `keras_attn.pretrained.Checkpoint` that the model was read from, or None."""
+        return self._checkpoint
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes a model that was read by `from_pretrained` as a folder that `transformers` loads with equal outputs.
+
+        For any other model, use `keras_attn.pretrained.save_pretrained(model, folder, config=...)`.
+
+        Args:
+            folder: The folder, created if it does not exist.
+
+        Raises:
+            ValueError: If the model was not read from a checkpoint, or has become one that its config does not describe.
+        """
+        if self._checkpoint is None:
+            raise ValueError(
+                "`save_pretrained` needs a model that `from_pretrained` returned; for any other, use "
+                "`keras_attn.pretrained.save_pretrained(model, folder, config=...)` with the contents of the "
+                f"config.json that describes it. Received: {self.name}"
+            )
+        self._checkpoint.save(self, folder)
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -361,7 +391,7 @@ def split_options(kwargs):
 
     Layers among the latter become templates, since a model tracks its layers.
     """
-    own = {name: value for name, value in kwargs.items() if name in ("name", "trainable")}
+    own = {name: value for name, value in kwargs.items() if name in ("name", "trainable", "checkpoint")}
     options = with_templates({name: value for name, value in kwargs.items() if name not in own})
     if options.get("layer_options") is not None:
         options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]

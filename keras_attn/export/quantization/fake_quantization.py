@@ -66,7 +66,7 @@ def matrices(model, precision):
         if variable.dtype != "float32" or len(variable.shape) < 2 or variable.path.rpartition("/")[2] == "bias":
             continue
         if not (is_table and precision == "int4"):
-            rows = getattr(layer, "_num_contracted", len(variable.shape) - 1)
+            rows = getattr(layer, "num_contracted", len(variable.shape) - 1)
             found.append(Matrix(variable, None if is_table else rows))
     return found
 

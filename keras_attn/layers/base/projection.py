@@ -56,7 +56,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         operands, result = equation.split("->")
         inputs, kernel = operands.split(",")
         contracted = [axis for axis in inputs if axis not in result]
-        self._num_contracted = len(contracted)
+        self.num_contracted = len(contracted)
         batch, outputs = inputs[: -len(contracted)], kernel[len(contracted) :]
         if (
             not contracted
@@ -76,10 +76,10 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         shape = ops.shape(inputs)
-        lead = shape[: -self._num_contracted]
+        lead = shape[: -self.num_contracted]
         packed = (_packed.get() or {}).get(id(self))
         matrix, negative_bias = packed or (self._matrix(), None)
-        rows = inputs if len(lead) == self._num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
+        rows = inputs if len(lead) == self.num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
         flat = ops.matmul(rows, matrix)
         if negative_bias is not None:
             flat = ops.subtract(flat, negative_bias)
@@ -93,7 +93,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     @property
     def _outputs(self):
-        return tuple(compat.stored_weights(self).shape)[self._num_contracted :]
+        return tuple(compat.stored_weights(self).shape)[self.num_contracted :]
 
     @property
     def _bias_has_lead(self):
@@ -102,7 +102,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     def _matrix(self):
         kernel = self.kernel
-        return ops.reshape(kernel, (math.prod(kernel.shape[: self._num_contracted]), -1))
+        return ops.reshape(kernel, (math.prod(kernel.shape[: self.num_contracted]), -1))
 
     def _flat_bias(self):
         bias = self.bias if tuple(self.bias.shape) == self._outputs else ops.broadcast_to(self.bias, self._outputs)
@@ -114,7 +114,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
         return ops.cast(self._matrix(), self.compute_dtype), bias
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
-        lead = tuple(input_shape[: -self._num_contracted])
+        lead = tuple(input_shape[: -self.num_contracted])
         return (*lead, *super().compute_output_shape(input_shape)[len(lead) :])
 
     def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:

@@ -1,0 +1,8 @@
+"""Hugging Face checkpoints: read into models of this package, and written back."""
+
+from keras_attn.pretrained.checkpoint import Checkpoint
+from keras_attn.pretrained.family import TASKS
+from keras_attn.pretrained.loading import from_pretrained
+from keras_attn.pretrained.saving import save_pretrained
+
+__all__ = ["TASKS", "Checkpoint", "from_pretrained", "save_pretrained"]

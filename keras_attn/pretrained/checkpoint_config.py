@@ -1,0 +1,89 @@
+"""A `config.json` of which every entry must be understood."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What does not change the numbers that a loaded model computes.
+_HARMLESS = ["_name_or_path", "_commit_hash", "_attn_implementation", "architectures", "auto_map", "model_type", "transformers_version", "torch_dtype", "dtype", "torchscript", "use_cache", "return_dict", "return_dict_in_generate", "output_hidden_states", "output_attentions", "output_past", "output_scores", "is_encoder_decoder", "is_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder", "initializer_range", "initializer_factor", "init_std", "initializer_cutoff_factor", "gradient_checkpointing", "use_bfloat16", "tf_legacy_loss", "finetuning_task", "problem_type", "id2label", "label2id", "num_labels", "task_specific_params", "tokenizer_class", "prefix", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "remove_invalid_values", "exponential_decay_length_penalty", "num_return_sequences", "chunk_size_feed_forward", "pretraining_tp", "quantization_config_note", "dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "hidden_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout", "classifier_dropout_prob", "dropout_rate", "encoder_layerdrop", "decoder_layerdrop", "layerdrop", "classif_dropout", "embedding_dropout", "mlp_dropout", "dropout_prob"]
+# The number that `transformers` takes for an entry which is missing or null.
+_REQUIRED = object()
+
+
+class CheckpointConfig:
+    """The entries of a `config.json`, which records those that were used.
+
+    Args:
+        entries: The contents of the file.
+    """
+
+    def __init__(self, entries: Mapping[str, Any]) -> None:
+        self.entries = dict(entries)
+        self._used = set()
+
+    def __call__(self, name: str, default: Any = _REQUIRED) -> Any:
+        """The entry `name`, or `default` if it is missing.
+
+        Raises:
+            ValueError: If it is missing and has no default.
+        """
+        self._used.add(name)
+        if name not in self.entries and default is _REQUIRED:
+            raise ValueError(f"`config.json` must have an entry {name!r}. Received: {sorted(self.entries)}")
+        return self.entries.get(name, default)
+
+    def size(self, name: str, default: int | None = None) -> int:
+        """A positive integer. A missing or null entry is `default`."""
+        value = self(name, default)
+        value = default if value is None else value
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
+            raise ValueError(f"`config.json` must have a positive integer as {name!r}. Received: {value!r}")
+        return value
+
+    def number(self, name: str, default: float) -> float:
+        """A finite number."""
+        value = self(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) < 1e38:
+            raise ValueError(f"`config.json` must have a finite number as {name!r}. Received: {value!r}")
+        return value
+
+    def only(self, name: str, *values: Any) -> None:
+        """Raises a ValueError if an entry is present and not one of `values`, the only ones that are supported."""
+        self._used.add(name)
+        value = self.entries.get(name, values[0])
+        if not any(value == x and isinstance(value, bool) == isinstance(x, bool) for x in values):
+            allowed = " or ".join(repr(x) for x in values)
+            raise ValueError(f"`config.json` may have {name!r} only as {allowed}. Received: {value!r}")
+
+    def part(self, name: str) -> CheckpointConfig:
+        """The entries of a nested config; the caller also calls its `check_all_used`."""
+        value = self(name, {})
+        if not isinstance(value, dict):
+            raise ValueError(f"`config.json` must have an object as {name!r}. Received: {value!r}")
+        return CheckpointConfig(value)
+
+    def ignore(self, *names: str) -> None:
+        """Marks entries as understood that change no number."""
+        self._used.update(names)
+
+    @property
+    def labels(self) -> Sequence[str] | None:
+        """The names of the classes in order, or None if `id2label` is missing or has holes."""
+        names = self.entries.get("id2label")
+        if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))):
+            return None
+        found = [names[str(i)] for i in range(len(names))]
+        return found if len(set(found)) == len(found) and all(isinstance(x, str) for x in found) else None
+
+    def check_all_used(self) -> None:
+        """Raises a ValueError that lists entries which no one read, and which may change the model's outputs."""
+        unknown = {
+            x: v for x, v in self.entries.items() if x not in self._used and x not in _HARMLESS and v is not None
+        }
+        if unknown:
+            raise ValueError(
+                "`config.json` has entries that keras_attn does not know for "
+                f"{self.entries.get('model_type')!r}, and that may change the outputs. Remove them from a copy of the "
+                f"file only if they change nothing. Received: {unknown}"
+            )

@@ -1,0 +1,85 @@
+"""BERT: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805)."""
+
+from keras_attn.layers import LearnedPositionEmbedding
+from keras_attn.models import EncoderModel
+from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.rows import block
+
+BLOCK = {
+    "attention.self.query": "self_attention/attention/query",
+    "attention.self.key": "self_attention/attention/key",
+    "attention.self.value": "self_attention/attention/value",
+    "attention.output.dense": "self_attention/attention/attention_output",
+    "attention.output.LayerNorm": "self_attention/norm_after",
+    "intermediate.dense": "feed_forward/network/intermediate",
+    "output.dense": "feed_forward/network/output",
+    "output.LayerNorm": "feed_forward/norm_after",
+}
+TENSORS = {
+    "embeddings.word_embeddings.weight": "embedding/embeddings",
+    "embeddings.position_embeddings": "position",
+    "embeddings.token_type_embeddings": "token_types",
+    "embeddings.LayerNorm": "embedding_norm",
+    **block("encoder.layer.*", "encoder/encoder_*", BLOCK),
+}
+MASKED_LM = {
+    "cls.predictions.transform.dense": "transform",
+    "cls.predictions.transform.LayerNorm": "transform_norm",
+    "cls.predictions.bias": "embedding/bias",
+}
+
+
+def settings(config):
+    config.only("position_embedding_type", "absolute")
+    config.only("tie_word_embeddings", True)
+    return {
+        "vocabulary_size": config.size("vocab_size", 30522),
+        "num_layers": config.size("num_hidden_layers", 12),
+        "hidden_dim": config.size("hidden_size", 768),
+        "num_heads": config.size("num_attention_heads", 12),
+        "intermediate_dim": config.size("intermediate_size", 3072),
+        "num_token_types": config.size("type_vocab_size", 2),
+        "activation": activation(config, "hidden_act", "gelu"),
+        "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "position": LearnedPositionEmbedding(config.size("max_position_embeddings", 512), name="position"),
+    }
+
+
+def classifier(name):
+    return lambda config, num_classes: {"head": name, "num_classes": num_classes, "labels": config.labels}
+
+
+BERT = Family(
+    EncoderModel,
+    settings,
+    TENSORS,
+    {
+        "base": Head("BertModel", ignored=(r"pooler\..*", r"cls\..*")),
+        "sequence_classification": Head(
+            "BertForSequenceClassification",
+            {"pooler.dense": "pooler", "classifier": "classifier"},
+            classifier("sequence_classification"),
+            "classifier.weight",
+        ),
+        "token_classification": Head(
+            "BertForTokenClassification",
+            {"classifier": "classifier"},
+            classifier("token_classification"),
+            "classifier.weight",
+        ),
+        "question_answering": Head(
+            "BertForQuestionAnswering",
+            {"qa_outputs": "classifier"},
+            lambda config, _: {"head": "token_classification", "num_classes": 2},
+        ),
+        "masked_lm": Head(
+            "BertForMaskedLM",
+            MASKED_LM,
+            lambda config, _: {"head": "masked_lm"},
+            ignored=(r"cls\.predictions\.decoder\..*", r"cls\.seq_relationship\..*", r"pooler\..*"),
+        ),
+    },
+    prefix="bert",
+    ignored=(r"embeddings\.position_ids",),
+)

@@ -1,0 +1,90 @@
+"""T5: [Raffel et al., 2020](https://arxiv.org/abs/1910.10683)."""
+
+import math
+
+from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBias
+from keras_attn.models import Transformer
+from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.rows import block, scaled
+
+
+def _tensors(config):
+    # T5 does not divide logits by the root of the head width.
+    root = math.sqrt(config.size("d_kv", 64))
+    rows = {"encoder": {}, "decoder": {}}
+    for side, sublayers in (("encoder", ("self", "feed")), ("decoder", ("self", "cross", "feed"))):
+        for number, sublayer in enumerate(sublayers):
+            if sublayer == "feed":
+                name, ours = f"layer.{number}.DenseReluDense", "feed_forward/network"
+                found = {"wi": "intermediate", "wi_0": "gate", "wi_1": "intermediate", "wo": "output"}
+                if config("is_gated_act", False) or "gated" in config("feed_forward_proj", "relu"):
+                    del found["wi"]
+            else:
+                theirs = "SelfAttention" if sublayer == "self" else "EncDecAttention"
+                name, ours = f"layer.{number}.{theirs}", f"{sublayer}_attention/attention"
+                found = {"q": "query", "k": "key", "v": "value", "o": "attention_output"}
+            for x, y in found.items():
+                path = f"{ours}/{y}"
+                rows[side][f"{name}.{x}"] = scaled(path, root) if x == "q" else path
+            norm = "feed_forward" if sublayer == "feed" else f"{sublayer}_attention"
+            rows[side][f"layer.{number}.layer_norm"] = f"{norm}/norm_before"
+    scale = config.size("d_model", 512) ** -0.5 if _is_scaled(config) else 1.0
+    bias = "layer.0.SelfAttention.relative_attention_bias"
+    return {
+        "shared.weight": "embedding/embeddings",
+        **block("encoder.block.*", "encoder/encoder_*", rows["encoder"]),
+        **block("decoder.block.*", "decoder/decoder_*", rows["decoder"]),
+        f"encoder.block.0.{bias}": "position",
+        f"decoder.block.0.{bias}": "decoder_position",
+        "encoder.final_layer_norm": "encoder/final_norm",
+        "decoder.final_layer_norm": scaled("decoder/final_norm", scale),
+    }
+
+
+def _is_scaled(config):
+    # `transformers` 5 writes `tie_word_embeddings` as True also for the models of T5 1.1, which do not scale.
+    return bool(config("scale_decoder_outputs", config("tie_word_embeddings", True)))
+
+
+def settings(config):
+    heads, width = config.size("num_heads", 8), config.size("d_ff", 2048)
+    kind = config("feed_forward_proj", "relu")
+    name = kind.removeprefix("gated-")
+    config.entries["dense_act_fn"] = "gelu_new" if kind == "gated-gelu" else name
+    act = activation(config, "dense_act_fn", name)
+    config.ignore("is_gated_act", "scale_decoder_outputs", "n_positions", "output_past")
+    network = GatedFeedForward if kind.startswith("gated-") else FeedForward
+    layers = config.size("num_layers", 6)
+    buckets = config.size("relative_attention_num_buckets", 32), config.size("relative_attention_max_distance", 128)
+    return {
+        "vocabulary_size": config.size("vocab_size", 32128),
+        "num_layers": layers,
+        "num_decoder_layers": config.size("num_decoder_layers", layers),
+        "hidden_dim": config.size("d_model", 512),
+        "num_heads": heads,
+        "key_dim": config.size("d_kv", 64),
+        "feed_forward": network(width, activation=act, use_bias=False),
+        "norm": "pre",
+        "norm_layer": "rms",
+        "norm_epsilon": config.number("layer_norm_epsilon", 1e-6),
+        "use_attention_bias": False,
+        "scale_embeddings": False,
+        "tie_output": config("tie_word_embeddings", True),
+        "dropout": config.number("dropout_rate", 0.1),
+        "position": RelativePositionBias(heads, *buckets, name="position"),
+        "decoder_position": RelativePositionBias(heads, *buckets, bidirectional=False, name="decoder_position"),
+    }
+
+
+T5 = Family(
+    Transformer,
+    settings,
+    _tensors,
+    {"seq2seq_lm": Head("T5ForConditionalGeneration", {"lm_head.weight": "embedding/reverse_embeddings"})},
+    tied=("lm_head.weight", "shared.weight"),
+    ignored=(
+        r"(en|de)coder\.embed_tokens\.weight",
+        r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
+    ),
+)

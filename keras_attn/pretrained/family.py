@@ -1,0 +1,113 @@
+"""What a family of checkpoints is: its settings, its table, and its heads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.rows import Row
+
+Table = Mapping[str, str | Row]
+
+# The tasks, and how the names of their classes in `transformers` end.
+TASKS = {
+    "base": ("Model",),
+    "sequence_classification": ("ForSequenceClassification",),
+    "token_classification": ("ForTokenClassification",),
+    "multiple_choice": ("ForMultipleChoice",),
+    "question_answering": ("ForQuestionAnswering",),
+    "masked_lm": ("ForMaskedLM",),
+    "replaced_token_detection": ("ForPreTraining",),
+    "causal_lm": ("ForCausalLM", "LMHeadModel"),
+    "seq2seq_lm": ("ForConditionalGeneration", "MTModel", "MTForConditionalGeneration"),
+    "sentence_embedding": (),
+    "image_classification": ("ForImageClassification", "ForImageClassificationWithTeacher"),
+    "image_text_similarity": (),
+    "speech_to_text": ("ForConditionalGeneration", "ForCTC"),
+    "audio_classification": ("ForAudioClassification", "ForSequenceClassification"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The part of a model that depends on the task.
+
+    Args:
+        architecture: Name of the class in `transformers`.
+        tensors: Rows of the table; names as in the file of this class.
+        settings: Function from the config and the number of classes to arguments of the model; None for none.
+        classifier: The tensor whose first axis has one entry per class.
+        ignored: Regular expressions of tensors in the file that the task does not need.
+    """
+
+    architecture: str
+    tensors: Table = dataclasses.field(default_factory=dict)
+    settings: Callable[[CheckpointConfig, int | None], dict[str, Any]] | None = None
+    classifier: str | None = None
+    ignored: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A family of checkpoints that one table describes.
+
+    Args:
+        model: Class of `keras_attn.models`.
+        settings: Function from the config to arguments of `model`.
+        tensors: The table of the body, without the prefix; or a function from the config to it.
+        heads: The head for each task.
+        prefix: Name of the body in the classes with a head. The class without one has no prefix.
+        tied: Names, without the prefix, of the output projection and the embedding table. They are one variable if the
+            file has only the table, or the same numbers twice; the entry `tie_word_embeddings` then follows the file.
+        ignored: Regular expressions of tensors, without the prefix, that no model needs.
+        continues_text: Whether the tokenizer encodes prompts that a model continues.
+    """
+
+    model: type
+    settings: Callable[[CheckpointConfig], dict[str, Any]]
+    tensors: Table | Callable[[CheckpointConfig], Table]
+    heads: Mapping[str, Head]
+    prefix: str = ""
+    tied: tuple[str, str] | None = None
+    ignored: tuple[str, ...] = ()
+
+    def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
+        """`(task, head)` for a task, by default the one of the class that `config.json` names."""
+        if task is None:
+            named = architectures[0] if isinstance(architectures, list) and architectures else None
+            task = next((name for name, head in self.heads.items() if head.architecture == named), None)
+            if task is None:
+                raise ValueError(
+                    f"`task` must be one of {list(self.heads)}, as config.json does not tell it. "
+                    f"Received: task=None, architectures={architectures}"
+                )
+        if task not in self.heads:
+            raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
+        return task, self.heads[task]
+
+    def table(self, config: CheckpointConfig) -> Table:
+        """The table of the body."""
+        return self.tensors(config) if callable(self.tensors) else self.tensors
+
+    def arguments(self, config: CheckpointConfig, head: Head, num_classes: int | None) -> dict[str, Any]:
+        """The arguments of the model; raises a ValueError if an entry of the config is not understood."""
+        arguments = self.settings(config)
+        if head.settings is not None:
+            arguments |= head.settings(config, num_classes)
+        config.check_all_used()
+        return arguments
+
+    def names(self, tensors: Any) -> dict[str, str]:
+        """The names of tensors in a file, by those in the tables."""
+        found = {}
+        for name in tensors:
+            plain = name.removeprefix(f"{self.prefix}.") if self.prefix else name
+            module, _, parameter = plain.rpartition(".")
+            # As in files older than PyTorch 1.0's own layer norm.
+            found[f"{module}.{_OLD_NAMES[parameter]}" if parameter in _OLD_NAMES else plain] = name
+        return found
+
+
+_OLD_NAMES = {"gamma": "weight", "beta": "bias"}

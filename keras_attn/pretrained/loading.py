@@ -1,0 +1,129 @@
+"""Reads a Hugging Face checkpoint into a model."""
+
+from __future__ import annotations
+
+import inspect
+import os
+
+import keras
+import numpy as np
+
+from keras_attn import compat
+from keras_attn.argument_checks import check_positive
+from keras_attn.pretrained.checkpoint import Checkpoint
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.families import family_of
+from keras_attn.pretrained.folder import CheckpointFolder
+from keras_attn.pretrained.generation_settings import generation_config
+from keras_attn.pretrained.hub import checkpoint_path
+from keras_attn.pretrained.tokenizers import tokenizer_of
+from keras_attn.pretrained.weights import load_weights
+
+# Weights that a model may hold beyond the tensors of its file: tied ones, and those of a new head.
+_SLACK = 2**16
+
+
+def from_pretrained(
+    folder: str | os.PathLike[str],
+    task: str | None = None,
+    dtype: str | keras.DTypePolicy | None = None,
+    max_length: int | None = None,
+) -> keras.Model:
+    """Reads a Hugging Face checkpoint, without PyTorch, into a functional model with its tokenizer.
+
+    Reads `config.json`, safetensors files and tokenizer files. Every tensor must have its weight in the model and every
+    entry of the config its meaning; anything else is an error, never ignored.
+
+    Args:
+        folder: A folder, or the id of a repository on the Hugging Face Hub, such as "bert-base-uncased", which
+            `huggingface_hub` downloads.
+        task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names.
+        dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
+            variable dtype.
+        max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.
+
+    Returns:
+        An `EncoderModel`, `LanguageModel` or `Transformer` with `tokenizer` and `generation_config`, whose
+        `save_pretrained(folder)` writes the checkpoint again.
+
+    Raises:
+        ValueError: If the folder is not a checkpoint of a known family, a file is damaged or unsafe, or an argument is
+            invalid; the message names it.
+        ImportError: If an optional package is missing; the message names the extra to install.
+
+    Example:
+
+    >>> import keras_attn
+    >>> keras_attn.from_pretrained("no/such/folder")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ValueError: `folder` must be a folder, ...
+    """
+    check_positive(max_length=1 if max_length is None else max_length)
+    files = CheckpointFolder(checkpoint_path(folder))
+    entries = files.json("config.json")
+    family = family_of(entries.get("model_type"))
+    task, head = family.head_of(entries.get("architectures"), task)
+    names = family.names(files.shapes())
+    ignored = family.ignored + head.ignored
+    if family.tied is not None:
+        tied = _is_tied(files, names, *family.tied)
+        entries = {**entries, "tie_word_embeddings": tied}
+        ignored += (family.tied[0],) if tied else ()
+    config = CheckpointConfig(entries)
+    arguments = family.arguments(config, head, _num_classes(files, names, head))
+    generation = files.json("generation_config.json", {})
+    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length)
+    texts = {} if tokenizer is None else {"tokenizer": tokenizer}
+    if tokenizer is None and "pad_id" not in arguments:
+        texts["pad_id"] = _pad_id(entries)
+    if "generation_config" in inspect.signature(family.model).parameters:
+        texts["generation_config"] = generation_config(entries, generation, tokenizer)
+    remembered = Checkpoint(entries, task, generation)
+    budget = _Budget(files)
+    with compat.without_initial_values(budget.spend):
+        model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
+    load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored)
+    return model
+
+
+class _Budget:
+    """Bounds the memory of a model by that of its file, since a damaged config may describe one of any size."""
+
+    def __init__(self, files):
+        self.path = files.path
+        self.left = 2 * sum(int(np.prod(shape, dtype="float64")) for shape in files.shapes().values()) + _SLACK
+
+    def spend(self, layer, shape):
+        self.left -= float(np.prod(shape or (), dtype="float64"))
+        if self.left < 0:
+            raise ValueError(
+                "`config.json` must describe a model of the size of its tensors. Received: more than twice as many "
+                f"weights as {self.path} holds, at layer {layer.name!r} of shape {shape}"
+            )
+
+
+def _is_tied(files, names, output, table):
+    """Whether the output projection is the embedding table, by what the file holds."""
+    if output not in names or table not in names:
+        return True
+    shapes = files.shapes()
+    if shapes[names[output]] != shapes[names[table]]:
+        return False
+    return bool(np.array_equal(files.read(names[output]), files.read(names[table])))
+
+
+def _num_classes(files, names, head):
+    """The number of classes, from the shape of the classifier: `id2label` has two by default."""
+    if head.classifier is None:
+        return None
+    if head.classifier not in names:
+        raise ValueError(
+            f"`folder` must hold {head.classifier!r} for {head.architecture}. Train a new head with task='base' and "
+            f"`EncoderModel(head=...)`, or choose another `task`. Received: {files.path}"
+        )
+    return files.shapes()[names[head.classifier]][0]
+
+
+def _pad_id(entries):
+    pad_id = entries.get("pad_token_id")
+    return pad_id if isinstance(pad_id, int) and not isinstance(pad_id, bool) and pad_id >= 0 else -1

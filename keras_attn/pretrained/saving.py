@@ -1,0 +1,120 @@
+"""Writes a model as a Hugging Face checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_attn.extras import require
+from keras_attn.layers.base.serialization import serialized
+from keras_attn.pretrained.checkpoint import Checkpoint
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.families import family_of
+from keras_attn.pretrained.folder import WEIGHTS
+from keras_attn.pretrained.weights import tensors_of
+
+# What a checkpoint does not describe.
+_OWN = ("name", "trainable", "dtype", "tokenizer", "generation_config", "checkpoint", "pad_id", "sublayers")
+
+
+def save_pretrained(
+    model: keras.Model,
+    folder: str | os.PathLike[str],
+    config: Mapping[str, Any] | None = None,
+    task: str | None = None,
+) -> None:
+    """Writes a model as a folder that `transformers` loads with equal outputs.
+
+    Writes `config.json`, `generation_config.json`, `model.safetensors` and the files of the tokenizer.
+
+    Args:
+        model: A model of this package.
+        folder: The folder, created if it does not exist.
+        config: The contents of `config.json`, with `model_type` and either `architectures` or `task`. Defaults to what
+            the model was read with. It must describe the model.
+        task: See `from_pretrained`.
+
+    Raises:
+        ValueError: If `config` is missing, or does not describe the model.
+    """
+    checkpoint = model.checkpoint if config is None else Checkpoint(dict(config), task)
+    if checkpoint is None:
+        raise ValueError(
+            "`config` must be given for a model that was not read by `from_pretrained`: the contents of the config.json "
+            "that describes it, such as {'model_type': 'bert', 'architectures': ['BertModel'], ...}. Received: None"
+        )
+    entries = checkpoint.config
+    family = family_of(entries.get("model_type"))
+    task, head = family.head_of(entries.get("architectures"), task or checkpoint.task)
+    parsed = CheckpointConfig(entries)
+    actual = model.get_config()
+    _check_described(family, family.arguments(parsed, head, actual.get("num_classes")), actual)
+    body = tensors_of(model, {**family.table(parsed), **head.tensors})
+    named = {**_prefixed(family, head, body)}
+    files = {"config.json": _json(_written(entries, head, model))}
+    if checkpoint.generation:
+        files["generation_config.json"] = _json(checkpoint.generation)
+    if model.tokenizer is not None:
+        files |= model.tokenizer.hugging_face_files()
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        _replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    safetensors = require("safetensors.numpy", "hf")
+    _replace(folder / WEIGHTS, lambda path: safetensors.save_file(named, path, metadata={"format": "pt"}))
+
+
+def _check_described(family, arguments, actual):
+    """Raises a ValueError if the model is not the one that the config describes."""
+    if family.model.__name__ != actual.get("class_name", family.model.__name__):
+        raise ValueError(f"`model` must be of class {family.model.__name__}")
+    described = serialized({**arguments})
+    differs = {}
+    for name, value in described.items():
+        mine = actual.get(name)
+        if _plain(value) != _plain(mine) and name not in _OWN:
+            differs[name] = {"config": _plain(value), "model": _plain(mine)}
+    if differs:
+        raise ValueError(f"`config` must describe the model. Received a difference in {differs}")
+
+
+def _plain(value):
+    """A config without names, dtypes and build shapes, to compare two layers."""
+    if isinstance(value, dict):
+        hidden = ("name", "dtype", "build_config", "module", "registered_name")
+        return {k: _plain(v) for k, v in value.items() if k not in hidden}
+    return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
+
+
+def _prefixed(family, head, tensors):
+    """Tensors under the names of a file of the head's class."""
+    has_prefix = family.prefix and not head.architecture.endswith("Model")
+    own = tuple(name.replace("*", "") for name in head.tensors)
+    found = {}
+    for name, value in tensors.items():
+        is_own = any(name == x or name.startswith(f"{x}.") for x in own)
+        found[name if is_own or not has_prefix else f"{family.prefix}.{name}"] = value
+    return found
+
+
+def _written(entries, head, model):
+    return {**entries, "architectures": [head.architecture], "torch_dtype": "float32"}
+
+
+def _json(content):
+    return json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+
+
+def _replace(path, write):
+    """Writes a file under a temporary name first."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        write(unfinished)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,82 @@
+"""A small random model of `transformers` that ours must equal, and the cases of all families."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+CASES = Path(__file__).parent / "cases"
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "pretrained"
+# Rows of different lengths.
+LENGTHS = (11, 7, 3)
+# The smallest vocabulary with special tokens below 5, and an odd one.
+SIZE = 53
+
+
+def tokens(rng, pad_id=0, size=SIZE):
+    """Right-padded ids, as `transformers` names them."""
+    ids = rng.integers(5, size, (len(LENGTHS), max(LENGTHS)))
+    mask = np.arange(max(LENGTHS)) < np.array(LENGTHS)[:, None]
+    return {"input_ids": np.where(mask, ids, pad_id), "attention_mask": mask.astype("int64")}
+
+
+def pairs(rng, pad_id=0):
+    """Source ids, padded, and target ids."""
+    return {**tokens(rng, pad_id), "decoder_input_ids": rng.integers(5, SIZE, (len(LENGTHS), 6))}
+
+
+def ids_to_ours(inputs):
+    """The inputs of our model, from those of theirs."""
+    if "decoder_input_ids" in inputs:
+        mask = inputs["attention_mask"].astype(bool)
+        return {"source_ids": inputs["input_ids"], "source_mask": mask, "target_ids": inputs["decoder_input_ids"]}
+    found = {"token_ids": inputs["input_ids"]}
+    if "attention_mask" in inputs:
+        found["padding_mask"] = inputs["attention_mask"].astype(bool)
+    return found | {name: inputs[name] for name in ("token_type_ids",) if name in inputs}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
+    """A model of `transformers` with random weights, and the inputs of both models.
+
+    Args:
+        architecture: The class in `transformers`.
+        config: Arguments of its config.
+        variant: What tells the case from others of its class.
+        task: The task of ours; None for that of the class.
+        inputs: Function from a random generator to the inputs of theirs by name.
+        to_ours: Function from these to the inputs of ours.
+        fixture: Whether the model is committed as a fixture.
+        std: Standard deviation of the kernels.
+        exempt: Dict from a check to the reason why it does not apply.
+    """
+
+    architecture: str
+    config: Mapping
+    variant: str = ""
+    task: str | None = None
+    inputs: Callable = tokens
+    to_ours: Callable = ids_to_ours
+    fixture: bool = False
+    std: float = 0.15
+    exempt: Mapping = dataclasses.field(default_factory=dict)
+
+    @property
+    def name(self):
+        return self.architecture + (f"-{self.variant}" if self.variant else "")
+
+    @property
+    def generates(self):
+        return self.architecture.endswith(("LMHeadModel", "ForCausalLM", "ForConditionalGeneration", "MTModel"))
+
+
+def all_cases():
+    """The cases of all families, from the modules in `cases`."""
+    return [case for family in sorted(CASES.glob("*.py")) for case in cases_of(family.stem)]
+
+
+def cases_of(family):
+    return importlib.import_module(f"pretrained.cases.{family}").CASES

@@ -1,0 +1,26 @@
+from pretrained.case import SIZE, Case
+
+CONFIG = {
+    "vocab_size": SIZE,
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 10,
+    "intermediate_size": 37,
+    "max_position_embeddings": 64,
+    "eos_token_id": 1,
+    "pad_token_id": 0,
+}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 16,
+}
+CASES = [
+    Case("LlamaForCausalLM", {**CONFIG, "rope_parameters": LLAMA3}, fixture=True),
+    Case("LlamaForCausalLM", {**CONFIG, "tie_word_embeddings": True}, "tied"),
+]

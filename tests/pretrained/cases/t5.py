@@ -1,0 +1,17 @@
+from pretrained.case import SIZE, Case, pairs
+
+CONFIG = {
+    "vocab_size": SIZE,
+    "d_model": 24,
+    "d_kv": 10,
+    "d_ff": 37,
+    "num_layers": 2,
+    "num_heads": 4,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 0,
+}
+UNEVEN = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 1}
+CASES = [
+    Case("T5ForConditionalGeneration", CONFIG, inputs=pairs, fixture=True),
+    Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1", inputs=pairs),
+]

@@ -154,7 +154,10 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
         rope_type, factor = "ntk", max(factor * length / original - (factor - 1), 1)
     if rope_type == "ntk":
         rope_type, base = "default", base * factor ** (dim / (dim - 2))
-    amplitude = 1.0
+    amplitude, divisors = 1.0, np.ones(dim // 2)
+    if rope_type == "longrope":
+        divisors = settings["long_factor"] if length > original else settings["short_factor"]
+        amplitude = settings.get("attention_factor", math.sqrt(1 + math.log(factor) / math.log(original)))
     if rope_type == "yarn":
         mscale, mscale_all = settings.get("mscale", 1), settings.get("mscale_all_dim", 0)
         amplitude = (0.1 * mscale * math.log(factor) + 1) / (0.1 * mscale_all * math.log(factor) + 1)
@@ -168,7 +171,7 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
         low, high = max(low, 0), min(high, dim - 1)
     frequencies = []
     for i in range(dim // 2):
-        frequency = base ** (-2 * i / dim)
+        frequency = base ** (-2 * i / dim) / divisors[i]
         if rope_type == "linear":
             frequency /= factor
         if rope_type == "yarn":

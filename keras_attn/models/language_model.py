@@ -39,6 +39,18 @@ if TYPE_CHECKING:
     from keras_attn.text.tokenizer import Tokenizer
 
 
+# Layers, width and heads. The paper prints 24 heads for "xl" and a width of 5140 for "13b", which contradict the
+# numbers of parameters in its table D.1; these agree with it.
+_GPT3 = {
+    "small": (12, 768, 12),
+    "medium": (24, 1024, 16),
+    "large": (24, 1536, 16),
+    "xl": (24, 2048, 16),
+    "2.7b": (32, 2560, 32),
+    "6.7b": (32, 4096, 32),
+    "13b": (40, 5120, 40),
+    "175b": (96, 12288, 96),
+}
 _IDS = keras.KerasTensor((None, None), dtype="int32")
 
 
@@ -200,6 +212,33 @@ class LanguageModel(AttentionModel):
         settings = {"activation": gelu_tanh, "norm_epsilon": 1e-5, "position": position}
         settings |= {"dropout": 0.1, "attention_dropout": 0.1}
         return cls(vocabulary_size, **{**sizes, **settings, **kwargs})
+
+    @classmethod
+    def gpt3(
+        cls, size: str, vocabulary_size: int = 50257, max_length: int = 2048, *, window: int = 256, **kwargs: Any
+    ) -> Self:
+        """GPT-3: as GPT-2, with every other layer attending to the last tokens only.
+
+        Args:
+            size: "small", "medium", "large", "xl", "2.7b", "6.7b", "13b" or "175b".
+            vocabulary_size: See `LanguageModel`.
+            max_length: Number of positions.
+            window: `window` of the second, fourth, ... layer. The paper does not state the width of its bands; that of
+                GPT-Neo is the default.
+            **kwargs: Other arguments of `LanguageModel`.
+
+        Raises:
+            ValueError: If `size` is unknown.
+
+        Reference:
+            [Brown et al., 2020](https://arxiv.org/abs/2005.14165), table 2.1
+        """
+        if size not in _GPT3:
+            raise ValueError(f"`size` must be one of {', '.join(map(repr, _GPT3))}. Received: size={size!r}")
+        num_layers, hidden_dim, num_heads = _GPT3[size]
+        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, "num_heads": num_heads}
+        settings = {"intermediate_dim": 4 * hidden_dim, "layer_options": [{}, {"window": window}]}
+        return cls.gpt2(vocabulary_size, max_length, **{**sizes, **settings, **kwargs})
 
     @classmethod
     def llama(

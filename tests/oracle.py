@@ -9,6 +9,7 @@ ACTIVATIONS = {
     "relu": lambda x: np.maximum(x, 0),
     "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
     "silu": lambda x: x / (1 + np.exp(-x)),
+    "quick_gelu": lambda x: x / (1 + np.exp(-1.702 * x)),
     "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
 }
 
@@ -79,10 +80,13 @@ def multi_head_attention(
     soft_cap=None,
     sinks=None,
     extra=None,
+    epsilon=1e-6,
+    scale=None,
 ):
     """`(output, scores)` from the weights in the order of `keras.layers.MultiHeadAttention`.
 
-    `mask` and `bias` broadcast to `(B, N, T, S)`; `rotate` takes `(B, N, T, H)`. Projections must have biases.
+    `mask` and `bias` broadcast to `(B, N, T, S)`; `rotate` takes `(B, N, T, H)`. Projections must have biases. The
+    weights of `qk_norm` are `(H,)`, or `(N, H)` for a norm of all heads together.
     """
     weights = iter(weights)
 
@@ -95,11 +99,16 @@ def multi_head_attention(
     v = heads(value)
     kernel, output_bias = next(weights), next(weights)
     if qk_norm:
-        q, k = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * next(weights) for x in (q, k))
-    context, scores = attention(rotate(q), rotate(k), v, mask, bias, soft_cap=soft_cap, sinks=sinks, extra=extra)
+        q, k = (_normed_heads(x, next(weights), epsilon) for x in (q, k))
+    context, scores = attention(rotate(q), rotate(k), v, mask, bias, scale, soft_cap, sinks, extra)
     output = np.einsum("bnth,nh...->bt...", context * gate, kernel) + output_bias
     unmasked = np.broadcast_to(mask, (*scores.shape[:3], value.shape[1])).any(axis=(1, 3))
     return output * unmasked.reshape(unmasked.shape + (1,) * (output.ndim - 2)), scores
+
+
+def _normed_heads(x, weight, epsilon):
+    axis, weight = (-1, weight) if weight.ndim == 1 else ((1, 3), weight[:, None])
+    return x / np.sqrt((x**2).mean(axis, keepdims=True) + epsilon) * weight
 
 
 def alibi(num_heads, T, S, most=8):
@@ -145,7 +154,10 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
         rope_type, factor = "ntk", max(factor * length / original - (factor - 1), 1)
     if rope_type == "ntk":
         rope_type, base = "default", base * factor ** (dim / (dim - 2))
-    amplitude = 1.0
+    amplitude, divisors = 1.0, np.ones(dim // 2)
+    if rope_type == "longrope":
+        divisors = settings["long_factor"] if length > original else settings["short_factor"]
+        amplitude = settings.get("attention_factor", math.sqrt(1 + math.log(factor) / math.log(original)))
     if rope_type == "yarn":
         mscale, mscale_all = settings.get("mscale", 1), settings.get("mscale_all_dim", 0)
         amplitude = (0.1 * mscale * math.log(factor) + 1) / (0.1 * mscale_all * math.log(factor) + 1)
@@ -159,7 +171,7 @@ def rotary_frequencies(dim, base, length, rope_type="default", factor=1.0, **set
         low, high = max(low, 0), min(high, dim - 1)
     frequencies = []
     for i in range(dim // 2):
-        frequency = base ** (-2 * i / dim)
+        frequency = base ** (-2 * i / dim) / divisors[i]
         if rope_type == "linear":
             frequency /= factor
         if rope_type == "yarn":
@@ -230,17 +242,19 @@ def feed_forward(weights, x, activation="relu"):
     return ACTIVATIONS[activation](x @ w1 + b1) @ w2 + b2
 
 
-def gated_feed_forward(weights, x, activation="silu"):
-    gate, gate_bias, up, up_bias, *output = weights
-    return (ACTIVATIONS[activation](x @ gate + gate_bias) * (x @ up + up_bias)) @ output[0] + output[1]
+def gated_feed_forward(weights, x, activation="silu", limit=np.inf, offset=0.0):
+    gate_kernel, gate_bias, up_kernel, up_bias, *output = weights
+    gate, up = np.minimum(x @ gate_kernel + gate_bias, limit), np.clip(x @ up_kernel + up_bias, -limit, limit)
+    return (ACTIVATIONS[activation](gate) * (up + offset)) @ output[0] + output[1]
 
 
-def mixture_of_experts(router, experts, x, mask, top_k, normalize=True):
+def mixture_of_experts(router, experts, x, mask, top_k, normalize=True, router_bias=0.0):
     """One token and expert at a time; `experts` are functions of a vector."""
     y = np.zeros((*x.shape[:-1], len(experts[0](x[0, 0]))))
     for token in np.argwhere(mask):
         vector = x[tuple(token)]
-        shares = np.exp(vector @ router) / np.exp(vector @ router).sum()
+        shares = np.exp(vector @ router + router_bias)
+        shares /= shares.sum()
         best = np.argsort(-shares)[:top_k]
         total = shares[best].sum() if normalize else 1
         y[tuple(token)] = sum(shares[e] / total * experts[e](vector) for e in best)
@@ -269,8 +283,8 @@ def residual(x, sublayer, norm, norms, gain=1.0, shortcut_scale=1.0, rms=False):
     norms = [norms[i : i + size] for i in range(0, len(norms), size)]
     y = normalize(x, *norms[0]) if norm in ("pre", "sandwich", "layerscale") else x
     y = sublayer(y)
-    if norm == "sandwich":
-        y = normalize(y, *norms[1])
+    if norm in ("sandwich", "res_post"):
+        y = normalize(y, *norms[-1])
     total = shortcut_scale * x + gain * y
     return normalize(total, *norms[0]) if norm in ("post", "deepnorm") else total
 

@@ -9,14 +9,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn.argument_checks import check_positive
 from keras_attn.layers import (
     Decoder,
     GatedFeedForward,
     LearnedPositionEmbedding,
+    Projection,
     RotaryPositionEncoding,
     TokenEmbedding,
 )
 from keras_attn.layers.attention.head_projections import default_positions
+from keras_attn.layers.transformer.stack import norm_like
 from keras_attn.models.base import (
     AttentionModel,
     checked_position,
@@ -36,6 +39,18 @@ if TYPE_CHECKING:
     from keras_attn.text.tokenizer import Tokenizer
 
 
+# Layers, width and heads. The paper prints 24 heads for "xl" and a width of 5140 for "13b", which contradict the
+# numbers of parameters in its table D.1; these agree with it.
+_GPT3 = {
+    "small": (12, 768, 12),
+    "medium": (24, 1024, 16),
+    "large": (24, 1536, 16),
+    "xl": (24, 2048, 16),
+    "2.7b": (32, 2560, 32),
+    "6.7b": (32, 4096, 32),
+    "13b": (40, 5120, 40),
+    "175b": (96, 12288, 96),
+}
 _IDS = keras.KerasTensor((None, None), dtype="int32")
 
 
@@ -51,6 +66,9 @@ class LanguageModel(AttentionModel):
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         embeddings: Optional Keras layer that turns token ids `(B, T)` into vectors `(B, T, hidden_dim)`, instead of the
             embedding table, which then only makes the logits.
+        embedding_dim: Width of the embedding table, if it is not `hidden_dim`: its vectors are projected to
+            `hidden_dim`, and the outputs of the decoder back, without biases, as in OPT-350m.
+        embedding_norm: Whether to normalise the embeddings, after `position`, with the `norm_layer` of the blocks.
         tie_output: Whether the output projection is the embedding table.
         output_bias: Whether the logits have a bias.
         logit_soft_cap: Optional `c`: the model's logits become `c * tanh(logits / c)`. For attention logits, set it in
@@ -58,7 +76,7 @@ class LanguageModel(AttentionModel):
         dropout: Dropout rate of the embeddings and of the output of each sub-layer.
         activation: Activation of the feed-forward networks.
         norm: "pre", or another `norm` of `Residual`.
-        scale_embeddings: Whether to multiply embeddings by `sqrt(hidden_dim)`.
+        scale_embeddings: Whether to multiply embeddings by the square root of their width.
         position: A `PositionEncoding`. Defaults to `RotaryPositionEncoding()`.
         pad_id: Id of padding after a prompt; -1 if every id is a token. Defaults to that of the tokenizer, or 0 without
             one.
@@ -104,6 +122,8 @@ class LanguageModel(AttentionModel):
         intermediate_dim: int | None = None,
         *,
         embeddings: keras.layers.Layer | None = None,
+        embedding_dim: int | None = None,
+        embedding_norm: bool = False,
         tie_output: bool = True,
         output_bias: bool = False,
         logit_soft_cap: float | None = None,
@@ -120,6 +140,7 @@ class LanguageModel(AttentionModel):
     ) -> None:
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         sizes |= size_of_heads(num_heads, kwargs)
+        check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
@@ -130,7 +151,7 @@ class LanguageModel(AttentionModel):
         self.embeddings, _ = checked_embeddings(embeddings, None if embeddings is None else {"token_ids": _IDS}, ())
         self.embedding = TokenEmbedding(
             vocabulary_size,
-            hidden_dim,
+            hidden_dim if embedding_dim is None else embedding_dim,
             scale=scale_embeddings,
             tie_weights=tie_output,
             logit_soft_cap=logit_soft_cap,
@@ -144,6 +165,14 @@ class LanguageModel(AttentionModel):
                 f"`embeddings` must have a row for each of vocabulary_size={vocabulary_size} ids. "
                 f"Received: input_dim={self.embeddings.input_dim}"
             )
+        self.embedding_projection = self.output_dense = None
+        if embedding_dim is not None:
+            between = {"equation": "abc,cd->abd", "dtype": policy}
+            self.embedding_projection = Projection(
+                output_shape=(None, hidden_dim), **between, name="embedding_projection"
+            )
+            self.output_dense = Projection(output_shape=(None, embedding_dim), **between, name="output_dense")
+        self.embedding_norm = norm_like(options, policy, "embedding_norm") if embedding_norm else None
         settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
         stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
         self.decoder = Decoder(**stack, cross_attention=False, dtype=policy, name="decoder")
@@ -165,13 +194,15 @@ class LanguageModel(AttentionModel):
             **sizes,
             "intermediate_dim": intermediate_dim,
             "embeddings": self.embeddings,
+            "embedding_dim": embedding_dim,
+            "embedding_norm": embedding_norm,
             "tie_output": tie_output,
             "output_bias": output_bias,
             "logit_soft_cap": logit_soft_cap,
             "scale_embeddings": scale_embeddings,
             "position": position,
         }
-        super().__init__(inputs, self.embedding(x, reverse=True), policy=policy, config=config, **own)
+        super().__init__(inputs, self.logits(x), policy=policy, config=config, **own)
 
     @classmethod
     def gpt2(cls, vocabulary_size: int, max_length: int = 1024, **kwargs: Any) -> Self:
@@ -181,6 +212,33 @@ class LanguageModel(AttentionModel):
         settings = {"activation": gelu_tanh, "norm_epsilon": 1e-5, "position": position}
         settings |= {"dropout": 0.1, "attention_dropout": 0.1}
         return cls(vocabulary_size, **{**sizes, **settings, **kwargs})
+
+    @classmethod
+    def gpt3(
+        cls, size: str, vocabulary_size: int = 50257, max_length: int = 2048, *, window: int = 256, **kwargs: Any
+    ) -> Self:
+        """GPT-3: as GPT-2, with every other layer attending to the last tokens only.
+
+        Args:
+            size: "small", "medium", "large", "xl", "2.7b", "6.7b", "13b" or "175b".
+            vocabulary_size: See `LanguageModel`.
+            max_length: Number of positions.
+            window: `window` of the second, fourth, ... layer. The paper does not state the width of its bands; that of
+                GPT-Neo is the default.
+            **kwargs: Other arguments of `LanguageModel`.
+
+        Raises:
+            ValueError: If `size` is unknown.
+
+        Reference:
+            [Brown et al., 2020](https://arxiv.org/abs/2005.14165), table 2.1
+        """
+        if size not in _GPT3:
+            raise ValueError(f"`size` must be one of {', '.join(map(repr, _GPT3))}. Received: size={size!r}")
+        num_layers, hidden_dim, num_heads = _GPT3[size]
+        sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, "num_heads": num_heads}
+        settings = {"intermediate_dim": 4 * hidden_dim, "layer_options": [{}, {"window": window}]}
+        return cls.gpt2(vocabulary_size, max_length, **{**sizes, **settings, **kwargs})
 
     @classmethod
     def llama(
@@ -279,6 +337,8 @@ class LanguageModel(AttentionModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` from the outputs of the decoder."""
+        if self.output_dense is not None:
+            hidden = self.output_dense(hidden)
         return self.embedding(hidden, reverse=True)
 
     def _last_positions(self, ids, mask):
@@ -287,4 +347,8 @@ class LanguageModel(AttentionModel):
 
     def _embed(self, ids, positions):
         embed = self.embedding if self.embeddings is None else self.embeddings
-        return self.dropout(self.position(embed(ids), positions))
+        x = embed(ids)
+        if self.embedding_projection is not None:
+            x = self.embedding_projection(x)
+        x = self.position(x, positions)
+        return self.dropout(x if self.embedding_norm is None else self.embedding_norm(x))

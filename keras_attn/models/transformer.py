@@ -18,7 +18,13 @@ from keras_attn.layers import (
     TokenEmbedding,
 )
 from keras_attn.layers.transformer.placement import deepnorm
-from keras_attn.models.base import AttentionModel, checked_position, split_options, stack_arguments
+from keras_attn.layers.transformer.stack import norm_like
+from keras_attn.models.base import (
+    AttentionModel,
+    checked_position,
+    split_options,
+    stack_arguments,
+)
 from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
 from keras_attn.typing import Nest, Tensor
 
@@ -55,7 +61,10 @@ class Transformer(AttentionModel):
             output marks padding. `position` and `dropout` apply to its output.
         inputs: With `embeddings`, dict of the `keras.Input` of the feature tensor by name. Defaults to the input of
             `embeddings` if it is a functional model with a dict of one input.
+        embedding_norm: Whether to normalise the embeddings, after the positions, as in BART: source and target each
+            with a norm of their own, of the `norm_layer` of the blocks.
         tie_output: Whether the output projection is the target table.
+        output_bias: Whether the logits have a bias.
         dropout: Dropout rate of the embeddings and of the output of each sub-layer.
         norm: "post" as in the paper, or another `norm` of `Residual`.
         scale_embeddings: Whether to multiply embeddings by `sqrt(hidden_dim)`.
@@ -108,7 +117,9 @@ class Transformer(AttentionModel):
         source_vocabulary_size: int | None = None,
         embeddings: keras.layers.Layer | None = None,
         inputs: Mapping[str, Any] | None = None,
+        embedding_norm: bool = False,
         tie_output: bool = True,
+        output_bias: bool = False,
         dropout: float = 0.1,
         norm: str | Mapping[str, str | None] | None = "post",
         scale_embeddings: bool = True,
@@ -144,6 +155,7 @@ class Transformer(AttentionModel):
             hidden_dim,
             scale=scale_embeddings,
             tie_weights=tie_output,
+            use_bias=output_bias,
             dtype=policy,
             name="embedding",
         )
@@ -167,6 +179,10 @@ class Transformer(AttentionModel):
         encoder = {**constants, **stack, "position": self.position}
         if isinstance(norm, Mapping):
             encoder["norm"] = {name: value for name, value in norm.items() if name != "cross_attention"}
+        self.embedding_norm = self.decoder_embedding_norm = None
+        if embedding_norm:
+            self.embedding_norm = norm_like(encoder, policy, "embedding_norm")
+            self.decoder_embedding_norm = norm_like(decoder, policy, "decoder_embedding_norm")
         self.encoder = Encoder(**encoder, dtype=policy, name="encoder")
         self.decoder = Decoder(**decoder, dtype=policy, name="decoder")
 
@@ -192,7 +208,9 @@ class Transformer(AttentionModel):
             "source_vocabulary_size": source_vocabulary_size,
             "embeddings": self.embeddings,
             "inputs": config_of_specs(self.features),
+            "embedding_norm": embedding_norm,
             "tie_output": tie_output,
+            "output_bias": output_bias,
             "norm": norm,
             "scale_embeddings": scale_embeddings,
             "position": position,
@@ -226,7 +244,8 @@ class Transformer(AttentionModel):
         """
         x, source_mask = self._embed_inputs(inputs, source_mask, self.source_embedding)
         check_width(x, self.hidden_dim)
-        x = self.dropout(self.position(x))
+        x = self.position(x)
+        x = self.dropout(x if self.embedding_norm is None else self.embedding_norm(x))
         return self.encoder(x, inputs_mask=source_mask, attention_mask=source_attention_mask)
 
     def check_prompt(self, inputs: Tensor, max_length: int) -> None:
@@ -284,7 +303,8 @@ class Transformer(AttentionModel):
         return self.target_embedding(hidden, reverse=True)
 
     def _embed_target(self, ids, positions):
-        return self.dropout(self.decoder_position(self.target_embedding(ids), positions))
+        x, norm = self.decoder_position(self.target_embedding(ids), positions), self.decoder_embedding_norm
+        return self.dropout(x if norm is None else norm(x))
 
 
 def _checked_decoder_options(options):

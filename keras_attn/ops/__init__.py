@@ -6,7 +6,7 @@ True = may attend. Biases are float and added to the logits. Kernels work on `(B
 """
 
 from keras_attn.ops import cache
-from keras_attn.ops.activations import gelu_tanh
+from keras_attn.ops.activations import gelu_tanh, hugging_face_activation, quick_gelu, squared_relu
 from keras_attn.ops.attention_arguments import AttentionArguments
 from keras_attn.ops.attention_mask import AttentionMask
 from keras_attn.ops.attention_request import AttentionRequest
@@ -43,6 +43,7 @@ __all__ = [
     "gelu_tanh",
     "grid_cells",
     "hard_monotonic",
+    "hugging_face_activation",
     "image_patches",
     "linear_attention",
     "linear_cross_entropy",
@@ -50,6 +51,7 @@ __all__ = [
     "local_attention",
     "masked_mean",
     "masked_softmax",
+    "quick_gelu",
     "register_mechanism",
     "relative_logits",
     "relative_values",
@@ -61,4 +63,5 @@ __all__ = [
     "sequence_windows",
     "sinusoid",
     "soft_monotonic",
+    "squared_relu",
 ]

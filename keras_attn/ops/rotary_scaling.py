@@ -30,13 +30,17 @@ def rotary_frequencies(
       from `factor` (and `mscale`, `mscale_all_dim`). `truncate` rounds the ends of the ramp.
     * `llama3`: As `yarn`, with the ramp in rotations: keeps frequencies from `high_freq_factor` on and divides them up
       to `low_freq_factor`.
+    * `longrope`: Divides each frequency by its entry in `long_factor` if the length is above
+      `original_max_position_embeddings`, else by that in `short_factor`. Sine and cosine are multiplied by
+      `attention_factor`, by default `sqrt(1 + log(factor) / log(original_max_position_embeddings))`. `factor`, the
+      ratio of the maximum lengths, must be given unless `attention_factor` is.
 
     Args:
         dim: Number of rotated channels, even.
         base: Base of the frequencies.
         scaling: Optional dict, see above.
-        positions: Int `(B, T)` or `(1, T)`; needed by `dynamic`, whose length is the highest position of each row plus
-            one.
+        positions: Int `(B, T)` or `(1, T)`; needed by `dynamic` and `longrope`, whose length is the highest position of
+            each row plus one.
 
     Returns:
         `(frequencies, amplitude)`: float32 that broadcasts to `(B, 1, T, dim / 2)`, and a float factor of sine and
@@ -48,7 +52,8 @@ def rotary_frequencies(
     Reference:
         [Chen et al., 2023](https://arxiv.org/abs/2306.15595) (linear);
         [Peng et al., 2023](https://arxiv.org/abs/2309.00071) (ntk, dynamic, yarn);
-        [Llama 3, 2024](https://arxiv.org/abs/2407.21783)
+        [Llama 3, 2024](https://arxiv.org/abs/2407.21783);
+        [Ding et al., 2024](https://arxiv.org/abs/2402.13753) (longrope)
 
     Example:
 
@@ -73,7 +78,9 @@ def check_scaling(scaling):
         return
     if not hasattr(scaling, "get"):
         raise ValueError(f"`scaling` must be None or a dict with a `rope_type`. Received: scaling={scaling!r}")
-    rotary_frequencies(4, scaling=scaling, positions=np.zeros((1, 1), "int32"))
+    divisors = scaling.get("short_factor")
+    dim = 2 * len(divisors) if isinstance(divisors, list | tuple) else 4
+    rotary_frequencies(dim, scaling=scaling, positions=np.zeros((1, 1), "int32"))
 
 
 def _rule(scaling):
@@ -94,7 +101,8 @@ def _rule(scaling):
         names = ", ".join(repr(p.name) for p in known) or "nothing"
         raise ValueError(f"`scaling` of type {kind!r} takes {names}, not {', '.join(map(repr, unknown))}. {received}")
     for name, value in settings.items():
-        if name != "truncate" and (not is_number(value) or value <= 0):
+        numbers = value if name in _LISTS and isinstance(value, list | tuple) else [value]
+        if name != "truncate" and not all(is_number(number) and number > 0 for number in numbers):
             raise ValueError(f"`scaling` must have positive numbers, for {name!r} too. {received}")
     return _RULES[kind], settings
 
@@ -112,7 +120,7 @@ def _ntk(frequencies, base, positions, *, factor):
 
 
 def _dynamic(frequencies, base, positions, *, factor, original_max_position_embeddings):
-    length = ops.cast(ops.max(positions, axis=-1, keepdims=True, initial=0), "float32") + 1.0
+    length = _lengths(positions)
     ratio = ops.maximum(factor * (length / original_max_position_embeddings) - (factor - 1), 1.0)
     logarithm = ops.expand_dims(ops.expand_dims(ops.log(ratio), 1), 1)
     stretch = ops.exp(-logarithm * _share_of_base(frequencies).astype("float32"))
@@ -164,6 +172,39 @@ def _llama3(
     return _between(frequencies, factor, 1 - kept), 1.0
 
 
+def _longrope(
+    frequencies,
+    base,
+    positions,
+    *,
+    short_factor,
+    long_factor,
+    original_max_position_embeddings,
+    factor=None,
+    attention_factor=None,
+):
+    pairs = len(frequencies)
+    for name, divisors in (("short_factor", short_factor), ("long_factor", long_factor)):
+        if np.shape(divisors) != (pairs,):
+            raise ValueError(
+                f"`scaling` must have a list of {pairs} numbers as {name!r}, one per pair of rotated channels. "
+                f"Received: {name}={divisors!r}"
+            )
+    if factor is None and attention_factor is None:
+        raise ValueError("`scaling` of type 'longrope' must have 'factor' or 'attention_factor'. Received: neither")
+    if attention_factor is None:
+        growth = math.log(max(factor, 1)) / math.log(original_max_position_embeddings)
+        attention_factor = math.sqrt(1 + growth)
+    is_long = ops.greater(_lengths(positions), float(original_max_position_embeddings))
+    short, long = ((frequencies / np.asarray(x, "float64")).astype("float32") for x in (short_factor, long_factor))
+    return ops.where(ops.expand_dims(ops.expand_dims(is_long, 1), 1), long, short), attention_factor
+
+
+def _lengths(positions):
+    """The highest position of each row plus one, float32 `(B, 1)`."""
+    return ops.cast(ops.max(positions, axis=-1, keepdims=True, initial=0), "float32") + 1.0
+
+
 # A rule is called with float64 frequencies, the base and the positions; its keyword arguments are its settings.
 _RULES = {
     "default": _default,
@@ -172,7 +213,10 @@ _RULES = {
     "dynamic": _dynamic,
     "yarn": _yarn,
     "llama3": _llama3,
+    "longrope": _longrope,
 }
+# The settings that are lists.
+_LISTS = ("short_factor", "long_factor")
 
 
 def _share_of_base(frequencies):

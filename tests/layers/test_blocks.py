@@ -202,7 +202,7 @@ def decoder_stack_case(name, oracle_kwargs=None, **config):
 
 
 RESIDUALS = [
-    *map(residual_case, ("pre", "post", "sandwich", None, "rezero")),
+    *map(residual_case, ("pre", "post", "sandwich", "res_post", None, "rezero")),
     residual_case("deepnorm", {"shortcut_scale": 1.7}, shortcut_scale=1.7),
     residual_case("layerscale", gain=0.1),
     residual_case("pre", {"rms": True}, "_rms", norm_layer="rms"),

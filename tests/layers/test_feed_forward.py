@@ -1,5 +1,6 @@
 """Feed-forward networks: plain, gated, and mixtures of experts."""
 
+import dataclasses
 from functools import partial
 
 import keras
@@ -12,7 +13,7 @@ from harness_export import check_export
 from samples import DV, D, embedded, lengths, normal, padded
 
 from keras_attn.layers import FeedForward, GatedFeedForward, MixtureOfExperts
-from keras_attn.ops import load_balancing_loss, router_z_loss
+from keras_attn.ops import load_balancing_loss, quick_gelu, router_z_loss
 
 E, F = 7, 5
 
@@ -41,15 +42,24 @@ def unbiased_oracle(weights, inputs):
     return oracle.gated_feed_forward([gate, 0, up, 0, output, 0], inputs)
 
 
-def experts_oracle(weights, inputs, inputs_mask=True, top_k=2, gated=True, use_bias=False, activation="silu", **kwargs):
+def experts_oracle(
+    weights, inputs, inputs_mask=True, top_k=2, gated=True, use_bias=False, activation="silu", gate=None, **kwargs
+):
     """`weights` in the layer's order: router, output biases, expansions `(D, E, F)`, `(E, F)`, output `(E, F, D)`."""
     router, output_bias, *expansions, output = weights if use_bias else [weights[0], np.zeros((E, D)), *weights[1:]]
     if not use_bias:
         expansions = [w for kernel in expansions for w in (kernel, np.zeros((E, F)))]
-    network = partial(oracle.gated_feed_forward if gated else oracle.feed_forward, activation=activation)
+    network = partial(oracle.gated_feed_forward if gated else oracle.feed_forward, activation=activation, **gate or {})
     experts = [partial(network, [*(w[..., e, :] for w in expansions), output[e], output_bias[e]]) for e in range(E)]
     mask = np.broadcast_to(inputs_mask, inputs.shape[:2])
     return oracle.mixture_of_experts(router, experts, inputs, mask, top_k, **kwargs)
+
+
+def routed_oracle(weights, inputs):
+    """The experts of GPT-OSS, with a limit that is reached."""
+    router, router_bias, *weights = weights
+    options = {"use_bias": True, "activation": "quick_gelu", "gate": {"limit": 0.4, "offset": 1.0}}
+    return experts_oracle([router, *weights], inputs, router_bias=router_bias, **options)
 
 
 def experts_case(name, oracle_kwargs=None, inputs=small_padded, bad=(), **config):
@@ -111,7 +121,23 @@ CASES = [
         use_bias=True,
         activation="relu",
     ),
-    experts_case("biased", {"use_bias": True}, small, use_bias=True),
+    dataclasses.replace(
+        experts_case(
+            "gpt_oss",
+            inputs=small,
+            use_bias=True,
+            use_router_bias=True,
+            activation=quick_gelu,
+            gate_limit=0.4,
+            gated_offset=1.0,
+            bad=(
+                ({"gate_limit": 0.0}, "`gate_limit`"),
+                ({"gated_offset": float("nan")}, "`gated_offset`"),
+                ({"gated": False}, "`gate_limit` and `gated_offset` must have their defaults"),
+            ),
+        ),
+        oracle=routed_oracle,
+    ),
 ]
 
 

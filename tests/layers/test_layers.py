@@ -104,6 +104,13 @@ def sinks_oracle(weights, query, query_mask):
     return self_oracle(weights, query, query_mask, sinks=sinks)
 
 
+def unbiased_oracle(weights, *args, **kwargs):
+    """Of a layer in which only queries and keys have biases."""
+    query, query_bias, key, key_bias, value, output, *norms = weights
+    weights = [query, query_bias, key, key_bias, value, np.zeros(value.shape[1:]), output, np.zeros(D), *norms]
+    return self_oracle(weights, *args, **kwargs)
+
+
 def extra_oracle(weights, query, query_mask, zero, rules=None):
     """A trained key and value, and a zero one where `zero`."""
     rows = [np.zeros_like(row)[:, None] if zero else row[:, None][:, :0] for row in weights[:2]]
@@ -193,6 +200,25 @@ ATTENTION = [
     self_case("attention_soft_cap", {"soft_cap": 0.7}, logit_soft_cap=0.7),
     self_case("attention_gate", {"use_gate": True}, use_gate=True),
     self_case("attention_qk_norm", {"qk_norm": True}, qk_norm=True),
+    dataclasses.replace(
+        self_case(
+            "attention_norm_of_all_heads",
+            num_heads=6,
+            num_kv_heads=2,
+            use_bias=["query", "key"],
+            qk_norm="all_heads",
+            qk_norm_epsilon=0.3,
+            scale=0.7,
+        ),
+        oracle=partial(unbiased_oracle, qk_norm=True, epsilon=0.3, scale=0.7),
+        bad=(
+            ({"use_bias": "query"}, "`use_bias` must be"),
+            ({"use_bias": ["queries"]}, "`use_bias` must be .*'query'"),
+            ({"qk_norm": "heads"}, "`qk_norm` must be"),
+            ({"qk_norm_epsilon": 0.0}, "`qk_norm_epsilon`"),
+            ({"scale": -1.0}, "`scale`"),
+        ),
+    ),
     dataclasses.replace(self_case("attention_sinks", num_heads=6, num_kv_heads=2, sinks=True), oracle=sinks_oracle),
     dataclasses.replace(
         self_case("attention_bias_kv", num_heads=6, num_kv_heads=2, add_bias_kv=True, add_zero_attn=True),

@@ -42,6 +42,9 @@ SCALINGS = {
         "original_max_position_embeddings": 40,
     },
 }
+# Between the two lengths of the samples.
+LONGROPE = {"rope_type": "longrope", "factor": 3.0, "original_max_position_embeddings": 5}
+LONGROPE |= {"short_factor": [1.0, 1.1, 1.3], "long_factor": [1.0, 2.0, 4.0]}
 
 
 def position_case(name, kind, truth, key_dim=H):
@@ -255,6 +258,10 @@ IN_ATTENTION = [
         rotary_case("attention_rotary_dynamic", base=50.0, rotary_dim=10, scaling=SCALINGS["dynamic"]),
         exempt={"padding": "as in the paper, rotations depend on the length of the row, including padding"},
     ),
+    dataclasses.replace(
+        rotary_case("attention_rotary_longrope", base=50.0, rotary_dim=6, scaling=LONGROPE),
+        exempt={"padding": "as in Phi-3, rotations depend on the length of the row, including padding"},
+    ),
     axial_case("attention_axial", width=2),
     axial_case("attention_axial_prefix", width=3, num_prefix=2, base=50.0, interleaved=True),
     shaw_case("attention_shaw", max_distance=2),
@@ -288,6 +295,9 @@ KINDS = {
     # Up to its original length; beyond, every new token turns all those before it, and a cache holds what it was given.
     "rotary_dynamic": partial(
         RotaryPositionEncoding, scaling={**SCALINGS["dynamic"], "original_max_position_embeddings": 7}
+    ),
+    "rotary_longrope": partial(
+        RotaryPositionEncoding, rotary_dim=6, scaling={**LONGROPE, "original_max_position_embeddings": 7}
     ),
     "axial": partial(AxialRotaryPositionEncoding, width=3, num_prefix=1),
     "alibi": partial(ALiBiPositionBias, num_heads=N),

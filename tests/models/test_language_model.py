@@ -66,9 +66,15 @@ VARIANTS = {
     },
     "parallel": {"parallel": True, "tie_output": False, "output_bias": True, "use_attention_bias": False},
     "two norms": {"parallel": "two_norms", "position": RotaryPositionEncoding(rotary_dim=4, interleaved=True)},
-    "alibi": {"position": ALiBiPositionBias(num_heads=3), "norm": "post", "pad_id": 1},
+    "alibi": {"position": ALiBiPositionBias(num_heads=3), "norm": "post", "pad_id": 1, "embedding_norm": True},
     "buckets": {"position": RelativePositionBias(num_heads=3, bidirectional=False, num_buckets=4, max_distance=8)},
     "sinusoidal": {"position": SinusoidalPositionEncoding(), "norm": None, "share_weights": True, "num_layers": 2},
+    "olmo2": {
+        "norm": "res_post",
+        "norm_layer": "rms",
+        "attention_options": {"qk_norm": "all_heads"},
+        "embedding_dim": 11,
+    },
     "text": {
         "vocabulary_size": 8,
         "tokenizer": CharacterTokenizer("abc "),
@@ -80,6 +86,26 @@ VARIANTS = {
 
 def test_parameters_of_the_paper():
     assert LanguageModel.gpt2(50257).count_params() == 124439808
+
+
+# In millions, from table D.1 of the paper.
+GPT3 = {"small": 125, "medium": 356, "large": 760, "xl": 1320, "2.7b": 2650, "6.7b": 6660, "13b": 12850, "175b": 174600}
+
+
+@pytest.mark.parametrize("size", GPT3)
+def test_parameters_of_gpt3(size):
+    # Variables have shapes, but their values are never created.
+    with keras.StatelessScope(initialize_variables=False):
+        count = LanguageModel.gpt3(size).count_params()
+    assert abs(count / 1e6 - GPT3[size]) < 0.004 * GPT3[size]
+
+
+def test_gpt3_alternates_dense_and_banded_layers():
+    model = LanguageModel.gpt3("small", 23, 13, window=3, num_layers=4, hidden_dim=18, num_heads=3, intermediate_dim=19)
+    assert [block.window for block in model.decoder.blocks] == [None, 3, None, 3]
+    assert model.position.max_length == 13
+    with pytest.raises(ValueError, match=r"`size` must be one of 'small', .*'175b'. Received: size='ada'"):
+        LanguageModel.gpt3("ada")
 
 
 @pytest.mark.parametrize("variant", ["default", "gpt2", "gemma", "experts", "alibi"])

@@ -185,6 +185,7 @@ VARIANTS = {
     "untied": {"tie_output": False, "dropout": 0.0, "attention_dropout": 0.2, "activation_dropout": 0.3},
     "rotary": {"position": RotaryPositionEncoding(base=100.0, rotary_dim=4)},
     "learned": {"position": LearnedPositionEmbedding(11), "mechanism": "dense"},
+    "bart": {"embedding_norm": True, "output_bias": True, "norm_epsilon": 1e-5, "num_decoder_layers": 2},
     "text": {
         "vocabulary_size": 8,
         "tokenizer": CharacterTokenizer("abc "),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keras_attn.layers import RotaryPositionEncoding
 from keras_attn.ops import grid_cells, relative_logits, relative_values, rotary, rotary_frequencies, sinusoid
 
 B, N, T, H = 2, 3, 5, 12
@@ -76,6 +77,8 @@ def test_rotary_keeps_the_dtype(dtype):
 
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 4096}
+LONG = {"rope_type": "longrope", "factor": 32.0, "original_max_position_embeddings": 2048}
+FACTORS = {"short_factor": 1.5, "long_factor": 40.0}
 LLAMA = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -91,11 +94,15 @@ LLAMA = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position
         {**YARN, "attention_factor": 0.8},
         {**YARN, "mscale": 0.7, "mscale_all_dim": 0.9},
         {"rope_type": "llama3", "factor": 8.0, **LLAMA},
+        LONG,
+        {**LONG, "factor": None, "attention_factor": 1.3},
     ],
     ids=str,
 )
 @pytest.mark.parametrize(("dim", "base"), [(128, 10000.0), (96, 500000.0)])
 def test_frequencies_equal_oracle(dim, base, scaling):
+    if scaling["rope_type" if "rope_type" in scaling else "type"] == "longrope":
+        scaling = {**scaling, **{name: np.linspace(1, last, dim // 2).tolist() for name, last in FACTORS.items()}}
     lengths = np.array([100, 2048, 2049, 30000])
     positions = np.stack([lengths - 1, lengths // 2], axis=1)
     frequencies, amplitude = rotary_frequencies(dim, base, scaling, positions)
@@ -105,6 +112,21 @@ def test_frequencies_equal_oracle(dim, base, scaling):
         found = np.broadcast_to(frequencies, (len(lengths), 1, 1, dim // 2))[row, 0, 0]
         np.testing.assert_allclose(found, expected, rtol=2e-6)
     np.testing.assert_allclose(amplitude, expected_amplitude, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"long_factor": [1.0]}, "`scaling` must have a list of 2 numbers as 'long_factor'"),
+        ({"long_factor": [1.0, "2"]}, "positive numbers, for 'long_factor'"),
+        ({"factor": None}, "must have 'factor' or 'attention_factor'"),
+    ],
+)
+def test_longrope_refuses(change, message):
+    scaling = {**LONG, "short_factor": [1.0, 1.0], "long_factor": [1.0, 2.0]}
+    RotaryPositionEncoding(scaling=scaling)
+    with pytest.raises(ValueError, match=message):
+        RotaryPositionEncoding(scaling={**scaling, **change})
 
 
 def test_rotary_multiplies_by_the_amplitude():

@@ -20,6 +20,8 @@ pytest.importorskip("transformers", reason="needs transformers==5.24.0: make pee
 B, N, T, H = 2, 3, 7, 16
 MAX_LENGTH = 64
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": MAX_LENGTH}
+LONG = {"rope_type": "longrope", "original_max_position_embeddings": MAX_LENGTH}
+LONG |= {"short_factor": np.linspace(1, 1.5, H // 2).tolist(), "long_factor": np.linspace(1, 9, H // 2).tolist()}
 SCALINGS = [
     {"rope_type": "default"},
     {"rope_type": "linear", "factor": 2.5},
@@ -34,6 +36,8 @@ SCALINGS = [
         "high_freq_factor": 4.0,
         "original_max_position_embeddings": MAX_LENGTH,
     },
+    {**LONG, "factor": 4.0},
+    {**LONG, "attention_factor": 1.19},
 ]
 
 

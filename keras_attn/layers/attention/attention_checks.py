@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.argument_checks import check_count, check_positive, check_positive_number
 from keras_attn.layers.base.shape_checks import check_mask, check_pairs, fits
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops.cache import length
@@ -88,3 +88,18 @@ def check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_s
             "`add_bias_kv` and `add_zero_attn` need a `position` that adds nothing to values, as their keys have no "
             f"position. Received: position={position!r}"
         )
+
+
+_PROJECTIONS = ("query", "key", "value", "gate", "output")
+
+
+def check_projections(use_bias, qk_norm, qk_norm_epsilon, scale):
+    """Raises a ValueError if an argument of `MultiHeadAttention` about its projections or the scale is invalid."""
+    if isinstance(use_bias, str) or (not isinstance(use_bias, int) and not set(_PROJECTIONS).issuperset(use_bias)):
+        raise ValueError(
+            f"`use_bias` must be True, False or a list of some of {', '.join(map(repr, _PROJECTIONS))}. "
+            f"Received: use_bias={use_bias!r}"
+        )
+    if qk_norm not in (False, True, "all_heads"):
+        raise ValueError(f"`qk_norm` must be False, True or 'all_heads'. Received: qk_norm={qk_norm!r}")
+    check_positive_number(qk_norm_epsilon=qk_norm_epsilon, scale=1 if scale is None else scale)

@@ -29,14 +29,31 @@ class HeadProjections(keras.layers.Layer):
         outputs = (query_shape[-1],) if self._output_shape is None else tuple(self._output_shape)
         letters = "efghij"[: len(outputs)]
         self.output_dense = self._projection(
-            f"abcd,cd{letters}->ab{letters}", (None, *outputs), letters, **special, name="attention_output"
+            "output", f"abcd,cd{letters}->ab{letters}", (None, *outputs), letters, **special
         )
         self.output_dense.build((None, None, self.num_heads, self.value_dim))
         if self.qk_norm:
-            norms = [keras.layers.RMSNormalization(dtype=self.dtype_policy, name=f"{n}_norm") for n in ("query", "key")]
-            self.query_norm, self.key_norm = norms
-            for norm in norms:
-                norm.build((None, None, None, self.key_dim))
+            self.query_norm = self._head_norm("query_norm", self.num_heads)
+            self.key_norm = self._head_norm("key_norm", self.num_kv_heads)
+
+    def _head_norm(self, name, num_heads):
+        axis = [-2, -1] if self.qk_norm == "all_heads" else -1
+        settings = {"epsilon": self.qk_norm_epsilon, "dtype": self.dtype_policy, "name": name}
+        norm = keras.layers.RMSNormalization(axis=axis, **settings)
+        # The heads may carry a Keras mask, of whose removal Keras would warn.
+        norm.supports_masking = True
+        norm.build((None, None, num_heads, self.key_dim))
+        return norm
+
+    def _normed_heads(self, x, kind):
+        """`(B, T, N, H)` to `(B, N, T, H)`, normalised by `qk_norm`; `kind` is "query" or "key"."""
+        if not self.qk_norm:
+            return heads_first(x)
+        norm = self.query_norm if kind == "query" else self.key_norm
+        return heads_first(norm(x)) if self.qk_norm == "all_heads" else norm(heads_first(x))
+
+    def _has_bias(self, name):
+        return name in self.use_bias if isinstance(self.use_bias, list) else self.use_bias
 
     @property
     def _num_extra_keys(self):
@@ -111,11 +128,11 @@ class HeadProjections(keras.layers.Layer):
         widths = self.key_dim, self.value_dim
         return kv_cache.empty(batch, length, self.num_kv_heads, widths, self.compute_dtype)
 
-    def _projection(self, equation, output_shape, bias_axes, initializer=None, **kwargs):
+    def _projection(self, name, equation, output_shape, bias_axes, initializer=None, **kwargs):
         return Projection(
             equation,
             output_shape=output_shape,
-            bias_axes=bias_axes if self.use_bias else None,
+            bias_axes=bias_axes if self._has_bias(name) else None,
             # A shared initializer instance would give all projections the same initial values.
             kernel_initializer=cloned(initializer or self.kernel_initializer),
             bias_initializer=cloned(self.bias_initializer),
@@ -125,18 +142,17 @@ class HeadProjections(keras.layers.Layer):
             kernel_constraint=self.kernel_constraint,
             bias_constraint=self.bias_constraint,
             dtype=self.dtype_policy,
+            name="attention_output" if name == "output" else name,
             **kwargs,
         )
 
     def _to_heads(self, name, input_shape, heads, **kwargs):
-        projection = self._projection("abc,cde->abde", (None, *heads), "de", name=name, **kwargs)
+        projection = self._projection(name, "abc,cde->abde", (None, *heads), "de", **kwargs)
         projection.build((None, None, input_shape[-1]))
         return projection
 
     def _project_keys(self, key, positions):
-        k = heads_first(self.key_dense(key))
-        if self.qk_norm:
-            k = self.key_norm(k)
+        k = self._normed_heads(self.key_dense(key), "key")
         if self.position is None:
             return k
         return self.position.rotate(k, default_positions(key) if positions is None else positions)
@@ -146,7 +162,7 @@ class HeadProjections(keras.layers.Layer):
 
         `num_keys` is None if there is a key for every query.
         """
-        if not self.use_bias:
+        if not self._has_bias("output"):
             return output
         unmasked = mask.unmasked_queries()
         if unmasked is not None:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 from keras import constraints, initializers, ops, regularizers
 
-from keras_attn.layers.attention.attention_checks import check_attention, check_settings
+from keras_attn.layers.attention.attention_checks import check_attention, check_projections, check_settings
 from keras_attn.layers.attention.head_projections import HeadProjections, default_positions, heads_first, slot_numbers
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
@@ -38,7 +38,8 @@ class MultiHeadAttention(Configurable, HeadProjections):
         key_dim: Width `H` of the query and key heads.
         value_dim: Width of the value heads. Defaults to `key_dim`.
         dropout: Dropout rate of the attention weights.
-        use_bias: Whether the projections have biases.
+        use_bias: Whether the projections have biases, or a list of those that do: "query", "key", "value", "gate",
+            "output".
         output_shape: Int or tuple, channels of the output. Defaults to those of the query.
         attention_axes: Int or tuple, the axes to attend over. Defaults to all between batch and channels.
         sliding_window: Keras' name for `window`.
@@ -55,7 +56,10 @@ class MultiHeadAttention(Configurable, HeadProjections):
         window: Optional int; keys at this distance or further are hidden.
         mechanism: Name of the kernel, or "auto".
         logit_soft_cap: Optional `c`: logits become `c * tanh(logits / c)`.
-        qk_norm: Whether to RMS-normalise each query and key head, with a trained scale.
+        qk_norm: Whether to RMS-normalise each query and key head, with a trained scale; "all_heads" normalises over all
+            heads together, as OLMo 2 does.
+        qk_norm_epsilon: Added to the mean square in `qk_norm`.
+        scale: Factor of the logits. Defaults to `key_dim ** -0.5`.
         sinks: Whether each head has a trained logit that takes part in the softmax and attends to nothing.
         sink_tokens: Number of first positions that `window` never hides.
         value_initializer: Initializer of the value and output kernels. Defaults to `kernel_initializer`.
@@ -117,7 +121,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         key_dim: int,
         value_dim: int | None = None,
         dropout: float = 0.0,
-        use_bias: bool = True,
+        use_bias: bool | Sequence[str] = True,
         output_shape: int | Sequence[int] | None = None,
         attention_axes: int | Sequence[int] | None = None,
         sliding_window: int | None = None,
@@ -138,7 +142,9 @@ class MultiHeadAttention(Configurable, HeadProjections):
         window: int | None = None,
         mechanism: str = "auto",
         logit_soft_cap: float | None = None,
-        qk_norm: bool = False,
+        qk_norm: bool | str = False,
+        qk_norm_epsilon: float = 1e-6,
+        scale: float | None = None,
         sinks: bool = False,
         sink_tokens: int = 0,
         value_initializer: Initializer | None = None,
@@ -153,11 +159,12 @@ class MultiHeadAttention(Configurable, HeadProjections):
         sizes = {"num_heads": num_heads, "key_dim": key_dim, "value_dim": value_dim, "num_kv_heads": num_kv_heads}
         extra = add_bias_kv or add_zero_attn
         check_settings(sizes, window, sink_tokens, dropout, flash_attention, logit_soft_cap, position, extra)
+        check_projections(use_bias, qk_norm, qk_norm_epsilon, scale)
         check_mechanism(mechanism)
         super().__init__(**kwargs)
         self.supports_masking = True
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim
-        self.dropout, self.use_bias = dropout, use_bias
+        self.dropout, self.use_bias = dropout, list(use_bias) if isinstance(use_bias, list | tuple) else use_bias
         # `output_shape` is a property of every Keras layer.
         self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self.attention_axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
@@ -174,7 +181,8 @@ class MultiHeadAttention(Configurable, HeadProjections):
         self.num_kv_heads, self.position, self.mechanism = num_kv_heads, position, mechanism
         self.causal, self.sink_tokens = causal, sink_tokens
         self.window = self.sliding_window = window
-        self.logit_soft_cap, self.qk_norm, self._sinks = logit_soft_cap, qk_norm, sinks
+        self.logit_soft_cap, self.scale, self._sinks = logit_soft_cap, scale, sinks
+        self.qk_norm, self.qk_norm_epsilon = qk_norm, qk_norm_epsilon
         self.value_initializer = initializers.get(value_initializer)
         self.add_bias_kv, self.add_zero_attn = add_bias_kv, add_zero_attn
         self.seed_generator = keras.random.SeedGenerator(seed) if dropout else None
@@ -254,9 +262,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         x, memory = axes.fold(query), axes.fold(value)
         if positions is None:
             positions = default_positions(x)
-        q = heads_first(self.query_dense(x))
-        if self.qk_norm:
-            q = self.query_norm(q)
+        q = self._normed_heads(self.query_dense(x), "query")
         if self.position is not None:
             q = self.position.rotate(q, positions)
         if memory_cache is not None:
@@ -315,7 +321,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
 
     def _attend(self, q, k, v, mask, bias, cached, wants_scores, recording, training):
         """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None if they are not needed."""
-        position, scale = self.position, self.key_dim**-0.5
+        position, scale = self.position, self.key_dim**-0.5 if self.scale is None else self.scale
         positions = mask.query_positions, mask.key_positions
         if position is not None:
             for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):

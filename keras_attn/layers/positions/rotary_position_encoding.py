@@ -27,8 +27,8 @@ class RotaryPositionEncoding(PositionEncoding):
             `(i, i + rotary_dim / 2)` (Llama, GPT-NeoX).
         scaling: Optional dict in the format of Hugging Face's `rope_scaling`, for contexts longer than in training,
             such as `{"rope_type": "linear", "factor": 2.0}`. See `keras_attn.ops.rotary_frequencies` for the types.
-            With "dynamic", rotations depend on the sequence length, padding included, once it exceeds the original
-            length; cached keys keep their rotation.
+            With "dynamic" and "longrope", rotations depend on the sequence length, padding included, once it exceeds
+            the original length; cached keys keep their rotation.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:

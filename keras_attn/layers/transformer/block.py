@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -46,7 +46,7 @@ class Block(Configurable, keras.layers.Layer):
         *,
         key_dim: int | None = None,
         num_kv_heads: int | None = None,
-        use_attention_bias: bool = True,
+        use_attention_bias: bool | Sequence[str] = True,
         attention_dropout: float = 0.0,
         mechanism: str = "auto",
         position: PositionEncoding | None = None,

@@ -20,8 +20,8 @@ class Encoder(Stack):
         num_layers: Number of blocks.
         num_heads, intermediate_dim: See `EncoderBlock`.
         share_weights: Whether to apply one block `num_layers` times, as in ALBERT.
-        final_norm: Whether to add a norm after the last block. By default, if `norm` is "pre", "sandwich" or
-            "layerscale"; for a dict as `norm`, its entry "feed_forward" decides.
+        final_norm: Whether to add a norm after the last block. By default, if `norm` is "pre", "sandwich",
+            "res_post" or "layerscale"; for a dict as `norm`, its entry "feed_forward" decides.
         layer_options: Optional list of dicts of arguments that differ between blocks: block `i` uses entry
             `i % len(layer_options)`, so that two entries alternate.
         **options: All other arguments of `EncoderBlock`, the same for all blocks except two: `stochastic_depth` is the

@@ -23,7 +23,8 @@ class EncoderBlock(Block):
         position: Optional `PositionEncoding` for queries, keys and logits.
         window: Optional int. See `MultiHeadAttention`.
         mechanism: Attention kernel. See `MultiHeadAttention`.
-        use_attention_bias: Whether the projections of attention have biases.
+        use_attention_bias: Whether the projections of attention have biases, or a list of those that do; `use_bias` of
+            `MultiHeadAttention`.
         attention_dropout: Dropout rate of the attention weights.
         attention_options: Optional dict of further arguments of `MultiHeadAttention`, for self-attention.
         attention: Optional Keras layer, a template of the self-attention layer: the block creates its own from the
@@ -36,8 +37,8 @@ class EncoderBlock(Block):
             template's config. Replaces `intermediate_dim`, `activation` and `activation_dropout`. May be of a custom
             class or use custom functions, which need to be registered with Keras only for saving. With `init_gain`, its
             layers must have a `kernel_initializer`.
-        norm: "pre", "post", "sandwich", "deepnorm", "rezero", "layerscale" or None. See `Residual`. Or a dict with one
-            of these except "deepnorm" for "self_attention" and for "feed_forward"; not with `parallel`.
+        norm: "pre", "post", "sandwich", "res_post", "deepnorm", "rezero", "layerscale" or None. See `Residual`. Or a
+            dict with one of these except "deepnorm" for "self_attention" and for "feed_forward"; not with `parallel`.
         norm_layer: "layer" or "rms". See `Residual`.
         norm_epsilon: Added to the variance, or to the mean square.
         dropout: Dropout rate of the output of each sub-layer.

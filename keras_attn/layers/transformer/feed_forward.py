@@ -12,6 +12,7 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.shape_checks import check_sequence
+from keras_attn.ops.arrays import add
 from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 
@@ -50,8 +51,10 @@ class FeedForward(Configurable, keras.layers.Layer):
     (2, 5, 16)
     """
 
-    # Whether a gate, a second projection with the activation, multiplies the first one.
+    # Whether a gate, a second projection with the activation, multiplies the first one; see `GatedFeedForward`.
     gated = False
+    gate_limit = None
+    gated_offset = 0.0
 
     def __init__(
         self,
@@ -109,7 +112,14 @@ class FeedForward(Configurable, keras.layers.Layer):
 
     def _hidden(self, inputs):
         x = self.intermediate_dense(inputs)
-        return ops.multiply(self.activation(self.gate_dense(inputs)), x) if self.gated else self.activation(x)
+        if not self.gated:
+            return self.activation(x)
+        gate, limit = self.gate_dense(inputs), self.gate_limit
+        if limit is not None:
+            gate, x = ops.minimum(gate, limit), ops.clip(x, -limit, limit)
+        if self.gated_offset:
+            x = add(x, self.gated_offset)
+        return ops.multiply(self.activation(gate), x)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         x = self._hidden(inputs)

@@ -12,6 +12,7 @@ from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.layers.transformer.feed_forward import FeedForward
+from keras_attn.layers.transformer.gated_feed_forward import check_gate
 from keras_attn.ops.arrays import add, reshape_rows
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
@@ -42,12 +43,14 @@ class MixtureOfExperts(FeedForward):
         activation: Activation of the experts.
         top_k: Number of experts per token.
         gated: Whether the experts are gated.
+        gate_limit, gated_offset: See `GatedFeedForward`; with `gated` only.
         normalize_weights: Whether to divide the `top_k` weights by their sum. With `top_k=1`, the router then only gets
             the gradients of its losses.
         load_balancing_loss: Factor of the loss that balances the use of the experts; 0 for none.
         router_z_loss: Factor of the loss that keeps the router's logits small; 0 for none.
         router_jitter: In training, multiplies the router's inputs by random numbers in `[1 - jitter, 1 + jitter]`.
-        use_bias: Whether the projections of the experts have biases; the router has none.
+        use_bias: Whether the projections of the experts have biases.
+        use_router_bias: Whether the router has a bias.
         **kwargs: All other arguments of `FeedForward`.
 
     Call arguments:
@@ -84,11 +87,14 @@ class MixtureOfExperts(FeedForward):
         *,
         top_k: int = 2,
         gated: bool = True,
+        gate_limit: float | None = None,
+        gated_offset: float = 0.0,
         normalize_weights: bool = True,
         load_balancing_loss: float = 0.01,
         router_z_loss: float = 0.001,
         router_jitter: float = 0.0,
         use_bias: bool = False,
+        use_router_bias: bool = False,
         **kwargs: Any,
     ) -> None:
         check_positive(num_experts=num_experts, top_k=top_k)
@@ -99,8 +105,15 @@ class MixtureOfExperts(FeedForward):
                 raise ValueError(f"`{name}` must not be negative. Received: {name}={value}")
         if not 0 <= router_jitter < 1:
             raise ValueError(f"`router_jitter` must be in [0, 1). Received: router_jitter={router_jitter}")
+        check_gate(gate_limit, gated_offset)
+        if not gated and (gate_limit is not None or gated_offset):
+            raise ValueError(
+                "`gate_limit` and `gated_offset` must have their defaults with `gated=False`. "
+                f"Received: gate_limit={gate_limit}, gated_offset={gated_offset}"
+            )
         super().__init__(intermediate_dim, output_dim, activation, use_bias=use_bias, **kwargs)
         self.num_experts, self.top_k, self.gated = num_experts, top_k, gated
+        self.gate_limit, self.gated_offset, self.use_router_bias = gate_limit, gated_offset, use_router_bias
         self.normalize_weights, self.load_balancing_loss = normalize_weights, load_balancing_loss
         self.router_z_loss, self.router_jitter = router_z_loss, router_jitter
         self.seed_generator = keras.random.SeedGenerator(self.seed) if router_jitter else None
@@ -114,6 +127,11 @@ class MixtureOfExperts(FeedForward):
             initializer=cloned(self.kernel_initializer),
             autocast=False,
         )
+        self.router_bias = None
+        if self.use_router_bias:
+            self.router_bias = self.add_weight(
+                name="router_bias", shape=(self.num_experts,), initializer=self.bias_initializer, autocast=False
+            )
         super().build(inputs_shape)
 
     def _expansion(self, name, input_width):
@@ -181,6 +199,8 @@ class MixtureOfExperts(FeedForward):
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
         flat = ops.reshape(ops.cast(inputs, dtype), (-1, inputs.shape[-1]))
         logits = ops.matmul(flat, ops.cast(self.router, dtype))
+        if self.router_bias is not None:
+            logits = ops.add(logits, ops.cast(self.router_bias, dtype))
         logits = reshape_rows(logits, *ops.shape(inputs)[:-1], self.num_experts)
         weights, probabilities, chosen = expert_routing(logits, self.top_k, self.normalize_weights)
         if training and self.load_balancing_loss:

@@ -31,6 +31,7 @@ _PLACEMENTS = {
     "pre": Placement(before=True, final_norm=True),
     "post": Placement(after=True),
     "sandwich": Placement(before=True, branch=True, final_norm=True),
+    "res_post": Placement(branch=True, final_norm=True),
     "deepnorm": Placement(after=True, needs_shortcut_scale=True),
     "rezero": Placement(gain=0.0),
     "layerscale": Placement(before=True, gain=1e-5, gain_per_channel=True, final_norm=True),

@@ -26,6 +26,7 @@ class Residual(Configurable, keras.layers.Wrapper):
     | `"pre"` | `s x + dropout(layer(norm(x)))` |
     | `"post"` | `norm(s x + dropout(layer(x)))` |
     | `"sandwich"` | `s x + norm_2(dropout(layer(norm(x))))` |
+    | `"res_post"` | `s x + norm(dropout(layer(x)))` |
     | `"deepnorm"` | as "post", and `s` must be given; `placement.deepnorm` has its value |
     | `"rezero"` | `s x + a dropout(layer(x))`, `a` initially 0 |
     | `"layerscale"` | `s x + g dropout(layer(norm(x)))`, `g` initially 1e-5 |
@@ -61,6 +62,7 @@ class Residual(Configurable, keras.layers.Wrapper):
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385); placements:
         [Xiong et al., 2020](https://arxiv.org/abs/2002.04745), [Ding et al., 2021](https://arxiv.org/abs/2105.13290),
+        "res_post" [Liu et al., 2021](https://arxiv.org/abs/2111.09883),
         DeepNorm [Wang et al., 2022](https://arxiv.org/abs/2203.00555), ReZero
         [Bachlechner et al., 2020](https://arxiv.org/abs/2003.04887), LayerScale
         [Touvron et al., 2021](https://arxiv.org/abs/2103.17239); stochastic depth

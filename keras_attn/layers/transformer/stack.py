@@ -58,10 +58,9 @@ class Stack(Configurable, keras.layers.Layer):
             for i in range(1 if share_weights else num_layers)
         ]
         self.final_norm = None
-        own = {**_DEFAULTS, **options}
-        last_norm = norm_of(own["norm"], "feed_forward")
+        last_norm = norm_of(options.get("norm", _DEFAULTS["norm"]), "feed_forward")
         if placement(last_norm).final_norm if final_norm is None else final_norm:
-            self.final_norm = normalization(own["norm_layer"], own["norm_epsilon"], self.dtype_policy, "final_norm")
+            self.final_norm = norm_like(options, self.dtype_policy, "final_norm")
 
     def _options(self, index, options, layer_options):
         """The arguments of one block."""
@@ -100,6 +99,12 @@ class Stack(Configurable, keras.layers.Layer):
         own = {"num_layers": self.num_layers, "share_weights": self.share_weights, "final_norm": self._final_norm}
         own["layer_options"] = self.layer_options
         return {**super().get_config(), **serialized(own | self.block_options)}
+
+
+def norm_like(options, dtype, name):
+    """A norm of the kind of those in blocks with these arguments."""
+    own = {**_DEFAULTS, **options}
+    return normalization(own["norm_layer"], own["norm_epsilon"], dtype, name)
 
 
 def with_templates(options):

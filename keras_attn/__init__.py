@@ -1,6 +1,8 @@
 """Attention and Transformer layers for Keras 3 on TensorFlow."""
 
-from keras_attn.lazy import is_command
+from typing import TYPE_CHECKING
+
+from keras_attn.lazy import is_command, lazy
 
 __version__ = "0.1.0"
 
@@ -9,7 +11,11 @@ if not is_command():
     from keras_attn import export, generation, layers, models, ops, plot, pretrained, text, training
     from keras_attn.generation import GenerationConfig
     from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
-    from keras_attn.pretrained import from_pretrained
+
+if TYPE_CHECKING:
+    from keras_attn.pretrained.loading import from_pretrained
+else:
+    __getattr__, __dir__ = lazy(__name__, {"pretrained.loading": "from_pretrained"})
 
 __all__ = [
     "EncoderModel",

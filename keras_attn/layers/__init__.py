@@ -1,5 +1,6 @@
 """`keras.layers.Layer` subclasses: attention, positions, embeddings, feed-forward networks and blocks."""
 
+from keras_attn.layers.attention.disentangled_attention import DisentangledAttention
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.padding_mask import PaddingMask
 from keras_attn.layers.base.projection import Projection
@@ -13,6 +14,7 @@ from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
 from keras_attn.layers.positions.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.positions.axial_rotary_position_encoding import AxialRotaryPositionEncoding
+from keras_attn.layers.positions.disentangled_position_embedding import DisentangledPositionEmbedding
 from keras_attn.layers.positions.learned_position_embedding import LearnedPositionEmbedding
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.layers.positions.relative_position_bias import RelativePositionBias
@@ -53,6 +55,8 @@ __all__ = [
     "ClassificationHead",
     "Decoder",
     "DecoderBlock",
+    "DisentangledAttention",
+    "DisentangledPositionEmbedding",
     "Encoder",
     "EncoderBlock",
     "FeedForward",

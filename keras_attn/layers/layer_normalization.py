@@ -1,5 +1,5 @@
-"""`keras_attn.layers.transformer.layer_normalization`, by a shorter name."""
+"""`keras_attn.layers.base.layer_normalization`, by a shorter name."""
 
-from keras_attn.layers.transformer.layer_normalization import LayerNormalization
+from keras_attn.layers.base.layer_normalization import LayerNormalization
 
 __all__ = ["LayerNormalization"]

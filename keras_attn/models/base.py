@@ -347,7 +347,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             folder: The folder, created if it does not exist.
 
         Raises:
-            ValueError: If the model was not read from a checkpoint, or has become one that its config does not describe.
+            ValueError: If the model was not read from a checkpoint, or is no longer what its config describes.
         """
         if self._checkpoint is None:
             raise ValueError(

@@ -21,7 +21,7 @@ from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
 from keras_attn.ops.pooling import first_token, masked_mean
-from keras_attn.ops.positions import distance_buckets, grid_cells, relative_logits, relative_values
+from keras_attn.ops.positions import bucket_logits, distance_buckets, grid_cells, relative_logits, relative_values
 from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.ops.scan import scan
@@ -35,6 +35,7 @@ __all__ = [
     "Mechanism",
     "attention_rollout",
     "blockwise_attention",
+    "bucket_logits",
     "cache",
     "dense_attention",
     "distance_buckets",

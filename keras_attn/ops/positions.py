@@ -115,8 +115,30 @@ def relative_logits(queries: Tensor, table: Tensor, query_positions: Tensor, key
            [-1., -1.,  0.]], dtype=float32)
     """
     rows = ops.matmul(queries, ops.transpose(table))
-    # From a flat tensor, since converters do not support a gather with batch axes.
-    return ops.take(ops.reshape(rows, (-1,)), _cells(rows, query_positions, key_positions), axis=0)
+    return _taken(rows, _cells(rows, query_positions, key_positions))
+
+
+def bucket_logits(logits: Tensor, buckets: Tensor, of_keys: bool = False) -> Tensor:
+    """The logit of each query and key, from one per query and bucket or one per key and bucket.
+
+    Args:
+        logits: Float `(B, N, T, C)`; `(B, N, S, C)` with `of_keys`.
+        buckets: Int32 `(B, T, S)` or `(1, T, S)`, in `[0, C)`.
+        of_keys: Whether `logits` has a row per key.
+
+    Returns:
+        Float `(B, N, T, S)`.
+
+    Example:
+
+    >>> import numpy as np
+    >>> from keras_attn.ops import bucket_logits
+    >>> logits = np.array([[[[1.0, 2.0], [3.0, 4.0]]]], "float32")
+    >>> np.asarray(bucket_logits(logits, np.array([[[1, 0], [1, 1]]])))
+    array([[[[2., 1.],
+             [4., 4.]]]], dtype=float32)
+    """
+    return _taken(logits, _flat(logits, ops.cast(buckets, "int32"), of_keys))
 
 
 def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
@@ -140,10 +162,20 @@ def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key
 
 def _cells(rows, query_positions, key_positions):
     """The flat index in `rows` `(B, N, T, C)` of each query and key: int32 `(B, N, T, S)`."""
-    batch, heads, length, size = ops.shape(rows)
     max_distance = rows.shape[-1] // 2
     keys, queries = ops.expand_dims(key_positions, 1), ops.expand_dims(query_positions, -1)
     distance = ops.cast(ops.subtract(keys, queries), "int32")
-    column = ops.clip(distance, -max_distance, max_distance) + max_distance
-    first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, (batch, heads, length, 1))
-    return add(first, ops.expand_dims(column, 1))
+    return _flat(rows, ops.clip(distance, -max_distance, max_distance) + max_distance)
+
+
+def _flat(rows, columns, of_keys=False):
+    """The flat index in `rows`, `(B, N, T or S, C)`, of column `columns[b, t, s]`: int32 `(B, N, T, S)`."""
+    batch, heads, length, size = ops.shape(rows)
+    shape = (batch, heads, 1, length) if of_keys else (batch, heads, length, 1)
+    first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, shape)
+    return add(first, ops.expand_dims(columns, 1))
+
+
+def _taken(rows, indices):
+    """The numbers in `rows` at flat `indices`, since converters do not support a gather with batch axes."""
+    return ops.take(ops.reshape(rows, (-1,)), indices, axis=0)

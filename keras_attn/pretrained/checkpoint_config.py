@@ -6,8 +6,45 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # What does not change the numbers that a loaded model computes.
-_HARMLESS = ["_name_or_path", "_commit_hash", "_attn_implementation", "architectures", "auto_map", "model_type", "transformers_version", "torch_dtype", "dtype", "torchscript", "use_cache", "return_dict", "return_dict_in_generate", "output_hidden_states", "output_attentions", "output_past", "output_scores", "is_encoder_decoder", "is_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder", "initializer_range", "initializer_factor", "init_std", "initializer_cutoff_factor", "gradient_checkpointing", "use_bfloat16", "tf_legacy_loss", "finetuning_task", "problem_type", "id2label", "label2id", "num_labels", "task_specific_params", "tokenizer_class", "prefix", "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id", "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "remove_invalid_values", "exponential_decay_length_penalty", "num_return_sequences", "chunk_size_feed_forward", "pretraining_tp", "quantization_config_note", "dropout", "attention_dropout", "activation_dropout", "classifier_dropout", "hidden_dropout", "attention_probs_dropout_prob", "hidden_dropout_prob", "attn_pdrop", "embd_pdrop", "resid_pdrop", "summary_first_dropout", "classifier_dropout_prob", "dropout_rate", "encoder_layerdrop", "decoder_layerdrop", "layerdrop", "classif_dropout", "embedding_dropout", "mlp_dropout", "dropout_prob"]
-# The number that `transformers` takes for an entry which is missing or null.
+_HARMLESS = {
+    # How the model is stored, found and run.
+    *(
+        "_name_or_path",
+        "_commit_hash",
+        "_attn_implementation",
+        "architectures",
+        "auto_map",
+        "model_type",
+        "torchscript",
+    ),
+    *("transformers_version", "torch_dtype", "dtype", "use_cache", "return_dict", "return_dict_in_generate"),
+    *("output_hidden_states", "output_attentions", "output_past", "output_scores", "use_bfloat16", "pretraining_tp"),
+    *("is_encoder_decoder", "is_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder"),
+    *("chunk_size_feed_forward", "gradient_checkpointing", "tf_legacy_loss", "task_specific_params", "finetuning_task"),
+    # Initial values.
+    *("initializer_range", "initializer_factor", "init_std", "initializer_cutoff_factor"),
+    # Classes and tokens, of which the tensors and the tokenizer have the last word.
+    *(
+        "problem_type",
+        "id2label",
+        "label2id",
+        "num_labels",
+        "tokenizer_class",
+        "prefix",
+        "bos_token_id",
+        "eos_token_id",
+    ),
+    *("pad_token_id", "sep_token_id", "unk_token_id", "decoder_start_token_id"),
+    # Settings of generation, see `generation_settings.py`.
+    *("forced_bos_token_id", "forced_eos_token_id", "max_length", "min_length", "do_sample", "early_stopping"),
+    *("num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p"),
+    *("repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
+    *("suppress_tokens", "begin_suppress_tokens", "remove_invalid_values", "exponential_decay_length_penalty"),
+    "num_return_sequences",
+    # Dropout of parts that ours do not drop.
+    *("classifier_dropout", "summary_first_dropout", "classifier_dropout_prob", "encoder_layerdrop", "layerdrop"),
+    *("decoder_layerdrop", "classif_dropout", "classifier_dropout_rate"),
+}
 _REQUIRED = object()
 
 

@@ -23,7 +23,7 @@ class CheckpointFolder:
     """The JSON files and tensors of a folder. Tensors are memory-mapped, and read one at a time.
 
     Args:
-        path: A folder with `config.json` and `model.safetensors`, or with `model.safetensors.index.json` and its shards.
+        path: A folder with `config.json`, and `model.safetensors` or `model.safetensors.index.json` and its shards.
 
     Raises:
         ValueError: If a file is missing, damaged or unsafe; the message names it.
@@ -85,7 +85,7 @@ class CheckpointFolder:
             # Shards lie beside their index, so that no path leaves the folder.
             if file != os.path.basename(file) or not file.endswith(".safetensors") or "\\" in file:
                 raise ValueError(f"{self.path / INDEX} must name safetensors files in its folder. Received: {file!r}")
-            for name in self._file(file).keys():
+            for name in sorted(self._file(file).keys()):
                 if name in found:
                     raise ValueError(f"{self.path} must contain each tensor once. Received twice: {name!r}")
                 found[name] = file
@@ -113,6 +113,7 @@ class CheckpointFolder:
             _check_header(file)
             safetensors = require("safetensors", "hf")
             try:
+                # Never closed: the arrays of a memory map need it.
                 self._open[name] = safetensors.safe_open(file, framework="np")
             except (safetensors.SafetensorError, OSError) as error:
                 raise ValueError(f"{file} must be a complete safetensors file. Received: {error}") from error

@@ -10,9 +10,8 @@ import keras
 import numpy as np
 
 # The parameter of their module that a variable of ours corresponds to.
-_PARAMETERS = dict.fromkeys(
-    ["kernel", "gamma", "scale", "embeddings", "position_embeddings", "type_embeddings", "relative_embeddings", "router"], "weight"
-) | {"bias": "bias", "beta": "bias"}
+_WEIGHTS = ("kernel", "gamma", "scale", "embeddings", "position_embeddings", "type_embeddings", "relative_embeddings")
+_PARAMETERS = {**dict.fromkeys((*_WEIGHTS, "router"), "weight"), "bias": "bias", "beta": "bias"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,8 +45,9 @@ def save_pretrained(
     checkpoint = model.checkpoint if config is None else Checkpoint(dict(config), task)
     if checkpoint is None:
         raise ValueError(
-            "`config` must be given for a model that was not read by `from_pretrained`: the contents of the config.json "
-            "that describes it, such as {'model_type': 'bert', 'architectures': ['BertModel'], ...}. Received: None"
+            "`config` must be given for a model that was not read by `from_pretrained`: the contents of the "
+            "config.json that describes it, such as {'model_type': 'bert', 'architectures': ['BertModel'], ...}. "
+            "Received: None"
         )
     entries = checkpoint.config
     family = family_of(entries.get("model_type"))

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from keras_attn import layers
-from keras_attn.layers.transformer.layer_normalization import LayerNormalization
+from keras_attn.layers.base.layer_normalization import LayerNormalization
 from keras_attn.layers.transformer.normalization import normalization
 
 B, S, T, D = 2, 3, 5, 8

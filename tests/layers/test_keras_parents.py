@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from keras_attn.layers import Parallel, Projection
-from keras_attn.layers.transformer.layer_normalization import LayerNormalization
+from keras_attn.layers.base.layer_normalization import LayerNormalization
 
 X = np.random.default_rng(0).normal(size=(2, 3, 4)).astype("float32")
 

@@ -1,84 +1,18 @@
-"""Self-attention layers of a user's own, of public names alone: DeBERTa's, and DeepSeek's with its small cache."""
+"""A self-attention layer of a user's own, of public names alone: DeepSeek's, with its small cache."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_attn import EncoderModel, GenerationConfig, LanguageModel
+from keras_attn import GenerationConfig, LanguageModel
 from keras_attn.export import export
 from keras_attn.generation import BeamSearch
-from keras_attn.layers import PositionEncoding, Projection
+from keras_attn.layers import Projection
 from keras_attn.ops import AttentionMask, dense_attention
 from keras_attn.ops import cache as kv_cache
 
 FORMATS = ["saved_model", "tflite", "onnx"]
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class DistanceTable(PositionEncoding):
-    """A trained vector for each bucket of distances; buckets are logarithmic from half of their number on."""
-
-    def __init__(self, num_buckets, max_distance, **kwargs):
-        super().__init__(**kwargs)
-        self.num_buckets, self.max_distance = num_buckets, max_distance
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-7, dtype=self.dtype_policy, name="norm")
-
-    def build(self, inputs_shape):
-        shape = (2 * self.num_buckets, inputs_shape[-1])
-        self.embeddings = self.add_weight(name="embeddings", shape=shape, initializer="glorot_uniform")
-        self.norm.build(shape)
-
-    def vectors(self):
-        return self.norm(ops.expand_dims(self.embeddings, 0))
-
-    def buckets(self, positions):
-        distances = ops.expand_dims(positions, -1) - ops.expand_dims(positions, 1)
-        middle, size = self.num_buckets // 2, ops.abs(distances)
-        ratio = ops.cast(ops.maximum(size, middle), "float32") / middle
-        far = ops.ceil(ops.log(ratio) / np.log((self.max_distance - 1) / middle) * (middle - 1)) + middle
-        buckets = ops.where(size <= middle, distances, ops.sign(distances) * ops.cast(far, distances.dtype))
-        return ops.clip(buckets + self.num_buckets, 0, 2 * self.num_buckets - 1)
-
-
-@keras.saving.register_keras_serializable(package="tests")
-class DisentangledAttention(keras.layers.Layer):
-    """Logits `(q_c k_c + q_c k_r + q_r k_c) / sqrt(3 H)` of contents `c` and distances `r`, He et al., 2021 and 2023.
-
-    One pair of kernels makes the queries and keys of both.
-    """
-
-    def __init__(self, num_heads, position=None, **kwargs):
-        super().__init__(**kwargs)
-        self.num_heads, self.position = num_heads, position
-
-    def build(self, inputs_shape):
-        width, heads = inputs_shape[-1], (None, self.num_heads, inputs_shape[-1] // self.num_heads)
-        for name in ("query", "key", "value"):
-            projection = Projection("abc,cde->abde", heads, bias_axes="de", dtype=self.dtype_policy, name=name)
-            projection.build((None, None, width))
-            setattr(self, f"{name}_dense", projection)
-        self.output_dense = Projection(
-            "abde,dec->abc", (None, width), bias_axes="c", dtype=self.dtype_policy, name="output"
-        )
-        self.output_dense.build((None, *heads))
-
-    def call(self, inputs, query_mask=None, positions=None):
-        if positions is None:
-            positions = ops.expand_dims(ops.arange(ops.shape(inputs)[1], dtype="int32"), 0)
-        layers, table = (self.query_dense, self.key_dense, self.value_dense), self.position.vectors()
-        q, k, v = (ops.transpose(layer(inputs), (0, 2, 1, 3)) for layer in layers)
-        distance_q, distance_k = (ops.transpose(layer(table), (0, 2, 3, 1)) for layer in layers[:2])
-        shape = (ops.shape(q)[0], self.num_heads, ops.shape(q)[2], ops.shape(q)[2])
-        buckets = ops.broadcast_to(ops.expand_dims(self.position.buckets(positions), 1), shape)
-        bias = ops.take_along_axis(ops.matmul(q, distance_k), buckets, axis=-1)
-        turned = ops.take_along_axis(ops.matmul(k, distance_q), ops.swapaxes(buckets, -1, -2), axis=-1)
-        bias, scale = bias + ops.swapaxes(turned, -1, -2), (3 * q.shape[-1]) ** -0.5
-        heads = dense_attention(q, k, v, mask=AttentionMask(key_mask=query_mask), bias=bias * scale, scale=scale)
-        return self.output_dense(ops.transpose(heads, (0, 2, 1, 3)))
-
-    def get_config(self):
-        return {**super().get_config(), "num_heads": self.num_heads, "position": None}
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -160,48 +94,6 @@ def stored(new, positions, held, slots):
     write_slots, key_positions = slots or (positions, ops.expand_dims(ops.arange(ops.shape(held[0])[2]), 0))
     held = tuple(kv_cache.write(*pair, write_slots) for pair in zip(held, new, strict=True))
     return *(kv_cache.load(x, new[0].dtype) for x in held), key_positions, held
-
-
-def deberta(**options):
-    attention, position = DisentangledAttention(2), DistanceTable(4, 12)
-    return EncoderModel(20, 2, 8, 2, 16, attention=attention, position=position, **options)
-
-
-IDS = np.array([[5, 6, 7, 9, 4, 8, 3, 2, 11], [8, 9, 3, 0, 0, 0, 0, 0, 0]])
-
-
-def test_disentangled_attention_is_its_formula():
-    model = deberta()
-    layer, table = model.encoder.blocks[1].self_attention.layer, model.position
-    x = np.random.default_rng(0).normal(size=(1, 9, 8)).astype("float32")
-    q, k, v = (np.asarray(f(x))[0] for f in (layer.query_dense, layer.key_dense, layer.value_dense))
-    far_q, far_k = (np.asarray(f(table.vectors()))[0] for f in (layer.query_dense, layer.key_dense))
-    heads = np.zeros((9, 2, 4))
-    for n, i in np.ndindex(2, 9):
-        # Of four buckets a side, the last holds the distances from 3 on.
-        rows = 4 + np.clip(i - np.arange(9), -3, 3)
-        logits = [q[i, n] @ (k[j, n] + far_k[row, n]) + k[j, n] @ far_q[row, n] for j, row in enumerate(rows)]
-        weights = np.exp(np.array(logits) / 12**0.5)
-        heads[i, n] = weights @ v[:, n] / weights.sum()
-    np.testing.assert_allclose(layer(x)[0], layer.output_dense(heads[None].astype("float32"))[0], atol=1e-5)
-
-
-def test_disentangled_attention_trains_and_leaves_in_files_and_artefacts(tmp_path):
-    model = deberta(head="sequence_classification", num_classes=3, dropout=0.0)
-    tables = [weight for weight in model.weights if weight.path.endswith("embeddings")]
-    assert len(tables) == 2
-    before = [weight.numpy() for weight in model.trainable_weights]
-    model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    losses = model.fit(IDS, np.array([2, 0]), epochs=8, verbose=0).history["loss"]
-    assert losses[-1] < losses[0] / 2
-    assert all(np.any(weight != old) for weight, old in zip(model.trainable_weights, before, strict=True))
-    np.testing.assert_allclose(model(IDS[1:, :3]), model(IDS)[1:], atol=1e-5)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(IDS), model(IDS))
-    assert len({id(block.self_attention.layer.position) for block in loaded.encoder.blocks}) == 1
-    report = export(model, tmp_path, FORMATS, tasks=["classify"])
-    assert all(row["ok"] and row["identical"] == row["total"] > 0 for row in report.rows)
 
 
 def deepseek(**options):

@@ -54,4 +54,4 @@ def loss_gradients(model, case, inputs, limit=6):
     for entry, gradient in zip(plain, gradients, strict=True):
         if gradient is not None:
             found[entry.names[0]] = entry.parts[0].to_theirs(np.asarray(tf.convert_to_tensor(gradient)))
-    return found, family, head
+    return found, family

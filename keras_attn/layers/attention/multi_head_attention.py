@@ -319,9 +319,13 @@ class MultiHeadAttention(Configurable, HeadProjections):
         )
         return results[0] if len(results) == 1 else results
 
+    @property
+    def _scale(self):
+        return self.key_dim**-0.5 if self.scale is None else self.scale
+
     def _attend(self, q, k, v, mask, bias, cached, wants_scores, recording, training):
         """`(heads, scores)`, `(B, N, T, Hv)` and `(B, N, T, S)`; scores are None if they are not needed."""
-        position, scale = self.position, self.key_dim**-0.5 if self.scale is None else self.scale
+        position, scale = self.position, self._scale
         positions = mask.query_positions, mask.key_positions
         if position is not None:
             for hook in (position.logit_bias(*positions), position.content_bias(q * scale, *positions)):

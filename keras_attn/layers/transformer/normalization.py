@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_attn.layers.transformer.layer_normalization import LayerNormalization
+from keras_attn.layers.base.layer_normalization import LayerNormalization
 
 _KINDS = {"layer": LayerNormalization, "rms": keras.layers.RMSNormalization}
 

@@ -42,6 +42,8 @@ def settings(config):
         "num_token_types": config.size("type_vocab_size", 2),
         "activation": activation(config, "hidden_act", "gelu"),
         "norm_epsilon": config.number("layer_norm_eps", 1e-12),
+        "dropout": config.number("hidden_dropout_prob", 0.1),
+        "attention_dropout": config.number("attention_probs_dropout_prob", 0.1),
         "position": LearnedPositionEmbedding(config.size("max_position_embeddings", 512), name="position"),
     }
 

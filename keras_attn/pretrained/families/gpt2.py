@@ -30,6 +30,7 @@ def settings(config):
     config.only("scale_attn_by_inverse_layer_idx", False)
     config.ignore("reorder_and_upcast_attn", "n_ctx", *(f"summary_{x}" for x in ("type", "use_proj", "activation")))
     config.ignore("summary_proj_to_labels")
+    config.ignore("embd_pdrop")
     return {
         "vocabulary_size": config.size("vocab_size", 50257),
         "num_layers": config.size("n_layer", 12),
@@ -39,6 +40,8 @@ def settings(config):
         "activation": activation(config, "activation_function", "gelu_new"),
         "norm_epsilon": config.number("layer_norm_epsilon", 1e-5),
         "tie_output": config("tie_word_embeddings", True),
+        "dropout": config.number("resid_pdrop", 0.1),
+        "attention_dropout": config.number("attn_pdrop", 0.1),
         "position": LearnedPositionEmbedding(config.size("n_positions", 1024), name="position"),
     }
 

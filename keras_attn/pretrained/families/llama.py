@@ -43,6 +43,7 @@ def settings(config):
         "norm_epsilon": config.number("rms_norm_eps", 1e-6),
         "use_attention_bias": bool(config("attention_bias", False)),
         "tie_output": config("tie_word_embeddings", False),
+        "attention_dropout": config.number("attention_dropout", 0.0),
         "position": RotaryPositionEncoding(**rope(config), name="position"),
     }
 

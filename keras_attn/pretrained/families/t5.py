@@ -1,7 +1,5 @@
 """T5: [Raffel et al., 2020](https://arxiv.org/abs/1910.10683)."""
 
-import math
-
 from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBias
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
@@ -10,8 +8,6 @@ from keras_attn.pretrained.rows import block, scaled
 
 
 def _tensors(config):
-    # T5 does not divide logits by the root of the head width.
-    root = math.sqrt(config.size("d_kv", 64))
     rows = {"encoder": {}, "decoder": {}}
     for side, sublayers in (("encoder", ("self", "feed")), ("decoder", ("self", "cross", "feed"))):
         for number, sublayer in enumerate(sublayers):
@@ -24,9 +20,7 @@ def _tensors(config):
                 theirs = "SelfAttention" if sublayer == "self" else "EncDecAttention"
                 name, ours = f"layer.{number}.{theirs}", f"{sublayer}_attention/attention"
                 found = {"q": "query", "k": "key", "v": "value", "o": "attention_output"}
-            for x, y in found.items():
-                path = f"{ours}/{y}"
-                rows[side][f"{name}.{x}"] = scaled(path, root) if x == "q" else path
+            rows[side] |= {f"{name}.{x}": f"{ours}/{y}" for x, y in found.items()}
             norm = "feed_forward" if sublayer == "feed" else f"{sublayer}_attention"
             rows[side][f"layer.{number}.layer_norm"] = f"{norm}/norm_before"
     scale = config.size("d_model", 512) ** -0.5 if _is_scaled(config) else 1.0
@@ -69,6 +63,8 @@ def settings(config):
         "norm_layer": "rms",
         "norm_epsilon": config.number("layer_norm_epsilon", 1e-6),
         "use_attention_bias": False,
+        "attention_options": {"scale": 1.0},
+        "decoder_options": {"cross_attention_options": {"scale": 1.0}},
         "scale_embeddings": False,
         "tie_output": config("tie_word_embeddings", True),
         "dropout": config.number("dropout_rate", 0.1),

@@ -9,8 +9,11 @@ from keras_attn.layers.embeddings.patch_embedding import PatchEmbedding
 from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
 from keras_attn.layers.embeddings.token_type_embedding import TokenTypeEmbedding
 from keras_attn.layers.heads.classification_head import ClassificationHead
+from keras_attn.layers.heads.embedding_head import EmbeddingHead
 from keras_attn.layers.pooling.attention_pooling import AttentionPooling
 from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
+from keras_attn.layers.pooling.last_token_pooling import LastTokenPooling
+from keras_attn.layers.pooling.max_pooling import MaxPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
 from keras_attn.layers.positions.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.positions.axial_rotary_position_encoding import AxialRotaryPositionEncoding
@@ -57,15 +60,18 @@ __all__ = [
     "DecoderBlock",
     "DisentangledAttention",
     "DisentangledPositionEmbedding",
+    "EmbeddingHead",
     "Encoder",
     "EncoderBlock",
     "FeedForward",
     "FirstTokenPooling",
     "GatedFeedForward",
     "GuidedAlignment",
+    "LastTokenPooling",
     "LearnedPositionEmbedding",
     "LocationSensitiveAttention",
     "LuongAttention",
+    "MaxPooling",
     "MeanPooling",
     "MixtureOfExperts",
     "MonotonicAttention",

@@ -20,7 +20,7 @@ from keras_attn.ops.local_attention import local_attention
 from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
-from keras_attn.ops.pooling import first_token, masked_mean
+from keras_attn.ops.pooling import first_token, last_token, masked_max, masked_mean, normalized
 from keras_attn.ops.positions import bucket_logits, distance_buckets, grid_cells, relative_logits, relative_values
 from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
@@ -45,12 +45,15 @@ __all__ = [
     "grid_cells",
     "hard_monotonic",
     "image_patches",
+    "last_token",
     "linear_attention",
     "linear_cross_entropy",
     "load_balancing_loss",
     "local_attention",
+    "masked_max",
     "masked_mean",
     "masked_softmax",
+    "normalized",
     "register_mechanism",
     "relative_logits",
     "relative_values",

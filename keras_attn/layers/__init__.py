@@ -17,6 +17,7 @@ from keras_attn.layers.pooling.max_pooling import MaxPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
 from keras_attn.layers.positions.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.positions.axial_rotary_position_encoding import AxialRotaryPositionEncoding
+from keras_attn.layers.positions.convolutional_position_encoding import ConvolutionalPositionEncoding
 from keras_attn.layers.positions.disentangled_position_embedding import DisentangledPositionEmbedding
 from keras_attn.layers.positions.learned_position_embedding import LearnedPositionEmbedding
 from keras_attn.layers.positions.position_encoding import PositionEncoding
@@ -56,6 +57,7 @@ __all__ = [
     "AudioFrontEnd",
     "AxialRotaryPositionEncoding",
     "ClassificationHead",
+    "ConvolutionalPositionEncoding",
     "Decoder",
     "DecoderBlock",
     "DisentangledAttention",

@@ -26,7 +26,7 @@ from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.ops.scan import scan
 from keras_attn.ops.sinusoid import sinusoid
-from keras_attn.ops.windows import image_patches, sequence_windows
+from keras_attn.ops.windows import image_patches, overlapping_patches, sequence_windows, valid_windows
 
 __all__ = [
     "AttentionArguments",
@@ -54,6 +54,7 @@ __all__ = [
     "masked_mean",
     "masked_softmax",
     "normalized",
+    "overlapping_patches",
     "register_mechanism",
     "relative_logits",
     "relative_values",
@@ -65,4 +66,5 @@ __all__ = [
     "sequence_windows",
     "sinusoid",
     "soft_monotonic",
+    "valid_windows",
 ]

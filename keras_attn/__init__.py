@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 if not is_command():
     from keras_attn import export, generation, layers, models, ops, plot, text, training
     from keras_attn.generation import GenerationConfig
-    from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
+    from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, TwoTowerModel, attention_maps
 
 __all__ = [
     "EncoderModel",
@@ -16,6 +16,7 @@ __all__ = [
     "LanguageModel",
     "Seq2SeqRNN",
     "Transformer",
+    "TwoTowerModel",
     "attention_maps",
     "export",
     "generation",

@@ -54,6 +54,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
     # Whether the cache of `decode` has one slot per token, which `attention_mask` may hide.
     has_slots = True
+    # Whether all inputs have the same number of rows.
+    has_one_batch = True
     # The layer that embeds inputs other than token ids, and the specs of its inputs by name.
     embeddings = None
     features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})

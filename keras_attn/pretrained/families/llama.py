@@ -27,7 +27,7 @@ CAUSAL_LM = {"lm_head.weight": "embedding/reverse_embeddings"}
 def settings(config, rotates_part=False):
     num_heads, width = config.size("num_attention_heads", 32), config.size("hidden_size", 4096)
     config.only("rope_interleaved", False)
-    config.ignore("is_llama_config")
+    config.ignore("is_llama_config", "max_sequence_length")
     key_dim = config.size("head_dim", width // num_heads)
     act, bias = activation(config, "hidden_act", "silu"), bool(config("mlp_bias", False))
     return {

@@ -16,6 +16,7 @@ _HARMLESS = {
         "auto_map",
         "model_type",
         "torchscript",
+        "transformers.js_config",
     ),
     *("transformers_version", "torch_dtype", "dtype", "use_cache", "return_dict", "return_dict_in_generate"),
     *("output_hidden_states", "output_attentions", "output_past", "output_scores", "use_bfloat16", "pretraining_tp"),
@@ -92,6 +93,10 @@ class CheckpointConfig:
         if not any(value == x and isinstance(value, bool) == isinstance(x, bool) for x in values):
             allowed = " or ".join(repr(x) for x in values)
             raise ValueError(f"`config.json` may have {name!r} only as {allowed}. Received: {value!r}")
+
+    def default(self, **values: Any) -> None:
+        """Sets entries that are missing."""
+        self.entries = {**values, **self.entries}
 
     def part(self, name: str) -> CheckpointConfig:
         """The entries of a nested config; the caller also calls its `check_all_used`."""

@@ -25,6 +25,13 @@ def pooled_oracle(weights, inputs, inputs_mask):
     return np.tanh(x @ hidden + hidden_bias) @ kernel + bias
 
 
+def normalised_oracle(weights, inputs):
+    gamma, hidden, kernel, bias = weights
+    x = np.maximum(inputs @ hidden, 0)
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel + bias
+
+
 CASES = [
     LayerCase(
         "classification_head",
@@ -41,6 +48,21 @@ CASES = [
         partial(ClassificationHead, C),
         embedded,
         lambda weights, inputs: inputs @ weights[0] + weights[1],
+    ),
+    LayerCase(
+        "classification_head_with_norm",
+        partial(
+            ClassificationHead,
+            C,
+            hidden_dim=DV,
+            activation="relu",
+            use_hidden_bias=False,
+            norm_layer="layer_no_bias",
+            norm_epsilon=1e-3,
+        ),
+        embedded,
+        normalised_oracle,
+        bad=(({"norm_layer": "batch"}, "`norm_layer` must be one of 'layer', 'rms', 'layer_no_bias'"),),
     ),
 ]
 

@@ -8,10 +8,19 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "albert": "albert",
     "bert": "bert",
+    "camembert": "roberta",
+    "deberta-v2": "deberta_v2",
+    "distilbert": "distilbert",
+    "electra": "electra",
     "gpt2": "gpt2",
     "llama": "llama",
+    "modernbert": "modernbert",
+    "mpnet": "mpnet",
+    "roberta": "roberta",
     "t5": "t5",
+    "xlm-roberta": "roberta",
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
+from keras_attn.pretrained.buffers import zero_initializer
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
@@ -72,7 +73,8 @@ def from_pretrained(
     config = CheckpointConfig(entries)
     arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
-    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length)
+    start_id = generation.get("decoder_start_token_id", entries.get("decoder_start_token_id"))
+    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length, start_id)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
@@ -80,7 +82,7 @@ def from_pretrained(
         texts["generation_config"] = generation_config(entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation)
     budget = _Budget(files)
-    with compat.without_initial_values(budget.spend):
+    with compat.without_initial_values(budget.spend, zero_initializer):
         model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored)
     return model

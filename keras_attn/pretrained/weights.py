@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_attn import compat
+from keras_attn.pretrained.buffers import assign
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.layouts import Part
 from keras_attn.pretrained.rows import Row, row
@@ -111,7 +112,7 @@ def load_weights(
     for entry in plan:
         values = entry.read([folder.read(names[name]) for name in entry.names])
         for part, value in zip(entry.parts, values, strict=True):
-            part.variable.assign(np.ascontiguousarray(value))
+            assign(part.variable, value)
 
 
 def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from harness import LayerCase, pairs, run_check
 from harness_export import check_export
 from samples import DV, D, embedded, padded
 
-from keras_attn.layers import ClassificationHead, MeanPooling
+from keras_attn.layers import ClassificationHead, EmbeddingHead, FirstTokenPooling, MeanPooling
 
 C = 7
 BAD = (
@@ -32,6 +32,14 @@ def normalised_oracle(weights, inputs):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel + bias
 
 
+def embedding_oracle(weights, inputs, inputs_mask=None):
+    x = inputs[:, 0]
+    if inputs_mask is not None:
+        x = np.stack([x[mask].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)])
+    x = np.tanh(x @ weights[0] + weights[1]) if weights else x
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
 CASES = [
     LayerCase(
         "classification_head",
@@ -48,6 +56,26 @@ CASES = [
         partial(ClassificationHead, C),
         embedded,
         lambda weights, inputs: inputs @ weights[0] + weights[1],
+    ),
+    LayerCase(
+        "embedding_head",
+        EmbeddingHead,
+        padded,
+        embedding_oracle,
+        {"inputs": "inputs_mask"},
+        (
+            ({"pooling": "mean"}, "`pooling` must be a pooling layer or None"),
+            ({"output_dim": 0}, "`output_dim`"),
+            ({"activation": "tanh"}, "`activation` must be None without `output_dim`"),
+            ({"inputs": np.ones((2, D), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
+        ),
+        output_mask=lambda mask: mask.any(axis=1),
+    ),
+    LayerCase(
+        "embedding_head_projected",
+        partial(EmbeddingHead, FirstTokenPooling(), output_dim=DV, activation="tanh"),
+        embedded,
+        embedding_oracle,
     ),
     LayerCase(
         "classification_head_with_norm",

@@ -155,7 +155,8 @@ class EncoderModel(AttentionModel):
         elif vocabulary_size is not None or tokenizer is not None or head in ("masked_lm", "multiple_choice"):
             raise ValueError(
                 "`embeddings` must be given without `vocabulary_size`, `tokenizer`, head='masked_lm' and "
-                f"head='multiple_choice'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, head={head!r}"
+                f"head='multiple_choice'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, "
+                f"head={head!r}"
             )
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)

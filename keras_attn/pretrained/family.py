@@ -15,6 +15,7 @@ Table = Mapping[str, str | Row]
 TASKS = {
     "base": ("Model",),
     "sequence_classification": ("ForSequenceClassification",),
+    "next_sentence_prediction": ("ForNextSentencePrediction",),
     "token_classification": ("ForTokenClassification",),
     "multiple_choice": ("ForMultipleChoice",),
     "question_answering": ("ForQuestionAnswering",),
@@ -40,6 +41,7 @@ class Head:
         settings: Function from the config and the number of classes to arguments of the model; None for none.
         classifier: The tensor whose first axis has one entry per class.
         ignored: Regular expressions of tensors in the file that the task does not need.
+        body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
     """
 
     architecture: str
@@ -47,6 +49,7 @@ class Head:
     settings: Callable[[CheckpointConfig, int | None], dict[str, Any]] | None = None
     classifier: str | None = None
     ignored: tuple[str, ...] = ()
+    body: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

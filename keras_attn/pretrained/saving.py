@@ -55,7 +55,8 @@ def save_pretrained(
     task, head = family.head_of(entries.get("architectures"), task or checkpoint.task)
     parsed = CheckpointConfig(entries)
     actual = model.get_config()
-    _check_described(family, family.arguments(parsed, head, actual.get("num_classes")), actual)
+    num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
+    _check_described(family, family.arguments(parsed, head, num_classes), actual)
     body = tensors_of(model, {**family.table(parsed), **head.tensors})
     named = _prefixed(family, head, body)
     files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
@@ -102,7 +103,7 @@ def _plain(value):
 def _prefixed(family, head, tensors):
     """Tensors under the names of a file of the head's class."""
     has_prefix = family.prefix and not head.architecture.endswith("Model")
-    own = tuple(name.replace("*", "") for name in head.tensors)
+    own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():
         is_own = any(name == x or name.startswith(f"{x}.") for x in own)

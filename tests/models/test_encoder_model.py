@@ -26,6 +26,7 @@ HEADS = {
     "sequence": {"head": "sequence_classification", "num_classes": 11},
     "tokens": {"head": "token_classification", "num_classes": 11},
     "masked_lm": {"head": "masked_lm", "num_token_types": 3},
+    "replaced": {"head": "replaced_token_detection"},
 }
 
 
@@ -49,6 +50,7 @@ def test_padding_changes_no_real_position(head):
     model = make(**HEADS[head])
     expected = call(model)
     shapes = {"vectors": (2, 7, 18), "sequence": (2, 11), "tokens": (2, 7, 11), "masked_lm": (2, 7, VOCABULARY)}
+    shapes["replaced"] = (2, 7)
     assert expected.shape == shapes[head]
     garbage = np.pad(IDS, ((0, 0), (0, 4)), constant_values=21)
     mask = np.broadcast_to(np.arange(11) < 7, (2, 11))
@@ -168,6 +170,37 @@ def test_padding_may_count(model):
         call(seen, padded), call(model, padded, padding_mask=np.ones_like(padded, bool)), atol=1e-6
     )
     assert np.abs(call(seen, padded) - call(model, padded)).max() > 1e-2
+
+
+@pytest.fixture(scope="module")
+def choosing():
+    return make(head="multiple_choice", num_token_types=2, pooling=MeanPooling())
+
+
+def test_choices_are_scored_one_by_one(choosing, tmp_path):
+    single = make(head="sequence_classification", num_classes=1, num_token_types=2, pooling=MeanPooling())
+    single.set_weights(choosing.get_weights())
+    ids = np.stack([IDS, IDS[::-1] + 2, np.where(IDS < 9, IDS, 0)], axis=1)
+    kinds, mask = ids % 2, ids != 7
+    expected = [call(single, ids[:, i], token_type_ids=kinds[:, i], padding_mask=mask[:, i]) for i in range(3)]
+    found = call(choosing, ids, token_type_ids=kinds, padding_mask=mask)
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-5)
+    without = [call(single, ids[:, i]) for i in range(3)]
+    np.testing.assert_allclose(call(choosing, ids), np.concatenate(without, axis=1), atol=1e-5)
+    check_round_trips(choosing, {"token_ids": ids}, {"head": "multiple_choice"}, tmp_path)
+
+
+def test_choices_are_exported(choosing, tmp_path):
+    for row in export(choosing, tmp_path, ["saved_model", "tflite", "onnx"], tasks="forward").rows:
+        assert row["max_abs_diff"] <= 1e-4
+
+
+def test_replaced_tokens_are_detected():
+    model = make(head="replaced_token_detection", activation="relu", head_options={"norm": True})
+    x = model.get_layer("transform_norm")(model.get_layer("transform")(model.encode(IDS)))
+    expected = as_float32(model.get_layer("classifier")(x))
+    assert call(model).shape == IDS.shape
+    np.testing.assert_allclose(call(model), expected[..., 0], atol=1e-5)
 
 
 def test_parameters_of_the_paper():

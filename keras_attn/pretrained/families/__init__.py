@@ -8,8 +8,13 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "albert": "albert",
     "bert": "bert",
     "bloom": "bloom",
+    "camembert": "roberta",
+    "deberta-v2": "deberta_v2",
+    "distilbert": "distilbert",
+    "electra": "electra",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
@@ -21,13 +26,17 @@ _MODULES = {
     "llama": "llama",
     "mistral": "mistral",
     "mixtral": "mixtral",
+    "modernbert": "modernbert",
+    "mpnet": "mpnet",
     "olmo2": "olmo2",
     "opt": "opt",
     "phi3": "phi3",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "roberta": "roberta",
     "smollm3": "smollm3",
     "t5": "t5",
+    "xlm-roberta": "roberta",
 }
 
 

@@ -8,9 +8,15 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "bart": "bart",
     "bert": "bert",
     "gpt2": "gpt2",
     "llama": "llama",
+    "m2m_100": "marian",
+    "marian": "marian",
+    "mbart": "bart",
+    "mt5": "t5",
+    "pegasus": "marian",
     "t5": "t5",
 }
 

@@ -77,8 +77,8 @@ def before_add_weight(function):
 
 
 @contextlib.contextmanager
-def without_initial_values(function):
-    """As `before_add_weight`, and weights that would be drawn at random are zeros; drawing takes long."""
+def without_initial_values(function, zeros):
+    """As `before_add_weight`, and weights that would be drawn at random are from the initializer `zeros` instead."""
     from keras import initializers
     from keras.layers import Layer
 
@@ -88,7 +88,7 @@ def without_initial_values(function):
 
         def add_weight(layer, shape=None, initializer=None, *arguments, **options):
             if not isinstance(initializers.get(initializer), kept):
-                initializer = "zeros"
+                initializer = zeros
             return original(layer, shape, initializer, *arguments, **options)
 
         Layer.add_weight = add_weight

@@ -3,6 +3,7 @@
 One artefact holds all cases: that keeps conversion cheap. Fresh processes are the business of `keras_attn.export`.
 """
 
+import functools
 import types
 
 import keras
@@ -14,24 +15,37 @@ from keras_attn.export import registry
 
 
 def check_export(cases, format_name, tmp_path):
-    built = {case.name: build(case)[0] for case in cases if "export" not in case.exempt}
-    cases = [case for case in cases if case.name in built]
+    cases = tuple(case for case in cases if "export" not in case.exempt)
     try:
-        differences = _differences(cases, built, format_name, tmp_path / "all")
+        differences = _differences(cases, cases, format_name, tmp_path / "all")
     except Exception:
         # Which of them was it?
         differences = []
         for case in cases:
             try:
-                differences += _differences([case], built, format_name, tmp_path / case.name)
+                differences += _differences([case], cases, format_name, tmp_path / case.name)
             except Exception as error:
                 differences.append(f"{case.name}: {error}")
         assert differences, "the cases convert one by one, but not together"
     assert not differences, "\n".join(differences)
 
 
-def _differences(cases, layers, format_name, folder):
+@functools.lru_cache(maxsize=1)
+def _layers(cases):
+    """The layer of each case by name, the same for all formats."""
+    return {case.name: build(case)[0] for case in cases}
+
+
+@functools.lru_cache(maxsize=2)
+def _answers(cases, sizes):
+    """The outputs of each layer by name; called after the first format has traced the layers."""
+    return {case.name: flat_arrays(_layers(cases)[case.name](**case.arguments(sizes))) for case in cases}
+
+
+def _differences(cases, family, format_name, folder):
+    """What is wrong with an artefact of `cases`, which are all or one of `family`."""
     folder.mkdir()
+    layers = _layers(family)
 
     def call(**tensors):
         outputs = {}
@@ -56,8 +70,8 @@ def _differences(cases, layers, format_name, folder):
     for sizes in (SIZES, OTHER_SIZES):
         arguments = {case.name: case.arguments(sizes) for case in cases}
         actual = run({f"{name}__{n}": x for name, value in arguments.items() for n, x in named_arrays(value).items()})
-        for name, value in arguments.items():
-            for i, expected in enumerate(flat_arrays(layers[name](**value))):
+        for name in arguments:
+            for i, expected in enumerate(_answers(family, sizes)[name]):
                 found = np.asarray(actual[f"{name}__output_{i}"])
                 if found.shape != expected.shape:
                     differences.append(f"{name}, sizes {sizes}: output {i} is {found.shape}, not {expected.shape}")

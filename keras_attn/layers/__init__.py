@@ -9,11 +9,15 @@ from keras_attn.layers.embeddings.patch_embedding import PatchEmbedding
 from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
 from keras_attn.layers.embeddings.token_type_embedding import TokenTypeEmbedding
 from keras_attn.layers.heads.classification_head import ClassificationHead
+from keras_attn.layers.heads.embedding_head import EmbeddingHead
 from keras_attn.layers.pooling.attention_pooling import AttentionPooling
 from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
+from keras_attn.layers.pooling.last_token_pooling import LastTokenPooling
+from keras_attn.layers.pooling.max_pooling import MaxPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
 from keras_attn.layers.positions.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.positions.axial_rotary_position_encoding import AxialRotaryPositionEncoding
+from keras_attn.layers.positions.convolutional_position_encoding import ConvolutionalPositionEncoding
 from keras_attn.layers.positions.disentangled_position_embedding import DisentangledPositionEmbedding
 from keras_attn.layers.positions.learned_position_embedding import LearnedPositionEmbedding
 from keras_attn.layers.positions.position_encoding import PositionEncoding
@@ -53,19 +57,23 @@ __all__ = [
     "AudioFrontEnd",
     "AxialRotaryPositionEncoding",
     "ClassificationHead",
+    "ConvolutionalPositionEncoding",
     "Decoder",
     "DecoderBlock",
     "DisentangledAttention",
     "DisentangledPositionEmbedding",
+    "EmbeddingHead",
     "Encoder",
     "EncoderBlock",
     "FeedForward",
     "FirstTokenPooling",
     "GatedFeedForward",
     "GuidedAlignment",
+    "LastTokenPooling",
     "LearnedPositionEmbedding",
     "LocationSensitiveAttention",
     "LuongAttention",
+    "MaxPooling",
     "MeanPooling",
     "MixtureOfExperts",
     "MonotonicAttention",

@@ -17,12 +17,12 @@ from keras_attn.layers import (
     TokenEmbedding,
     TokenTypeEmbedding,
 )
+from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.pooling.base_pooling import BasePooling
-from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.models.base import AttentionModel, checked_position, size_of_heads, split_options, stack_arguments
+from keras_attn.models.encoder_heads import HEADS, check_head, dense_options
 from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs
-from keras_attn.models.token_gather import TokenGather
 from keras_attn.typing import Activation, Nest, Tensor
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class EncoderModel(AttentionModel):
     | `head` | output |
     | --- | --- |
     | `None` | the vectors of the encoder, `(B, T, D)` |
-    | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)` |
+    | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)`; see `head_options` |
     | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
     | a Keras layer | `head(x)`, where `x` has its Keras mask |
@@ -53,6 +53,9 @@ class EncoderModel(AttentionModel):
         num_heads: Number of attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         head: See the table. A layer may be a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
+        head_options: Optional dict for the dense layer in the heads "sequence_classification" and "masked_lm":
+            `activation` (defaults to "tanh" and to that of the model), `use_bias` (True), and `norm`, whether a norm
+            follows (False and True).
         num_classes: Number of classes of a classifier. Defaults to the number of `labels`.
         labels: Optional names of the classes, in the order of `LabelledTextDataset.labels`; saved with the model.
             `Trainer` compares them with those of the data, and exports contain them.
@@ -117,6 +120,7 @@ class EncoderModel(AttentionModel):
         embeddings: keras.layers.Layer | None = None,
         inputs: Mapping[str, Any] | None = None,
         head: str | keras.layers.Layer | Mapping[str, keras.layers.Layer] | None = None,
+        head_options: Mapping[str, Any] | None = None,
         num_classes: int | None = None,
         labels: Sequence[str] | None = None,
         pooling: BasePooling | None = None,
@@ -155,7 +159,8 @@ class EncoderModel(AttentionModel):
         self.labels = labels = None if labels is None else Labels(labels).names
         if labels and num_classes is None and (head is None or isinstance(head, str)):
             num_classes = len(labels)
-        _check_head(head, num_classes, labels, pooling)
+        check_head(head, num_classes, labels, pooling)
+        options_of_dense = dense_options(head, head_options, activation)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer)
@@ -163,8 +168,9 @@ class EncoderModel(AttentionModel):
         def new_norm(name):
             return normalization(norm_layer, norm_epsilon, policy, name)
 
-        def dense(name, equation, width, activation=None):
-            return Projection(equation, width, bias_axes=equation[-1], activation=activation, dtype=policy, name=name)
+        def dense(name, equation, width, activation=None, use_bias=True):
+            bias_axes = equation[-1] if use_bias else None
+            return Projection(equation, width, bias_axes=bias_axes, activation=activation, dtype=policy, name=name)
 
         self.embedding, width = None, hidden_dim if embedding_dim is None else embedding_dim
         if not self.features:
@@ -199,7 +205,7 @@ class EncoderModel(AttentionModel):
             # It is attached to the vectors.
             mask = None
         if head is None or isinstance(head, str):
-            outputs = _HEADS[head](
+            outputs = HEADS[head](
                 vectors,
                 mask,
                 mask_positions=tensors.get("mask_positions"),
@@ -207,7 +213,7 @@ class EncoderModel(AttentionModel):
                 new_norm=new_norm,
                 dropout=self.dropout,
                 embedding=self.embedding,
-                activation=activation,
+                options=options_of_dense,
                 num_classes=num_classes,
                 pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
             )
@@ -232,6 +238,7 @@ class EncoderModel(AttentionModel):
             "embeddings": self.embeddings,
             "inputs": config_of_specs(self.features),
             "head": head,
+            "head_options": head_options,
             "num_classes": num_classes,
             "labels": labels,
             "pooling": pooling,
@@ -301,55 +308,3 @@ class EncoderModel(AttentionModel):
 def _bert(hidden_dim, **sizes):
     settings = {"intermediate_dim": 4 * hidden_dim, "num_token_types": 2, "attention_dropout": 0.1}
     return {"hidden_dim": hidden_dim, **sizes, **settings}
-
-
-def _vectors(x, mask, **_):
-    return x
-
-
-def _sequence_classification(x, mask, *, dense, dropout, num_classes, pooling, **_):
-    pooled = dense("pooler", "ab,bc->ac", (x.shape[-1],), "tanh")(pooling(x, inputs_mask=mask))
-    return dense("classifier", "ab,bc->ac", (num_classes,))(dropout(pooled))
-
-
-def _token_classification(x, mask, *, dense, dropout, num_classes, **_):
-    return dense("classifier", "abc,cd->abd", (None, num_classes))(dropout(x))
-
-
-def _masked_lm(x, mask, *, dense, new_norm, embedding, activation, mask_positions, **_):
-    x = TokenGather(dtype=embedding.dtype_policy, name="token_gather")(x, mask_positions)
-    x = dense("transform", "abc,cd->abd", (None, embedding.output_dim), activation)(x)
-    return embedding(new_norm("transform_norm")(x), reverse=True)
-
-
-# A head is a function of the encoder's vectors, the padding mask and parts of the model.
-_HEADS = {
-    None: _vectors,
-    "sequence_classification": _sequence_classification,
-    "token_classification": _token_classification,
-    "masked_lm": _masked_lm,
-}
-
-
-def _check_head(head, num_classes, labels, pooling):
-    layers = list(head.values()) if isinstance(head, Mapping) else [head]
-    is_layer = bool(layers) and all(isinstance(layer, keras.layers.Layer) for layer in layers)
-    if not is_layer and (not isinstance(head, str | None) or head not in _HEADS):
-        raise ValueError(
-            f"`head` must be {', '.join(map(repr, _HEADS))}, a Keras layer, or a dict of layers. "
-            f"Received: head={head!r}"
-        )
-    classifies = not is_layer and head in ("sequence_classification", "token_classification")
-    if classifies:
-        check_positive(num_classes=num_classes)
-        if labels is not None and len(labels) != num_classes:
-            raise ValueError(f"`labels` must name {num_classes} classes, `num_classes`. Received: labels={labels}")
-    elif num_classes is not None:
-        raise ValueError(
-            f"`num_classes` must be None without a classifier. Received: num_classes={num_classes!r}, head={head!r}"
-        )
-    if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, BasePooling)):
-        raise ValueError(
-            "`pooling` must be a pooling layer, with head='sequence_classification', or None. "
-            f"Received: pooling={pooling!r}, head={head!r}"
-        )

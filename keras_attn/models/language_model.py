@@ -324,8 +324,11 @@ class LanguageModel(AttentionModel):
         """
         positions = default_positions(token_ids)
         first = ((),) * self.decoder.num_layers
-        _, prefill_kv = self.decoder(self._embed(token_ids, positions), positions=positions, caches=first)
-        known = ops.less(positions, self._last_positions(token_ids, padding_mask))
+        last = self._last_positions(token_ids, padding_mask)
+        # Padding does not count as length; it is later than all tokens that the cache keeps.
+        own = ops.minimum(positions, last) if self.decoder.depends_on_length else positions
+        _, prefill_kv = self.decoder(self._embed(token_ids, positions), positions=own, caches=first)
+        known = ops.less(positions, last)
         return self.decoder.cache_from_prefill(prefill_kv, known, length, bounded), ()
 
     def decode_hidden(

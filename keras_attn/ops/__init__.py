@@ -20,13 +20,13 @@ from keras_attn.ops.local_attention import local_attention
 from keras_attn.ops.masked_softmax import masked_softmax
 from keras_attn.ops.mechanisms import Mechanism, register_mechanism, select_mechanism
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
-from keras_attn.ops.pooling import first_token, masked_mean
+from keras_attn.ops.pooling import first_token, last_token, masked_max, masked_mean, normalized
 from keras_attn.ops.positions import bucket_logits, distance_buckets, grid_cells, relative_logits, relative_values
 from keras_attn.ops.rotary import rotary
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.ops.scan import scan
 from keras_attn.ops.sinusoid import sinusoid
-from keras_attn.ops.windows import image_patches, sequence_windows
+from keras_attn.ops.windows import image_patches, overlapping_patches, sequence_windows, valid_windows
 
 __all__ = [
     "AttentionArguments",
@@ -46,12 +46,16 @@ __all__ = [
     "hard_monotonic",
     "hugging_face_activation",
     "image_patches",
+    "last_token",
     "linear_attention",
     "linear_cross_entropy",
     "load_balancing_loss",
     "local_attention",
+    "masked_max",
     "masked_mean",
     "masked_softmax",
+    "normalized",
+    "overlapping_patches",
     "quick_gelu",
     "register_mechanism",
     "relative_logits",
@@ -65,4 +69,5 @@ __all__ = [
     "sinusoid",
     "soft_monotonic",
     "squared_relu",
+    "valid_windows",
 ]

@@ -19,6 +19,7 @@ def rotary(
     rotary_dim: int | None = None,
     interleaved: bool = False,
     scaling: Mapping[str, Any] | None = None,
+    row_positions: Tensor | None = None,
 ) -> Tensor:
     """Rotates pairs of channels by an angle proportional to the position.
 
@@ -33,6 +34,8 @@ def rotary(
         interleaved: Whether pair `i` is channels `(2i, 2i + 1)`, as in RoFormer and GPT-J, rather than
             `(i, i + rotary_dim / 2)`, as in Llama and GPT-NeoX.
         scaling: Optional dict that extends the rotations to longer contexts. See `rotary_frequencies`.
+        row_positions: Int `(B, S)` or `(1, S)`, positions that include the highest of each row, for a `scaling` that
+            depends on the length. Defaults to `positions`.
 
     Returns:
         Tensor of the shape and dtype of `x`. Angles are computed in float32.
@@ -49,7 +52,9 @@ def rotary(
     """
     width = x.shape[-1]
     rotary_dim = width if rotary_dim is None else rotary_dim
-    frequencies, amplitude = rotary_frequencies(rotary_dim, base, scaling, positions)
+    frequencies, amplitude = rotary_frequencies(
+        rotary_dim, base, scaling, positions if row_positions is None else row_positions
+    )
     angles = ops.expand_dims(ops.expand_dims(ops.cast(positions, "float32"), 1), -1) * frequencies
     cos, sin = ops.cos(angles), ops.sin(angles)
     if amplitude != 1.0:

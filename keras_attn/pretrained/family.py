@@ -100,6 +100,9 @@ class Family:
         arguments = self.settings(config)
         if head.settings is not None:
             arguments |= head.settings(config, num_classes)
+        if len(arguments.get("labels") or ()) != num_classes:
+            # Configs have two names unless somebody gave others.
+            arguments.pop("labels", None)
         config.check_all_used()
         return arguments
 

@@ -17,6 +17,8 @@ INDEX = f"{WEIGHTS}.index.json"
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack", "model.ckpt")
 # `safetensors` itself accepts a header of up to 100 MB; this bounds the other JSON files.
 _MAX_JSON_BYTES = 100 * 2**20
+# How NumPy reads them; bfloat16 is the first half of a float32.
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "U8": "u1", "BOOL": "?"}
 
 
 class CheckpointFolder:
@@ -31,7 +33,7 @@ class CheckpointFolder:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._open = {}
+        self._headers = {}
         self._shards = None
 
     def has(self, name: str) -> bool:
@@ -57,14 +59,16 @@ class CheckpointFolder:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """The shape of each tensor by name."""
-        return {name: tuple(self._slice(name).get_shape()) for name in self._files()}
+        return {name: self._headers[file][name][1] for name, file in self._files().items()}
 
     def read(self, name: str) -> np.ndarray:
-        """A tensor: floating point as float32, anything else as stored."""
-        values = self._file(self._files()[name]).get_tensor(name)
-        if values.dtype.name == "bfloat16":
-            return (values.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
-        return values.astype(np.float32) if values.dtype.kind == "f" and values.dtype != np.float32 else values
+        """A tensor: floating point as float32, anything else as stored. The file is mapped for this tensor alone."""
+        file = self._files()[name]
+        kind, shape, start = self._headers[file][name]
+        values = np.memmap(self.path / file, _DTYPES[kind], "r", start, shape) if 0 not in shape else np.zeros(shape)
+        if kind == "BF16":
+            return np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
+        return values.astype(np.float32) if kind in ("F16", "F64") else values
 
     def _files(self):
         if self._shards is None:
@@ -76,7 +80,7 @@ class CheckpointFolder:
         if not self.has(INDEX):
             if not self.has(WEIGHTS):
                 raise ValueError(self._no_weights())
-            return dict.fromkeys(self._file(WEIGHTS).keys(), WEIGHTS)
+            return dict.fromkeys(self._header(WEIGHTS), WEIGHTS)
         files = self.json(INDEX).get("weight_map")
         if not isinstance(files, dict) or not files or not all(isinstance(x, str) for x in files.values()):
             raise ValueError(f"{self.path / INDEX} must map names of tensors to files under 'weight_map'")
@@ -85,7 +89,7 @@ class CheckpointFolder:
             # Shards lie beside their index, so that no path leaves the folder.
             if file != os.path.basename(file) or not file.endswith(".safetensors") or "\\" in file:
                 raise ValueError(f"{self.path / INDEX} must name safetensors files in its folder. Received: {file!r}")
-            for name in sorted(self._file(file).keys()):
+            for name in self._header(file):
                 if name in found:
                     raise ValueError(f"{self.path} must contain each tensor once. Received twice: {name!r}")
                 found[name] = file
@@ -105,34 +109,36 @@ class CheckpointFolder:
             )
         return f"`folder` must contain {WEIGHTS} or {INDEX}. Received: {self.path}"
 
-    def _file(self, name):
-        if name not in self._open:
+    def _header(self, name):
+        """`(dtype, shape, offset)` of each tensor in a file."""
+        if name not in self._headers:
             file = self.path / name
             if not file.is_file():
                 raise ValueError(f"`folder` must contain {name}, which its index names. Received: {self.path}")
-            _check_header(file)
-            safetensors = require("safetensors", "hf")
-            try:
-                # Never closed: the arrays of a memory map need it.
-                self._open[name] = safetensors.safe_open(file, framework="np")
-            except (safetensors.SafetensorError, OSError) as error:
-                raise ValueError(f"{file} must be a complete safetensors file. Received: {error}") from error
-        return self._open[name]
-
-    def _slice(self, name):
-        return self._file(self._files()[name]).get_slice(name)
+            self._headers[name] = _checked_header(file)
+        return self._headers[name]
 
 
-def _check_header(file):
-    """Raises a ValueError if a tensor occurs twice in the header, of which `safetensors` would use the last."""
+def _checked_header(file):
+    safetensors = require("safetensors", "hf")
     with file.open("rb") as stream:
         size = int.from_bytes(stream.read(8), "little")
         if size > min(_MAX_JSON_BYTES, file.stat().st_size):
             raise ValueError(f"{file} must be a complete safetensors file. Received: a header of {size} bytes")
         try:
-            json.loads(stream.read(size), object_pairs_hook=_without_duplicates)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file} must be a safetensors file. Received: {error}") from error
+            # `safetensors` would use the last of two tensors of one name. It checks everything else.
+            header = json.loads(stream.read(size), object_pairs_hook=_without_duplicates)
+            safetensors.safe_open(file, framework="np")
+        except (safetensors.SafetensorError, ValueError, RecursionError, OSError) as error:
+            raise ValueError(f"{file} must be a complete safetensors file. Received: {error}") from error
+    found = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"{file} must hold tensors of {sorted(_DTYPES)}. Received: {name!r} of {entry['dtype']}")
+        found[name] = entry["dtype"], tuple(entry["shape"]), 8 + size + entry["data_offsets"][0]
+    return found
 
 
 def _without_duplicates(pairs):

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
+from keras_attn.pretrained.buffers import zero_initializer
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
@@ -81,7 +82,7 @@ def from_pretrained(
         texts["generation_config"] = generation_config(entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation)
     budget = _Budget(files)
-    with compat.without_initial_values(budget.spend):
+    with compat.without_initial_values(budget.spend, zero_initializer):
         model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored, head.zeros)
     return model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,8 @@ def save_pretrained(
     actual = model.get_config()
     _check_described(family, family.arguments(parsed, head, actual.get("num_classes")), actual)
     body = tensors_of(model, {**family.table(parsed), **head.tensors})
-    named = {**_prefixed(family, head, body)}
-    files = {"config.json": _json(_written(entries, head, model))}
+    named = _prefixed(family, head, body)
+    files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
     if checkpoint.generation:
         files["generation_config.json"] = _json(checkpoint.generation)
     if model.tokenizer is not None:
@@ -67,7 +68,13 @@ def save_pretrained(
     for name, text in files.items():
         _replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     safetensors = require("safetensors.numpy", "hf")
-    _replace(folder / WEIGHTS, lambda path: safetensors.save_file(named, path, metadata={"format": "pt"}))
+
+    def write_weights(path):
+        safetensors.save_file(named, path, metadata={"format": "pt"})
+        # Otherwise only the owner could read it.
+        shutil.copymode(folder / "config.json", path)
+
+    _replace(folder / WEIGHTS, write_weights)
 
 
 def _check_described(family, arguments, actual):
@@ -101,10 +108,6 @@ def _prefixed(family, head, tensors):
         is_own = any(name == x or name.startswith(f"{x}.") for x in own)
         found[name if is_own or not has_prefix else f"{family.prefix}.{name}"] = value
     return found
-
-
-def _written(entries, head, model):
-    return {**entries, "architectures": [head.architecture], "torch_dtype": "float32"}
 
 
 def _json(content):

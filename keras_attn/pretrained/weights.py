@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_attn import compat
+from keras_attn.pretrained.buffers import assign
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.layouts import Part
 from keras_attn.pretrained.rows import Row, row
@@ -116,7 +117,7 @@ def load_weights(
             [folder.read(names[x]) if x in names else np.zeros(shape, "float32") for x, shape in stored]
         )
         for part, value in zip(entry.parts, values, strict=True):
-            part.variable.assign(np.ascontiguousarray(value))
+            assign(part.variable, value)
 
 
 def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, np.ndarray]:

@@ -8,12 +8,14 @@ from keras_attn.text.tokenizer import Tokenizer
 
 _HOMES = {
     "byte_pair_tokenizer": "BytePairTokenizer",
+    "pretrained_tokenizer": "PretrainedTokenizer tokenizer_from_folder",
     "sentence_piece_tokenizer": "SentencePieceTokenizer",
     "word_piece_tokenizer": "WordPieceTokenizer",
 }
 
 if TYPE_CHECKING:
     from keras_attn.text.byte_pair_tokenizer import BytePairTokenizer
+    from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer, tokenizer_from_folder
     from keras_attn.text.sentence_piece_tokenizer import SentencePieceTokenizer
     from keras_attn.text.word_piece_tokenizer import WordPieceTokenizer
 else:
@@ -22,7 +24,9 @@ else:
 __all__ = [
     "BytePairTokenizer",
     "CharacterTokenizer",
+    "PretrainedTokenizer",
     "SentencePieceTokenizer",
     "Tokenizer",
     "WordPieceTokenizer",
+    "tokenizer_from_folder",
 ]

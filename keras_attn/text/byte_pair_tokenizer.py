@@ -14,6 +14,7 @@ from keras_attn.argument_checks import check_flag
 from keras_attn.extras import require
 from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
+from keras_attn.text.pretrained.byte_alphabet import bytes_of_characters, bytes_of_piece
 from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
 from keras_attn.typing import Tensor
 
@@ -113,8 +114,8 @@ class BytePairTokenizer(Tokenizer):
         return self._graph(symbols)
 
     def readings(self) -> tuple[list[bytes], list[bytes]]:
-        specials, known = {self.start_token, self.end_token, self.pad_token}, _bytes_of_characters()
-        table = [b"" if piece in specials else _bytes(piece, known) for piece in self.vocabulary]
+        specials = {self.start_token, self.end_token, self.pad_token}
+        table = [b"" if piece in specials else bytes_of_piece(piece) for piece in self.vocabulary]
         for piece in {*self.unsplittable_tokens} - specials:
             table[self.token_to_id(piece)] = piece.encode()
         return table, [reading.removeprefix(b" ") for reading in table] if self.add_prefix_space else table
@@ -151,7 +152,7 @@ class BytePairTokenizer(Tokenizer):
         names = [settings.get(name, default) for name, default in (("start_token", END), ("end_token", END))]
         whole = (settings.get("pad_token"), *names, *settings.get("unsplittable_tokens", ()))
         specials = list(dict.fromkeys(token for token in whole if token is not None))
-        alphabet = sorted(_bytes_of_characters())
+        alphabet = sorted(bytes_of_characters())
         learner = cls([*specials, *alphabet], [], **settings)._tokenizer
         trainer = library.trainers.BpeTrainer(
             vocab_size=vocabulary_size,
@@ -199,7 +200,7 @@ class BytePairTokenizer(Tokenizer):
         from keras_attn.text.graph.byte_pairs import BytePairs, character_classes
 
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
-        characters = {byte: character for character, byte in _bytes_of_characters().items()}
+        characters = {byte: character for character, byte in bytes_of_characters().items()}
         pairs = [merge.split(" ") for merge in self.merges]
         merges = [(ids[left], ids[right], ids[left + right]) for left, right in pairs]
         byte_ids = [ids.get(characters[byte], -1) for byte in range(256)]
@@ -227,18 +228,3 @@ def _pair(merge):
     if len(parts) != 2 or not all(parts):
         raise ValueError(f"`merges` must be pairs of pieces. Received: {merge!r}")
     return parts
-
-
-def _bytes(piece, known):
-    """The bytes of a piece. A piece outside of GPT-2's byte alphabet is its own text."""
-    if all(character in known for character in piece):
-        return bytes(known[character] for character in piece)
-    return piece.encode()
-
-
-@functools.cache
-def _bytes_of_characters():
-    """GPT-2's characters for bytes: printable bytes map to themselves, the others to U+0100 and up."""
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {chr(b): b for b in printable} | {chr(0x100 + i): b for i, b in enumerate(others)}

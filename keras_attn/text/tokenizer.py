@@ -160,7 +160,8 @@ class Tokenizer(PlainNumbers):
         check_texts(texts=texts)
         suffix = self.suffix if add_suffix else ()
         limit = self._text_limit(length, len(self.prefix) + len(suffix))
-        return padded([[*self.prefix, *ids[:limit], *suffix] for ids in self.tokenize(texts)], self.pad_id, length)
+        rows = [[*self.prefix, *self._truncated(ids, limit), *suffix] for ids in self.tokenize(texts)]
+        return padded(rows, self.pad_id, length)
 
     def decode(self, ids: Tensor, after: Tensor | None = None) -> list[str]:
         """Converts ids to texts. Each row is decoded up to its first `end_id`; special ids decode to `""`.
@@ -318,6 +319,10 @@ class Tokenizer(PlainNumbers):
         self.prefix = (self.start_id,) if add_start else ()
         self.suffix = (self.end_id,) if add_end else ()
 
+    def _truncated(self, ids, limit):
+        """The ids of a text that fit in `limit`, None for no limit."""
+        return ids[:limit]
+
     def _text_limit(self, length, specials):
         """How many tokens fit in `length` and `max_length` besides `specials` special ones; None for no limit."""
         if length is None:
@@ -327,6 +332,15 @@ class Tokenizer(PlainNumbers):
         if length < specials:
             raise ValueError(f"`length` must be at least {specials}, for the special tokens. Received: length={length}")
         return min(length, self.max_length or length) - specials
+
+
+def pair_lengths(first: int, second: int, limit: int | None) -> tuple[int, int]:
+    """The lengths of two texts of which the longer one is truncated until both fit in `limit`."""
+    if limit is None:
+        return first, second
+    shorter = min(first, second, limit // 2)
+    first, second = min(first, max(limit - second, limit - limit // 2)), min(second, limit - shorter)
+    return first, min(second, limit - first)
 
 
 def check_texts(**values):

@@ -22,6 +22,7 @@ from keras_attn.text.tokenizer import (
     check_trainable,
     checked_pieces,
     padded,
+    pair_lengths,
     without_surrogates,
 )
 from keras_attn.typing import Tensor
@@ -160,10 +161,8 @@ class WordPieceTokenizer(Tokenizer):
             )
         limit, rows, segments = self._text_limit(length, 3), [], []
         for first, second in zip(self.tokenize(firsts), self.tokenize(seconds), strict=True):
-            if limit is not None:
-                shorter = min(len(first), len(second), limit // 2)
-                first, second = first[: max(limit - len(second), limit - limit // 2)], second[: limit - shorter]
-                second = second[: limit - len(first)]
+            a, b = pair_lengths(len(first), len(second), limit)
+            first, second = first[:a], second[:b]
             rows.append([self.start_id, *first, self.end_id, *second, self.end_id])
             segments.append([0] * (len(first) + 2) + [1] * (len(second) + 1))
         return padded(rows, self.pad_id, length), padded(segments, 0, length)

@@ -9,9 +9,9 @@ import pytest
 import tensorflow as tf
 from harness import LayerCase, pairs, run_check
 from harness_export import check_export
-from samples import D, lengths, normal
+from samples import DV, D, lengths, normal
 
-from keras_attn.layers import AudioFrontEnd, EncoderBlock, PatchEmbedding
+from keras_attn.layers import AudioFrontEnd, ConvolutionalPositionEncoding, EncoderBlock, PatchEmbedding
 
 ROWS, COLUMNS, C = 2, 3, 5
 
@@ -43,12 +43,28 @@ def patches_oracle(weights, images, class_token=False):
     return np.stack(vectors, axis=1)
 
 
-def patch_case(name, inputs, oracle_kwargs=None, bad=(), **config):
+def overlapping(rng, B, T, S):
+    return {"images": normal(rng, B, ROWS + T, COLUMNS + 2 * S, C)}
+
+
+def overlapping_oracle(weights, images):
+    """Two tokens, then patches at every row and every second column."""
+    first, second, kernel, bias = weights
+    vectors = [np.repeat(token[0], len(images), axis=0) for token in (first, second)]
+    vectors += [
+        images[:, r : r + ROWS, c : c + COLUMNS].reshape(len(images), -1) @ kernel + bias
+        for r in range(images.shape[1] - ROWS + 1)
+        for c in range(0, images.shape[2] - COLUMNS + 1, 2)
+    ]
+    return np.stack(vectors, axis=1)
+
+
+def patch_case(name, inputs, oracle_kwargs=None, bad=(), truth=patches_oracle, **config):
     return LayerCase(
         f"patch_embedding_{name}",
         partial(PatchEmbedding, patch_size=(ROWS, COLUMNS), hidden_dim=D, **config),
         inputs,
-        partial(patches_oracle, **(oracle_kwargs or {})),
+        partial(truth, **(oracle_kwargs or {})),
         bad=bad,
     )
 
@@ -81,7 +97,96 @@ def audio_case(name, strides, activation="gelu", bad=(), **config):
     )
 
 
+VALID = {"kernel_size": (2, 2), "strides": (1, 2), "padding": "valid"}
+
+
+def valid_mask(mask):
+    """A frame is real if its whole window is."""
+    for window, step in zip(VALID["kernel_size"], VALID["strides"], strict=True):
+        starts = range(0, mask.shape[1] - window + 1, step)
+        windows = [mask[:, i : i + window].all(axis=1) for i in starts]
+        mask = np.stack(windows, axis=1) if windows else mask[:, :0]
+    return mask
+
+
+def valid_oracle(weights, inputs, inputs_mask, norm):
+    """A row at a time, alone, and a window at a time."""
+    mask, weights = valid_mask(inputs_mask), list(weights)
+    outputs = np.zeros((*mask.shape, D if norm == "group" else DV))
+    convolutions = [weights[:2], weights[4:6]]
+    norms = [weights[2:4], weights[6:]][: 1 if norm == "group" else 2]
+    for row, (x, real) in enumerate(zip(inputs, inputs_mask, strict=True)):
+        x = x[real]
+        for i, (window, step) in enumerate(zip(VALID["kernel_size"], VALID["strides"], strict=True)):
+            kernel, bias = convolutions[i]
+            frames = [x[t : t + window].ravel() @ kernel + bias for t in range(0, len(x) - window + 1, step)]
+            x = np.reshape(frames, (-1, len(bias)))
+            if i < len(norms):
+                axis = 0 if norm == "group" else -1
+                x = x - x.mean(axis, keepdims=True)
+                x = x / np.sqrt((x**2).mean(axis, keepdims=True) + 1e-3) * norms[i][0] + norms[i][1]
+            x = oracle.ACTIVATIONS["gelu"](x)
+        if norm == "group":
+            gamma, beta, kernel, bias = weights[6:]
+            x = x - x.mean(-1, keepdims=True)
+            x = (x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma + beta) @ kernel + bias
+        outputs[row, : len(x)] = x
+    return outputs
+
+
+def valid_case(norm, bad=(), **config):
+    return LayerCase(
+        f"audio_front_end_valid_{norm}",
+        partial(AudioFrontEnd, hidden_dim=(4, DV), norm=norm, norm_epsilon=1e-3, **VALID, **config),
+        audio,
+        partial(valid_oracle, norm=norm),
+        {"inputs": "inputs_mask"},
+        bad,
+        output_mask=valid_mask,
+    )
+
+
+def convolutional_oracle(weights, inputs, inputs_mask):
+    filters, bias = weights
+    inputs = inputs * inputs_mask[..., None]
+    window, width, _ = filters.shape
+    padded = np.pad(inputs, ((0, 0), (window // 2, (window - 1) // 2), (0, 0)))
+    y = np.zeros_like(inputs)
+    for t, channel in np.ndindex(inputs.shape[1:]):
+        group = slice(channel // width * width, (channel // width + 1) * width)
+        y[:, t, channel] = np.einsum("bkc,kc->b", padded[:, t : t + window, group], filters[..., channel])
+    return (inputs + oracle.ACTIVATIONS["gelu"](y + bias)) * inputs_mask[..., None]
+
+
 CASES = [
+    LayerCase(
+        "convolutional_position",
+        partial(ConvolutionalPositionEncoding, kernel_size=4, groups=2),
+        lambda rng, B, T, S: {"inputs": normal(rng, B, T, 6), "inputs_mask": lengths(B, T)},
+        convolutional_oracle,
+        {"inputs": "inputs_mask"},
+        (({"kernel_size": 0}, "`kernel_size`"), ({"groups": 4}, "`groups` must divide the 6 channels")),
+    ),
+    valid_case("layer", (({"norm": "batch"}, "`norm` None, 'layer' or 'group'.*norm='batch'"),)),
+    valid_case(
+        "group",
+        (({"kernel_size": (3,)}, "`kernel_size` must have one entry for each of the 2 `strides`"),),
+        output_dim=D,
+    ),
+    patch_case(
+        "overlapping",
+        overlapping,
+        bad=(
+            ({"strides": 0}, "`strides`"),
+            ({"padding": "same"}, "`padding` must be 'valid' with `strides`"),
+            ({"class_token": False}, "`distillation_token` must be False without a class token"),
+            ({"images": np.ones((2, 1, 6, C), "float32")}, "`images` must be at least as large as patch_size"),
+        ),
+        truth=overlapping_oracle,
+        strides=(1, 2),
+        class_token=True,
+        distillation_token=True,
+    ),
     patch_case(
         "valid",
         whole,

@@ -8,7 +8,7 @@ from harness import LayerCase, pairs, run_check
 from harness_export import check_export
 from samples import DV, D, embedded, padded
 
-from keras_attn.layers import ClassificationHead, MeanPooling
+from keras_attn.layers import ClassificationHead, EmbeddingHead, FirstTokenPooling, MeanPooling
 
 C = 7
 BAD = (
@@ -23,6 +23,21 @@ def pooled_oracle(weights, inputs, inputs_mask):
     hidden, hidden_bias, kernel, bias = weights
     x = np.stack([x[mask].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)])
     return np.tanh(x @ hidden + hidden_bias) @ kernel + bias
+
+
+def normalised_oracle(weights, inputs):
+    gamma, hidden, kernel, bias = weights
+    x = np.maximum(inputs @ hidden, 0)
+    x = x - x.mean(-1, keepdims=True)
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel + bias
+
+
+def embedding_oracle(weights, inputs, inputs_mask=None):
+    x = inputs[:, 0]
+    if inputs_mask is not None:
+        x = np.stack([x[mask].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)])
+    x = np.tanh(x @ weights[0] + weights[1]) if weights else x
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
 CASES = [
@@ -41,6 +56,41 @@ CASES = [
         partial(ClassificationHead, C),
         embedded,
         lambda weights, inputs: inputs @ weights[0] + weights[1],
+    ),
+    LayerCase(
+        "embedding_head",
+        EmbeddingHead,
+        padded,
+        embedding_oracle,
+        {"inputs": "inputs_mask"},
+        (
+            ({"pooling": "mean"}, "`pooling` must be a pooling layer or None"),
+            ({"output_dim": 0}, "`output_dim`"),
+            ({"activation": "tanh"}, "`activation` must be None without `output_dim`"),
+            ({"inputs": np.ones((2, D), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
+        ),
+        output_mask=lambda mask: mask.any(axis=1),
+    ),
+    LayerCase(
+        "embedding_head_projected",
+        partial(EmbeddingHead, FirstTokenPooling(), output_dim=DV, activation="tanh"),
+        embedded,
+        embedding_oracle,
+    ),
+    LayerCase(
+        "classification_head_with_norm",
+        partial(
+            ClassificationHead,
+            C,
+            hidden_dim=DV,
+            activation="relu",
+            use_hidden_bias=False,
+            norm_layer="layer_no_bias",
+            norm_epsilon=1e-3,
+        ),
+        embedded,
+        normalised_oracle,
+        bad=(({"norm_layer": "batch"}, "`norm_layer` must be one of 'layer', 'rms', 'layer_no_bias'"),),
     ),
 ]
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_attn import layers
 from keras_attn.layers.base.layer_normalization import LayerNormalization
-from keras_attn.layers.transformer.normalization import normalization
+from keras_attn.layers.base.normalization import normalization
 
 B, S, T, D = 2, 3, 5, 8
 RNG = np.random.default_rng(6)

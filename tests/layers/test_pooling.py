@@ -1,5 +1,6 @@
 """A sequence as one vector."""
 
+import math
 from functools import partial
 
 import numpy as np
@@ -7,9 +8,9 @@ import oracle
 import pytest
 from harness import LayerCase, pairs, run_check
 from harness_export import check_export
-from samples import D, H, N, embedded, lengths, normal, padded
+from samples import DV, D, H, N, embedded, lengths, normal, padded
 
-from keras_attn.layers import AttentionPooling, FirstTokenPooling, MeanPooling
+from keras_attn.layers import AttentionPooling, FirstTokenPooling, LastTokenPooling, MaxPooling, MeanPooling
 
 
 def left_padded(rng, B, T, S):
@@ -22,6 +23,18 @@ def mean_oracle(weights, inputs, inputs_mask):
 
 def first_oracle(weights, inputs, inputs_mask):
     return np.stack([x[mask][0] for x, mask in zip(inputs, inputs_mask, strict=True)])
+
+
+def gelu(x):
+    return x / 2 * (1 + np.vectorize(math.erf)(x / 2**0.5))
+
+
+def network_oracle(weights, inputs, inputs_mask):
+    """Attention, then the network of SigLIP."""
+    weights, (gamma, beta, w1, b1, w2, b2) = weights[:-6], weights[-6:]
+    x = attention_oracle(weights, inputs, inputs_mask)
+    centred = x - x.mean(-1, keepdims=True)
+    return x + gelu((centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * gamma + beta) @ w1 + b1) @ w2 + b2
 
 
 def attention_oracle(weights, inputs, inputs_mask=None):
@@ -59,6 +72,36 @@ CASES = [
             ({"key_dim": None}, "`num_heads` must divide the 13 channels.*Received: num_heads=3"),
             ({"dropout": 1.0}, "`dropout`"),
         ),
+    ),
+    masked_case(
+        "attention_pooling_network",
+        partial(AttentionPooling, num_heads=N, key_dim=H, intermediate_dim=DV),
+        network_oracle,
+        bad=(({"intermediate_dim": 0}, "`intermediate_dim`"),),
+    ),
+    masked_case(
+        "max_pooling",
+        MaxPooling,
+        lambda weights, inputs, inputs_mask: np.stack(
+            [x[mask].max(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)]
+        ),
+    ),
+    masked_case(
+        "last_token_pooling",
+        LastTokenPooling,
+        lambda weights, inputs, inputs_mask: np.stack(
+            [x[mask][-1] for x, mask in zip(inputs, inputs_mask, strict=True)]
+        ),
+    ),
+    LayerCase("last_token_pooling_all", LastTokenPooling, embedded, lambda weights, inputs: inputs[:, -1]),
+    masked_case(
+        "first_token_pooling_two",
+        partial(FirstTokenPooling, index=1, num_tokens=2),
+        lambda weights, inputs, inputs_mask: np.stack(
+            [x[mask][1:3].mean(axis=0) for x, mask in zip(inputs, inputs_mask, strict=True)]
+        ),
+        left_padded,
+        bad=(({"index": -1}, "`index`"), ({"num_tokens": 0}, "`num_tokens`")),
     ),
     LayerCase("attention_pooling_all", AttentionPooling, embedded, attention_oracle),
 ]

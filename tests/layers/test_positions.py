@@ -353,6 +353,22 @@ def test_dynamic_rotations_follow_each_row_alone():
     assert np.abs(together[1:] - RotaryPositionEncoding().rotate(heads[1:], np.array([[4, 9, 14]]))).max() > 0.1
 
 
+def test_longrope_turns_cached_keys_at_the_original_length():
+    """A layer's outputs beyond it are those of a whole row, and up to it those of a short one."""
+    position = RotaryPositionEncoding(scaling={**LONGROPE, "original_max_position_embeddings": 4}, rotary_dim=6)
+    attention = MultiHeadAttention(N, WIDTH, causal=True, position=position)
+    x = normal(np.random.default_rng(0), 2, 7, WIDTH)
+    whole, short = attention(x), attention(x[:, :4])
+    _, first = attention(x[:, :2], positions=np.arange(2)[None], cache=())
+    outputs, cache = [], tuple(kv_cache.extended(keys, 5) for keys in first)
+    for t in range(2, 7):
+        output, cache = attention(x[:, t : t + 1], positions=np.array([[t]]), cache=cache)
+        outputs.append(output)
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1)[:, :2], short[:, 2:], atol=1e-5)
+    np.testing.assert_allclose(np.concatenate(outputs, axis=1)[:, 2:], whole[:, 4:], atol=1e-5)
+    assert np.abs(whole[:, 2:4] - short[:, 2:]).max() > 1e-3
+
+
 def test_shaw_refuses_heads_of_another_width():
     attention = MultiHeadAttention(N, H, position=ShawRelativePosition(max_distance=2, key_dim=WIDTH))
     with pytest.raises(ValueError, match=r"`key_dim` must be the width of a head, 11. Received: key_dim=12"):

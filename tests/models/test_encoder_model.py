@@ -129,6 +129,19 @@ def test_pooling_is_a_choice(pooling):
     np.testing.assert_array_equal(call(clone), call(model))
 
 
+def test_the_dense_layer_of_a_head_has_options():
+    bare = {"activation": None, "use_bias": False}
+    model = make(head="sequence_classification", num_classes=3, norm_epsilon=1e-3, head_options={**bare, "norm": True})
+    x = np.asarray(model.encode(IDS))[:, 0] @ np.asarray(model.get_layer("pooler").kernel)
+    x = model.get_layer("classifier")(model.get_layer("pooler_norm")(x))
+    np.testing.assert_allclose(call(model), x, atol=1e-5)
+    model = make(head="masked_lm", head_options=bare)
+    x = model.get_layer("transform_norm")(
+        np.asarray(model.encode(IDS)) @ np.asarray(model.get_layer("transform").kernel)
+    )
+    np.testing.assert_allclose(call(model), model.embedding(x, reverse=True), atol=1e-5)
+
+
 def test_parameters_of_the_paper():
     # Of the 109,482,240 of Hugging Face's BertModel, and a classifier.
     model = EncoderModel.bert_base(30522, head="sequence_classification", num_classes=2)
@@ -140,6 +153,7 @@ def test_parameters_of_the_paper():
 VARIANTS = {
     **HEADS,
     "pre": {"norm": "pre", "embedding_norm": False, "activation": "relu", "position": RotaryPositionEncoding()},
+    "distilled": {**HEADS["sequence"], "head_options": {"activation": "relu"}},
     "albert": {"num_layers": 2, "embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
     "modern": {
         "num_layers": 2,
@@ -241,6 +255,8 @@ def test_what_an_encoder_cannot_do(model):
         ({"head": "regression"}, "`head` must be None, 'seq.* or a dict of layers. Received: head='regression'"),
         ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
         ({"num_classes": 3}, "`num_classes` must be None without a classifier. Received: num_classes=3, head=None"),
+        ({"head_options": {"bias": True}, "head": "masked_lm"}, "`head_options` may hold .*'bias': True}, head='mask"),
+        ({"head_options": {"norm": True}}, "`head_options` may hold .*head=None"),
         ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),
         ({**HEADS["sequence"], "pooling": "mean"}, "`pooling` must .*pooling='mean'"),
         ({"embedding_dim": 0}, "`embedding_dim` must .*Received: embedding_dim=0"),

@@ -108,6 +108,21 @@ def test_gpt3_alternates_dense_and_banded_layers():
         LanguageModel.gpt3("ada")
 
 
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_rotations_by_length_follow_each_prompt_alone(kind):
+    divisors = {"short_factor": [1.0, 1.5, 2.0], "long_factor": [3.0, 7.0, 9.0]} if kind == "longrope" else {}
+    scaling = {"rope_type": kind, "factor": 5.0, "original_max_position_embeddings": 4, **divisors}
+    model = make(position=RotaryPositionEncoding(scaling=scaling), num_layers=2)
+
+    def first_logits(prompts):
+        token, position = model.first_decoder_inputs(prompts, None, 0)
+        cache, _ = model.prefill(prompts, length=1)
+        return as_float32(model.decode(token, position, cache)[0])
+
+    for prompt, expected in zip(PROMPTS, first_logits(PROMPTS), strict=True):
+        np.testing.assert_allclose(first_logits(prompt[None, prompt > 0])[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("variant", ["default", "gpt2", "gemma", "experts", "alibi"])
 def test_padding_changes_no_real_position(variant):
     model = make(**VARIANTS[variant])

@@ -59,11 +59,7 @@ def copy_gpt2(theirs, ours):
 
 
 def copy_t5(theirs, ours):
-    """A `T5ForConditionalGeneration` into a `Transformer`.
-
-    T5 does not divide logits by the root of the head width: its query kernels are multiplied by that. Where it scales
-    the decoder's outputs, that goes into the last norm.
-    """
+    """A `T5ForConditionalGeneration` into a `Transformer`; a factor of the decoder's outputs goes into its norm."""
     _assign(ours.target_embedding.embeddings, theirs.shared.weight)
     if not ours.target_embedding.tie_weights:
         _assign(ours.target_embedding.reverse_embeddings, theirs.lm_head.weight.T)
@@ -111,13 +107,10 @@ def copy_experts(theirs, ours):
 
 
 def copy_gemma2(theirs, ours):
-    """A `Gemma2ForCausalLM`: its norms multiply by `1 + weight`, and its queries by a number of the config."""
+    """A `Gemma2ForCausalLM`: its norms multiply by `1 + weight`."""
     _copy_embeddings(theirs.model.embed_tokens, theirs.lm_head, ours)
-    config = theirs.config
     for layer, block in zip(theirs.model.layers, ours.decoder.blocks, strict=True):
-        _copy_projections(
-            layer.self_attn, block.self_attention.layer, (config.head_dim / config.query_pre_attn_scalar) ** 0.5
-        )
+        _copy_projections(layer.self_attn, block.self_attention.layer)
         _copy_network(block.feed_forward.layer, layer.mlp.up_proj, layer.mlp.down_proj, layer.mlp.gate_proj)
         norms = {
             layer.input_layernorm: block.self_attention.norm_before,
@@ -178,14 +171,12 @@ def _copy_embeddings(table, output, ours):
         _assign(ours.embedding.reverse_embeddings, output.weight.T)
 
 
-def _copy_projections(theirs, ours, query_factor=1):
-    query = _linear(theirs.q_proj.weight * query_factor, theirs.q_proj.bias)
-    _copy_attention(ours, query, theirs.k_proj, theirs.v_proj, theirs.o_proj)
+def _copy_projections(theirs, ours):
+    _copy_attention(ours, theirs.q_proj, theirs.k_proj, theirs.v_proj, theirs.o_proj)
 
 
 def _copy_t5_attention(theirs, norm, residual):
-    query = _linear(theirs.q.weight * theirs.key_value_proj_dim**0.5, None)
-    _copy_attention(residual.layer, query, theirs.k, theirs.v, theirs.o)
+    _copy_attention(residual.layer, theirs.q, theirs.k, theirs.v, theirs.o)
     _assign(residual.norm_before.scale, norm.weight)
 
 

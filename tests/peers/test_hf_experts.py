@@ -8,10 +8,12 @@ from peers.torch_weights import copy_linear
 from samples import lengths, normal
 
 from keras_attn.layers import GatedFeedForward, MixtureOfExperts
+from keras_attn.ops import quick_gelu
 
 torch = pytest.importorskip("torch", reason="needs torch==2.13.0: make peers")
 pytest.importorskip("transformers", reason="needs transformers: make peers")
 
+from transformers.models.gpt_oss.modeling_gpt_oss import GptOssConfig, GptOssMLP  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP  # noqa: E402
 from transformers.models.mixtral.modeling_mixtral import (  # noqa: E402
     MixtralConfig,
@@ -78,6 +80,33 @@ def test_experts_and_their_gradients(top_k):
     np.testing.assert_allclose(output, expected.detach().numpy(), atol=1e-5)
     np.testing.assert_allclose(gradients[0], source.grad.numpy(), atol=2e-5)
     np.testing.assert_allclose(gradients[1], theirs.experts.down_proj.grad.numpy().transpose(0, 2, 1), atol=2e-5)
+
+
+@pytest.mark.peer("MixtureOfExperts", "transformers.models.gpt_oss.modeling_gpt_oss.GptOssMLP")
+def test_experts_of_gpt_oss():
+    """Gate and linear part alternate in their kernels, and some of both exceed the limit."""
+    config = GptOssConfig(hidden_size=D, intermediate_size=F, num_local_experts=E, num_experts_per_tok=2)
+    config._experts_implementation = "eager"
+    theirs = randomise(GptOssMLP(config))
+    settings = {"activation": quick_gelu, "use_bias": True, "use_router_bias": True}
+    ours = MixtureOfExperts(E, F, top_k=2, gate_limit=7.0, gated_offset=1.0, **settings)
+    x = 20 * inputs()
+    ours(x)
+    experts = theirs.experts
+    for variable, tensor in (
+        (ours.router, theirs.router.weight.T),
+        (ours.router_bias, theirs.router.bias),
+        (ours.gate_dense.kernel, experts.gate_up_proj[..., ::2].transpose(0, 1)),
+        (ours.gate_dense.bias, experts.gate_up_proj_bias[:, ::2]),
+        (ours.intermediate_dense.kernel, experts.gate_up_proj[..., 1::2].transpose(0, 1)),
+        (ours.intermediate_dense.bias, experts.gate_up_proj_bias[:, 1::2]),
+        (ours.output_dense.kernel, experts.down_proj),
+        (ours.output_bias, experts.down_proj_bias),
+    ):
+        variable.assign(tensor.detach().numpy())
+    expected = theirs(torch.from_numpy(x))
+    expected = expected[0] if isinstance(expected, tuple) else expected
+    np.testing.assert_allclose(ours(x), expected.detach().numpy(), atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.peer("MixtureOfExperts", "transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func")

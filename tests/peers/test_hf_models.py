@@ -126,6 +126,8 @@ def t5(version):
         scale_embeddings=False,
         tie_output=version == "1.0",
         feed_forward=network,
+        attention_options={"scale": 1.0},
+        decoder_options={"cross_attention_options": {"scale": 1.0}},
         position=RelativePositionBias(N, 8, 11),
         decoder_position=RelativePositionBias(N, 8, 11, bidirectional=False),
     )
@@ -182,7 +184,7 @@ def gemma2():
         use_attention_bias=False,
         scale_embeddings=True,
         logit_soft_cap=5.0,
-        attention_options={"logit_soft_cap": 3.0},
+        attention_options={"logit_soft_cap": 3.0, "scale": 13**-0.5},
         layer_options=[{"window": 4}, {}],
         feed_forward=GatedFeedForward(F, activation=gelu_tanh, use_bias=False),
     )

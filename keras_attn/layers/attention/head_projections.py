@@ -117,7 +117,8 @@ class HeadProjections(keras.layers.Layer):
         """
         if not self.built:
             raise ValueError(f"`project_memory` needs a layer that is built. Received: {self.name}, not built")
-        return self._project_keys(value if key is None else key, None), heads_first(self.value_dense(value))
+        key = value if key is None else key
+        return self._rotated(self._project_keys(key), default_positions(key)), heads_first(self.value_dense(value))
 
     def empty_cache(self, batch: Tensor, length: int) -> tuple[Nest, Nest]:
         """Returns a `cache` of zeros for `batch` rows, an int or a scalar tensor, of up to `length` tokens.
@@ -151,11 +152,11 @@ class HeadProjections(keras.layers.Layer):
         projection.build((None, None, input_shape[-1]))
         return projection
 
-    def _project_keys(self, key, positions):
-        k = self._normed_heads(self.key_dense(key), "key")
-        if self.position is None:
-            return k
-        return self.position.rotate(k, default_positions(key) if positions is None else positions)
+    def _project_keys(self, key):
+        return self._normed_heads(self.key_dense(key), "key")
+
+    def _rotated(self, heads, positions):
+        return heads if self.position is None else self.position.rotate(heads, positions)
 
     def _zero_fully_masked(self, output, mask, num_keys):
         """Zeros the output of fully masked queries, which would otherwise be the bias of the output projection.

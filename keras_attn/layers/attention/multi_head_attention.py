@@ -262,14 +262,14 @@ class MultiHeadAttention(Configurable, HeadProjections):
         x, memory = axes.fold(query), axes.fold(value)
         if positions is None:
             positions = default_positions(x)
-        q = self._normed_heads(self.query_dense(x), "query")
-        if self.position is not None:
-            q = self.position.rotate(q, positions)
+        q = self._rotated(self._normed_heads(self.query_dense(x), "query"), positions)
+        rotates_cache = cache is not None and self.position is not None and self.position.rotates_cache
         if memory_cache is not None:
             k, v = memory_cache
         else:
             key_positions = positions if is_self_attention else default_positions(memory)
-            k = self._project_keys(axes.fold(key), key_positions)
+            k = self._project_keys(axes.fold(key))
+            k = k if rotates_cache else self._rotated(k, key_positions)
             v = heads_first(self.value_dense(memory))
         if is_cached:
             write_slots, slot_positions = slots or (positions, None)
@@ -280,6 +280,8 @@ class MultiHeadAttention(Configurable, HeadProjections):
             cache = kv_cache.store(k), kv_cache.store(v)
         elif memory_cache is not None:
             key_positions = slot_numbers(k)
+        if rotates_cache:
+            k = self.position.rotate_cache(k, key_positions, positions)
 
         mask = AttentionMask(
             query_positions=positions,

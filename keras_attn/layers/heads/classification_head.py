@@ -11,6 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.initializer_copies import cloned
+from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.base.shape_checks import check_sequence
@@ -21,16 +22,19 @@ from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class ClassificationHead(Configurable, keras.layers.Layer):
-    """`dropout(activation(pooling(x) W_h + b_h)) W + b`, with a hidden layer only if `hidden_dim` is given.
+    """`dropout(norm(activation(pooling(x) W_h + b_h))) W + b`, with a hidden layer only if `hidden_dim` is given.
 
-    Without `pooling`, every position is classified: with two classes, start and end logits for question answering; with
-    one, the discriminator of ELECTRA.
+    A norm is only applied if `norm_layer` is given. Without `pooling`, every position is classified: with two classes,
+    start and end logits for question answering; with one, the discriminator of ELECTRA.
 
     Args:
         num_classes: Number of logits `C`.
         pooling: Optional pooling layer; the head uses a copy.
         hidden_dim: Optional width of a hidden layer.
         activation: Activation of the hidden layer.
+        use_hidden_bias: Whether the hidden layer has a bias `b_h`.
+        norm_layer: Optional "layer", "layer_no_bias" or "rms": the norm of the input of the last projection.
+        norm_epsilon: Added to the variance, or to the mean square.
         dropout: Dropout rate of the input of the last projection.
         kernel_initializer: Initializer of the kernels.
         seed: Seed of the dropout.
@@ -50,7 +54,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
 
     Reference:
         [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 4; the discriminator
-        [Clark et al., 2020](https://arxiv.org/abs/2003.10555)
+        [Clark et al., 2020](https://arxiv.org/abs/2003.10555); a norm [Warner et al., 2024](https://arxiv.org/abs/2412.13663)
 
     Example:
 
@@ -70,6 +74,10 @@ class ClassificationHead(Configurable, keras.layers.Layer):
         dropout: float = 0.0,
         kernel_initializer: Initializer = "glorot_uniform",
         seed: Seed | None = None,
+        *,
+        use_hidden_bias: bool = True,
+        norm_layer: str | None = None,
+        norm_epsilon: float = 1e-6,
         **kwargs: Any,
     ) -> None:
         check_positive(num_classes=num_classes, hidden_dim=1 if hidden_dim is None else hidden_dim)
@@ -78,6 +86,10 @@ class ClassificationHead(Configurable, keras.layers.Layer):
             raise ValueError(f"`pooling` must be a pooling layer or None. Received: pooling={pooling!r}")
         super().__init__(**kwargs)
         self.supports_masking = True
+        self.use_hidden_bias, self.norm_layer, self.norm_epsilon = use_hidden_bias, norm_layer, norm_epsilon
+        self.norm = None
+        if norm_layer is not None:
+            self.norm = normalization(norm_layer, norm_epsilon, self.dtype_policy, "norm")
         self.num_classes, self.hidden_dim = num_classes, hidden_dim
         self._pooling = Template.of(pooling, "pooling")
         self.activation = activations.get(activation)
@@ -95,16 +107,18 @@ class ClassificationHead(Configurable, keras.layers.Layer):
             shape = (shape[0], shape[-1])
         self.hidden = None
         if self.hidden_dim is not None:
-            self.hidden = self._dense(shape, self.hidden_dim, "hidden", self.activation)
+            self.hidden = self._dense(shape, self.hidden_dim, "hidden", self.activation, self.use_hidden_bias)
             shape = (*shape[:-1], self.hidden_dim)
+        if self.norm is not None:
+            self.norm.build(shape)
         self.classifier = self._dense(shape, self.num_classes, "classifier")
 
-    def _dense(self, shape, width, name, activation=None):
+    def _dense(self, shape, width, name, activation=None, use_bias=True):
         equation = "ab,bc->ac" if len(shape) == 2 else "abc,cd->abd"
         layer = Projection(
             equation,
             (*[None] * (len(shape) - 2), width),
-            bias_axes=equation[-1],
+            bias_axes=equation[-1] if use_bias else None,
             activation=activation,
             kernel_initializer=cloned(self.kernel_initializer),
             dtype=self.dtype_policy,
@@ -125,6 +139,8 @@ class ClassificationHead(Configurable, keras.layers.Layer):
         x = inputs if self.pooling is None else self.pooling(inputs, inputs_mask=mask)
         if self.hidden is not None:
             x = self.hidden(x)
+        if self.norm is not None:
+            x = self.norm(x)
         return self.classifier(self.dropout_layer(x, training=training))
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 
+from keras_attn.argument_checks import check_count, check_positive
 from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.ops.pooling import first_token
 from keras_attn.typing import Tensor
@@ -14,6 +17,8 @@ class FirstTokenPooling(BasePooling):
     """Returns `x_t` at the first position that is not padding, where BERT and ViT put their class token.
 
     Args:
+        index: Number of such positions to skip: 1 for the distillation token of DeiT.
+        num_tokens: Number of positions to average: 2 for AST, which has two such tokens.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
@@ -25,10 +30,11 @@ class FirstTokenPooling(BasePooling):
         Float `(B, D)`; zeros for a fully padded row.
 
     Raises:
-        ValueError: If `inputs` is not of rank 3 or the mask does not fit.
+        ValueError: If an argument is not a valid count, `inputs` is not of rank 3 or the mask does not fit.
 
     Reference:
-        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3
+        [Devlin et al., 2019](https://arxiv.org/abs/1810.04805), section 3; two tokens
+        [Touvron et al., 2021](https://arxiv.org/abs/2012.12877)
 
     Example:
 
@@ -39,5 +45,11 @@ class FirstTokenPooling(BasePooling):
     array([[3.]], dtype=float32)
     """
 
+    def __init__(self, index: int = 0, num_tokens: int = 1, **kwargs: Any) -> None:
+        check_count(index=index)
+        check_positive(num_tokens=num_tokens)
+        super().__init__(**kwargs)
+        self.index, self.num_tokens = index, num_tokens
+
     def pool(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        return first_token(inputs, mask)
+        return first_token(inputs, mask, self.index, self.num_tokens)

@@ -37,6 +37,10 @@ class PositionEncoding(Configurable, keras.layers.Layer):
     max_length = None
     # Whether `content_value` is used; the attention kernel must then return its scores.
     uses_scores = False
+    # Whether `rotate` depends on the length of the row, its highest position plus one.
+    depends_on_length = False
+    # Whether caches hold keys as they are before `rotate`; `rotate_cache` is then called in every step.
+    rotates_cache = False
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -52,6 +56,11 @@ class PositionEncoding(Configurable, keras.layers.Layer):
     def rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
         """Hook for queries and keys: `heads` `(B, N, T, H)`, `positions` as above; returns `(B, N, T, H)`."""
         return heads
+
+    def rotate_cache(self, keys: Tensor, key_positions: Tensor, query_positions: Tensor) -> Tensor:
+        """Hook for cached keys if `rotates_cache`: `(B, K, M, H)` at positions `(B, M)` or `(1, M)`, for a row whose
+        last queries are at `query_positions` `(B, T)` or `(1, T)`; returns `(B, K, M, H)`."""
+        return self.rotate(keys, key_positions)
 
     def logit_bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor | None:
         """Hook for logits: positions `(B, T)` and `(B, S)`; returns a bias of shape `(B, N, T, S)` or less, or None."""

@@ -28,7 +28,8 @@ class RotaryPositionEncoding(PositionEncoding):
         scaling: Optional dict in the format of Hugging Face's `rope_scaling`, for contexts longer than in training,
             such as `{"rope_type": "linear", "factor": 2.0}`. See `keras_attn.ops.rotary_frequencies` for the types.
             With "dynamic" and "longrope", rotations depend on the sequence length, padding included, once it exceeds
-            the original length; cached keys keep their rotation.
+            the original length. With "dynamic", cached keys keep their rotation; with "longrope", caches hold keys
+            before their rotation, so that all turn at the step that exceeds the original length.
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Raises:
@@ -64,7 +65,26 @@ class RotaryPositionEncoding(PositionEncoding):
         self.base, self.rotary_dim = base, rotary_dim
         self.interleaved, self.scaling = interleaved, scaling
 
+    @property
+    def depends_on_length(self) -> bool:
+        return self._kind in ("dynamic", "longrope")
+
+    @property
+    def rotates_cache(self) -> bool:
+        return self._kind == "longrope"
+
+    @property
+    def _kind(self):
+        scaling = self.scaling or {}
+        return scaling.get("rope_type", scaling.get("type"))
+
+    def rotate_cache(self, keys: Tensor, key_positions: Tensor, query_positions: Tensor) -> Tensor:
+        return self._rotated(keys, key_positions, query_positions)
+
     def rotate(self, heads: Tensor, positions: Tensor) -> Tensor:
+        return self._rotated(heads, positions, positions)
+
+    def _rotated(self, heads, positions, row_positions):
         width = heads.shape[-1]
         if (self.rotary_dim or 0) > width or (self.rotary_dim is None and width % 2):
             raise ValueError(
@@ -78,4 +98,5 @@ class RotaryPositionEncoding(PositionEncoding):
             rotary_dim=self.rotary_dim,
             interleaved=self.interleaved,
             scaling=self.scaling,
+            row_positions=row_positions,
         )

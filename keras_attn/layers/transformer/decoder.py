@@ -66,6 +66,11 @@ class Decoder(Stack):
         projected = [block.project_memory(memory) for block in self.blocks]
         return tuple(projected * self.num_layers if self.share_weights else projected)
 
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether the `position` of a block rotates queries and keys by the length of the row."""
+        return any(getattr(block.position, "depends_on_length", False) for block in self.blocks)
+
     def empty_caches(self, batch: Tensor, length: int) -> tuple[Nest, ...]:
         """Returns `caches` of zeros for `batch` rows of up to `length` tokens; the decoder must be built."""
         return tuple(block.empty_cache(batch, length) for block in self.layers)

@@ -39,7 +39,7 @@ class EncoderBlock(Block):
             layers must have a `kernel_initializer`.
         norm: "pre", "post", "sandwich", "res_post", "deepnorm", "rezero", "layerscale" or None. See `Residual`. Or a
             dict with one of these except "deepnorm" for "self_attention" and for "feed_forward"; not with `parallel`.
-        norm_layer: "layer" or "rms". See `Residual`.
+        norm_layer: "layer", "layer_no_bias" or "rms". See `Residual`.
         norm_epsilon: Added to the variance, or to the mean square.
         dropout: Dropout rate of the output of each sub-layer.
         stochastic_depth: Rate at which samples skip a sub-layer in training.

@@ -1,28 +1,5 @@
-"""The normalisation layers of blocks and stacks."""
+"""`keras_attn.layers.base.normalization`, under its older name."""
 
-import keras
+from keras_attn.layers.base.normalization import normalization
 
-from keras_attn.layers.base.layer_normalization import LayerNormalization
-
-_KINDS = {"layer": LayerNormalization, "rms": keras.layers.RMSNormalization}
-
-
-def normalization(kind, epsilon, dtype, name):
-    """A Keras normalisation layer over the last axis, computed in float32 or float64.
-
-    Args:
-        kind: "layer" for `LayerNormalization`, "rms" for `keras.layers.RMSNormalization`.
-        epsilon: Added to the variance, or to the mean square.
-        dtype: Dtype policy of the layer.
-        name: Name of the layer.
-
-    Raises:
-        ValueError: If `kind` is unknown.
-    """
-    if kind not in _KINDS:
-        names = ", ".join(map(repr, _KINDS))
-        raise ValueError(f"`norm_layer` must be one of {names}. Received: norm_layer={kind!r}")
-    layer = _KINDS[kind](epsilon=epsilon, dtype=dtype, name=name)
-    # Keras' RMS norm does not declare that it supports masks, and warns that it removes them.
-    layer.supports_masking = True
-    return layer
+__all__ = ["normalization"]

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.transformer.branch import build_branch, call_branch
-from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import placement
 from keras_attn.ops.arrays import add
 from keras_attn.typing import Nest, Seed, Shape, Tensor
@@ -40,7 +40,8 @@ class Residual(Configurable, keras.layers.Wrapper):
         dropout: Dropout rate of the output of the layer.
         norm_epsilon: Added to the variance, or to the mean square.
         seed: Seed of the dropout.
-        norm_layer: "layer" for layer normalisation, "rms" for normalisation by the root mean square.
+        norm_layer: "layer" for layer normalisation, "layer_no_bias" for one without `beta`, "rms" for normalisation by
+            the root mean square.
         stochastic_depth: Rate at which samples skip the layer in training; for the others its output is divided by
             `1 - rate`.
         shortcut_scale: Factor `s` of the shortcut. Defaults to 1; 0 removes the shortcut.

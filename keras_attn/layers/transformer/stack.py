@@ -10,10 +10,10 @@ import keras
 
 from keras_attn.argument_checks import check_layers
 from keras_attn.layers.base.configurable import Configurable
+from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.serialization import deserialized, serialized
 from keras_attn.layers.base.template import Template
 from keras_attn.layers.transformer.block import TEMPLATES, Block
-from keras_attn.layers.transformer.normalization import normalization
 from keras_attn.layers.transformer.placement import deepnorm, norm_of, placement
 from keras_attn.typing import Nest, Shape
 

@@ -23,7 +23,7 @@ _MODULES = {
 
 def family_of(model_type: Any) -> Family:
     """The family of a `model_type`; raises a ValueError that lists all of them if it is unknown."""
-    if model_type not in _MODULES:
+    if not isinstance(model_type, str) or model_type not in _MODULES:
         raise ValueError(
             f"`config.json` must have one of these as 'model_type': {sorted(_MODULES)}. Received: {model_type!r}"
         )

@@ -1,0 +1,51 @@
+"""Writes the fixtures: small checkpoints of `transformers` with what they compute. Needs the peers.
+
+python -m pretrained.make_fixtures [name ...]
+"""
+
+import shutil
+import sys
+
+import numpy as np
+from pretrained import theirs
+from pretrained.case import FIXTURES, all_cases
+from safetensors.numpy import save_file
+
+LIMIT = 100_000
+LENGTH = 8
+
+
+def expected(case, model):
+    """Inputs, outputs and generated tokens by name."""
+    inputs = theirs.inputs_of(case)
+    found = {f"input/{name}": np.asarray(value) for name, value in inputs.items()}
+    found |= {f"output/{name}": np.asarray(value) for name, value in theirs.outputs(model, inputs).items()}
+    if case.generates and "generated" not in case.exempt:
+        settings = {"eos_token_id": 1, "pad_token_id": 0, "max_new_tokens": LENGTH, "min_length": 0}
+        for beams in (1, 4):
+            rows = theirs.generated(model, inputs, num_beams=beams, **settings)
+            padded = np.full((len(rows), LENGTH), -1)
+            for row, tokens in zip(padded, rows, strict=True):
+                row[: len(tokens)] = tokens
+            found[f"generated/{beams}"] = padded
+    return found
+
+
+def main(names):
+    for case in all_cases():
+        if not case.fixture or (names and case.name not in names):
+            continue
+        folder = FIXTURES / case.name
+        shutil.rmtree(folder, ignore_errors=True)
+        model = theirs.model_of(case)
+        values = expected(case, model)
+        model.bfloat16().save_pretrained(folder)
+        save_file(values, folder / "expected.safetensors")
+        size = sum(file.stat().st_size for file in folder.iterdir())
+        print(f"{case.name}: {size:,} bytes")
+        if size > LIMIT:
+            raise SystemExit(f"{case.name} must be at most {LIMIT:,} bytes")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -64,7 +64,9 @@ def generated(model, inputs, **settings):
             row = {name: value[:, : lengths[i]] if value.ndim == 2 else value for name, value in row.items()}
         with torch.no_grad():
             found = model.generate(**tensors(row), do_sample=False, **settings)[0].tolist()
-        rows.append(found[1:] if model.config.is_encoder_decoder else found[row["input_ids"].shape[1] :])
+        # Whisper returns only the new tokens.
+        prompt = row["input_ids"].shape[1] if "input_ids" in row else 0
+        rows.append(found[1 if model.config.is_encoder_decoder and prompt else prompt :])
     return rows
 
 

@@ -18,6 +18,7 @@ _MODULES = {
     "mt5": "t5",
     "pegasus": "marian",
     "t5": "t5",
+    "whisper": "whisper",
 }
 
 

@@ -1,4 +1,3 @@
-import torch
 from pretrained.case import SIZE, Case, pairs
 
 CONFIG = {
@@ -16,7 +15,7 @@ UNEVEN = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_
 
 def untied(model):
     """As in files of T5 1.1."""
-    model.lm_head.weight = torch.nn.Parameter(model.shared.weight.flip(0) + 0.1)
+    model.lm_head.weight = type(model.lm_head.weight)(model.shared.weight.flip(0) + 0.1)
 
 
 CASES = [

@@ -74,7 +74,8 @@ def from_pretrained(
     config = CheckpointConfig(entries)
     arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
-    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length)
+    start_id = generation.get("decoder_start_token_id", entries.get("decoder_start_token_id"))
+    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length, start_id)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)

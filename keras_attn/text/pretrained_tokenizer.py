@@ -12,14 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attn.argument_checks import check_flag
+from keras_attn.argument_checks import check_flag, check_vocabulary
 from keras_attn.extras import require
 from keras_attn.text.pretrained import chat_templates, components, decoders
 from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES
 from keras_attn.text.pretrained.components import need
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained.templates import templates
-from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, pair_lengths, padded, without_surrogates
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, padded, pair_lengths, without_surrogates
 from keras_attn.typing import Tensor
 
 # What a damaged file may make a library stumble over: characters of every script and more.
@@ -53,6 +53,7 @@ class PretrainedTokenizer(Tokenizer):
         max_length: The maximum number of ids per text in `encode`, special tokens included; longer texts are truncated.
             Defaults to `model_max_length` of the config; None for no limit.
         split_special_tokens: Whether special tokens spelled out in a text are text.
+        start_id: The first input token of a decoder, if it is another one than `bos_token`.
 
     Raises:
         ValueError: If a setting is not understood, or the vocabulary is damaged.
@@ -74,6 +75,7 @@ class PretrainedTokenizer(Tokenizer):
         config: Mapping[str, Any] | None = None,
         max_length: int | None = None,
         split_special_tokens: bool = True,
+        start_id: int | None = None,
     ) -> None:
         if isinstance(tokenizer, str):
             try:
@@ -88,6 +90,9 @@ class PretrainedTokenizer(Tokenizer):
         check_flag(split_special_tokens=split_special_tokens)
         self.split_special_tokens = bool(split_special_tokens)
         self._set_special_ids(content)
+        if start_id is not None:
+            check_vocabulary(len(self.vocabulary), start_id=start_id)
+            self.start_id = start_id
         self._templates = templates(content, self._ids_of_pieces)
         self.prefix, self.suffix = self._templates.prefix, self._templates.suffix
         self._set_max_length(self.config.get("model_max_length") if max_length is None else max_length)
@@ -148,7 +153,9 @@ class PretrainedTokenizer(Tokenizer):
                 f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
             )
         if self._templates.pair is None:
-            raise ValueError("`post_processor` must have a template of pairs. Received: a template of single texts only")
+            raise ValueError(
+                "`post_processor` must have a template of pairs. Received: a template of single texts only"
+            )
         special = self._templates.pair
         (before, between, after), (one, other) = self._templates.segments
         limit, rows, segments = self._text_limit(length, sum(map(len, special))), [], []
@@ -202,7 +209,9 @@ class PretrainedTokenizer(Tokenizer):
         """
         template = self.chat_templates.get(chat_template, chat_template)
         if template == "default":
-            raise ValueError("`chat_template` must be given if the tokenizer has none. Received: chat_template='default'")
+            raise ValueError(
+                "`chat_template` must be given if the tokenizer has none. Received: chat_template='default'"
+            )
         if not allow_special_tokens:
             self._refuse_special_tokens([list(messages), tools, documents, variables])
         known = {**self.special_tokens, "messages": list(messages), "tools": tools, "documents": documents}
@@ -261,6 +270,7 @@ class PretrainedTokenizer(Tokenizer):
             "config": self.config,
             "max_length": self.max_length,
             "split_special_tokens": self.split_special_tokens,
+            "start_id": self.start_id,
         }
 
     def _truncated(self, ids, limit):

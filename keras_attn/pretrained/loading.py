@@ -64,6 +64,7 @@ def from_pretrained(
     entries = files.json("config.json")
     family = family_of(entries.get("model_type"))
     task, head = family.head_of(entries.get("architectures"), task)
+    entries = family.completed(entries)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
     if family.tied is not None:
@@ -84,7 +85,7 @@ def from_pretrained(
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
         model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored)
+    load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored, head.zeros)
     return model
 
 
@@ -104,10 +105,13 @@ class _Budget:
             )
 
 
-def _is_tied(files, names, output, table):
+def _is_tied(files, names, output, *tables):
     """Whether the output projection is the embedding table, by what the file holds."""
-    if output not in names or table not in names:
+    if output not in names:
         return True
+    table = next((x for x in tables if x in names), None)
+    if table is None:
+        return False
     shapes = files.shapes()
     if shapes[names[output]] != shapes[names[table]]:
         return False

@@ -11,7 +11,9 @@ from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 _FULL = "full_attention"
 
 
-def rope(config: CheckpointConfig, kind: str = _FULL, head_dim: int | None = None) -> RotaryPositionEncoding:
+def rope(
+    config: CheckpointConfig, kind: str = _FULL, head_dim: int | None = None, base: float = 10000.0
+) -> RotaryPositionEncoding:
     """The encoding that a config describes.
 
     Args:
@@ -19,9 +21,10 @@ def rope(config: CheckpointConfig, kind: str = _FULL, head_dim: int | None = Non
             of `rope_parameters`.
         kind: With one encoding for each kind of layer, the kind, such as "sliding_attention".
         head_dim: Width of the heads, for families that may rotate a part of it: the entry `partial_rotary_factor`.
+        base: The default of the base.
     """
     parameters = _parameters(config, kind)
-    base = _number(config, "rope_theta", parameters.pop("rope_theta", None), 10000.0)
+    base = _number(config, "rope_theta", parameters.pop("rope_theta", None), base)
     fraction = _number(config, "partial_rotary_factor", parameters.pop("partial_rotary_factor", None), 1.0)
     if not 0 < fraction <= 1 or (head_dim is None and fraction != 1):
         allowed = "1" if head_dim is None else "a number in (0, 1]"

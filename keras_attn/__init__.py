@@ -8,12 +8,21 @@ __version__ = "0.1.0"
 if not is_command():
     from keras_attn import export, generation, layers, models, ops, plot, text, training
     from keras_attn.generation import GenerationConfig
-    from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, TwoTowerModel, attention_maps
+    from keras_attn.models import (
+        EncoderModel,
+        LanguageModel,
+        MultipleChoiceModel,
+        Seq2SeqRNN,
+        Transformer,
+        TwoTowerModel,
+        attention_maps,
+    )
 
 __all__ = [
     "EncoderModel",
     "GenerationConfig",
     "LanguageModel",
+    "MultipleChoiceModel",
     "Seq2SeqRNN",
     "Transformer",
     "TwoTowerModel",

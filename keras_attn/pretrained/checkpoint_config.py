@@ -71,6 +71,10 @@ class CheckpointConfig:
             raise ValueError(f"`config.json` must have an entry {name!r}. Received: {sorted(self.entries)}")
         return self.entries.get(name, default)
 
+    def set_defaults(self, **values: Any) -> None:
+        """Sets entries that are missing."""
+        self.entries = values | self.entries
+
     def size(self, name: str, default: int | None = None) -> int:
         """A positive integer. A missing or null entry is `default`."""
         value = self(name, default)
@@ -93,10 +97,6 @@ class CheckpointConfig:
         if not any(value == x and isinstance(value, bool) == isinstance(x, bool) for x in values):
             allowed = " or ".join(repr(x) for x in values)
             raise ValueError(f"`config.json` may have {name!r} only as {allowed}. Received: {value!r}")
-
-    def default(self, **values: Any) -> None:
-        """Sets entries that are missing."""
-        self.entries = {**values, **self.entries}
 
     def part(self, name: str) -> CheckpointConfig:
         """The entries of a nested config; the caller also calls its `check_all_used`."""

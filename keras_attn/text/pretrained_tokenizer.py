@@ -148,7 +148,9 @@ class PretrainedTokenizer(Tokenizer):
                 f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
             )
         if self._templates.pair is None:
-            raise ValueError("`post_processor` must have a template of pairs. Received: a template of single texts only")
+            raise ValueError(
+                "`post_processor` must have a template of pairs. Received: a template of single texts only"
+            )
         special = self._templates.pair
         (before, between, after), (one, other) = self._templates.segments
         limit, rows, segments = self._text_limit(length, sum(map(len, special))), [], []
@@ -202,7 +204,9 @@ class PretrainedTokenizer(Tokenizer):
         """
         template = self.chat_templates.get(chat_template, chat_template)
         if template == "default":
-            raise ValueError("`chat_template` must be given if the tokenizer has none. Received: chat_template='default'")
+            raise ValueError(
+                "`chat_template` must be given if the tokenizer has none. Received: chat_template='default'"
+            )
         if not allow_special_tokens:
             self._refuse_special_tokens([list(messages), tools, documents, variables])
         known = {**self.special_tokens, "messages": list(messages), "tools": tools, "documents": documents}

@@ -6,7 +6,7 @@ from keras_attn.pretrained.rope import rope
 
 
 def settings(config):
-    config.default(vocab_size=262208, max_position_embeddings=2**17)
+    config.set_defaults(vocab_size=262208, max_position_embeddings=2**17)
     _use_rope_of_each_type(config)
     found = gemma2.common(config)
     pattern = config("sliding_window_pattern", config("_sliding_window_pattern", 6))

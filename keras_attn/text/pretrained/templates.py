@@ -142,5 +142,10 @@ def _numbers(run):
 
 
 def _known(token, ids, name):
-    need(token and ids.get(token[0]) == token[1], "a piece of the vocabulary with its id", token, f"post_processor.{name}")
+    need(
+        token and ids.get(token[0]) == token[1],
+        "a piece of the vocabulary with its id",
+        token,
+        f"post_processor.{name}",
+    )
     return token[1]

@@ -32,4 +32,4 @@ def _use_rope_of_each_type(config):
 
 
 BLOCK = {**gemma2.BLOCK, **qwen3.HEAD_NORMS}
-GEMMA3_TEXT = llama.family("Gemma3ForCausalLM", settings, gemma.with_offset(BLOCK), gemma.NORM)
+GEMMA3_TEXT = llama.family("Gemma3ForCausalLM", settings, gemma.with_offset(BLOCK), gemma.NORM, "Gemma3Text")

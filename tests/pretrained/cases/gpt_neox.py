@@ -15,4 +15,5 @@ SEQUENTIAL = {"use_parallel_residual": False, "attention_bias": False, "tie_word
 CASES = [
     Case("GPTNeoXForCausalLM", CONFIG, fixture=True),
     Case("GPTNeoXForCausalLM", {**CONFIG, **SEQUENTIAL}, "sequential"),
+    Case("GPTNeoXForSequenceClassification", {**CONFIG, "num_labels": 3}),
 ]

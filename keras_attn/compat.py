@@ -7,6 +7,7 @@ This is the only file to port to another release of them. Each docstring tells w
 import contextlib
 import logging
 import re
+import threading
 import time
 import types
 import zipfile
@@ -60,13 +61,14 @@ class BuildHook:
 
 @contextlib.contextmanager
 def before_add_weight(function):
-    """Within the scope, `function(layer, shape)` runs before any thread adds a weight; Keras has no hook there."""
+    """Within the scope, `function(layer, shape)` runs before this thread adds a weight; Keras has no hook there."""
     from keras.layers import Layer
 
-    original = Layer.add_weight
+    original, thread = Layer.add_weight, threading.get_ident()
 
     def add_weight(layer, shape=None, *arguments, **options):
-        function(layer, shape)
+        if threading.get_ident() == thread:
+            function(layer, shape)
         return original(layer, shape, *arguments, **options)
 
     Layer.add_weight = add_weight
@@ -84,10 +86,10 @@ def without_initial_values(function, zeros):
 
     kept = (initializers.Zeros, initializers.Ones, initializers.Constant)
     with before_add_weight(function):
-        original = Layer.add_weight
+        original, thread = Layer.add_weight, threading.get_ident()
 
         def add_weight(layer, shape=None, initializer=None, *arguments, **options):
-            if not isinstance(initializers.get(initializer), kept):
+            if threading.get_ident() == thread and not isinstance(initializers.get(initializer), kept):
                 initializer = zeros
             return original(layer, shape, initializer, *arguments, **options)
 

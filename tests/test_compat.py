@@ -1,5 +1,6 @@
 """Each private name of Keras, TensorFlow and tf2onnx in `keras_attn.compat` is there and means what is said of it."""
 
+import threading
 import time
 import types
 import zipfile
@@ -105,8 +106,23 @@ def test_before_add_weight():
     seen = []
     with compat.before_add_weight(lambda layer, shape: seen.append((layer, tuple(shape)))):
         layer = dense()
+        other = threading.Thread(target=dense)
+        other.start()
+        other.join()
     dense()
     assert seen == [(layer, (3, 2)), (layer, (2,))]
+
+
+def test_without_initial_values():
+    seen = []
+    with compat.without_initial_values(lambda layer, shape: seen.append(tuple(shape)), "ones"):
+        layer = dense()
+        norm = keras.layers.LayerNormalization()
+        norm.build((None, 3))
+    assert seen == [(3, 2), (2,), (3,), (3,)]
+    np.testing.assert_array_equal(layer.kernel, 1)
+    np.testing.assert_array_equal(layer.bias, 0)
+    assert np.ptp(np.asarray(dense().kernel)) > 0
 
 
 # Weights.

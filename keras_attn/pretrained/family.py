@@ -17,6 +17,7 @@ Table = Mapping[str, str | Row]
 TASKS = {
     "base": ("Model",),
     "sequence_classification": ("ForSequenceClassification",),
+    "next_sentence_prediction": ("ForNextSentencePrediction",),
     "token_classification": ("ForTokenClassification",),
     "multiple_choice": ("ForMultipleChoice",),
     "question_answering": ("ForQuestionAnswering",),
@@ -42,6 +43,8 @@ class Head:
         settings: Function from the config and the number of classes to arguments of the model; None for none.
         classifier: The tensor whose first axis has one entry per class.
         ignored: Regular expressions of tensors in the file that the task does not need.
+        body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
+        zeros: Names of tensors that are zero if the file lacks them.
         encodes: For families of language models, whether the model is an `EncoderModel` with causal attention.
     """
 
@@ -50,6 +53,8 @@ class Head:
     settings: Callable[[CheckpointConfig, int | None], dict[str, Any]] | None = None
     classifier: str | None = None
     ignored: tuple[str, ...] = ()
+    body: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
     encodes: bool = False
 
 
@@ -63,10 +68,11 @@ class Family:
         tensors: The table of the body, without the prefix; or a function from the config to it.
         heads: The head for each task.
         prefix: Name of the body in the classes with a head. The class without one has no prefix.
-        tied: Names, without the prefix, of the output projection and the embedding table. They are one variable if the
-            file has only the table, or the same numbers twice; the entry `tie_word_embeddings` then follows the file.
+        tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
+            the first that the file has counts. They are one variable if the file has only the table, or the same
+            numbers twice; the entry `tie_word_embeddings` then follows the file.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
-        continues_text: Whether the tokenizer encodes prompts that a model continues.
+        completed: Function from the contents of `config.json` to them with entries that follow from others in the file.
     """
 
     model: type
@@ -74,8 +80,9 @@ class Family:
     tensors: Table | Callable[[CheckpointConfig], Table]
     heads: Mapping[str, Head]
     prefix: str = ""
-    tied: tuple[str, str] | None = None
+    tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
         """`(task, head)` for a task, by default the one of the class that `config.json` names."""

@@ -64,16 +64,18 @@ def from_pretrained(
     entries = files.json("config.json")
     family = family_of(entries.get("model_type"))
     task, head = family.head_of(entries.get("architectures"), task)
+    entries = family.completed(entries)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
-    if family.tied is not None and family.tied[0] in head.tensors:
+    if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
     arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
-    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length)
+    start_id = generation.get("decoder_start_token_id", entries.get("decoder_start_token_id"))
+    tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length, start_id)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
@@ -83,7 +85,7 @@ def from_pretrained(
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
         model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, family.table(config, head), names, ignored)
+    load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
 
 
@@ -103,10 +105,13 @@ class _Budget:
             )
 
 
-def _is_tied(files, names, output, table):
+def _is_tied(files, names, output, *tables):
     """Whether the output projection is the embedding table, by what the file holds."""
-    if output not in names or table not in names:
+    if output not in names:
         return True
+    table = next((x for x in tables if x in names), None)
+    if table is None:
+        return False
     shapes = files.shapes()
     if shapes[names[output]] != shapes[names[table]]:
         return False

@@ -103,7 +103,7 @@ def _plain(value):
 def _prefixed(family, head, tensors):
     """Tensors under the names of a file of the head's class."""
     has_prefix = family.prefix and not head.architecture.endswith("Model")
-    own = tuple(name.replace("*", "") for name in head.tensors)
+    own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():
         is_own = any(name == x or name.startswith(f"{x}.") for x in own)

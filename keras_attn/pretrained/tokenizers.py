@@ -2,11 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from keras_attn.pretrained.folder import CheckpointFolder
+from keras_attn.text.pretrained.folder import read_folder
+from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer
+
+_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model")
+_FILES += ("source.spm",)
 
 
-def tokenizer_of(files: CheckpointFolder, limit: int | None, max_length: int | None) -> Any:
-    """The tokenizer in a folder, or None if there are no such files."""
-    return None
+def tokenizer_of(
+    files: CheckpointFolder, limit: int | None, max_length: int | None, start_id: int | None
+) -> PretrainedTokenizer | None:
+    """The tokenizer of a folder, or None if there are no such files.
+
+    Args:
+        files: The folder.
+        limit: The maximum number of tokens that the model can read; None for no limit.
+        max_length: The maximum number of tokens per text; None for as many as folder and model allow.
+        start_id: The first input token of the decoder; None for that of the tokenizer.
+    """
+    if not any(files.has(name) for name in _FILES):
+        if max_length is not None:
+            raise ValueError(
+                f"`max_length` must be None without tokenizer. Received: max_length={max_length}, and no tokenizer "
+                f"files in {files.path}"
+            )
+        return None
+    content, config = read_folder(files.path)
+    lengths = [x for x in (config.get("model_max_length"), limit) if x is not None]
+    if max_length is not None and lengths and max_length > min(lengths):
+        raise ValueError(
+            f"`max_length` must be at most {min(lengths)} for this checkpoint. Received: max_length={max_length}"
+        )
+    length = min(lengths, default=None) if max_length is None else max_length
+    return PretrainedTokenizer(content, config, length, start_id=start_id)

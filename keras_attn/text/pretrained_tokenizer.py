@@ -12,14 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_attn.argument_checks import check_flag
+from keras_attn.argument_checks import check_flag, check_vocabulary
 from keras_attn.extras import require
 from keras_attn.text.pretrained import chat_templates, components, decoders
 from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES
 from keras_attn.text.pretrained.components import need
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained.templates import templates
-from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, pair_lengths, padded, without_surrogates
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, padded, pair_lengths, without_surrogates
 from keras_attn.typing import Tensor
 
 # What a damaged file may make a library stumble over: characters of every script and more.
@@ -53,6 +53,7 @@ class PretrainedTokenizer(Tokenizer):
         max_length: The maximum number of ids per text in `encode`, special tokens included; longer texts are truncated.
             Defaults to `model_max_length` of the config; None for no limit.
         split_special_tokens: Whether special tokens spelled out in a text are text.
+        start_id: The first input token of a decoder, if it is another one than `bos_token`.
 
     Raises:
         ValueError: If a setting is not understood, or the vocabulary is damaged.
@@ -74,6 +75,7 @@ class PretrainedTokenizer(Tokenizer):
         config: Mapping[str, Any] | None = None,
         max_length: int | None = None,
         split_special_tokens: bool = True,
+        start_id: int | None = None,
     ) -> None:
         if isinstance(tokenizer, str):
             try:
@@ -88,6 +90,9 @@ class PretrainedTokenizer(Tokenizer):
         check_flag(split_special_tokens=split_special_tokens)
         self.split_special_tokens = bool(split_special_tokens)
         self._set_special_ids(content)
+        if start_id is not None:
+            check_vocabulary(len(self.vocabulary), start_id=start_id)
+            self.start_id = start_id
         self._templates = templates(content, self._ids_of_pieces)
         self.prefix, self.suffix = self._templates.prefix, self._templates.suffix
         self._set_max_length(self.config.get("model_max_length") if max_length is None else max_length)
@@ -265,6 +270,7 @@ class PretrainedTokenizer(Tokenizer):
             "config": self.config,
             "max_length": self.max_length,
             "split_special_tokens": self.split_special_tokens,
+            "start_id": self.start_id,
         }
 
     def _truncated(self, ids, limit):

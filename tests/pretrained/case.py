@@ -22,6 +22,12 @@ def tokens(rng, pad_id=0, size=SIZE):
     return {"input_ids": np.where(mask, ids, pad_id), "attention_mask": mask.astype("int64")}
 
 
+def choices(rng, pad_id=0):
+    """Three texts for each of two examples."""
+    found = [tokens(rng, pad_id) for _ in range(2)]
+    return {name: np.stack([x[name] for x in found]) for name in found[0]}
+
+
 def pairs(rng, pad_id=0):
     """Source ids, padded, and target ids."""
     return {**tokens(rng, pad_id), "decoder_input_ids": rng.integers(5, SIZE, (len(LENGTHS), 6))}
@@ -50,6 +56,7 @@ class Case:
         inputs: Function from a random generator to the inputs of theirs by name.
         to_ours: Function from these to the inputs of ours.
         fixture: Whether the model is committed as a fixture.
+        change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
         exempt: Dict from a check to the reason why it does not apply.
     """
@@ -61,6 +68,7 @@ class Case:
     inputs: Callable = tokens
     to_ours: Callable = ids_to_ours
     fixture: bool = False
+    change: Callable | None = None
     std: float = 0.15
     exempt: Mapping = dataclasses.field(default_factory=dict)
 

@@ -8,8 +8,14 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "albert": "albert",
+    "bart": "bart",
     "bert": "bert",
     "bloom": "bloom",
+    "camembert": "roberta",
+    "deberta-v2": "deberta_v2",
+    "distilbert": "distilbert",
+    "electra": "electra",
     "gemma": "gemma",
     "gemma2": "gemma2",
     "gemma3_text": "gemma3",
@@ -19,15 +25,25 @@ _MODULES = {
     "gpt_oss": "gpt_oss",
     "gptj": "gptj",
     "llama": "llama",
+    "m2m_100": "marian",
+    "marian": "marian",
+    "mbart": "bart",
     "mistral": "mistral",
     "mixtral": "mixtral",
+    "modernbert": "modernbert",
+    "mpnet": "mpnet",
+    "mt5": "t5",
     "olmo2": "olmo2",
     "opt": "opt",
+    "pegasus": "marian",
     "phi3": "phi3",
     "qwen2": "qwen2",
     "qwen3": "qwen3",
+    "roberta": "roberta",
     "smollm3": "smollm3",
     "t5": "t5",
+    "whisper": "whisper",
+    "xlm-roberta": "roberta",
 }
 
 

@@ -99,10 +99,6 @@ class CheckpointConfig:
             allowed = " or ".join(repr(x) for x in values)
             raise ValueError(f"`config.json` may have {name!r} only as {allowed}. Received: {value!r}")
 
-    def default(self, **values: Any) -> None:
-        """Sets entries that are missing."""
-        self.entries = {**values, **self.entries}
-
     def part(self, name: str) -> CheckpointConfig:
         """The entries of a nested config; the caller also calls its `check_all_used`."""
         value = self(name, {})

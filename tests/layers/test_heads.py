@@ -26,10 +26,10 @@ def pooled_oracle(weights, inputs, inputs_mask):
 
 
 def normalised_oracle(weights, inputs):
-    gamma, hidden, kernel, bias = weights
+    gamma, hidden, kernel = weights
     x = np.maximum(inputs @ hidden, 0)
     x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel + bias
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel
 
 
 def embedding_oracle(weights, inputs, inputs_mask=None):
@@ -101,6 +101,7 @@ CASES = [
             hidden_dim=DV,
             activation="relu",
             use_hidden_bias=False,
+            use_bias=False,
             norm_layer="layer_no_bias",
             norm_epsilon=1e-3,
         ),

@@ -3,8 +3,9 @@
 from keras_attn.layers import ALiBiPositionBias
 from keras_attn.models import LanguageModel
 from keras_attn.ops import gelu_tanh
+from keras_attn.pretrained.causal_heads import causal_heads
 from keras_attn.pretrained.families import gpt_neox
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
 
 TENSORS = {
@@ -43,7 +44,7 @@ BLOOM = Family(
     LanguageModel,
     settings,
     TENSORS,
-    {"causal_lm": Head("BloomForCausalLM", {"lm_head.weight": "embedding/reverse_embeddings"})},
+    causal_heads("BloomForCausalLM", {"lm_head.weight": "embedding/reverse_embeddings"}),
     prefix="transformer",
     tied=("lm_head.weight", "word_embeddings.weight"),
 )

@@ -12,9 +12,11 @@ def with_offset(rows):
 
 
 def settings(config):
-    config.default(vocab_size=256000, hidden_size=3072, intermediate_size=24576, num_hidden_layers=28, head_dim=256)
-    config.default(num_attention_heads=16, num_key_value_heads=16, max_position_embeddings=8192)
-    config.default(tie_word_embeddings=True)
+    config.set_defaults(
+        vocab_size=256000, hidden_size=3072, intermediate_size=24576, num_hidden_layers=28, head_dim=256
+    )
+    config.set_defaults(num_attention_heads=16, num_key_value_heads=16, max_position_embeddings=8192)
+    config.set_defaults(tie_word_embeddings=True)
     config.only("use_bidirectional_attention", None, False)
     # Early files say "gelu" and mean the other.
     config.only("hidden_act", _GELU, "gelu", "gelu_new")

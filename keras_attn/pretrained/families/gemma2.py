@@ -13,8 +13,8 @@ BLOCK = {
 
 def common(config):
     """The settings of Gemma 2 and 3."""
-    config.default(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, sliding_window=4096)
-    config.default(num_attention_heads=8, num_key_value_heads=4)
+    config.set_defaults(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, sliding_window=4096)
+    config.set_defaults(num_attention_heads=8, num_key_value_heads=4)
     config.only("hidden_activation", "gelu_pytorch_tanh")
     config.ignore("cache_implementation", "hidden_act")
     config.entries.pop("hidden_act", None)
@@ -31,7 +31,7 @@ def common(config):
 
 
 def settings(config):
-    config.default(attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
+    config.set_defaults(attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
     found = common(config)
     types = layer_types(config, lambda i: i % 2 == 0)
     return {**found, **layer_options(types, {SLIDING: {"window": window(config)}})}

@@ -6,7 +6,7 @@ from keras_attn.pretrained.rope import rope
 
 
 def settings(config):
-    config.default(vocab_size=262208, max_position_embeddings=2**17)
+    config.set_defaults(vocab_size=262208, max_position_embeddings=2**17)
     _use_rope_of_each_type(config)
     found = gemma2.common(config)
     pattern = config("sliding_window_pattern", config("_sliding_window_pattern", 6))
@@ -32,4 +32,4 @@ def _use_rope_of_each_type(config):
 
 
 BLOCK = {**gemma2.BLOCK, **qwen3.HEAD_NORMS}
-GEMMA3_TEXT = llama.family("Gemma3ForCausalLM", settings, gemma.with_offset(BLOCK), gemma.NORM)
+GEMMA3_TEXT = llama.family("Gemma3ForCausalLM", settings, gemma.with_offset(BLOCK), gemma.NORM, "Gemma3Text")

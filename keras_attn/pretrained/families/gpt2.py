@@ -3,7 +3,8 @@
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block, split, transposed
 
 # Kernels are stored as `(inputs, outputs)`.
@@ -47,7 +48,7 @@ GPT2 = Family(
     LanguageModel,
     settings,
     {**EMBEDDINGS, **block("h.*", "decoder/decoder_*", BLOCK)},
-    {"causal_lm": Head("GPT2LMHeadModel", CAUSAL_LM)},
+    causal_heads("GPT2LMHeadModel", CAUSAL_LM, "GPT2"),
     prefix="transformer",
     tied=TIED,
     ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),

@@ -3,8 +3,9 @@
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.causal_heads import causal_heads
 from keras_attn.pretrained.families import gpt2
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
 
 BLOCK = {
@@ -60,7 +61,7 @@ GPT_NEO = Family(
     LanguageModel,
     settings,
     {**gpt2.EMBEDDINGS, **block("h.*", "decoder/decoder_*", BLOCK)},
-    {"causal_lm": Head("GPTNeoForCausalLM", gpt2.CAUSAL_LM)},
+    causal_heads("GPTNeoForCausalLM", gpt2.CAUSAL_LM),
     prefix="transformer",
     tied=gpt2.TIED,
     ignored=(r"h\.\d+\.attn\.attention\.(bias|masked_bias)",),

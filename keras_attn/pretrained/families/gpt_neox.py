@@ -2,7 +2,8 @@
 
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block, split_by_head
 
@@ -54,7 +55,7 @@ GPT_NEOX = Family(
     LanguageModel,
     settings,
     TENSORS,
-    {"causal_lm": Head("GPTNeoXForCausalLM", {"embed_out.weight": "embedding/reverse_embeddings"})},
+    causal_heads("GPTNeoXForCausalLM", {"embed_out.weight": "embedding/reverse_embeddings"}),
     prefix="gpt_neox",
     tied=("embed_out.weight", "embed_in.weight"),
     ignored=(r"layers\.\d+\.attention\.(bias|masked_bias|rotary_emb\.inv_freq)",),

@@ -52,9 +52,9 @@ _ROPE = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_p
 
 
 def settings(config):
-    config.default(vocab_size=201088, hidden_size=2880, intermediate_size=2880, num_hidden_layers=36, head_dim=64)
-    config.default(num_attention_heads=64, num_key_value_heads=8, sliding_window=128, attention_bias=True)
-    config.default(rope_theta=150000.0, rope_parameters=_ROPE, rms_norm_eps=1e-5)
+    config.set_defaults(vocab_size=201088, hidden_size=2880, intermediate_size=2880, num_hidden_layers=36, head_dim=64)
+    config.set_defaults(num_attention_heads=64, num_key_value_heads=8, sliding_window=128, attention_bias=True)
+    config.set_defaults(rope_theta=150000.0, rope_parameters=_ROPE, rms_norm_eps=1e-5)
     config.only("swiglu_alpha", 1.702)
     config.ignore("experts_per_token", "initial_context_length")
     if config("quantization_config", None):

@@ -3,8 +3,9 @@
 from keras_attn.layers import RotaryPositionEncoding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.causal_heads import causal_heads
 from keras_attn.pretrained.families import gpt2
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
 
 BLOCK = {
@@ -51,7 +52,7 @@ GPTJ = Family(
     LanguageModel,
     settings,
     TENSORS,
-    {"causal_lm": Head("GPTJForCausalLM", {**gpt2.CAUSAL_LM, "lm_head.bias": "embedding/bias"})},
+    causal_heads("GPTJForCausalLM", {**gpt2.CAUSAL_LM, "lm_head.bias": "embedding/bias"}),
     prefix="transformer",
     tied=gpt2.TIED,
     ignored=(r"h\.\d+\.attn\.(bias|masked_bias|embed_positions)",),

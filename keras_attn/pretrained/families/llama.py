@@ -3,7 +3,8 @@
 from keras_attn.layers import GatedFeedForward
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block
 
@@ -47,7 +48,7 @@ def settings(config, rotates_part=False):
     }
 
 
-def family(architecture, settings, rows=BLOCK, final_norm="decoder/final_norm"):
+def family(architecture, settings, rows=BLOCK, final_norm="decoder/final_norm", name=None):
     """A family with the names of Llama's tensors."""
     return Family(
         LanguageModel,
@@ -57,7 +58,7 @@ def family(architecture, settings, rows=BLOCK, final_norm="decoder/final_norm"):
             **block("layers.*", "decoder/decoder_*", rows),
             "norm": final_norm,
         },
-        {"causal_lm": Head(architecture, CAUSAL_LM)},
+        causal_heads(architecture, CAUSAL_LM, name),
         prefix="model",
         tied=("lm_head.weight", "embed_tokens.weight"),
         ignored=(r"layers\.\d+\.self_attn\.rotary_emb\.inv_freq",),

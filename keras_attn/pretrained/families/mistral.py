@@ -5,7 +5,9 @@ from keras_attn.pretrained.layer_types import window
 
 
 def settings(config):
-    config.default(num_key_value_heads=8, intermediate_size=14336, max_position_embeddings=2**17, sliding_window=4096)
+    config.set_defaults(
+        num_key_value_heads=8, intermediate_size=14336, max_position_embeddings=2**17, sliding_window=4096
+    )
     return {**llama.settings(config), "window": window(config)}
 
 

@@ -15,7 +15,7 @@ BLOCK = {
 
 
 def settings(config):
-    config.default(rope_theta=1e6, rms_norm_eps=1e-5, sliding_window=None)
+    config.set_defaults(rope_theta=1e6, rms_norm_eps=1e-5, sliding_window=None)
     experts = MixtureOfExperts(
         config.size("num_local_experts", 8),
         config.size("intermediate_size", 14336),

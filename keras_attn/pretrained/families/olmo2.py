@@ -12,7 +12,7 @@ del BLOCK["input_layernorm"]
 
 
 def settings(config):
-    config.default(vocab_size=50304, rms_norm_eps=1e-5)
+    config.set_defaults(vocab_size=50304, rms_norm_eps=1e-5)
     found = llama.settings(config)
     options = {"qk_norm": "all_heads", "qk_norm_epsilon": found["norm_epsilon"]}
     return {**found, "norm": "res_post", "attention_options": options}

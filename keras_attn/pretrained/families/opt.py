@@ -3,7 +3,8 @@
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block, skip_rows
 
 
@@ -57,7 +58,7 @@ OPT = Family(
     LanguageModel,
     settings,
     _tensors,
-    {"causal_lm": Head("OPTForCausalLM", {"lm_head.weight": "embedding/reverse_embeddings"})},
+    causal_heads("OPTForCausalLM", {"lm_head.weight": "embedding/reverse_embeddings"}),
     prefix="model",
     tied=("lm_head.weight", "decoder.embed_tokens.weight"),
 )

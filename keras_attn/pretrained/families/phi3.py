@@ -16,8 +16,8 @@ BLOCK = {
 
 
 def settings(config):
-    config.default(vocab_size=32064, hidden_size=3072, intermediate_size=8192, rms_norm_eps=1e-5)
-    config.default(max_position_embeddings=4096, original_max_position_embeddings=4096)
+    config.set_defaults(vocab_size=32064, hidden_size=3072, intermediate_size=8192, rms_norm_eps=1e-5)
+    config.set_defaults(max_position_embeddings=4096, original_max_position_embeddings=4096)
     config.only("lm_head_bias", False)
     config.ignore("embd_pdrop", "full_attn_mod", "interpolate_factor")
     scaling = config("rope_scaling", None)

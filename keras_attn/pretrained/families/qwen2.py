@@ -5,8 +5,10 @@ from keras_attn.pretrained.layer_types import SLIDING, layer_options, layer_type
 
 
 def settings(config):
-    config.default(vocab_size=151936, intermediate_size=22016, num_key_value_heads=32, max_position_embeddings=32768)
-    config.default(sliding_window=4096)
+    config.set_defaults(
+        vocab_size=151936, intermediate_size=22016, num_key_value_heads=32, max_position_embeddings=32768
+    )
+    config.set_defaults(sliding_window=4096)
     config.only("use_mrope", False)
     types = layer_types(config, lambda i: i >= config("max_window_layers", 28))
     config.ignore("max_window_layers")

@@ -10,7 +10,7 @@ HEAD_NORMS = {
 
 
 def settings(config):
-    config.default(head_dim=128)
+    config.set_defaults(head_dim=128)
     found = qwen2.settings(config)
     options = {"qk_norm": True, "qk_norm_epsilon": found["norm_epsilon"]}
     bias = bool(config("attention_bias", False))

@@ -5,8 +5,8 @@ from keras_attn.pretrained.layer_types import SLIDING, layer_types, window
 
 
 def settings(config):
-    config.default(vocab_size=128256, hidden_size=2048, num_hidden_layers=36, num_attention_heads=16)
-    config.default(num_key_value_heads=4, max_position_embeddings=32768, rope_theta=2e6, tie_word_embeddings=True)
+    config.set_defaults(vocab_size=128256, hidden_size=2048, num_hidden_layers=36, num_attention_heads=16)
+    config.set_defaults(num_key_value_heads=4, max_position_embeddings=32768, rope_theta=2e6, tie_word_embeddings=True)
     found = llama.settings(config)
     count, interval = found["num_layers"], config.size("no_rope_layer_interval", 4)
     rotated = config("no_rope_layers", None) or [int((i + 1) % interval != 0) for i in range(count)]

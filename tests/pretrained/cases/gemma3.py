@@ -7,4 +7,7 @@ ROPE = {
 }
 TYPES = ["sliding_attention", "full_attention"]
 SIZES = {"sliding_window": 4, "query_pre_attn_scalar": 7, "layer_types": TYPES, "rope_parameters": ROPE}
-CASES = [Case("Gemma3ForCausalLM", {**CONFIG, **SIZES}, fixture=True)]
+CASES = [
+    Case("Gemma3ForCausalLM", {**CONFIG, **SIZES}, fixture=True),
+    Case("Gemma3TextForSequenceClassification", {**CONFIG, **SIZES, "num_labels": 3}),
+]

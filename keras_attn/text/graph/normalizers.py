@@ -6,7 +6,16 @@ import numpy as np
 from keras import ops
 
 from keras_attn.text.graph.character_maps import CharacterMap, texts_of
-from keras_attn.text.graph.elements import BARRIER, begins, chosen, expanded, inserted, is_character, last_where, next_where
+from keras_attn.text.graph.elements import (
+    BARRIER,
+    begins,
+    chosen,
+    expanded,
+    inserted,
+    is_character,
+    last_where,
+    next_where,
+)
 from keras_attn.text.graph.elements import with_end
 from keras_attn.text.graph.matcher import Matcher
 from keras_attn.text.graph.precompiled import Precompiled

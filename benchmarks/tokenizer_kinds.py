@@ -18,9 +18,46 @@ SCRIPTS = [(0x20, 0x7F), (0xA1, 0x250), (0x370, 0x400), (0x400, 0x460), (0x5D0, 
 SCRIPTS += [(0xE01, 0xE3B), (0x3041, 0x30FF), (0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xFF01, 0xFFA0), (0x1F300, 0x1F650)]
 MARKS = [*map(chr, range(0x300, 0x345)), "\u0327", "\u05b0", "\u064b", "\u093c", "\u094d", "\uff9e", "\uff9f", "\u3099"]
 ODD = ["\t", "\n", "\r\n", "\x01", "\x7f", "\x85", "\u200d", "\u200b", "\u00a0", "\u3000", "\ufeff", "\ufe0f", "\ufffd"]
-ODD += ["\u2028", "\u00ad", "\u2581", "\ufb01", "\u00bd", "\u2167", "\u1e9e", "\u0130", "\u017f", "\u212b", "\u1100\u1161"]
-PIECES = ["'s", "'LL", "'\u017f", "don't", "123", "1234567", "3.14", "...", "!?", "``x''", "$", "/", "</s>", "<s>", "[SEP]"]
-PIECES += ["<|endoftext|>", "<extra_id_0>", "CamelCase", "HTTPServer", "\u00e9", "e\u0301", "\uff76\uff9e", "\uff21\u0301"]
+ODD += [
+    "\u2028",
+    "\u00ad",
+    "\u2581",
+    "\ufb01",
+    "\u00bd",
+    "\u2167",
+    "\u1e9e",
+    "\u0130",
+    "\u017f",
+    "\u212b",
+    "\u1100\u1161",
+]
+PIECES = [
+    "'s",
+    "'LL",
+    "'\u017f",
+    "don't",
+    "123",
+    "1234567",
+    "3.14",
+    "...",
+    "!?",
+    "``x''",
+    "$",
+    "/",
+    "</s>",
+    "<s>",
+    "[SEP]",
+]
+PIECES += [
+    "<|endoftext|>",
+    "<extra_id_0>",
+    "CamelCase",
+    "HTTPServer",
+    "\u00e9",
+    "e\u0301",
+    "\uff76\uff9e",
+    "\uff21\u0301",
+]
 EMOJI = ["\U0001f642", "\U0001f469\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea", "\U0001f44d\U0001f3fd"]
 EMOJI += ["\u2603\ufe0f", "\U0001f3f4\u200d\u2620\ufe0f", "\u00a9\u200d\u00a9", "1\ufe0f\u20e3"]
 
@@ -28,7 +65,20 @@ EMOJI += ["\u2603\ufe0f", "\U0001f3f4\u200d\u2620\ufe0f", "\u00a9\u200d\u00a9", 
 def lines(count: int = 2000, seed: int = 5) -> list[str]:
     """Lines in thirteen scripts with emoji, control characters, combining marks, odd spaces and special tokens."""
     generator = random.Random(seed)
-    found = ["", " ", "  ", "\n", " a", "a ", "  a  b  ", "\n\n a\n", "a\r\n\r\nb", "\t x", "a" * 101, "Hello, my dog is cute"]
+    found = [
+        "",
+        " ",
+        "  ",
+        "\n",
+        " a",
+        "a ",
+        "  a  b  ",
+        "\n\n a\n",
+        "a\r\n\r\nb",
+        "\t x",
+        "a" * 101,
+        "Hello, my dog is cute",
+    ]
     found += [*EMOJI, *(f"a {piece} b{piece}" for piece in PIECES), *(f"x{odd}{odd} {odd}y" for odd in ODD)]
     while len(found) < count:
         low, high = generator.choice(SCRIPTS)
@@ -65,7 +115,10 @@ def _section(kind, **settings):
 
 
 def _sequence(section, *parts):
-    return {"type": "Sequence", {"n": "normalizers", "p": "pretokenizers", "d": "decoders", "t": "processors"}[section]: list(parts)}
+    return {
+        "type": "Sequence",
+        {"n": "normalizers", "p": "pretokenizers", "d": "decoders", "t": "processors"}[section]: list(parts),
+    }
 
 
 def _split(pattern, behavior="Isolated", invert=False):
@@ -85,7 +138,9 @@ def _replace(pattern, content, regex=False):
 
 
 def _bert(lowercase):
-    return _section("BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase)
+    return _section(
+        "BertNormalizer", clean_text=True, handle_chinese_chars=True, strip_accents=None, lowercase=lowercase
+    )
 
 
 def _charsmap():
@@ -94,12 +149,18 @@ def _charsmap():
 
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(["a b c", "b c a"]), model_writer=model, vocab_size=8, hard_vocab_limit=False, minloglevel=2
+        sentence_iterator=iter(["a b c", "b c a"]),
+        model_writer=model,
+        vocab_size=8,
+        hard_vocab_limit=False,
+        minloglevel=2,
     )
     from sentencepiece import sentencepiece_model_pb2
 
     proto = sentencepiece_model_pb2.ModelProto.FromString(model.getvalue())
-    return _section("Precompiled", precompiled_charsmap=base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode())
+    return _section(
+        "Precompiled", precompiled_charsmap=base64.b64encode(proto.normalizer_spec.precompiled_charsmap).decode()
+    )
 
 
 BLOOM = r" ?[^(\s|[.,!?\u2026\u3002\uff0c\u3001\u0964\u06d4\u060c])]+"
@@ -170,7 +231,11 @@ KINDS: dict[str, dict[str, Any]] = {
     },
     "XLM-R": {
         "model": "Unigram",
-        "normalizer": ["charsmap", _section("Strip", strip_left=False, strip_right=True), _replace(" {2,}", "\u2581", True)],
+        "normalizer": [
+            "charsmap",
+            _section("Strip", strip_left=False, strip_right=True),
+            _replace(" {2,}", "\u2581", True),
+        ],
         "pre_tokenizer": _metaspace(),
         "decoder": _metaspace(),
         "around": ("<s>", "</s>", "template"),
@@ -202,8 +267,16 @@ KINDS: dict[str, dict[str, Any]] = {
         "pre_tokenizer": _sequence("p", _split(PATTERNS["clip"], "Removed", invert=True), _bytes()),
         "around": ("<|startoftext|>", "<|endoftext|>", "roberta"),
     },
-    "Whisper": {"model": "BPE", "pre_tokenizer": _bytes(), "around": ("<|startoftranscript|>", "<|endoftext|>", "template")},
-    "BLOOM": {"model": "BPE", "pre_tokenizer": _sequence("p", _split(BLOOM), _bytes(regex=False)), "around": (None, "</s>", "none")},
+    "Whisper": {
+        "model": "BPE",
+        "pre_tokenizer": _bytes(),
+        "around": ("<|startoftranscript|>", "<|endoftext|>", "template"),
+    },
+    "BLOOM": {
+        "model": "BPE",
+        "pre_tokenizer": _sequence("p", _split(BLOOM), _bytes(regex=False)),
+        "around": (None, "</s>", "none"),
+    },
     "ModernBERT": {
         "model": "BPE",
         "normalizer": _section("NFC"),
@@ -262,12 +335,25 @@ def made(name: str, texts: list[str], size: int = 1200) -> str:
 
 def _empty_model(model, unknown, kind):
     if model == "WordPiece":
-        return {"type": model, "unk_token": unknown, "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {unknown: 0}}
+        return {
+            "type": model,
+            "unk_token": unknown,
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {unknown: 0},
+        }
     if model == "Unigram":
         return {"type": model, "unk_id": 0, "vocab": [[unknown, 0.0]], "byte_fallback": False}
     flags = {"fuse_unk": model == "BPE fallback", "byte_fallback": model == "BPE fallback"}
     suffix = "</w>" if model == "BPE suffix" else None
-    return {"type": "BPE", "unk_token": unknown, "end_of_word_suffix": suffix, **flags, "vocab": {unknown: 0} if unknown else {}, "merges": []}
+    return {
+        "type": "BPE",
+        "unk_token": unknown,
+        "end_of_word_suffix": suffix,
+        **flags,
+        "vocab": {unknown: 0} if unknown else {},
+        "merges": [],
+    }
 
 
 def _train(library, texts, model, size, special, unknown):
@@ -304,11 +390,11 @@ def _template(start, end, template, ids):
     if template == "bert":
         return _section("BertProcessing", sep=[end, ids[end]], cls=[start, ids[start]])
     if template == "roberta":
-        return _section("RobertaProcessing", sep=[end, ids[end]], cls=[start, ids[start]], trim_offsets=True, add_prefix_space=False)
+        return _section(
+            "RobertaProcessing", sep=[end, ids[end]], cls=[start, ids[start]], trim_offsets=True, add_prefix_space=False
+        )
     before, after = ([{"SpecialToken": {"id": token, "type_id": 0}}] if token else [] for token in (start, end))
     first, second = ({"Sequence": {"id": name, "type_id": i}} for i, name in enumerate("AB"))
     tokens = {token: {"id": token, "ids": [ids[token]], "tokens": [token]} for token in (start, end) if token}
     pair = [*before, first, *after, second, *({"SpecialToken": {"id": end, "type_id": 1}} for _ in after)]
     return _section("TemplateProcessing", single=[*before, first, *after], pair=pair, special_tokens=tokens)
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -19,7 +20,7 @@ from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES, without_speci
 from keras_attn.text.pretrained.components import need
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained.templates import templates
-from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, pair_lengths, padded, without_surrogates
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, padded, pair_lengths, without_surrogates
 from keras_attn.typing import Tensor
 
 # What a damaged file may make a library stumble over: characters of every script and more.
@@ -38,8 +39,8 @@ class PretrainedTokenizer(Tokenizer):
     always found.
 
     `tokenizer_from_folder` reads one from a folder, and `hugging_face_files` gives the files to write. `start_id` is
-    the id of `bos_token`, or else of `cls_token`; `end_id` that of `eos_token`, or else of `sep_token`; `pad_id` that of
-    `pad_token`, or else the end id or the unknown id. `cls_id`, `sep_id` and `mask_id` are None if there is no such
+    the id of `bos_token`, or else of `cls_token`; `end_id` that of `eos_token`, or else of `sep_token`; `pad_id` that
+    of `pad_token`, or else the end id or the unknown id. `cls_id`, `sep_id` and `mask_id` are None if there is no such
     token.
 
     Every export format supports it, unless `refusal` says why not. In exported models, NUL has no id and in ONNX it
@@ -153,7 +154,9 @@ class PretrainedTokenizer(Tokenizer):
                 f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
             )
         if self._templates.pair is None:
-            raise ValueError("`post_processor` must have a template of pairs. Received: a template of single texts only")
+            raise ValueError(
+                "`post_processor` must have a template of pairs. Received: a template of single texts only"
+            )
         special = self._templates.pair
         (before, between, after), (one, other) = self._templates.segments
         limit, rows, segments = self._text_limit(length, sum(map(len, special))), [], []
@@ -207,7 +210,9 @@ class PretrainedTokenizer(Tokenizer):
         """
         template = self.chat_templates.get(chat_template, chat_template)
         if template == "default":
-            raise ValueError("`chat_template` must be given if the tokenizer has none. Received: chat_template='default'")
+            raise ValueError(
+                "`chat_template` must be given if the tokenizer has none. Received: chat_template='default'"
+            )
         if not allow_special_tokens:
             self._refuse_special_tokens([list(messages), tools, documents, variables])
         known = {**self.special_tokens, "messages": list(messages), "tools": tools, "documents": documents}
@@ -335,16 +340,14 @@ def tokenizer_from_folder(
         The tokenizer.
 
     Raises:
-        ValueError: If there is no tokenizer, a file is damaged, or has a setting that changes ids and is not understood.
-            The message names the setting.
+        ValueError: If there is no tokenizer, a file is damaged, or a setting that changes ids is not understood. The
+            message names the setting.
     """
     content, config = read_folder(Path(folder))
     tokenizer = PretrainedTokenizer(content, config, max_length, split_special_tokens)
-    try:
+    with contextlib.suppress(ImportError):
         # Damaged rules and expressions show when they are used.
         tokenizer.tokenize([""])
-    except ImportError:
-        pass
     return tokenizer
 
 

@@ -13,14 +13,27 @@ from keras_attn.extras import require
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.character_maps import CharacterMap
 from keras_attn.text.graph.elements import BARRIER, chosen, columns_of, expanded, is_character, last_where, next_where
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 from keras_attn.text.pretrained.charsmaps import short_rules
 
 # The library looks up grapheme clusters of fewer bytes as a whole, and others by character.
 LONG = 6
 CONTROL, PREPEND, EXTEND = 1, 2, 3
-PREPENDED = (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0xD4E, 0x110BD, 0x110CD, 0x111C2, 0x111C3, 0x113D1)
+PREPENDED = (
+    *range(0x600, 0x606),
+    0x6DD,
+    0x70F,
+    0x890,
+    0x891,
+    0x8E2,
+    0xD4E,
+    0x110BD,
+    0x110CD,
+    0x111C2,
+    0x111C3,
+    0x113D1,
+)
 PREPENDED += (0x1193F, 0x11941, 0x11A3A, *range(0x11A84, 0x11A8A), 0x11D46, 0x11F02)
 
 
@@ -41,7 +54,9 @@ class Precompiled:
         # A rule of one character hides those that begin with it.
         pairs = {text: new for text, new in found.items() if len(text) > 1 and text[0] not in singles}
         if any(text[:2] not in pairs for text in pairs):
-            raise UnsupportedExpression("A `precompiled_charsmap` with rules of three characters has no form in graphs.")
+            raise UnsupportedExpressionError(
+                "A `precompiled_charsmap` with rules of three characters has no form in graphs."
+            )
         pairs = {text: new for text, new in pairs.items() if len(text) == 2}
         letters = {c: i for i, c in enumerate(sorted({c for text in pairs for c in text}))}
         news = list(dict.fromkeys(pairs.values()))

@@ -27,8 +27,10 @@ def check(charsmap: str) -> None:
                 raise ValueError("nodes outside of the trie")
             bases = np.unique(bases[~seen[bases]])
             seen[bases] = True
-            places, values, bases = _children(units, bases)[1:]
-            if np.any(values >= len(texts)) or any(texts[value] & 0xC0 == 0x80 for value in np.unique(values[values >= 0])):
+            _, _, values, bases = _children(units, bases)
+            if np.any(values >= len(texts)) or any(
+                texts[value] & 0xC0 == 0x80 for value in np.unique(values[values >= 0])
+            ):
                 raise ValueError("a text that is not there")
     except (ValueError, struct.error) as error:
         rule = "`precompiled_charsmap` of the tokenizer must be a double-array trie and texts"

@@ -150,7 +150,9 @@ def _checked_component(component, section, key, depth=0):
     kind = component.get("type")
     need(isinstance(kind, str) and kind in types, f"of a type among {sorted(types)}", kind, f"{key}.type")
     for name in component:
-        need(name == "type" or name in types[kind], f"a {kind} with {types[kind]} only", component[name], f"{key}.{name}")
+        need(
+            name == "type" or name in types[kind], f"a {kind} with {types[kind]} only", component[name], f"{key}.{name}"
+        )
     if kind == "Sequence":
         inner = component.get(LISTS[section])
         need(isinstance(inner, list), "a list", inner, f"{key}.{LISTS[section]}")

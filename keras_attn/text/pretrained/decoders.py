@@ -91,5 +91,3 @@ def _stripped(text, part, left, right):
     for _ in range(min(part.get("stop", 0), len(text)) if right else 0):
         text = text.removesuffix(character)
     return text
-
-

@@ -1,4 +1,4 @@
-"""A SentencePiece model as a `tokenizer.json`, as the library of Hugging Face converts it for each class of tokenizer."""
+"""A SentencePiece model as a `tokenizer.json`, as Hugging Face converts it for each class of tokenizer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ DEBERTA = {**ALBERT, "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "
 T5 = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
 GEMMA = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
 SPECIAL = {"t5": T5, "mt5": T5, "xlmroberta": XLMR, "albert": ALBERT, "deberta": DEBERTA, "llama": ENDS, "gemma": GEMMA}
-OTHER_NAMES = {"debertav2": "deberta", "debertav3": "deberta", "xlmr": "xlmroberta", "mistral": "llama", "phi3": "llama"}
+OTHER_NAMES = {
+    "debertav2": "deberta",
+    "debertav3": "deberta",
+    "xlmr": "xlmroberta",
+    "mistral": "llama",
+    "phi3": "llama",
+}
 
 
 def content_of_model(
@@ -59,7 +65,9 @@ def _proto(model):
     proto = require("sentencepiece.sentencepiece_model_pb2", "text").ModelProto()
     try:
         proto.ParseFromString(model)
-        need(all(isinstance(piece.piece, str) for piece in proto.pieces), "of UTF-8 pieces", None, "SentencePiece model")
+        need(
+            all(isinstance(piece.piece, str) for piece in proto.pieces), "of UTF-8 pieces", None, "SentencePiece model"
+        )
     except require("google.protobuf.message", "text").DecodeError as error:
         need(False, "a protocol buffer", str(error), "SentencePiece model")
     need(proto.pieces, "a model with pieces", 0, "SentencePiece model")

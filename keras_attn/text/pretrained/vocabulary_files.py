@@ -1,4 +1,4 @@
-"""Tokenizers of folders without a `tokenizer.json`: `vocab.txt`, `vocab.json` and `merges.txt`, SentencePiece models."""
+"""Folders without a `tokenizer.json`: `vocab.txt`, `vocab.json` and `merges.txt`, or a SentencePiece model."""
 
 from __future__ import annotations
 
@@ -59,7 +59,12 @@ def around(start: str, end: str, ids: dict[str, int], kind: str = "BertProcessin
 
 
 def _word_pieces(folder, family, config):
-    need(family in WORD_PIECES, f"of a class among {sorted(WORD_PIECES)} without a tokenizer.json. {CONVERT}", family, "vocab.txt")
+    need(
+        family in WORD_PIECES,
+        f"of a class among {sorted(WORD_PIECES)} without a tokenizer.json. {CONVERT}",
+        family,
+        "vocab.txt",
+    )
     lines = read_lines(folder / "vocab.txt")
     ids = {piece: i for i, piece in enumerate(lines)}
     need(len(ids) == len(lines), "without repeated pieces", "a piece more than once", "vocab.txt")
@@ -85,7 +90,12 @@ def _word_pieces(folder, family, config):
 
 
 def _byte_pairs(folder, family, config):
-    need(family in BYTE_PAIRS, f"of a class among {sorted(BYTE_PAIRS)} without a tokenizer.json. {CONVERT}", family, "vocab.json")
+    need(
+        family in BYTE_PAIRS,
+        f"of a class among {sorted(BYTE_PAIRS)} without a tokenizer.json. {CONVERT}",
+        family,
+        "vocab.json",
+    )
     try:
         ids = json.loads(read_text(folder / "vocab.json"))
     except (ValueError, RecursionError) as error:
@@ -103,7 +113,10 @@ def _byte_pairs(folder, family, config):
         content["post_processor"] = around(special["cls_token"], special["sep_token"], ids, "RobertaProcessing")
     elif family == "qwen2":
         content["normalizer"] = {"type": "NFC"}
-        content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [_split("qwen2"), {**level, "use_regex": False}]}
+        content["pre_tokenizer"] = {
+            "type": "Sequence",
+            "pretokenizers": [_split("qwen2"), {**level, "use_regex": False}],
+        }
     elif family == "clip":
         model |= {"unk_token": special["unk_token"], "continuing_subword_prefix": "", "end_of_word_suffix": "</w>"}
         spaces = {"type": "Replace", "pattern": {"Regex": r"\s+"}, "content": " "}

@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face folders: the ids that the folders come with, in Python and in a graph, and what is refused."""
+"""Tokenizers of Hugging Face folders: their ids in Python and in a graph, and what is refused."""
 
 import copy
 import json
@@ -201,7 +201,7 @@ def test_hostile_settings(config, message, tmp_path):
 
 
 def test_folders_without_a_tokenizer_json(tmp_path):
-    with pytest.raises(ValueError, match="`folder` must have a tokenizer.json"):
+    with pytest.raises(ValueError, match=r"`folder` must have a tokenizer\.json"):
         tokenizer_from_folder(tmp_path)
     for source in ("bert_uncased", "qwen2"):
         made = tokenizer_from_folder(FIXTURES / source)
@@ -235,7 +235,7 @@ def test_byte_pairs_with_other_patterns(tokenizers):
         model = content["model"]
         ours = BytePairTokenizer(model["vocab"], model["merges"], None, None, "<pad>", **settings)
         lines = json.loads((FIXTURES / name / "ids.json").read_text())["lines"]
-        expected = [ids for ids in tokenizers[name].tokenize(lines)]
+        expected = tokenizers[name].tokenize(lines)
         assert ours.tokenize(lines) == expected
         assert np.asarray(ours.ids_of_symbols(symbols_of(lines))).tolist() == ours.encode(lines).tolist()
         assert BytePairTokenizer.from_config(ours.get_config()) == ours

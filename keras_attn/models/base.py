@@ -56,6 +56,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
     # Whether the cache of `decode` has one slot per token, which `attention_mask` may hide.
     has_slots = True
+    # Whether all inputs have the same number of rows.
+    has_one_batch = True
     # The layer that embeds inputs other than token ids, and the specs of its inputs by name.
     embeddings = None
     features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})
@@ -108,14 +110,17 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])
         self._carried = tuple(carried)
-        mask = FeatureMask if self.features else PaddingMask
-        self.padding_mask = mask(pad_id, dtype=policy, name="token_mask")
+        self.padding_mask = self._mask_layer(pad_id, dtype=policy, name="token_mask")
         # Built here, since a language model uses it only in generation.
         self.padding_mask.build((None, None))
         if self.features:
             self.attach_mask = AttachMask(dtype=policy, name="attach_mask")
         self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
         return policy
+
+    def _mask_layer(self, pad_id, **kwargs):
+        """The layer that makes the padding mask of the inputs."""
+        return (FeatureMask if self.features else PaddingMask)(pad_id, **kwargs)
 
     def __call__(self, inputs: Nest, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)

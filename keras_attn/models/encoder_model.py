@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import keras
 
-from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.argument_checks import check_count, check_positive, is_count
 from keras_attn.labels import Labels
 from keras_attn.layers import (
     Encoder,
@@ -23,7 +23,8 @@ from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.models.base import AttentionModel, checked_position, size_of_heads, split_options, stack_arguments
 from keras_attn.models.choices import MergeChoices, SplitChoices
 from keras_attn.models.encoder_heads import HEADS, check_head, dense_options
-from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs
+from keras_attn.models.end_token_mask import EndTokenMask
+from keras_attn.models.features import AttachMask, FeatureMask, checked_embeddings, config_of_specs
 from keras_attn.typing import Activation, Nest, Tensor
 
 if TYPE_CHECKING:
@@ -77,6 +78,9 @@ class EncoderModel(AttentionModel):
         norm_layer, norm_epsilon: See `Residual`.
         scale_embeddings: Whether to multiply embeddings by the square root of their width.
         position: A `PositionEncoding`. Defaults to `LearnedPositionEmbedding(512)`.
+        end_id: Optional id of the token that ends a text: tokens after the first one count as padding, as in CLIP.
+            "largest" ends each row at the first of its largest ids.
+        mask_padding: Whether padding is hidden; False as in SigLIP, which attends to it.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
         dtype: Dtype or dtype policy of all layers.
@@ -85,7 +89,8 @@ class EncoderModel(AttentionModel):
 
     Call arguments:
         inputs: Int32 `(B, T)`, or a dict of `token_ids` int32 `(B, T)` and optionally
-            `padding_mask` bool `(B, T)`, False at padding (default `token_ids != pad_id`);
+            `padding_mask` bool `(B, T)`, False at padding (default `token_ids != pad_id`; see also `end_id` and
+            `mask_padding`);
             `attention_mask` bool `(B, T, T)`, True = may attend; `positions` int32 `(B, T)` (default `0, 1, ...`);
             `segments` int32 `(B, T)`, the text of each token in a row of several packed texts; with `num_token_types`,
             `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as
@@ -138,6 +143,8 @@ class EncoderModel(AttentionModel):
         norm_epsilon: float = 1e-12,
         scale_embeddings: bool = False,
         position: PositionEncoding | None = None,
+        end_id: int | str | None = None,
+        mask_padding: bool = True,
         pad_id: int | None = None,
         tokenizer: Tokenizer | None = None,
         dtype: str | keras.DTypePolicy | None = None,
@@ -158,6 +165,14 @@ class EncoderModel(AttentionModel):
                 f"head='multiple_choice'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, "
                 f"head={head!r}"
             )
+        if end_id not in (None, "largest") and not is_count(end_id):
+            raise ValueError(f"`end_id` must be None, a token id or 'largest'. Received: end_id={end_id!r}")
+        if self.features and (end_id is not None or not mask_padding):
+            raise ValueError(
+                "`embeddings` must be given without `end_id` and `mask_padding`. "
+                f"Received: end_id={end_id!r}, mask_padding={mask_padding}"
+            )
+        self.end_id, self.mask_padding = end_id, mask_padding
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)
         pooling, head = deserialized(pooling), deserialized(head)
@@ -263,9 +278,16 @@ class EncoderModel(AttentionModel):
             "embedding_dim": embedding_dim,
             "embedding_norm": embedding_norm,
             "scale_embeddings": scale_embeddings,
+            "end_id": end_id,
+            "mask_padding": mask_padding,
             "position": position,
         }
         super().__init__(tensors, outputs, policy=policy, config=config, **own)
+
+    def _mask_layer(self, pad_id, **kwargs):
+        if self.end_id is not None:
+            return EndTokenMask(pad_id, end_id=self.end_id, **kwargs)
+        return super()._mask_layer(pad_id, **kwargs) if self.mask_padding else FeatureMask(pad_id, **kwargs)
 
     @property
     def padding_label(self) -> int | None:

@@ -16,6 +16,7 @@ _HARMLESS = {
         "auto_map",
         "model_type",
         "torchscript",
+        "transformers.js_config",
     ),
     *("transformers_version", "torch_dtype", "dtype", "use_cache", "return_dict", "return_dict_in_generate"),
     *("output_hidden_states", "output_attentions", "output_past", "output_scores", "use_bfloat16", "pretraining_tp"),

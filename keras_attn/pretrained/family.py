@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_attn.models import EncoderModel
+from keras_attn.pretrained.causal_encoder import causal_encoder, encoder_table
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.rows import Row
 
@@ -42,6 +44,8 @@ class Head:
         classifier: The tensor whose first axis has one entry per class.
         ignored: Regular expressions of tensors in the file that the task does not need.
         body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
+        zeros: Names of tensors that are zero if the file lacks them.
+        encodes: For families of language models, whether the model is an `EncoderModel` with causal attention.
     """
 
     architecture: str
@@ -50,6 +54,8 @@ class Head:
     classifier: str | None = None
     ignored: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
+    zeros: tuple[str, ...] = ()
+    encodes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,10 +68,11 @@ class Family:
         tensors: The table of the body, without the prefix; or a function from the config to it.
         heads: The head for each task.
         prefix: Name of the body in the classes with a head. The class without one has no prefix.
-        tied: Names, without the prefix, of the output projection and the embedding table. They are one variable if the
-            file has only the table, or the same numbers twice; the entry `tie_word_embeddings` then follows the file.
+        tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
+            the first that the file has counts. They are one variable if the file has only the table, or the same
+            numbers twice; the entry `tie_word_embeddings` then follows the file.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
-        continues_text: Whether the tokenizer encodes prompts that a model continues.
+        completed: Function from the contents of `config.json` to them with entries that follow from others in the file.
     """
 
     model: type
@@ -73,8 +80,9 @@ class Family:
     tensors: Table | Callable[[CheckpointConfig], Table]
     heads: Mapping[str, Head]
     prefix: str = ""
-    tied: tuple[str, str] | None = None
+    tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+    completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
         """`(task, head)` for a task, by default the one of the class that `config.json` names."""
@@ -90,13 +98,20 @@ class Family:
             raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
         return task, self.heads[task]
 
-    def table(self, config: CheckpointConfig) -> Table:
-        """The table of the body."""
-        return self.tensors(config) if callable(self.tensors) else self.tensors
+    def model_of(self, head: Head) -> type:
+        """The class of the model with a head."""
+        return EncoderModel if head.encodes else self.model
+
+    def table(self, config: CheckpointConfig, head: Head) -> Table:
+        """The table of the body and the head."""
+        body = self.tensors(config) if callable(self.tensors) else self.tensors
+        return {**(encoder_table(body) if head.encodes else body), **head.tensors}
 
     def arguments(self, config: CheckpointConfig, head: Head, num_classes: int | None) -> dict[str, Any]:
         """The arguments of the model; raises a ValueError if an entry of the config is not understood."""
         arguments = self.settings(config)
+        if head.encodes:
+            arguments = causal_encoder(arguments)
         if head.settings is not None:
             arguments |= head.settings(config, num_classes)
         if len(arguments.get("labels") or ()) != num_classes:

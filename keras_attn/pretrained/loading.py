@@ -71,9 +71,10 @@ def from_pretrained(
         task, head = family.head_of(entries.get("architectures"), task)
     else:
         task, head = SENTENCE_EMBEDDING, modules.head(family)
+    entries = family.completed(entries)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
-    if family.tied is not None:
+    if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
@@ -86,13 +87,13 @@ def from_pretrained(
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
-    if "generation_config" in inspect.signature(family.model).parameters:
+    if "generation_config" in inspect.signature(family.model_of(head)).parameters:
         texts["generation_config"] = generation_config(entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation, modules and modules.files)
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
-        model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored)
+        model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
+    load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
 
 
@@ -112,10 +113,13 @@ class _Budget:
             )
 
 
-def _is_tied(files, names, output, table):
+def _is_tied(files, names, output, *tables):
     """Whether the output projection is the embedding table, by what the file holds."""
-    if output not in names or table not in names:
+    if output not in names:
         return True
+    table = next((x for x in tables if x in names), None)
+    if table is None:
+        return False
     shapes = files.shapes()
     if shapes[names[output]] != shapes[names[table]]:
         return False

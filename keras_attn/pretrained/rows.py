@@ -102,6 +102,18 @@ def reshaped(target: str | Row, read: Callable, write: Callable) -> Row:
     return _before(target, read, write)
 
 
+def convolution(target: str | Row, *kernel_size: int) -> Row:
+    """For our matrix products of windows: ours is a matrix, theirs the kernel of a convolution."""
+
+    def read(x):
+        return x if x.ndim == 1 else np.moveaxis(x, 1, -1).reshape(len(x), -1)
+
+    def write(x):
+        return x if x.ndim == 1 else np.moveaxis(x.reshape(len(x), *kernel_size, -1), -1, 1)
+
+    return _before(target, read, write)
+
+
 def stacked(path: str, axis: int = 0) -> Row:
     """One kernel of all experts from a module for each, whose number is `#` in its name.
 

@@ -61,8 +61,8 @@ def save_pretrained(
     parsed = CheckpointConfig(entries)
     actual = model.get_config()
     num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
-    _check_described(family, family.arguments(parsed, head, num_classes), actual)
-    body = tensors_of(model, {**family.table(parsed), **head.tensors})
+    _check_described(family.model_of(head), family.arguments(parsed, head, num_classes), actual)
+    body = tensors_of(model, family.table(parsed, head))
     named = _prefixed(family, head, body)
     files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
     if checkpoint.generation:
@@ -89,10 +89,10 @@ def save_pretrained(
         _replace(folder / name / WEIGHTS, lambda path, values=values: write_weights(path, values))
 
 
-def _check_described(family, arguments, actual):
+def _check_described(model_class, arguments, actual):
     """Raises a ValueError if the model is not the one that the config describes."""
-    if family.model.__name__ != actual.get("class_name", family.model.__name__):
-        raise ValueError(f"`model` must be of class {family.model.__name__}")
+    if model_class.__name__ != actual.get("class_name", model_class.__name__):
+        raise ValueError(f"`model` must be of class {model_class.__name__}")
     described = serialized({**arguments})
     differs = {}
     for name, value in described.items():

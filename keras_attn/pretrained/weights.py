@@ -79,6 +79,7 @@ def load_weights(
     table: Mapping[str, str | Row],
     names: Mapping[str, str],
     ignored: Iterable[str] = (),
+    zeros: Iterable[str] = (),
 ) -> None:
     """Assigns the tensors of a folder to the variables of a model.
 
@@ -88,6 +89,7 @@ def load_weights(
         table: The table of the family.
         names: The name in the folder of each tensor, by its name in the table.
         ignored: Regular expressions of further tensors that may be there.
+        zeros: Names of tensors that are zero if they are missing.
 
     Raises:
         ValueError: If a variable has no tensor, a tensor no variable, or a shape differs; one message lists them all.
@@ -96,7 +98,7 @@ def load_weights(
     shapes = folder.shapes()
     wanted = {name for entry in plan for name in entry.names}
     faults = [f"no row of the table for {path}" for path in unnamed]
-    faults += [f"no tensor {name!r}" for name in sorted(wanted - names.keys())]
+    faults += [f"no tensor {name!r}" for name in sorted(wanted - names.keys() - set(zeros))]
     unused = sorted(names[name] for name in names.keys() - wanted if not _any_matches(ignored, name))
     faults += [f"no weight for tensor {name!r} {shapes[name]}" for name in unused]
     for entry in plan:
@@ -110,7 +112,10 @@ def load_weights(
             f"Received: {folder.path}, with {'; '.join(faults[:_LISTED])}{more}"
         )
     for entry in plan:
-        values = entry.read([folder.read(names[name]) for name in entry.names])
+        stored = zip(entry.names, entry.shapes(), strict=True)
+        values = entry.read(
+            [folder.read(names[x]) if x in names else np.zeros(shape, "float32") for x, shape in stored]
+        )
         for part, value in zip(entry.parts, values, strict=True):
             assign(part.variable, value)
 

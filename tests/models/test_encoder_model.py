@@ -8,7 +8,14 @@ from model_checks import as_float32, check_mixed_precision, check_round_trips, s
 
 from keras_attn import EncoderModel, attention_maps
 from keras_attn.export import export
-from keras_attn.layers import AttentionPooling, GatedFeedForward, MeanPooling, RotaryPositionEncoding
+from keras_attn.layers import (
+    AttentionPooling,
+    EmbeddingHead,
+    GatedFeedForward,
+    LastTokenPooling,
+    MeanPooling,
+    RotaryPositionEncoding,
+)
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy
 
@@ -144,6 +151,27 @@ def test_the_dense_layer_of_a_head_has_options():
     np.testing.assert_allclose(call(model), model.embedding(x, reverse=True), atol=1e-5)
 
 
+@pytest.mark.parametrize("end_id", [20, "largest"])
+def test_a_text_stops_at_its_first_end_token(end_id):
+    head = EmbeddingHead(LastTokenPooling())
+    model = make(head=head, norm="pre", end_id=end_id, attention_options={"causal": True})
+    ids = np.array([[5, 6, 20, 7, 20, 20, 8], [5, 9, 8, 7, 20, 0, 0]])
+    expected = np.concatenate([call(model, ids[:1, :3]), call(model, ids[1:, :5])])
+    np.testing.assert_allclose(call(model, ids), expected, atol=1e-6)
+    mask = np.array([[True] * 2 + [False] * 5, [True] * 7])
+    np.testing.assert_allclose(call(model, ids, padding_mask=mask)[0], call(model, ids[:1, :2])[0], atol=1e-6)
+
+
+def test_padding_may_count(model):
+    seen = make(num_layers=2, mask_padding=False)
+    seen.set_weights(model.get_weights())
+    padded = np.pad(IDS, ((0, 0), (0, 2)))
+    np.testing.assert_allclose(
+        call(seen, padded), call(model, padded, padding_mask=np.ones_like(padded, bool)), atol=1e-6
+    )
+    assert np.abs(call(seen, padded) - call(model, padded)).max() > 1e-2
+
+
 @pytest.fixture(scope="module")
 def choosing():
     return make(head="multiple_choice", num_token_types=2, pooling=MeanPooling())
@@ -187,6 +215,8 @@ VARIANTS = {
     **HEADS,
     "pre": {"norm": "pre", "embedding_norm": False, "activation": "relu", "position": RotaryPositionEncoding()},
     "distilled": {**HEADS["sequence"], "head_options": {"activation": "relu"}},
+    "clip": {"end_id": 20, "head": EmbeddingHead(LastTokenPooling(), 5), "attention_options": {"causal": True}},
+    "siglip": {"mask_padding": False},
     "albert": {"num_layers": 2, "embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
     "modern": {
         "num_layers": 2,
@@ -288,6 +318,7 @@ def test_what_an_encoder_cannot_do(model):
         ({"head": "regression"}, "`head` must be None, 'seq.* or a dict of layers. Received: head='regression'"),
         ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
         ({"num_classes": 3}, "`num_classes` must be None without a classifier. Received: num_classes=3, head=None"),
+        ({"end_id": "last"}, "`end_id` must be None, a token id or 'largest'. Received: end_id='last'"),
         ({"head_options": {"bias": True}, "head": "masked_lm"}, "`head_options` may hold .*'bias': True}, head='mask"),
         ({"head_options": {"norm": True}}, "`head_options` may hold .*head=None"),
         ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),

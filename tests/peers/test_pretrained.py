@@ -53,6 +53,8 @@ def test_gradients(case):
     inputs = theirs.inputs_of(case)
     found, family = ours.loss_gradients(mine, case, inputs)
     names = family.names([name for name, _ in model.named_parameters(remove_duplicate=False)])
+    # `transformers` loads some modules under other names than those in files.
+    found = {name: gradient for name, gradient in found.items() if name in names}
     expected = theirs.loss_gradient(model, inputs, [names[name] for name in found])
     assert len(found) >= 3
     largest = max(np.abs(x).max() for x in expected.values())
@@ -66,8 +68,9 @@ def test_written_back(case, tmp_path):
     model, mine, _ = loaded(case)
     mine.save_pretrained(tmp_path)
     again, info = type(model).from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
-    unfilled = [name for name in info["missing_keys"] if not name.startswith("pooler.")]
-    assert not unfilled
+    # Poolers are not read, sinusoids are computed.
+    unread = ("pooler.", "model.encoder.embed_positions.", "model.decoder.embed_positions.")
+    assert all(name.startswith(unread) for name in info["missing_keys"])
     assert not info["unexpected_keys"]
     assert not info["mismatched_keys"]
     inputs = theirs.inputs_of(case)

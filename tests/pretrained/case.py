@@ -56,6 +56,7 @@ class Case:
         inputs: Function from a random generator to the inputs of theirs by name.
         to_ours: Function from these to the inputs of ours.
         fixture: Whether the model is committed as a fixture.
+        change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
         exempt: Dict from a check to the reason why it does not apply.
     """
@@ -67,6 +68,7 @@ class Case:
     inputs: Callable = tokens
     to_ours: Callable = ids_to_ours
     fixture: bool = False
+    change: Callable | None = None
     std: float = 0.15
     exempt: Mapping = dataclasses.field(default_factory=dict)
 

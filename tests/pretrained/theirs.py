@@ -15,13 +15,17 @@ def model_of(case):
     torch.manual_seed(0)
     model = architecture._from_config(config, attn_implementation="eager").eval()
     with torch.no_grad():
-        for parameter in model.parameters():
+        trained = [x for x in model.parameters() if x.requires_grad]
+        trained += [x for name, x in model.named_buffers() if name == "final_logits_bias"]
+        for parameter in trained:
             if parameter.dim() > 1:
                 parameter.normal_(0, case.std)
             else:
                 parameter.add_(torch.randn(parameter.shape) * 0.2)
+        if case.change is not None:
+            case.change(model)
         # Files hold bfloat16, so that the same numbers are in a small fixture.
-        for parameter in model.parameters():
+        for parameter in trained:
             parameter.copy_(parameter.bfloat16().float())
     return model
 
@@ -60,7 +64,9 @@ def generated(model, inputs, **settings):
             row = {name: value[:, : lengths[i]] if value.ndim == 2 else value for name, value in row.items()}
         with torch.no_grad():
             found = model.generate(**tensors(row), do_sample=False, **settings)[0].tolist()
-        rows.append(found[1:] if model.config.is_encoder_decoder else found[row["input_ids"].shape[1] :])
+        # Whisper returns only the new tokens.
+        prompt = row["input_ids"].shape[1] if "input_ids" in row else 0
+        rows.append(found[1 if model.config.is_encoder_decoder and prompt else prompt :])
     return rows
 
 

@@ -6,11 +6,11 @@ from keras_attn.layers import (
     GatedFeedForward,
     MeanPooling,
     PositionEncoding,
-    RotaryPositionEncoding,
 )
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.layer_types import FULL, SLIDING, layer_types
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block, split
 from keras_attn.pretrained.text_heads import labels, text_heads
@@ -33,19 +33,17 @@ TENSORS = {
 POOLED = {"head.dense": "pooler", "head.norm": "pooler_norm", "classifier": "classifier"}
 PER_TOKEN = {"head.dense": "head/hidden", "head.norm": "head/norm", "classifier": "head/classifier"}
 MASKED_LM = {"head.dense": "transform", "head.norm": "transform_norm", "decoder.bias": "embedding/bias"}
-_THETAS = {"full_attention": ("global_rope_theta", 160000.0), "sliding_attention": ("local_rope_theta", 10000.0)}
+_THETAS = {FULL: ("global_rope_theta", 160000.0), SLIDING: ("local_rope_theta", 10000.0)}
 
 
 def settings(config):
     count = config.size("num_hidden_layers", 22)
     every = config.size("global_attn_every_n_layers", 3)
-    kinds = config("layer_types", None) or [("sliding" if i % every else "full") + "_attention" for i in range(count)]
-    if len(kinds) != count or not set(kinds) <= set(_THETAS):
-        raise ValueError(f"`config.json` must have {count} of {list(_THETAS)} as 'layer_types'. Received: {kinds}")
-    bases = {kind: config.number(*theta) for kind, theta in _THETAS.items()}
-    ropes = {kind: RotaryPositionEncoding(**rope(config, bases[kind], kind), name=kind) for kind in set(kinds)}
+    config.entries.setdefault("num_hidden_layers", count)
+    kinds = layer_types(config, lambda i: i % every != 0)
+    ropes = {kind: rope(config, kind, base=config.number(*_THETAS[kind])) for kind in dict.fromkeys(kinds)}
     window = config.size("local_attention", 128) // 2 + 1
-    per_layer = [{"position": ropes[x], "window": window if x == "sliding_attention" else None} for x in kinds]
+    per_layer = [{"position": ropes[x], "window": window if x == SLIDING else None} for x in kinds]
     per_layer[0]["norm"] = {"self_attention": None, "feed_forward": "pre"}
     # How `transformers` runs the model, heads of other tasks, and entries that it does not read.
     config.ignore("deterministic_flash_attn", "reference_compile", "repad_logits_with_grad", "cls_token_id")

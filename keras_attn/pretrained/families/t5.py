@@ -1,4 +1,6 @@
-"""T5: [Raffel et al., 2020](https://arxiv.org/abs/1910.10683)."""
+"""T5: [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), and mT5: [Xue et al., 2021](https://arxiv.org/abs/2010.11934)."""
+
+import dataclasses
 
 from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBias
 from keras_attn.models import Transformer
@@ -23,7 +25,7 @@ def _tensors(config):
             rows[side] |= {f"{name}.{x}": f"{ours}/{y}" for x, y in found.items()}
             norm = "feed_forward" if sublayer == "feed" else f"{sublayer}_attention"
             rows[side][f"layer.{number}.layer_norm"] = f"{norm}/norm_before"
-    scale = config.size("d_model", 512) ** -0.5 if _is_scaled(config) else 1.0
+    scale = config.size("d_model", 512) ** -0.5 if config("scale_decoder_outputs", False) else 1.0
     bias = "layer.0.SelfAttention.relative_attention_bias"
     return {
         "shared.weight": "embedding/embeddings",
@@ -34,11 +36,6 @@ def _tensors(config):
         "encoder.final_layer_norm": "encoder/final_norm",
         "decoder.final_layer_norm": scaled("decoder/final_norm", scale),
     }
-
-
-def _is_scaled(config):
-    # `transformers` 5 writes `tie_word_embeddings` as True also for the models of T5 1.1, which do not scale.
-    return bool(config("scale_decoder_outputs", config("tie_word_embeddings", True)))
 
 
 def settings(config):
@@ -73,14 +70,27 @@ def settings(config):
     }
 
 
+def _completed(entries):
+    # `transformers` 5 writes `tie_word_embeddings` as True for all, and what it said before in another entry.
+    return {"scale_decoder_outputs": entries.get("tie_word_embeddings") is not False, **entries}
+
+
+LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
 T5 = Family(
     Transformer,
     settings,
     _tensors,
-    {"seq2seq_lm": Head("T5ForConditionalGeneration", {"lm_head.weight": "embedding/reverse_embeddings"})},
+    {"seq2seq_lm": Head("T5ForConditionalGeneration", LM_HEAD)},
     tied=("lm_head.weight", "shared.weight"),
     ignored=(
         r"(en|de)coder\.embed_tokens\.weight",
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
     ),
+    completed=_completed,
+)
+_MT5 = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
+MT5 = dataclasses.replace(
+    T5,
+    heads={"seq2seq_lm": Head("MT5ForConditionalGeneration", LM_HEAD)},
+    completed=lambda entries: {**_MT5, **entries},
 )

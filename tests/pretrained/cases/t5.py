@@ -11,7 +11,16 @@ CONFIG = {
     "decoder_start_token_id": 0,
 }
 UNEVEN = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "num_decoder_layers": 1}
+
+
+def untied(model):
+    """As in files of T5 1.1."""
+    model.lm_head.weight = type(model.lm_head.weight)(model.shared.weight.flip(0) + 0.1)
+
+
 CASES = [
     Case("T5ForConditionalGeneration", CONFIG, inputs=pairs, fixture=True),
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1", inputs=pairs),
+    Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1-untied", inputs=pairs, change=untied),
+    Case("MT5ForConditionalGeneration", CONFIG, inputs=pairs),
 ]

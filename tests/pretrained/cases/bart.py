@@ -1,0 +1,22 @@
+from pretrained.case import SIZE, Case, pairs
+
+CONFIG = {
+    "vocab_size": SIZE,
+    "d_model": 24,
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 6,
+    "encoder_ffn_dim": 37,
+    "decoder_ffn_dim": 35,
+    "max_position_embeddings": 40,
+    "pad_token_id": 0,
+    "bos_token_id": 3,
+    "eos_token_id": 1,
+    "decoder_start_token_id": 2,
+    "forced_eos_token_id": None,
+}
+CASES = [
+    Case("BartForConditionalGeneration", CONFIG, inputs=pairs, fixture=True),
+    Case("MBartForConditionalGeneration", {**CONFIG, "scale_embedding": True}, inputs=pairs, fixture=True),
+]

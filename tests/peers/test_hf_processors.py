@@ -15,6 +15,7 @@ from keras_attn.generation.processors import (
     ForcedEnd,
     ForcedPrefix,
     History,
+    LogitNormalization,
     MinLength,
     MinP,
     NoRepeatNGram,
@@ -205,3 +206,13 @@ def test_top_h(h):
 def test_min_tokens_to_keep(ours, theirs):
     kind, value = theirs
     compare(ours, lambda n: getattr(transformers, f"{kind}LogitsWarper")(value, min_tokens_to_keep=4))
+
+
+@pytest.mark.peer("BannedTokens", "transformers.SuppressTokensAtBeginLogitsProcessor")
+def test_tokens_banned_at_one_step():
+    compare(BannedTokens((0, 17), step=2), lambda n: transformers.SuppressTokensAtBeginLogitsProcessor([0, 17], n + 2))
+
+
+@pytest.mark.peer("LogitNormalization", "transformers.LogitNormalization")
+def test_logit_normalization():
+    compare(LogitNormalization(), lambda n: transformers.LogitNormalization())

@@ -10,7 +10,15 @@ __version__ = "0.1.0"
 if not is_command():
     from keras_attn import export, generation, layers, models, ops, plot, pretrained, text, training
     from keras_attn.generation import GenerationConfig
-    from keras_attn.models import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer, attention_maps
+    from keras_attn.models import (
+        EncoderModel,
+        LanguageModel,
+        MultipleChoiceModel,
+        Seq2SeqRNN,
+        Transformer,
+        TwoTowerModel,
+        attention_maps,
+    )
 
 if TYPE_CHECKING:
     from keras_attn.pretrained.loading import from_pretrained
@@ -21,8 +29,10 @@ __all__ = [
     "EncoderModel",
     "GenerationConfig",
     "LanguageModel",
+    "MultipleChoiceModel",
     "Seq2SeqRNN",
     "Transformer",
+    "TwoTowerModel",
     "attention_maps",
     "export",
     "from_pretrained",

@@ -1,4 +1,4 @@
-"""The command `keras-attn`: exports, quantises, verifies and inspects models."""
+"""The command `keras-attn`: imports, exports, quantises, verifies and inspects models."""
 
 import argparse
 import contextlib
@@ -45,16 +45,16 @@ def main(arguments=None):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog=COMMAND, description="Export Keras models, and verify and inspect exports.")
+    parser = argparse.ArgumentParser(prog=COMMAND, description="Import, export, verify and inspect models.")
     parser.add_argument("--version", action="version", version=f"{COMMAND} {keras_attn.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    export = commands.add_parser("export", help="export a .keras file to verified artefacts")
+    export = commands.add_parser("export", help="export a .keras file or a checkpoint to verified artefacts")
     export.set_defaults(run=_export)
     quantize = commands.add_parser("quantize", help="export in a lower precision, and report the effect of each weight")
     quantize.set_defaults(run=_quantize)
     for command in (export, quantize):
-        command.add_argument("model", metavar="MODEL.keras", help="a saved Keras model")
+        command.add_argument("model", metavar="MODEL", help="a .keras file, or a folder with a Hugging Face checkpoint")
         command.add_argument(
             "--format", required=True, type=_names, help="comma-separated: saved_model, tflite, onnx, onnx_fused"
         )
@@ -104,7 +104,13 @@ def _parser():
     inspect.set_defaults(run=_inspect)
     inspect.add_argument("path", metavar="PATH", help="a .keras file, an artefact or a folder that `export` wrote")
 
-    for command in (export, quantize, verify, inspect):
+    convert = commands.add_parser("import", help="convert a Hugging Face checkpoint to a .keras file")
+    convert.set_defaults(run=_import)
+    convert.add_argument("folder", metavar="FOLDER", help="a folder with config.json and safetensors, or a hub id")
+    convert.add_argument("out", metavar="MODEL.keras", help="the file to write")
+    convert.add_argument("--task", help="the head: base, sequence_classification, ... (default: that of config.json)")
+
+    for command in (export, quantize, verify, inspect, convert):
         command.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
@@ -112,6 +118,25 @@ def _parser():
 def _export(options):
     report = _exported(options, *_model_and_arguments(options))
     return report.to_json() if options.json else str(report), report.failures
+
+
+def _import(options):
+    from keras_attn import from_pretrained
+
+    if not options.out.endswith(".keras"):
+        raise ValueError(f"`MODEL.keras` must end with .keras. Received: {options.out}")
+    model = from_pretrained(options.folder, options.task)
+    unfinished = f"{options.out.removesuffix('.keras')}.{os.getpid()}.tmp.keras"
+    try:
+        model.save(unfinished)
+        os.replace(unfinished, options.out)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(unfinished)
+    found = {"model": type(model).__name__, "task": model.checkpoint.task, "weights": model.count_params()}
+    if options.json:
+        return json.dumps({**found, "path": options.out}), []
+    return f"{options.out}: {found['model']} for {found['task']}, {found['weights']:,} weights", []
 
 
 def _quantize(options):
@@ -138,9 +163,7 @@ def _quantize(options):
 
 
 def _model_and_arguments(options):
-    from keras_attn.export.loading import load_model
-
-    model = load_model(options.model)
+    model = _model(options.model)
     tasks = options.task or ["generate" if getattr(model, "generation_config", None) else "forward"]
     samples, references = _data(options.data, class_ids=tasks == ["classify"])
     return model, {
@@ -150,6 +173,16 @@ def _model_and_arguments(options):
         "references": references,
         "labels": options.labels and read_lines(options.labels),
     }
+
+
+def _model(path):
+    if os.path.isdir(path):
+        from keras_attn import from_pretrained
+
+        return from_pretrained(path)
+    from keras_attn.export.loading import load_model
+
+    return load_model(path)
 
 
 def _exported(options, model, arguments):

@@ -7,6 +7,7 @@ This is the only file to port to another release of them. Each docstring tells w
 import contextlib
 import logging
 import re
+import threading
 import time
 import types
 import zipfile
@@ -60,13 +61,14 @@ class BuildHook:
 
 @contextlib.contextmanager
 def before_add_weight(function):
-    """Within the scope, `function(layer, shape)` runs before any thread adds a weight; Keras has no hook there."""
+    """Within the scope, `function(layer, shape)` runs before this thread adds a weight; Keras has no hook there."""
     from keras.layers import Layer
 
-    original = Layer.add_weight
+    original, thread = Layer.add_weight, threading.get_ident()
 
     def add_weight(layer, shape=None, *arguments, **options):
-        function(layer, shape)
+        if threading.get_ident() == thread:
+            function(layer, shape)
         return original(layer, shape, *arguments, **options)
 
     Layer.add_weight = add_weight
@@ -84,10 +86,10 @@ def without_initial_values(function, zeros):
 
     kept = (initializers.Zeros, initializers.Ones, initializers.Constant)
     with before_add_weight(function):
-        original = Layer.add_weight
+        original, thread = Layer.add_weight, threading.get_ident()
 
         def add_weight(layer, shape=None, initializer=None, *arguments, **options):
-            if not isinstance(initializers.get(initializer), kept):
+            if threading.get_ident() == thread and not isinstance(initializers.get(initializer), kept):
                 initializer = zeros
             return original(layer, shape, initializer, *arguments, **options)
 
@@ -321,6 +323,20 @@ def lookup_tables_of(layer):
     return [value for value in vars(layer).values() if isinstance(value, CapturableResource)]
 
 
+def tflite_converter(saved_model, signatures):
+    """A `tf.lite.TFLiteConverter` of a SavedModel; the public one loads it three times, for checks and locations."""
+    from tensorflow.lite.python import lite
+    from tensorflow.python.saved_model.loader_impl import parse_saved_model
+
+    class Converter(lite.TFLiteSavedModelConverterV2):
+        @lite._export_metrics
+        def convert(self):
+            return self._convert_from_saved_model(parse_saved_model(saved_model).meta_graphs[0].graph_def)
+
+    Converter._set_original_model_type(lite.conversion_metadata_fb.ModelType.TF_SAVED_MODEL)
+    return Converter(saved_model, {"serve"}, signatures)
+
+
 def calibrate_tflite(content, cases):
     """Adds tensor ranges from `(signature, inputs)` cases to a `.tflite` file; the converter has no such step."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
@@ -339,6 +355,20 @@ def quantize_tflite(content, float_ops):
 
 
 # tf2onnx.
+
+
+def frozen_graph(function, input_names, output_names):
+    """The graph of a concrete function with its variables as constants, as tf2onnx's `from_function` makes it; that
+    builds the graph twice more in between."""
+    import tensorflow as tf
+    from tensorflow.python.framework import convert_to_constants
+    from tf2onnx import tf_loader
+
+    options = {"lower_control_flow": False, "aggressive_inlining": True}
+    data = convert_to_constants._FunctionConverterDataInEager(function, **options)
+    graph, _ = convert_to_constants._replace_variables_by_constants(data)
+    with tf.Graph().as_default():
+        return tf_loader.tf_optimize(input_names, output_names, tf_loader.fix_freezing_errors_part2(graph))
 
 
 def tf2onnx_passes():

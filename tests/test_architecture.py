@@ -60,7 +60,7 @@ MAY_IMPORT_INSIDE = {
         "recurrent": {"base"},
     },
     "generation": {"settings": set(), "automata": set(), "processors": {"settings", "automata"}},
-    "text": {"graph": set()},
+    "text": {"pretrained": set(), "graph": {"pretrained"}},
     "training": {
         "schedules": set(),
         "optimizers": set(),

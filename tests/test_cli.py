@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -67,6 +68,28 @@ def test_quantize_tells_what_each_weight_costs(saved, capsys):
     status, out, _ = run(capsys, *command)
     assert status == 0
     assert {"onnx, int8:", "all of them"} <= {line.split("  ")[0] for line in out.splitlines()}
+
+
+CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification"
+
+
+def test_import_of_a_checkpoint(tmp_path, capsys):
+    assert cli.main(["import", str(CHECKPOINT), str(tmp_path / "model.keras")]) == 0
+    assert "EncoderModel for sequence_classification" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+    model = keras.models.load_model(tmp_path / "model.keras")
+    ids = np.array([[5, 6, 7]])
+    np.testing.assert_array_equal(model(ids), keras_attn.from_pretrained(CHECKPOINT)(ids))
+    assert cli.main(["import", str(CHECKPOINT), str(tmp_path / "model.h5")]) == 2
+    assert cli.main(["import", str(tmp_path), str(tmp_path / "other.keras")]) == 2
+    assert "must contain config.json" in capsys.readouterr().err
+
+
+def test_export_of_a_checkpoint(tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = [str(CHECKPOINT), "--format", "tflite", "--task", "classify", "--ids", "--out", str(out)]
+    assert cli.main(["export", *arguments]) == 0
+    assert len(list(out.rglob("*.tflite"))) == 1
 
 
 def test_inspect(saved, capsys):

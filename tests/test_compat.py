@@ -1,5 +1,6 @@
 """Each private name of Keras, TensorFlow and tf2onnx in `keras_attn.compat` is there and means what is said of it."""
 
+import threading
 import time
 import types
 import zipfile
@@ -105,8 +106,23 @@ def test_before_add_weight():
     seen = []
     with compat.before_add_weight(lambda layer, shape: seen.append((layer, tuple(shape)))):
         layer = dense()
+        other = threading.Thread(target=dense)
+        other.start()
+        other.join()
     dense()
     assert seen == [(layer, (3, 2)), (layer, (2,))]
+
+
+def test_without_initial_values():
+    seen = []
+    with compat.without_initial_values(lambda layer, shape: seen.append(tuple(shape)), "ones"):
+        layer = dense()
+        norm = keras.layers.LayerNormalization()
+        norm.build((None, 3))
+    assert seen == [(3, 2), (2,), (3,), (3,)]
+    np.testing.assert_array_equal(layer.kernel, 1)
+    np.testing.assert_array_equal(layer.bias, 0)
+    assert np.ptp(np.asarray(dense().kernel)) > 0
 
 
 # Weights.
@@ -523,19 +539,61 @@ def test_tflite_calibration_and_quantization():
     assert tensor.type == model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]].type == schema.TensorType.FLOAT32
 
 
+def test_tflite_converter(tmp_path, monkeypatch):
+    from tensorflow.lite.python import lite
+
+    from keras_attn.export.formats.tflite import graphs
+
+    module = tf.Module()
+    module.kernel = tf.Variable(np.ones((3, 5)), dtype="float32")
+    spec = tf.TensorSpec((None, 3), name="x")
+    calls = {"product": lambda x: {"y": x @ module.kernel}, "both": lambda x: {"y": tf.tanh(x @ module.kernel)}}
+    functions = {name: tf.function(call).get_concrete_function(spec) for name, call in calls.items()}
+    tf.saved_model.save(module, str(tmp_path), signatures=functions)
+    known = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=[*functions]).convert()
+    monkeypatch.setattr(lite, "_load", lambda *_: pytest.fail("the SavedModel is loaded"))
+    made = compat.tflite_converter(str(tmp_path), [*functions]).convert()
+    assert graphs.operators(made) == graphs.operators(known)
+    assert graphs.signatures(made) == graphs.signatures(known)
+    assert graphs.constants(made) == graphs.constants(known)
+    assert len(made) == len(known)
+
+
 # tf2onnx.
 
 
 def onnx_graph(function):
     """What tf2onnx makes of a function of a 2 x 3 matrix."""
-    from tf2onnx import tf_loader, tfonnx
+    from tf2onnx import tfonnx
 
     concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((2, 3), name="x"))
     ends = {"input_names": [concrete.inputs[0].name], "output_names": [concrete.outputs[0].name]}
-    frozen = tf_loader.from_function(concrete, **ends)
+    frozen = compat.frozen_graph(concrete, **ends)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name="")
         return tfonnx.process_tf_graph(graph, opset=18, **ends)
+
+
+def test_frozen_graph():
+    from tf2onnx import tf_loader
+
+    kernel = tf.Variable(np.arange(15.0).reshape(3, 5), dtype="float32")
+
+    def function(x):
+        steps = tf.while_loop(lambda i, y: i < 3, lambda i, y: (i + 1, tf.tanh(y + kernel[0, 0])), (0, x @ kernel))
+        return {"y": steps[1]}
+
+    concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((None, 3), name="x"))
+    ends = {"input_names": ["x:0"], "output_names": [concrete.outputs[0].name]}
+    made, known = compat.frozen_graph(concrete, **ends), tf_loader.from_function(concrete, **ends)
+
+    def contents(graph):
+        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        return sorted((node.op, node.attr["value"].tensor.tensor_content) for node in nodes)
+
+    assert "While" in str(contents(made))
+    assert "VarHandleOp" not in str(contents(made))
+    assert contents(made) == contents(known)
 
 
 def test_tf2onnx_passes():

@@ -4,7 +4,6 @@ import contextlib
 import math
 import os
 import re
-import threading
 import zipfile
 
 from keras_attn import compat
@@ -65,16 +64,15 @@ def _max_weights(path):
 @contextlib.contextmanager
 def _weight_limit(limit):
     """Scope in which the layers that this thread creates have at most `limit` weights in total."""
-    thread, count = threading.get_ident(), 0
+    count = 0
 
     def check(layer, shape):
         nonlocal count
-        if threading.get_ident() == thread:
-            count += math.prod(shape or ())
-            if count > limit:
-                raise ValueError(
-                    f"its config describes weights that are not in the file, such as {tuple(shape)} in {layer.name}"
-                )
+        count += math.prod(shape or ())
+        if count > limit:
+            raise ValueError(
+                f"its config describes weights that are not in the file, such as {tuple(shape)} in {layer.name}"
+            )
 
     with compat.before_add_weight(check):
         yield

@@ -56,6 +56,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
 
     # Whether the cache of `decode` has one slot per token, which `attention_mask` may hide.
     has_slots = True
+    # Whether all inputs have the same number of rows.
+    has_one_batch = True
     # The layer that embeds inputs other than token ids, and the specs of its inputs by name.
     embeddings = None
     features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})
@@ -108,14 +110,17 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])
         self._carried = tuple(carried)
-        mask = FeatureMask if self.features else PaddingMask
-        self.padding_mask = mask(pad_id, dtype=policy, name="token_mask")
+        self.padding_mask = self._mask_layer(pad_id, dtype=policy, name="token_mask")
         # Built here, since a language model uses it only in generation.
         self.padding_mask.build((None, None))
         if self.features:
             self.attach_mask = AttachMask(dtype=policy, name="attach_mask")
         self.dropout = keras.layers.Dropout(dropout, dtype=policy, name="dropout")
         return policy
+
+    def _mask_layer(self, pad_id, **kwargs):
+        """The layer that makes the padding mask of the inputs."""
+        return (FeatureMask if self.features else PaddingMask)(pad_id, **kwargs)
 
     def __call__(self, inputs: Nest, *args: Any, **kwargs: Any) -> Any:
         return super().__call__(self._all_inputs(inputs), *args, **kwargs)
@@ -223,16 +228,18 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         if not self.features:
             check_vocabulary(next(iter(self.vocabularies.values())), inputs=inputs)
 
-    def _symbolic_inputs(self, ids, *others, masks, optional_ids=()):
+    def _symbolic_inputs(self, ids, *others, masks, optional_ids=(), choices=False):
         """`(tensors, first, mask)`: all inputs by name, what the embeddings read, and the mask of that.
 
-        Features, and their mask only if the embeddings pass it on, replace the input `ids`.
+        Features, and their mask only if the embeddings pass it on, replace the input `ids`. With `choices`, each
+        example has several texts, on a second axis.
         """
         if self.features and not passes_masks(self.embeddings):
             masks = {name: rank for name, rank in masks.items() if name != self._feature_mask}
         read = tuple(self.features) or (ids,)
         every = others if self.features else (ids, *others)
-        tensors = symbolic_inputs(*every, masks=masks, optional_ids=optional_ids, features=self.features)
+        options = {"optional_ids": optional_ids, "features": self.features, "choices": choices}
+        tensors = symbolic_inputs(*every, masks=masks, **options)
         first = tensors[read[0]] if len(read) == 1 else {name: tensors[name] for name in read}
         mask = tensors.get(self._feature_mask)
         return tensors, first, mask if self.features else self.padding_mask(first, mask)
@@ -362,8 +369,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         return super().from_config(with_ids_of_tokenizer(config), custom_objects=custom_objects)
 
 
-def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
-    """The inputs of a model by name: int32 `(B, T)` for each of `ids`, and optional ones.
+def symbolic_inputs(*ids, masks, optional_ids=(), features=(), choices=False):
+    """The inputs of a model by name: int32 `(B, T)` for each of `ids`, and optional ones; `(B, C, T)` with `choices`.
 
     Args:
         *ids, optional_ids: Names.
@@ -371,11 +378,12 @@ def symbolic_inputs(*ids, masks, optional_ids=(), features=()):
         features: Mapping from names to the specs of further inputs, which come first.
     """
     inputs = {name: keras.Input(features[name].shape[1:], dtype=features[name].dtype, name=name) for name in features}
-    inputs |= {name: keras.Input((None,), dtype="int32", name=name) for name in ids}
+    more = (None,) if choices else ()
+    inputs |= {name: keras.Input((*more, None), dtype="int32", name=name) for name in ids}
     for name, rank in masks.items():
-        inputs[name] = keras.Input((None,) * rank, dtype="bool", name=name, optional=True)
+        inputs[name] = keras.Input(more + (None,) * rank, dtype="bool", name=name, optional=True)
     for name in optional_ids:
-        inputs[name] = keras.Input((None,), dtype="int32", name=name, optional=True)
+        inputs[name] = keras.Input((*more, None), dtype="int32", name=name, optional=True)
     return inputs
 
 

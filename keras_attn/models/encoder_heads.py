@@ -26,6 +26,14 @@ def _token_classification(x, mask, *, dense, dropout, num_classes, **_):
     return dense("classifier", "abc,cd->abd", (None, num_classes))(dropout(x))
 
 
+def _replaced_token_detection(x, mask, *, dense, new_norm, dropout, options, **_):
+    x = dense("transform", "abc,cd->abd", (None, x.shape[-1]), options["activation"], options["use_bias"])(x)
+    if options["norm"]:
+        x = new_norm("transform_norm")(x)
+    logits = dense("classifier", "abc,cd->abd", (None, 1))(dropout(x))
+    return keras.layers.Reshape((-1,), dtype=logits.dtype, name="logits")(logits)
+
+
 def _masked_lm(x, mask, *, dense, new_norm, embedding, mask_positions, options, **_):
     x = TokenGather(dtype=embedding.dtype_policy, name="token_gather")(x, mask_positions)
     width = (None, embedding.output_dim)
@@ -39,7 +47,9 @@ def _masked_lm(x, mask, *, dense, new_norm, embedding, mask_positions, options, 
 HEADS = {
     None: _vectors,
     "sequence_classification": _sequence_classification,
+    "multiple_choice": _sequence_classification,
     "token_classification": _token_classification,
+    "replaced_token_detection": _replaced_token_detection,
     "masked_lm": _masked_lm,
 }
 
@@ -61,23 +71,27 @@ def check_head(head, num_classes, labels, pooling):
         raise ValueError(
             f"`num_classes` must be None without a classifier. Received: num_classes={num_classes!r}, head={head!r}"
         )
-    if pooling is not None and (head != "sequence_classification" or not isinstance(pooling, BasePooling)):
+    pools = isinstance(head, str) and head in ("sequence_classification", "multiple_choice")
+    if pooling is not None and not (pools and isinstance(pooling, BasePooling)):
         raise ValueError(
-            "`pooling` must be a pooling layer, with head='sequence_classification', or None. "
+            "`pooling` must be a pooling layer, with head='sequence_classification' or 'multiple_choice', or None. "
             f"Received: pooling={pooling!r}, head={head!r}"
         )
 
 
 def dense_options(head, options, activation):
     """`head_options` with the defaults of the head; None for heads without such a layer."""
-    defaults = {"sequence_classification": {"activation": "tanh", "use_bias": True, "norm": False}}
-    defaults["masked_lm"] = {"activation": activation, "use_bias": True, "norm": True}
+    pooled = {"activation": "tanh", "use_bias": True, "norm": False}
+    per_token = {**pooled, "activation": activation}
+    defaults = {"sequence_classification": pooled, "multiple_choice": pooled, "replaced_token_detection": per_token}
+    defaults["masked_lm"] = {**per_token, "norm": True}
+    known = list(defaults)
     defaults = defaults.get(head) if isinstance(head, str) else None
     unknown = set(options or {}) - set(defaults or {})
     if unknown:
         raise ValueError(
-            "`head_options` may hold 'activation', 'use_bias' and 'norm', for the heads 'sequence_classification' and "
-            f"'masked_lm'. Received: head_options={options}, head={head!r}"
+            f"`head_options` may hold 'activation', 'use_bias' and 'norm', for the heads {known}. "
+            f"Received: head_options={options}, head={head!r}"
         )
     given = {name: deserialized(value) for name, value in (options or {}).items()}
     return defaults if defaults is None else defaults | given

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import keras
 
-from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.argument_checks import check_count, check_positive, is_count
 from keras_attn.labels import Labels
 from keras_attn.layers import (
     Encoder,
@@ -21,8 +21,10 @@ from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.models.base import AttentionModel, checked_position, size_of_heads, split_options, stack_arguments
+from keras_attn.models.choices import MergeChoices, SplitChoices
 from keras_attn.models.encoder_heads import HEADS, check_head, dense_options
-from keras_attn.models.features import AttachMask, checked_embeddings, config_of_specs
+from keras_attn.models.end_token_mask import EndTokenMask
+from keras_attn.models.features import AttachMask, FeatureMask, checked_embeddings, config_of_specs
 from keras_attn.typing import Activation, Nest, Tensor
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ class EncoderModel(AttentionModel):
     | --- | --- |
     | `None` | the vectors of the encoder, `(B, T, D)` |
     | `"sequence_classification"` | `W_c tanh(W_p pooling(x))`, `(B, num_classes)`; see `head_options` |
+    | `"multiple_choice"` | the same with one class for each of `C` texts, `(B, C)` |
     | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
+    | `"replaced_token_detection"` | `W_2 activation(W_1 x)`, `(B, T)`, the logit that a token was replaced; ELECTRA's |
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
     | a Keras layer | `head(x)`, where `x` has its Keras mask |
     | a dict of Keras layers | a dict of their outputs by name |
@@ -53,13 +57,13 @@ class EncoderModel(AttentionModel):
         num_heads: Number of attention heads, a divisor of `hidden_dim` unless `key_dim` is given.
         intermediate_dim: Inner width of the feed-forward networks; ignored if `feed_forward` is given.
         head: See the table. A layer may be a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
-        head_options: Optional dict for the dense layer in the heads "sequence_classification" and "masked_lm":
-            `activation` (defaults to "tanh" and to that of the model), `use_bias` (True), and `norm`, whether a norm
-            follows (False and True).
+        head_options: Optional dict for the dense layer before the last of a head: `activation` (defaults to "tanh" for
+            sequences and choices, else to that of the model), `use_bias` (True), and `norm`, whether a norm follows
+            (True for "masked_lm").
         num_classes: Number of classes of a classifier. Defaults to the number of `labels`.
         labels: Optional names of the classes, in the order of `LabelledTextDataset.labels`; saved with the model.
             `Trainer` compares them with those of the data, and exports contain them.
-        pooling: Pooling layer of the sequence classifier. Defaults to `FirstTokenPooling()`.
+        pooling: Pooling layer of "sequence_classification" and "multiple_choice". Defaults to `FirstTokenPooling()`.
         embeddings: Optional Keras layer that turns features into vectors `(B, T, embedding_dim or hidden_dim)`, instead
             of the embedding table: a `PatchEmbedding`, an `AudioFrontEnd`, a dense layer. If it supports masking, the
             Keras mask of its output marks padding. Position, norm and dropout apply to its output.
@@ -74,6 +78,9 @@ class EncoderModel(AttentionModel):
         norm_layer, norm_epsilon: See `Residual`.
         scale_embeddings: Whether to multiply embeddings by the square root of their width.
         position: A `PositionEncoding`. Defaults to `LearnedPositionEmbedding(512)`.
+        end_id: Optional id of the token that ends a text: tokens after the first one count as padding, as in CLIP.
+            "largest" ends each row at the first of its largest ids.
+        mask_padding: Whether padding is hidden; False as in SigLIP, which attends to it.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
         dtype: Dtype or dtype policy of all layers.
@@ -82,12 +89,14 @@ class EncoderModel(AttentionModel):
 
     Call arguments:
         inputs: Int32 `(B, T)`, or a dict of `token_ids` int32 `(B, T)` and optionally
-            `padding_mask` bool `(B, T)`, False at padding (default `token_ids != pad_id`);
+            `padding_mask` bool `(B, T)`, False at padding (default `token_ids != pad_id`; see also `end_id` and
+            `mask_padding`);
             `attention_mask` bool `(B, T, T)`, True = may attend; `positions` int32 `(B, T)` (default `0, 1, ...`);
             `segments` int32 `(B, T)`, the text of each token in a row of several packed texts; with `num_token_types`,
             `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as
-            from `mask_tokens`: the head then computes the logits of these tokens only, `(B, P, V)`. With `embeddings`,
-            the features replace `token_ids`, and `padding_mask` is over their second axis if
+            from `mask_tokens`: the head then computes the logits of these tokens only, `(B, P, V)`. With
+            `head="multiple_choice"`, only `token_ids`, `padding_mask` and `token_type_ids`, each `(B, C, T)`. With
+            `embeddings`, the features replace `token_ids`, and `padding_mask` is over their second axis if
             `embeddings` supports masking.
 
     Returns:
@@ -134,6 +143,8 @@ class EncoderModel(AttentionModel):
         norm_epsilon: float = 1e-12,
         scale_embeddings: bool = False,
         position: PositionEncoding | None = None,
+        end_id: int | str | None = None,
+        mask_padding: bool = True,
         pad_id: int | None = None,
         tokenizer: Tokenizer | None = None,
         dtype: str | keras.DTypePolicy | None = None,
@@ -148,11 +159,20 @@ class EncoderModel(AttentionModel):
                     "`vocabulary_size` must be a positive integer unless `embeddings` is given. Received: None"
                 )
             sizes = {"vocabulary_size": vocabulary_size, **sizes}
-        elif vocabulary_size is not None or tokenizer is not None or head == "masked_lm":
+        elif vocabulary_size is not None or tokenizer is not None or head in ("masked_lm", "multiple_choice"):
             raise ValueError(
-                "`embeddings` must be given without `vocabulary_size`, `tokenizer` and "
-                f"head='masked_lm'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, head={head!r}"
+                "`embeddings` must be given without `vocabulary_size`, `tokenizer`, head='masked_lm' and "
+                f"head='multiple_choice'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, "
+                f"head={head!r}"
             )
+        if end_id not in (None, "largest") and not is_count(end_id):
+            raise ValueError(f"`end_id` must be None, a token id or 'largest'. Received: end_id={end_id!r}")
+        if self.features and (end_id is not None or not mask_padding):
+            raise ValueError(
+                "`embeddings` must be given without `end_id` and `mask_padding`. "
+                f"Received: end_id={end_id!r}, mask_padding={mask_padding}"
+            )
+        self.end_id, self.mask_padding = end_id, mask_padding
         check_positive(embedding_dim=1 if embedding_dim is None else embedding_dim)
         check_count(num_token_types=num_token_types)
         pooling, head = deserialized(pooling), deserialized(head)
@@ -196,11 +216,21 @@ class EncoderModel(AttentionModel):
         stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
         self.encoder = Encoder(**stack, dtype=policy, name="encoder")
 
-        ids = ["positions", "segments", *(["token_type_ids"] if num_token_types else [])]
+        choices = head == "multiple_choice"
+        masks = {"padding_mask": 1} if choices else {"padding_mask": 1, "attention_mask": 2}
+        ids = [] if choices else ["positions", "segments"]
+        ids += ["token_type_ids"] if num_token_types else []
         chosen = ["mask_positions"] if head == "masked_lm" else []
-        masks = {"padding_mask": 1, "attention_mask": 2}
-        tensors, first, mask = self._symbolic_inputs("token_ids", masks=masks, optional_ids=ids + chosen)
-        vectors = self.encode(first, mask, **{name: tensors[name] for name in ("attention_mask", *ids)})
+        tensors, first, mask = self._symbolic_inputs(
+            "token_ids", masks=masks, optional_ids=ids + chosen, choices=choices
+        )
+        optional = {name: tensors[name] for name in ("attention_mask", *ids) if name in tensors}
+        if choices:
+            merge = MergeChoices(dtype=policy, name="merge_choices")
+            mask = merge(first, mask)
+            optional = {name: merge(first, x) for name, x in optional.items()}
+            first = merge(first, first)
+        vectors = self.encode(first, mask, **optional)
         if self.features:
             # It is attached to the vectors.
             mask = None
@@ -214,9 +244,11 @@ class EncoderModel(AttentionModel):
                 dropout=self.dropout,
                 embedding=self.embedding,
                 options=options_of_dense,
-                num_classes=num_classes,
+                num_classes=1 if choices else num_classes,
                 pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
             )
+            if choices:
+                outputs = SplitChoices(dtype=policy, name="split_choices")(outputs, tensors["token_ids"])
         else:
             if mask is not None:
                 vectors = AttachMask(dtype=policy, name="attach_head_mask")(vectors, mask)
@@ -246,9 +278,16 @@ class EncoderModel(AttentionModel):
             "embedding_dim": embedding_dim,
             "embedding_norm": embedding_norm,
             "scale_embeddings": scale_embeddings,
+            "end_id": end_id,
+            "mask_padding": mask_padding,
             "position": position,
         }
         super().__init__(tensors, outputs, policy=policy, config=config, **own)
+
+    def _mask_layer(self, pad_id, **kwargs):
+        if self.end_id is not None:
+            return EndTokenMask(pad_id, end_id=self.end_id, **kwargs)
+        return super()._mask_layer(pad_id, **kwargs) if self.mask_padding else FeatureMask(pad_id, **kwargs)
 
     @property
     def padding_label(self) -> int | None:

@@ -16,6 +16,7 @@ _HARMLESS = {
         "auto_map",
         "model_type",
         "torchscript",
+        "transformers.js_config",
     ),
     *("transformers_version", "torch_dtype", "dtype", "use_cache", "return_dict", "return_dict_in_generate"),
     *("output_hidden_states", "output_attentions", "output_past", "output_scores", "use_bfloat16", "pretraining_tp"),
@@ -71,12 +72,17 @@ class CheckpointConfig:
             raise ValueError(f"`config.json` must have an entry {name!r}. Received: {sorted(self.entries)}")
         return self.entries.get(name, default)
 
-    def size(self, name: str, default: int | None = None) -> int:
-        """A positive integer. A missing or null entry is `default`."""
+    def set_defaults(self, **values: Any) -> None:
+        """Sets entries that are missing."""
+        self.entries = values | self.entries
+
+    def size(self, name: str, default: int | None = None, minimum: int = 1) -> int:
+        """An integer of at least `minimum`. A missing or null entry is `default`."""
         value = self(name, default)
         value = default if value is None else value
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 2**31:
-            raise ValueError(f"`config.json` must have a positive integer as {name!r}. Received: {value!r}")
+        if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value < 2**31:
+            rule = "a positive integer" if minimum == 1 else f"an integer of at least {minimum}"
+            raise ValueError(f"`config.json` must have {rule} as {name!r}. Received: {value!r}")
         return value
 
     def number(self, name: str, default: float) -> float:

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from keras_attn.models import EncoderModel
+from keras_attn.pretrained.causal_encoder import causal_encoder, encoder_table
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.rows import Row
 
@@ -15,6 +17,7 @@ Table = Mapping[str, str | Row]
 TASKS = {
     "base": ("Model",),
     "sequence_classification": ("ForSequenceClassification",),
+    "next_sentence_prediction": ("ForNextSentencePrediction",),
     "token_classification": ("ForTokenClassification",),
     "multiple_choice": ("ForMultipleChoice",),
     "question_answering": ("ForQuestionAnswering",),
@@ -40,7 +43,9 @@ class Head:
         settings: Function from the config and the number of classes to arguments of the model; None for none.
         classifier: The tensor whose first axis has one entry per class.
         ignored: Regular expressions of tensors in the file that the task does not need.
+        body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
         zeros: Names of tensors that are zero if the file lacks them.
+        encodes: For families of language models, whether the model is an `EncoderModel` with causal attention.
     """
 
     architecture: str
@@ -48,7 +53,9 @@ class Head:
     settings: Callable[[CheckpointConfig, int | None], dict[str, Any]] | None = None
     classifier: str | None = None
     ignored: tuple[str, ...] = ()
+    body: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
+    encodes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,13 +101,20 @@ class Family:
             raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
         return task, self.heads[task]
 
-    def table(self, config: CheckpointConfig) -> Table:
-        """The table of the body."""
-        return self.tensors(config) if callable(self.tensors) else self.tensors
+    def model_of(self, head: Head) -> type:
+        """The class of the model with a head."""
+        return EncoderModel if head.encodes else self.model
+
+    def table(self, config: CheckpointConfig, head: Head) -> Table:
+        """The table of the body and the head."""
+        body = self.tensors(config) if callable(self.tensors) else self.tensors
+        return {**(encoder_table(body) if head.encodes else body), **head.tensors}
 
     def arguments(self, config: CheckpointConfig, head: Head, num_classes: int | None) -> dict[str, Any]:
         """The arguments of the model; raises a ValueError if an entry of the config is not understood."""
         arguments = self.settings(config)
+        if head.encodes:
+            arguments = causal_encoder(arguments)
         if head.settings is not None:
             arguments |= head.settings(config, num_classes)
         if len(arguments.get("labels") or ()) != num_classes:

@@ -60,7 +60,7 @@ class Part:
             return np.moveaxis(x, (-1, -2), (0, 1))
         if self._is_matrix:
             return x.reshape(math.prod(x.shape[: self._num_contracted]), -1).T
-        return x.reshape(-1) if self.leaf == "bias" else x
+        return x.reshape(-1) if self.leaf in ("bias", "scale") else x
 
     @property
     def _convolves(self):

@@ -68,7 +68,7 @@ def from_pretrained(
     entries = family.completed(entries)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
-    if family.tied is not None:
+    if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
@@ -82,13 +82,13 @@ def from_pretrained(
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
-    if "generation_config" in inspect.signature(family.model).parameters:
+    if "generation_config" in inspect.signature(family.model_of(head)).parameters:
         texts["generation_config"] = generation_config(family, entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation)
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
-        model = family.model(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, {**family.table(config), **head.tensors}, names, ignored, head.zeros)
+        model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
+    load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
 
 

@@ -4,37 +4,69 @@ from __future__ import annotations
 
 from typing import Any
 
+from keras_attn.layers import RotaryPositionEncoding
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 
+# The kind of layers that a config with one encoding for all of them describes.
+_FULL = "full_attention"
 
-def rope(config: CheckpointConfig, base: float = 10000.0, kind: str | None = None) -> dict[str, Any]:
-    """`base` and `scaling` of `RotaryPositionEncoding`.
+
+def rope(
+    config: CheckpointConfig, kind: str = _FULL, head_dim: int | None = None, base: float = 10000.0
+) -> RotaryPositionEncoding:
+    """The encoding that a config describes.
 
     Args:
-        config: The config. The base is its entry `rope_theta`, or in files of `transformers` 5 one of
-            `rope_parameters`.
-        base: The default of the base.
+        config: The config. The base of the frequencies is its entry `rope_theta`, or in files of `transformers` 5 one
+            of `rope_parameters`.
         kind: With one encoding for each kind of layer, the kind, such as "sliding_attention".
+        head_dim: Width of the heads, for families that may rotate a part of it: the entry `partial_rotary_factor`.
+        base: The default of the base.
     """
-    parameters = config("rope_parameters", None) or config("rope_scaling", None) or {}
-    config.ignore("rope_parameters", "rope_scaling")
-    if not isinstance(parameters, dict):
-        raise ValueError(f"`config.json` must have an object as 'rope_parameters'. Received: {parameters!r}")
-    parameters = dict(parameters.get(kind, parameters) if kind else parameters)
-    theta = parameters.pop("rope_theta", None)
-    base = config.number("rope_theta", base) if theta is None else theta
-    config.ignore("rope_theta", "max_position_embeddings")
-    if not isinstance(base, int | float) or not 0 < base < 1e38:
-        raise ValueError(f"`config.json` must have a positive number as 'rope_theta'. Received: {base!r}")
-    parameters.pop("partial_rotary_factor", None)
+    parameters = _parameters(config, kind)
+    base = _number(config, "rope_theta", parameters.pop("rope_theta", None), base)
+    fraction = _number(config, "partial_rotary_factor", parameters.pop("partial_rotary_factor", None), 1.0)
+    if not 0 < fraction <= 1 or (head_dim is None and fraction != 1):
+        allowed = "1" if head_dim is None else "a number in (0, 1]"
+        raise ValueError(f"`config.json` may have 'partial_rotary_factor' only as {allowed}. Received: {fraction}")
+    rotary_dim = None if fraction == 1 else int(head_dim * fraction)
+    return RotaryPositionEncoding(base, rotary_dim, scaling=_scaling(config, parameters), name=_NAMES[kind])
+
+
+_NAMES = {_FULL: "position", "sliding_attention": "sliding_position"}
+
+
+def _parameters(config, kind):
+    found = config("rope_scaling", None) or config("rope_parameters", None) or {}
+    config.ignore("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor", "max_position_embeddings")
+    config.ignore("original_max_position_embeddings")
+    if not isinstance(found, dict) or not isinstance(found.get(kind, {}), dict):
+        raise ValueError(f"`config.json` must have an object as 'rope_parameters'. Received: {found!r}")
+    return {name: value for name, value in found.get(kind, found).items() if value is not None}
+
+
+def _number(config, name, value, default):
+    """A positive number from the parameters, or else from the config."""
+    value = config.number(name, default) if value is None else value
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < 1e38:
+        raise ValueError(f"`config.json` must have a positive number as {name!r}. Received: {value!r}")
+    return float(value)
+
+
+def _scaling(config, parameters) -> dict[str, Any] | None:
     legacy = parameters.pop("type", "default")
-    scaling = {"rope_type": legacy, **{name: value for name, value in parameters.items() if value is not None}}
-    scaling.setdefault("rope_type", legacy)
-    if scaling["rope_type"] == "default":
+    scaling = {"rope_type": legacy, **parameters}
+    kind = scaling["rope_type"]
+    if kind == "default":
         if len(scaling) > 1:
             raise ValueError(f"`config.json` must have no settings for the default RoPE. Received: {scaling}")
-        return {"base": float(base)}
-    limit = config.size("max_position_embeddings", 2048)
-    if scaling["rope_type"] in ("dynamic", "yarn"):
-        scaling.setdefault("original_max_position_embeddings", limit)
-    return {"base": float(base), "scaling": scaling}
+        return None
+    limit, original = config.size("max_position_embeddings", 2048), config("original_max_position_embeddings", None)
+    if kind == "dynamic":
+        scaling["original_max_position_embeddings"] = limit
+    elif kind in ("llama3", "yarn", "longrope"):
+        # An entry of the config itself has priority.
+        scaling["original_max_position_embeddings"] = original or scaling.get("original_max_position_embeddings", limit)
+    if kind in ("yarn", "longrope"):
+        scaling.setdefault("factor", limit / scaling["original_max_position_embeddings"])
+    return scaling

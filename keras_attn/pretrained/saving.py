@@ -55,8 +55,9 @@ def save_pretrained(
     task, head = family.head_of(entries.get("architectures"), task or checkpoint.task)
     parsed = CheckpointConfig(entries)
     actual = model.get_config()
-    _check_described(family, family.arguments(parsed, head, actual.get("num_classes")), actual)
-    body = tensors_of(model, {**family.table(parsed), **head.tensors})
+    num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
+    _check_described(family.model_of(head), family.arguments(parsed, head, num_classes), actual)
+    body = tensors_of(model, family.table(parsed, head))
     named = _prefixed(family, head, body)
     files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
     if checkpoint.generation:
@@ -77,10 +78,10 @@ def save_pretrained(
     _replace(folder / WEIGHTS, write_weights)
 
 
-def _check_described(family, arguments, actual):
+def _check_described(model_class, arguments, actual):
     """Raises a ValueError if the model is not the one that the config describes."""
-    if family.model.__name__ != actual.get("class_name", family.model.__name__):
-        raise ValueError(f"`model` must be of class {family.model.__name__}")
+    if model_class.__name__ != actual.get("class_name", model_class.__name__):
+        raise ValueError(f"`model` must be of class {model_class.__name__}")
     described = serialized({**arguments})
     differs = {}
     for name, value in described.items():
@@ -102,7 +103,7 @@ def _plain(value):
 def _prefixed(family, head, tensors):
     """Tensors under the names of a file of the head's class."""
     has_prefix = family.prefix and not head.architecture.endswith("Model")
-    own = tuple(name.replace("*", "") for name in head.tensors)
+    own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():
         is_own = any(name == x or name.startswith(f"{x}.") for x in own)

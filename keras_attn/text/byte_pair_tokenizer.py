@@ -15,10 +15,13 @@ from keras_attn.extras import require
 from keras_attn.lines import read_lines, read_text
 from keras_attn.text import hugging_face
 from keras_attn.text.pretrained.byte_alphabet import bytes_of_characters, bytes_of_piece
-from keras_attn.text.tokenizer import Tokenizer, check_trainable, checked_pieces, without_surrogates
+from keras_attn.text.pretrained.components import checked
+from keras_attn.text.pretrained.patterns import PATTERNS
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_trainable, checked_pieces, without_surrogates
 from keras_attn.typing import Tensor
 
 END = "<|endoftext|>"
+FORMS = ("NFC", "NFD", "NFKC", "NFKD")
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -26,8 +29,8 @@ class BytePairTokenizer(Tokenizer):
     """Converts texts to ids as GPT-2 does, and back.
 
     A text is split into words, numbers, punctuation and spaces, and the bytes of each are merged in the order of
-    `merges`. Encoding is lossless: no text is unknown or normalised. Special tokens spelled out in a text are treated
-    as text.
+    `merges`. Encoding is lossless unless there is a `normalizer`: no text is unknown. Special tokens spelled out in a
+    text are treated as text.
 
     Every export format supports it. In exported models, NUL has no id and its id decodes to nothing; in ONNX it ends
     the text.
@@ -46,6 +49,10 @@ class BytePairTokenizer(Tokenizer):
             None for no limit.
         unsplittable_tokens: Pieces that are never split, whatever the context, and that decode to themselves. They may
             include special tokens. A tokenizer that has any cannot be exported.
+        pattern: The regular expression of words: `"gpt2"`, `"llama3"` (or `"cl100k"`, that of GPT-4), `"qwen2"`,
+            `"o200k"` (GPT-4o, GPT-OSS), `"tekken"` (Mistral), or an expression.
+        normalizer: `"NFC"`, `"NFD"`, `"NFKC"` or `"NFKD"` to normalise texts first, as Qwen2 does; None to keep them.
+        ignore_merges: Whether a word that is a piece is never split, as in Llama 3, whatever `merges` say.
 
     Raises:
         ValueError: If `vocabulary` repeats a piece, has gaps in its ids, or lacks a special token or a piece of
@@ -74,6 +81,9 @@ class BytePairTokenizer(Tokenizer):
         add_end: bool = False,
         max_length: int | None = None,
         unsplittable_tokens: Sequence[str] = (),
+        pattern: str = "gpt2",
+        normalizer: str | None = None,
+        ignore_merges: bool = False,
     ) -> None:
         if isinstance(vocabulary, dict):
             vocabulary = _in_order(vocabulary)
@@ -90,17 +100,50 @@ class BytePairTokenizer(Tokenizer):
         if lacking:
             raise ValueError(f"`vocabulary` must contain all pieces of `merges`. Received: not all of {lacking[:5]}")
         self.start_id, self.end_id, self.pad_id = map(ids.get, (start_token, end_token, self.pad_token))
-        check_flag(add_prefix_space=add_prefix_space)
-        self.add_prefix_space = bool(add_prefix_space)
+        check_flag(add_prefix_space=add_prefix_space, ignore_merges=ignore_merges)
+        self.add_prefix_space, self.ignore_merges = bool(add_prefix_space), bool(ignore_merges)
+        self._set_splitting(pattern, normalizer)
         self._add_ends(add_start, add_end)
         self._set_max_length(max_length)
+
+    def _set_splitting(self, pattern, normalizer):
+        """Checks and stores how texts are normalised and split."""
+        if not isinstance(pattern, str) or not pattern:
+            raise ValueError(f"`pattern` must be a name or a regular expression. Received: pattern={pattern!r}")
+        if normalizer not in (None, *FORMS):
+            raise ValueError(f"`normalizer` must be among {FORMS} or None. Received: normalizer={normalizer!r}")
+        if self.add_prefix_space and pattern != "gpt2":
+            raise ValueError(f"`add_prefix_space` must be False for a pattern other than 'gpt2'. Received: {pattern=}")
+        self.pattern, self.normalizer = pattern, normalizer
+        self._is_as_gpt2 = (pattern, normalizer, self.ignore_merges) == ("gpt2", None, False)
+        if not self._is_as_gpt2:
+            try:
+                self._pre_tokenizer()
+            except ImportError:
+                pass
+            except Exception as error:
+                raise ValueError(f"`pattern` must be a name or a regular expression. Received: {error}") from error
+
+    def _pre_tokenizer(self):
+        library = require("tokenizers", "text")
+        parts = library.pre_tokenizers
+        if self.pattern == "gpt2":
+            return parts.ByteLevel(add_prefix_space=self.add_prefix_space)
+        expression = library.Regex(PATTERNS.get(self.pattern, self.pattern))
+        return parts.Sequence([parts.Split(expression, "isolated"), parts.ByteLevel(False, use_regex=False)])
 
     @property
     def vocabulary_size(self) -> int:
         return len(self.vocabulary)
 
     def refusal(self, format: str) -> str | None:
-        return self._refusal_of_unsplittable()
+        reason = self._refusal_of_unsplittable()
+        if reason is None and not self._is_as_gpt2:
+            from keras_attn.text.graph import pipeline
+
+            reason = pipeline.refusal(self._content())
+            reason = None if reason is None else f"{reason} {FALLBACK}"
+        return reason
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]
@@ -128,7 +171,9 @@ class BytePairTokenizer(Tokenizer):
         specials = {name: token for name, token in specials.items() if token is not None}
         # onnxruntime-genai reads these here, and not in `tokenizer.json`.
         added = {"add_bos_token": self.add_start, "add_eos_token": self.add_end}
-        settings = {"tokenizer_class": "GPT2Tokenizer", "add_prefix_space": self.add_prefix_space, **added}
+        # GPT-2's own class would split texts by its own pattern.
+        name = "GPT2Tokenizer" if self._is_as_gpt2 else "PreTrainedTokenizerFast"
+        settings = {"tokenizer_class": name, "add_prefix_space": self.add_prefix_space, **added}
         return hugging_face.files(self, tokenizer, {**settings, **specials})
 
     @classmethod
@@ -193,10 +238,20 @@ class BytePairTokenizer(Tokenizer):
             "add_end": self.add_end,
             "max_length": self.max_length,
             "unsplittable_tokens": list(self.unsplittable_tokens),
+            "pattern": self.pattern,
+            "normalizer": self.normalizer,
+            "ignore_merges": self.ignore_merges,
         }
+
+    def _content(self):
+        return checked(json.loads(self._tokenizer.to_str()))
 
     @functools.cached_property
     def _graph(self):
+        if not self._is_as_gpt2:
+            from keras_attn.text.graph.pipeline import Pipeline
+
+            return Pipeline(self._content())
         from keras_attn.text.graph.byte_pairs import BytePairs, character_classes
 
         ids = {piece: i for i, piece in enumerate(self.vocabulary)}
@@ -211,8 +266,10 @@ class BytePairTokenizer(Tokenizer):
         library = require("tokenizers", "text")
         vocabulary = {piece: i for i, piece in enumerate(self.vocabulary)}
         merges = [tuple(merge.split(" ")) for merge in self.merges]
-        tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges))
-        tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=self.add_prefix_space)
+        tokenizer = library.Tokenizer(library.models.BPE(vocabulary, merges, ignore_merges=self.ignore_merges))
+        tokenizer.pre_tokenizer = self._pre_tokenizer()
+        if self.normalizer is not None:
+            tokenizer.normalizer = getattr(library.normalizers, self.normalizer)()
         return self._with_unsplittable(tokenizer)
 
 

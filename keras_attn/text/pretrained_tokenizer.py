@@ -15,7 +15,7 @@ import numpy as np
 from keras_attn.argument_checks import check_flag, check_vocabulary
 from keras_attn.extras import require
 from keras_attn.text.pretrained import chat_templates, components, decoders
-from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES
+from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES, without_special_pieces
 from keras_attn.text.pretrained.components import need
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained.templates import templates
@@ -115,6 +115,11 @@ class PretrainedTokenizer(Tokenizer):
     @property
     def vocabulary_size(self) -> int:
         return len(self.vocabulary)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """The content of the `tokenizer.json`."""
+        return self._content
 
     @property
     def special_tokens(self) -> dict[str, str]:
@@ -244,7 +249,7 @@ class PretrainedTokenizer(Tokenizer):
 
         if self.config.get("truncation_side") == "left" and self.max_length is not None:
             return f"`truncation_side='left'` cannot be exported. {FALLBACK}"
-        reason = pipeline.refusal(self._content)
+        reason = pipeline.refusal(self._guarded, self.split_special_tokens)
         return None if reason is None else f"{reason} {FALLBACK}"
 
     def symbols_model(self) -> bytes:
@@ -287,10 +292,14 @@ class PretrainedTokenizer(Tokenizer):
         return json.dumps(self._content, ensure_ascii=False)
 
     @functools.cached_property
+    def _guarded(self):
+        return without_special_pieces(self._content) if self.split_special_tokens else self._content
+
+    @functools.cached_property
     def _graph(self):
         from keras_attn.text.graph.pipeline import Pipeline
 
-        return Pipeline(self._content, self.vocabulary, self.split_special_tokens)
+        return Pipeline(self._guarded, self.split_special_tokens)
 
     @functools.cached_property
     def _tokenizer(self):
@@ -303,7 +312,8 @@ class PretrainedTokenizer(Tokenizer):
     def _of_library(self, split_special_tokens):
         library = require("tokenizers", "text")
         try:
-            tokenizer = library.Tokenizer.from_str(json.dumps({**self._content, "post_processor": None}))
+            content = self._guarded if split_special_tokens else self._content
+            tokenizer = library.Tokenizer.from_str(json.dumps({**content, "post_processor": None}))
             tokenizer.encode_special_tokens = split_special_tokens
             tokenizer.encode(_TEXT)
         except BaseException as error:

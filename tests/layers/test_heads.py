@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from harness import LayerCase, pairs, run_check
 from harness_export import check_export
-from samples import DV, D, embedded, padded
+from samples import DV, D, embedded, normal, padded
 
-from keras_attn.layers import ClassificationHead, EmbeddingHead, FirstTokenPooling, MeanPooling
+from keras_attn.layers import ClassificationHead, EmbeddingHead, FirstTokenPooling, MeanPooling, Similarity
 
 C = 7
 BAD = (
@@ -26,10 +26,10 @@ def pooled_oracle(weights, inputs, inputs_mask):
 
 
 def normalised_oracle(weights, inputs):
-    gamma, hidden, kernel, bias = weights
+    gamma, hidden, kernel = weights
     x = np.maximum(inputs @ hidden, 0)
     x = x - x.mean(-1, keepdims=True)
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel + bias
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-3) * gamma @ kernel
 
 
 def embedding_oracle(weights, inputs, inputs_mask=None):
@@ -40,7 +40,23 @@ def embedding_oracle(weights, inputs, inputs_mask=None):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+def similarity_oracle(weights, inputs, others):
+    scale, bias = weights
+    a, b = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (inputs, others))
+    return np.exp(scale) * a @ b.T + bias
+
+
 CASES = [
+    LayerCase(
+        "similarity",
+        partial(Similarity, use_bias=True),
+        lambda rng, B, T, S: {"inputs": normal(rng, B, D), "others": normal(rng, S, D)},
+        similarity_oracle,
+        bad=(
+            ({"initial_scale": float("nan")}, "`initial_scale`"),
+            ({"others": np.ones((3, DV), "float32")}, "`others` must have the width 13"),
+        ),
+    ),
     LayerCase(
         "classification_head",
         partial(ClassificationHead, num_classes=C, pooling=MeanPooling(), hidden_dim=DV, dropout=0.1),
@@ -85,6 +101,7 @@ CASES = [
             hidden_dim=DV,
             activation="relu",
             use_hidden_bias=False,
+            use_bias=False,
             norm_layer="layer_no_bias",
             norm_epsilon=1e-3,
         ),

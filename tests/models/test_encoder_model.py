@@ -8,7 +8,14 @@ from model_checks import as_float32, check_mixed_precision, check_round_trips, s
 
 from keras_attn import EncoderModel, attention_maps
 from keras_attn.export import export
-from keras_attn.layers import AttentionPooling, GatedFeedForward, MeanPooling, RotaryPositionEncoding
+from keras_attn.layers import (
+    AttentionPooling,
+    EmbeddingHead,
+    GatedFeedForward,
+    LastTokenPooling,
+    MeanPooling,
+    RotaryPositionEncoding,
+)
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy
 
@@ -19,6 +26,7 @@ HEADS = {
     "sequence": {"head": "sequence_classification", "num_classes": 11},
     "tokens": {"head": "token_classification", "num_classes": 11},
     "masked_lm": {"head": "masked_lm", "num_token_types": 3},
+    "replaced": {"head": "replaced_token_detection"},
 }
 
 
@@ -42,6 +50,7 @@ def test_padding_changes_no_real_position(head):
     model = make(**HEADS[head])
     expected = call(model)
     shapes = {"vectors": (2, 7, 18), "sequence": (2, 11), "tokens": (2, 7, 11), "masked_lm": (2, 7, VOCABULARY)}
+    shapes["replaced"] = (2, 7)
     assert expected.shape == shapes[head]
     garbage = np.pad(IDS, ((0, 0), (0, 4)), constant_values=21)
     mask = np.broadcast_to(np.arange(11) < 7, (2, 11))
@@ -142,6 +151,58 @@ def test_the_dense_layer_of_a_head_has_options():
     np.testing.assert_allclose(call(model), model.embedding(x, reverse=True), atol=1e-5)
 
 
+@pytest.mark.parametrize("end_id", [20, "largest"])
+def test_a_text_stops_at_its_first_end_token(end_id):
+    head = EmbeddingHead(LastTokenPooling())
+    model = make(head=head, norm="pre", end_id=end_id, attention_options={"causal": True})
+    ids = np.array([[5, 6, 20, 7, 20, 20, 8], [5, 9, 8, 7, 20, 0, 0]])
+    expected = np.concatenate([call(model, ids[:1, :3]), call(model, ids[1:, :5])])
+    np.testing.assert_allclose(call(model, ids), expected, atol=1e-6)
+    mask = np.array([[True] * 2 + [False] * 5, [True] * 7])
+    np.testing.assert_allclose(call(model, ids, padding_mask=mask)[0], call(model, ids[:1, :2])[0], atol=1e-6)
+
+
+def test_padding_may_count(model):
+    seen = make(num_layers=2, mask_padding=False)
+    seen.set_weights(model.get_weights())
+    padded = np.pad(IDS, ((0, 0), (0, 2)))
+    np.testing.assert_allclose(
+        call(seen, padded), call(model, padded, padding_mask=np.ones_like(padded, bool)), atol=1e-6
+    )
+    assert np.abs(call(seen, padded) - call(model, padded)).max() > 1e-2
+
+
+@pytest.fixture(scope="module")
+def choosing():
+    return make(head="multiple_choice", num_token_types=2, pooling=MeanPooling())
+
+
+def test_choices_are_scored_one_by_one(choosing, tmp_path):
+    single = make(head="sequence_classification", num_classes=1, num_token_types=2, pooling=MeanPooling())
+    single.set_weights(choosing.get_weights())
+    ids = np.stack([IDS, IDS[::-1] + 2, np.where(IDS < 9, IDS, 0)], axis=1)
+    kinds, mask = ids % 2, ids != 7
+    expected = [call(single, ids[:, i], token_type_ids=kinds[:, i], padding_mask=mask[:, i]) for i in range(3)]
+    found = call(choosing, ids, token_type_ids=kinds, padding_mask=mask)
+    np.testing.assert_allclose(found, np.concatenate(expected, axis=1), atol=1e-5)
+    without = [call(single, ids[:, i]) for i in range(3)]
+    np.testing.assert_allclose(call(choosing, ids), np.concatenate(without, axis=1), atol=1e-5)
+    check_round_trips(choosing, {"token_ids": ids}, {"head": "multiple_choice"}, tmp_path)
+
+
+def test_choices_are_exported(choosing, tmp_path):
+    for row in export(choosing, tmp_path, ["saved_model", "tflite", "onnx"], tasks="forward").rows:
+        assert row["max_abs_diff"] <= 1e-4
+
+
+def test_replaced_tokens_are_detected():
+    model = make(head="replaced_token_detection", activation="relu", head_options={"norm": True})
+    x = model.get_layer("transform_norm")(model.get_layer("transform")(model.encode(IDS)))
+    expected = as_float32(model.get_layer("classifier")(x))
+    assert call(model).shape == IDS.shape
+    np.testing.assert_allclose(call(model), expected[..., 0], atol=1e-5)
+
+
 def test_parameters_of_the_paper():
     # Of the 109,482,240 of Hugging Face's BertModel, and a classifier.
     model = EncoderModel.bert_base(30522, head="sequence_classification", num_classes=2)
@@ -154,6 +215,8 @@ VARIANTS = {
     **HEADS,
     "pre": {"norm": "pre", "embedding_norm": False, "activation": "relu", "position": RotaryPositionEncoding()},
     "distilled": {**HEADS["sequence"], "head_options": {"activation": "relu"}},
+    "clip": {"end_id": 20, "head": EmbeddingHead(LastTokenPooling(), 5), "attention_options": {"causal": True}},
+    "siglip": {"mask_padding": False},
     "albert": {"num_layers": 2, "embedding_dim": 5, "share_weights": True, "head": "masked_lm", "norm_epsilon": 1e-6},
     "modern": {
         "num_layers": 2,
@@ -255,6 +318,7 @@ def test_what_an_encoder_cannot_do(model):
         ({"head": "regression"}, "`head` must be None, 'seq.* or a dict of layers. Received: head='regression'"),
         ({"head": "token_classification"}, "`num_classes` must .*Received: num_classes=None"),
         ({"num_classes": 3}, "`num_classes` must be None without a classifier. Received: num_classes=3, head=None"),
+        ({"end_id": "last"}, "`end_id` must be None, a token id or 'largest'. Received: end_id='last'"),
         ({"head_options": {"bias": True}, "head": "masked_lm"}, "`head_options` may hold .*'bias': True}, head='mask"),
         ({"head_options": {"norm": True}}, "`head_options` may hold .*head=None"),
         ({"pooling": MeanPooling()}, "`pooling` must .*head=None"),

@@ -53,6 +53,8 @@ def test_gradients(case):
     inputs = theirs.inputs_of(case)
     found, family = ours.loss_gradients(mine, case, inputs)
     names = family.names([name for name, _ in model.named_parameters(remove_duplicate=False)])
+    # `transformers` loads some modules under other names than those in files.
+    found = {name: gradient for name, gradient in found.items() if name in names}
     expected = theirs.loss_gradient(model, inputs, [names[name] for name in found])
     assert len(found) >= 3
     largest = max(np.abs(x).max() for x in expected.values())

@@ -22,6 +22,12 @@ def tokens(rng, pad_id=0, size=SIZE):
     return {"input_ids": np.where(mask, ids, pad_id), "attention_mask": mask.astype("int64")}
 
 
+def choices(rng, pad_id=0):
+    """Three texts for each of two examples."""
+    found = [tokens(rng, pad_id) for _ in range(2)]
+    return {name: np.stack([x[name] for x in found]) for name in found[0]}
+
+
 def pairs(rng, pad_id=0):
     """Source ids, padded, and target ids."""
     return {**tokens(rng, pad_id), "decoder_input_ids": rng.integers(5, SIZE, (len(LENGTHS), 6))}

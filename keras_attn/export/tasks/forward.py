@@ -35,7 +35,7 @@ class Task(SizedTask):
             )
         self.model = model
         # For models of this package it is known which axes have the same size.
-        self._is_ours = isinstance(model, AttentionModel)
+        self._is_ours = isinstance(model, AttentionModel) and model.has_one_batch
         self.inputs = {
             name: TensorSpec(_axes(name, tensor.shape), tensor.dtype)
             for name, tensor in _named(model.input, [tensor.name for tensor in model.inputs])

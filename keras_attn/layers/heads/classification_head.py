@@ -32,7 +32,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
         pooling: Optional pooling layer; the head uses a copy.
         hidden_dim: Optional width of a hidden layer.
         activation: Activation of the hidden layer.
-        use_hidden_bias: Whether the hidden layer has a bias `b_h`.
+        use_hidden_bias, use_bias: Whether there are the biases `b_h` and `b`.
         norm_layer: Optional "layer", "layer_no_bias" or "rms": the norm of the input of the last projection.
         norm_epsilon: Added to the variance, or to the mean square.
         dropout: Dropout rate of the input of the last projection.
@@ -76,6 +76,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
         seed: Seed | None = None,
         *,
         use_hidden_bias: bool = True,
+        use_bias: bool = True,
         norm_layer: str | None = None,
         norm_epsilon: float = 1e-6,
         **kwargs: Any,
@@ -86,7 +87,8 @@ class ClassificationHead(Configurable, keras.layers.Layer):
             raise ValueError(f"`pooling` must be a pooling layer or None. Received: pooling={pooling!r}")
         super().__init__(**kwargs)
         self.supports_masking = True
-        self.use_hidden_bias, self.norm_layer, self.norm_epsilon = use_hidden_bias, norm_layer, norm_epsilon
+        self.use_hidden_bias, self.use_bias = use_hidden_bias, use_bias
+        self.norm_layer, self.norm_epsilon = norm_layer, norm_epsilon
         self.norm = None
         if norm_layer is not None:
             self.norm = normalization(norm_layer, norm_epsilon, self.dtype_policy, "norm")
@@ -111,7 +113,7 @@ class ClassificationHead(Configurable, keras.layers.Layer):
             shape = (*shape[:-1], self.hidden_dim)
         if self.norm is not None:
             self.norm.build(shape)
-        self.classifier = self._dense(shape, self.num_classes, "classifier")
+        self.classifier = self._dense(shape, self.num_classes, "classifier", use_bias=self.use_bias)
 
     def _dense(self, shape, width, name, activation=None, use_bias=True):
         equation = "ab,bc->ac" if len(shape) == 2 else "abc,cd->abd"

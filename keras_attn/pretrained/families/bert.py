@@ -1,10 +1,13 @@
 """BERT: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805)."""
 
+import dataclasses
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block
+from keras_attn.pretrained.text_heads import text_heads
 
 BLOCK = {
     "attention.self.query": "self_attention/attention/query",
@@ -23,6 +26,7 @@ TENSORS = {
     "embeddings.LayerNorm": "embedding_norm",
     **block("encoder.layer.*", "encoder/encoder_*", BLOCK),
 }
+POOLER, CLASSIFIER = {"pooler.dense": "pooler"}, {"classifier": "classifier"}
 MASKED_LM = {
     "cls.predictions.transform.dense": "transform",
     "cls.predictions.transform.LayerNorm": "transform_norm",
@@ -32,14 +36,20 @@ MASKED_LM = {
 
 def settings(config):
     config.only("position_embedding_type", "absolute")
-    config.only("tie_word_embeddings", True)
+    config.only("is_decoder", False)
+    config.only("directionality", "bidi")
+    config.only("pruned_heads", {})
+    config.ignore("tie_word_embeddings")
+    config.ignore(
+        *(f"pooler_{x}" for x in ("fc_size", "num_attention_heads", "num_fc_layers", "size_per_head", "type"))
+    )
     return {
         "vocabulary_size": config.size("vocab_size", 30522),
         "num_layers": config.size("num_hidden_layers", 12),
         "hidden_dim": config.size("hidden_size", 768),
         "num_heads": config.size("num_attention_heads", 12),
         "intermediate_dim": config.size("intermediate_size", 3072),
-        "num_token_types": config.size("type_vocab_size", 2),
+        "num_token_types": config.size("type_vocab_size", 2, minimum=0),
         "activation": activation(config, "hidden_act", "gelu"),
         "norm_epsilon": config.number("layer_norm_eps", 1e-12),
         "dropout": config.number("hidden_dropout_prob", 0.1),
@@ -48,40 +58,21 @@ def settings(config):
     }
 
 
-def classifier(name):
-    return lambda config, num_classes: {"head": name, "num_classes": num_classes, "labels": config.labels}
-
-
+HEADS = text_heads("Bert", POOLER | CLASSIFIER, MASKED_LM, body=("pooler.dense",))
+NEXT_SENTENCE = Head(
+    "BertForNextSentencePrediction",
+    {**POOLER, "cls.seq_relationship": "classifier"},
+    lambda config, _: {"head": "sequence_classification", "num_classes": 2},
+    ignored=(r"cls\.predictions\..*",),
+    body=("pooler.dense",),
+)
+MASKED = dataclasses.replace(HEADS["masked_lm"], ignored=(*HEADS["masked_lm"].ignored, r"cls\.seq_relationship\..*"))
 BERT = Family(
     EncoderModel,
     settings,
     TENSORS,
-    {
-        "base": Head("BertModel", ignored=(r"pooler\..*", r"cls\..*")),
-        "sequence_classification": Head(
-            "BertForSequenceClassification",
-            {"pooler.dense": "pooler", "classifier": "classifier"},
-            classifier("sequence_classification"),
-            "classifier.weight",
-        ),
-        "token_classification": Head(
-            "BertForTokenClassification",
-            {"classifier": "classifier"},
-            classifier("token_classification"),
-            "classifier.weight",
-        ),
-        "question_answering": Head(
-            "BertForQuestionAnswering",
-            {"qa_outputs": "classifier"},
-            lambda config, _: {"head": "token_classification", "num_classes": 2},
-        ),
-        "masked_lm": Head(
-            "BertForMaskedLM",
-            MASKED_LM,
-            lambda config, _: {"head": "masked_lm"},
-            ignored=(r"cls\.predictions\.decoder\..*", r"cls\.seq_relationship\..*", r"pooler\..*"),
-        ),
-    },
+    {**HEADS, "masked_lm": MASKED, "next_sentence_prediction": NEXT_SENTENCE},
     prefix="bert",
+    tied=("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
     ignored=(r"embeddings\.position_ids",),
 )

@@ -3,7 +3,8 @@
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
-from keras_attn.pretrained.family import Family, Head
+from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block, split, transposed
 
 # Kernels are stored as `(inputs, outputs)`.
@@ -16,21 +17,18 @@ BLOCK = {
     "mlp.c_fc": transposed("feed_forward/network/intermediate"),
     "mlp.c_proj": transposed("feed_forward/network/output"),
 }
-TENSORS = {
-    "wte.weight": "embedding/embeddings",
-    "wpe": "position",
-    **block("h.*", "decoder/decoder_*", BLOCK),
-    "ln_f": "decoder/final_norm",
-}
+EMBEDDINGS = {"wte.weight": "embedding/embeddings", "wpe": "position", "ln_f": "decoder/final_norm"}
+CAUSAL_LM = {"lm_head.weight": "embedding/reverse_embeddings"}
+TIED = ("lm_head.weight", "wte.weight")
+# Of a head with two outputs.
+SUMMARY = tuple(f"summary_{x}" for x in ("type", "use_proj", "activation", "proj_to_labels"))
 
 
 def settings(config):
     width = config.size("n_embd", 768)
     config.only("scale_attn_weights", True)
     config.only("scale_attn_by_inverse_layer_idx", False)
-    config.ignore("reorder_and_upcast_attn", "n_ctx", *(f"summary_{x}" for x in ("type", "use_proj", "activation")))
-    config.ignore("summary_proj_to_labels")
-    config.ignore("embd_pdrop")
+    config.ignore("reorder_and_upcast_attn", "n_ctx", "embd_pdrop", *SUMMARY)
     return {
         "vocabulary_size": config.size("vocab_size", 50257),
         "num_layers": config.size("n_layer", 12),
@@ -49,9 +47,9 @@ def settings(config):
 GPT2 = Family(
     LanguageModel,
     settings,
-    TENSORS,
-    {"causal_lm": Head("GPT2LMHeadModel", {"lm_head.weight": "embedding/reverse_embeddings"})},
+    {**EMBEDDINGS, **block("h.*", "decoder/decoder_*", BLOCK)},
+    causal_heads("GPT2LMHeadModel", CAUSAL_LM, "GPT2"),
     prefix="transformer",
-    tied=("lm_head.weight", "wte.weight"),
+    tied=TIED,
     ignored=(r"h\.\d+\.attn\.(bias|masked_bias)",),
 )

@@ -53,7 +53,10 @@ def bert_characters(lowercase, strip_accents, split_cjk) -> BertCharacters:
         found += normalize(mark + mark.join(block) + mark).split(mark)[1:-1]
     found[ord(mark)] = mark
     characters = "".join(sorted(set("".join(found))))
-    pieces = [piece for piece, _ in pre_tokenizer().pre_tokenize_str("a" + "a".join(characters) + "a")]
+    split = pre_tokenizer().pre_tokenize_str
+    # Short texts, because the time grows faster than the length.
+    blocks = ["a" + "a".join(characters[i : i + BLOCK]) + "a" for i in range(0, len(characters), BLOCK)]
+    pieces = [piece for block in blocks for piece, _ in split(block)]
     alone = "".join(sorted({piece for piece in pieces if len(piece) == 1 and piece != "a"}))
     spaces = "".join(sorted(set(characters) - set("".join(pieces))))
     return BertCharacters("".join(found), np.fromiter(map(len, found), np.int32, len(found)), alone, spaces)

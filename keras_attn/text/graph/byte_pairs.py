@@ -5,13 +5,13 @@ import functools
 import numpy as np
 from keras import ops
 
-from keras_attn.extras import require
 from keras_attn.text.graph.byte_symbols import code_points, shifted, valid_utf8
+from keras_attn.text.graph.merges import Merges
 from keras_attn.text.graph.ragged_rows import packed, words
-from keras_attn.text.graph.tables import CodePointTable, PairTable
+from keras_attn.text.graph.regular_expressions import members
+from keras_attn.text.graph.tables import CodePointTable
 
 OTHER, LETTER, NUMBER, SPACE = range(4)
-FAR = 2**30
 CONTRACTIONS = ("s", "t", "m", "d", "re", "ve", "ll")
 
 
@@ -29,8 +29,7 @@ class BytePairs:
         self.byte_ids = np.array(byte_ids, np.int32)
         # Operators lose a NUL between other bytes, so it is dropped everywhere.
         self.byte_ids[0] = -1
-        self.ranks = PairTable({merge[:2]: rank for rank, merge in enumerate(merges)})
-        self.joined = np.array([merge[2] for merge in merges] or [0], np.int32)
+        self.merge = Merges(merges)
         self.classes = CodePointTable(classes[:, None])
         self.add_prefix_space = add_prefix_space
 
@@ -45,7 +44,7 @@ class BytePairs:
         ids = ops.where(symbols >= 0, ops.take(self.byte_ids, ops.maximum(symbols, 0), axis=0), -1)
         found = words(ids, ids >= 0, self._starts(symbols))
         size, count, length = ops.shape(found)
-        ids = ops.reshape(self._merged(ops.reshape(found, (size * count, length))), (size, count * length))
+        ids = ops.reshape(self.merge(ops.reshape(found, (size * count, length))), (size, count * length))
         return packed(ids, ids >= 0)
 
     def _starts(self, symbols):
@@ -77,47 +76,11 @@ class BytePairs:
             starts |= (shifted(marks, len(ending) + 1, 0) == 1) & real
         return starts
 
-    def _merged(self, ids):
-        """Merges the pieces of each row, the pair of the lowest rank first, and the leftmost of equal ranks."""
-        columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
-
-        def unfinished(ids, ranks):
-            return ops.any(ranks < FAR)
-
-        def merge(ids, ranks):
-            best = ops.min(ranks, axis=1, keepdims=True)
-            place = ops.expand_dims(ops.cast(ops.argmin(ranks, axis=1), "int32"), 1)
-            place = ops.where(best < FAR, place, FAR)
-            both = ops.take(self.joined, ops.minimum(best, len(self.joined) - 1), axis=0)
-            here, before = columns == place, columns == place - 1
-            ids = ops.where(here, both, ops.where(columns > place, shifted(ids, -1), ids))
-            left, right = (_chosen(ids, columns == place + by) for by in (-1, 1))
-            new = self._rank(ops.concatenate([left, both], axis=1), ops.concatenate([both, right], axis=1))
-            ranks = ops.where(columns > place, shifted(ranks, -1, FAR), ranks)
-            return ids, ops.where(before, new[:, :1], ops.where(here, new[:, 1:], ranks))
-
-        ranks = self._rank(ids, shifted(ids, -1))
-        return ops.while_loop(unfinished, merge, (ids, ranks))[0]
-
-    def _rank(self, left, right):
-        ranks = self.ranks(left, right)
-        return ops.where(ranks < 0, FAR, ranks)
-
 
 @functools.cache
 def character_classes():
     """The class of each code point in GPT-2's regular expression, according to the `tokenizers` library."""
-    library = require("tokenizers", "text")
-    points = [point for point in range(0x110000) if not 0xD800 <= point < 0xE000]
-    everything = "".join(map(chr, points))
     classes = np.full(0x110000, OTHER, np.int8)
-    for pattern, kind in ((r"\P{L}+", LETTER), (r"\P{N}+", NUMBER), (r"\S+", SPACE)):
-        splitter = library.pre_tokenizers.Split(library.Regex(pattern), "removed")
-        members = "".join(piece for piece, _ in splitter.pre_tokenize_str(everything))
-        classes[[ord(character) for character in members]] = kind
+    for expression, kind in ((r"\p{L}", LETTER), (r"\p{N}", NUMBER), (r"\s", SPACE)):
+        classes[members(expression)] = kind
     return classes
-
-
-def _chosen(values, here):
-    """The value of each row at the position that is `here`, -1 if there is none; `(B, 1)`."""
-    return ops.sum(ops.where(here, values + 1, 0), axis=1, keepdims=True) - 1

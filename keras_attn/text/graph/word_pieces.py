@@ -47,7 +47,7 @@ class WordPieces:
         starts = letters & ((ops.mod(found, 2) == 1) | (before == SPACE) | (ops.mod(before, 2) == 1))
         found = words(ops.where(ops.mod(found, 2) == 1, found - 1, found), letters, starts)
         size, count, length = ops.shape(found)
-        ids = ops.reshape(self._split(ops.reshape(found, (size * count, length))), (size, -1))
+        ids = ops.reshape(self.split(ops.reshape(found, (size * count, length))), (size, -1))
         return packed(ids, ids >= 0)
 
     @staticmethod
@@ -64,7 +64,7 @@ class WordPieces:
         rows[np.repeat(np.arange(len(lengths)), lengths), column] = numbers[_points(characters.text)]
         return CodePointTable(rows)
 
-    def _split(self, letters):
+    def split(self, letters):
         """Splits each row greedily into the longest pieces; int32 `(W, L)`, -1 if no piece begins at a letter."""
         letters = letters[:, : self.max_word + 1]
         columns = ops.expand_dims(ops.arange(ops.shape(letters)[1], dtype="int32"), 0)

@@ -83,6 +83,32 @@ def special_tokens(content: dict[str, Any], config: dict[str, Any], model_config
     return {name: piece for name, piece in found.items() if piece is not None}
 
 
+def without_special_pieces(content: dict[str, Any]) -> dict[str, Any]:
+    """Gives the special tokens that are pieces of the model names that no text contains.
+
+    Otherwise a text could spell them: a unigram model finds any of its pieces, and so do other models for whole words.
+    Pieces of merges and the unknown piece keep their names.
+    """
+    model = content["model"]
+    special = {token["content"] for token in content["added_tokens"] if token["special"]}
+    if model["type"] == "Unigram":
+        names = {piece for piece, _ in model["vocab"]} & special
+        unknown = model.get("unk_id")
+        names -= set() if unknown is None else {model["vocab"][unknown][0]}
+        vocab = [[_hidden(piece) if piece in names else piece, score] for piece, score in model["vocab"]]
+    else:
+        merged = {part for pair in model.get("merges", ()) for part in (*pair, "".join(pair))}
+        names = (set(model["vocab"]) & special) - merged - {model.get("unk_token")}
+        vocab = {_hidden(piece) if piece in names else piece: i for piece, i in model["vocab"].items()}
+    kept = [token for token in content["added_tokens"] if token["content"] not in names]
+    return {**content, "model": {**model, "vocab": vocab}, "added_tokens": kept}
+
+
+def _hidden(piece):
+    # Words contain no spaces, and texts no NUL.
+    return f"\0 {piece} \0"
+
+
 def _add_special(tokens, ids, token, name):
     """Makes a token special, and adds it to the vocabulary if it is missing; returns its text."""
     token = {"content": token} if isinstance(token, str) else token

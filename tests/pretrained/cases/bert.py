@@ -1,4 +1,7 @@
-from pretrained.case import SIZE, Case
+import dataclasses
+import functools
+
+from pretrained.case import SIZE, Case, choices, tokens
 
 CONFIG = {
     "vocab_size": SIZE,
@@ -8,10 +11,20 @@ CONFIG = {
     "intermediate_size": 37,
     "max_position_embeddings": 40,
 }
-CASES = [
-    Case("BertModel", CONFIG),
-    Case("BertForSequenceClassification", {**CONFIG, "num_labels": 3}, fixture=True),
-    Case("BertForTokenClassification", {**CONFIG, "num_labels": 5}),
-    Case("BertForQuestionAnswering", CONFIG),
-    Case("BertForMaskedLM", CONFIG),
-]
+
+
+def cases(name, config=CONFIG, pad_id=0):
+    """A case for each head of a text encoder."""
+    found = [
+        Case(f"{name}Model", config),
+        Case(f"{name}ForSequenceClassification", {**config, "num_labels": 3}, fixture=True),
+        Case(f"{name}ForTokenClassification", {**config, "num_labels": 5}),
+        Case(f"{name}ForQuestionAnswering", config),
+        Case(f"{name}ForMaskedLM", config),
+        Case(f"{name}ForMultipleChoice", config, inputs=functools.partial(choices, pad_id=pad_id)),
+    ]
+    tokens_of = functools.partial(tokens, pad_id=pad_id)
+    return [dataclasses.replace(case, inputs=tokens_of) if case.inputs is tokens else case for case in found]
+
+
+CASES = [*cases("Bert"), Case("BertForNextSentencePrediction", CONFIG)]

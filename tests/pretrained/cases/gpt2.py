@@ -12,4 +12,5 @@ CONFIG = {
 CASES = [
     Case("GPT2LMHeadModel", CONFIG, fixture=True),
     Case("GPT2LMHeadModel", {**CONFIG, "n_inner": 37, "tie_word_embeddings": False}, "untied"),
+    Case("GPT2ForSequenceClassification", {**CONFIG, "num_labels": 3}),
 ]

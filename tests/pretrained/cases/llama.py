@@ -23,4 +23,6 @@ LLAMA3 = {
 CASES = [
     Case("LlamaForCausalLM", {**CONFIG, "rope_parameters": LLAMA3}, fixture=True),
     Case("LlamaForCausalLM", {**CONFIG, "tie_word_embeddings": True}, "tied"),
+    Case("LlamaModel", CONFIG),
+    Case("LlamaForSequenceClassification", {**CONFIG, "num_labels": 3}),
 ]

@@ -132,7 +132,7 @@ def _file(path):
 
 def _convert(task):
     import tensorflow as tf
-    from tf2onnx import tf_loader, tfonnx
+    from tf2onnx import tfonnx
 
     from keras_attn.export.formats import signatures
     from keras_attn.export.formats.onnx import fusion, shapes
@@ -148,7 +148,7 @@ def _convert(task):
         "input_names": [tensor.name for tensor in inputs],
         "output_names": [tensor.name for tensor in concrete.outputs],
     }
-    frozen = tf_loader.from_function(concrete, **ends)
+    frozen = compat.frozen_graph(concrete, **ends)
     with tf.Graph().as_default() as graph, compat.ops_that_tf2onnx_lacks() as unsupported:
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(

@@ -3,6 +3,7 @@
 import re
 import tempfile
 
+from keras_attn import compat
 from keras_attn.export.formats.format import Format
 from keras_attn.export.report import ExportError
 
@@ -45,7 +46,7 @@ class FormatWriter(Format):
         tasks, saved_model = converted
         names = [task.name for task in tasks]
         with signatures.quiet_tensorflow():
-            converter = tf.lite.TFLiteConverter.from_saved_model(saved_model, signature_keys=names)
+            converter = compat.tflite_converter(saved_model, names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
             if precision in self.selective:

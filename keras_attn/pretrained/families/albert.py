@@ -1,0 +1,57 @@
+"""ALBERT: [Lan et al., 2020](https://arxiv.org/abs/1909.11942)."""
+
+from keras_attn.models import EncoderModel
+from keras_attn.pretrained.families import bert
+from keras_attn.pretrained.family import Family
+from keras_attn.pretrained.rows import block
+from keras_attn.pretrained.text_heads import text_heads
+
+BLOCK = {
+    "attention.query": "self_attention/attention/query",
+    "attention.key": "self_attention/attention/key",
+    "attention.value": "self_attention/attention/value",
+    "attention.dense": "self_attention/attention/attention_output",
+    "attention.LayerNorm": "self_attention/norm_after",
+    "ffn": "feed_forward/network/intermediate",
+    "ffn_output": "feed_forward/network/output",
+    "full_layer_layer_norm": "feed_forward/norm_after",
+}
+TENSORS = {
+    **{theirs: ours for theirs, ours in bert.TENSORS.items() if not theirs.startswith("encoder.")},
+    "encoder.embedding_hidden_mapping_in": "embedding_projection",
+    **block("encoder.albert_layer_groups.0.albert_layers.0", "encoder/encoder_0", BLOCK),
+}
+MASKED_LM = {
+    "predictions.dense": "transform",
+    "predictions.LayerNorm": "transform_norm",
+    "predictions.bias": "embedding/bias",
+}
+DEFAULTS = {
+    "vocab_size": 30000,
+    "hidden_size": 4096,
+    "num_attention_heads": 64,
+    "intermediate_size": 16384,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
+
+
+def settings(config):
+    config.only("num_hidden_groups", 1)
+    config.only("inner_group_num", 1)
+    # Of the first release; they are not used.
+    config.ignore("gap_size", "num_memory_blocks", "net_structure_type", "down_scale_factor")
+    config.set_defaults(**DEFAULTS)
+    return {**bert.settings(config), "embedding_dim": config.size("embedding_size", 128), "share_weights": True}
+
+
+ALBERT = Family(
+    EncoderModel,
+    settings,
+    TENSORS,
+    text_heads("Albert", {"pooler": "pooler", **bert.CLASSIFIER}, MASKED_LM, body=("pooler",)),
+    prefix="albert",
+    tied=("predictions.decoder.weight", "embeddings.word_embeddings.weight"),
+    ignored=(r"embeddings\.position_ids", r"sop_classifier\..*"),
+)

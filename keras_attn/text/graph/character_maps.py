@@ -1,0 +1,72 @@
+"""Normalisers that replace each character by a text, whatever its neighbours are."""
+
+import functools
+import json
+
+import numpy as np
+from keras import ops
+
+from keras_attn.extras import require
+from keras_attn.text.graph.elements import BARRIER, chosen, expanded, is_character
+from keras_attn.text.graph.tables import CodePointTable
+
+POINTS, BLOCK = 0x110000, 0x800
+# No normaliser changes these letters, and no character of Unicode combines with them.
+MARKS = ("\ua66e", "q", "\u4e00")
+
+
+class CharacterMap:
+    """Replaces characters by texts.
+
+    Args:
+        texts: List of 0x110000 strings, the text of each code point.
+    """
+
+    def __init__(self, texts):
+        changed = {chr(point): text for point, text in enumerate(texts) if len(text) != 1 or ord(text) != point}
+        known = {}
+        for text in changed.values():
+            known.setdefault(text, len(known) + 1)
+        rows = np.zeros((POINTS, 1), np.int32)
+        for character, text in changed.items():
+            rows[ord(character)] = known[text]
+        self.rows = CodePointTable(rows)
+        self.lengths = np.array([1, *map(len, known)], np.int32)
+        self.starts = np.concatenate([[0], np.cumsum(self.lengths[:-1])]).astype(np.int32)
+        self.text = np.array([0, *map(ord, "".join(known))], np.int32)
+        self.is_identity, self.keeps_lengths = not changed, bool(np.all(self.lengths == 1))
+
+    def __call__(self, elements):
+        if self.is_identity:
+            return elements
+        real = is_character(elements)
+        rows = ops.squeeze(self.rows(ops.minimum(elements, BARRIER - 1)), -1)
+        rows = ops.where(real, rows, 0)
+        if self.keeps_lengths:
+            return ops.where(rows > 0, self._characters(rows, 0), elements)
+        lengths = ops.where(elements >= 0, ops.take(self.lengths, rows, axis=0), 0)
+        sources, places = expanded(lengths)
+        safe = ops.maximum(sources, 0)
+        rows = chosen(rows, safe)
+        found = ops.where(rows > 0, self._characters(rows, places), chosen(elements, safe))
+        return ops.where(sources >= 0, found, -1)
+
+    def _characters(self, rows, places):
+        places = ops.take(self.starts, rows, axis=0) + places
+        return ops.take(self.text, ops.minimum(places, len(self.text) - 1), axis=0)
+
+
+@functools.lru_cache(maxsize=32)
+def texts_of(settings: str) -> tuple[str, ...]:
+    """What a normaliser of the `tokenizers` library, given as JSON, makes of each code point by itself."""
+    library = require("tokenizers", "text")
+    shell = {"model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}, "normalizer": json.loads(settings)}
+    shell |= {"version": "1.0", "added_tokens": [], "pre_tokenizer": None, "post_processor": None, "decoder": None}
+    normalizer = library.Tokenizer.from_str(json.dumps(shell)).normalizer
+    mark = next(mark for mark in MARKS if normalizer.normalize_str(mark) == mark)
+    found = []
+    for start in range(0, POINTS, BLOCK):
+        block = ["" if start == 0xD800 or point == ord(mark) else chr(point) for point in range(start, start + BLOCK)]
+        found += normalizer.normalize_str(mark + mark.join(block) + mark).split(mark)[1:-1]
+    found[ord(mark)] = mark
+    return tuple(found)

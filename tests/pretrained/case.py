@@ -9,6 +9,8 @@ import numpy as np
 
 CASES = Path(__file__).parent / "cases"
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "pretrained"
+TOKENIZERS = FIXTURES.with_name("tokenizers")
+TEXT = "Hello, my dog is cute"
 # Rows of different lengths.
 LENGTHS = (11, 7, 3)
 # The smallest vocabulary with special tokens below 5, and an odd one.
@@ -58,6 +60,7 @@ class Case:
         fixture: Whether the model is committed as a fixture.
         change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
+        tokenizer: Folder of tests/fixtures/tokenizers whose files the checkpoint has.
         exempt: Dict from a check ("gradients", "written back", "generated") to the reason why it does not apply.
     """
 
@@ -70,6 +73,7 @@ class Case:
     fixture: bool = False
     change: Callable | None = None
     std: float = 0.15
+    tokenizer: str | None = None
     exempt: Mapping = dataclasses.field(default_factory=dict)
 
     @property

@@ -7,8 +7,9 @@ import shutil
 import sys
 
 import numpy as np
+import transformers
 from pretrained import theirs
-from pretrained.case import FIXTURES, all_cases
+from pretrained.case import FIXTURES, TEXT, TOKENIZERS, all_cases
 from safetensors.numpy import save_file
 
 LIMIT = 100_000
@@ -31,6 +32,19 @@ def expected(case, model):
     return found
 
 
+def of_text(case, model, folder):
+    """Copies the files of the tokenizer. Returns the outputs of `transformers` for `TEXT`."""
+    folder.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(TOKENIZERS / case.tokenizer / name, folder / name)
+    ids = transformers.AutoTokenizer.from_pretrained(folder)([TEXT], return_tensors="np")["input_ids"]
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    if not case.generates:
+        return {f"text/{name}": value for name, value in theirs.outputs(model, inputs).items()}
+    (tokens,) = theirs.generated(model, inputs, max_new_tokens=LENGTH)
+    return {"text/tokens": np.array([tokens])}
+
+
 def main(names):
     for case in all_cases():
         if not case.fixture or (names and case.name not in names):
@@ -39,6 +53,8 @@ def main(names):
         shutil.rmtree(folder, ignore_errors=True)
         model = theirs.model_of(case)
         values = expected(case, model)
+        if case.tokenizer:
+            values |= of_text(case, model, folder)
         for parameter in model.parameters():
             # Tables that are computed are not rounded.
             if parameter.requires_grad:

@@ -27,4 +27,12 @@ def cases(name, config=CONFIG, pad_id=0):
     return [dataclasses.replace(case, inputs=tokens_of) if case.inputs is tokens else case for case in found]
 
 
-CASES = [*cases("Bert"), Case("BertForNextSentencePrediction", CONFIG)]
+TEXT = Case(
+    "BertForSequenceClassification",
+    {**CONFIG, "vocab_size": 91, "pad_token_id": 1, "num_labels": 2, "id2label": {0: "bad", 1: "good"}},
+    "text",
+    inputs=functools.partial(tokens, pad_id=1),
+    fixture=True,
+    tokenizer="bert_uncased",
+)
+CASES = [*cases("Bert"), Case("BertForNextSentencePrediction", CONFIG), TEXT]

@@ -20,9 +20,25 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 16,
 }
+TEXT = Case(
+    "LlamaForCausalLM",
+    {
+        **CONFIG,
+        "vocab_size": 320,
+        "num_hidden_layers": 1,
+        "tie_word_embeddings": True,
+        "eos_token_id": 318,
+        "pad_token_id": 318,
+    },
+    "text",
+    fixture=True,
+    tokenizer="qwen2",
+    exempt={"generated": "Padding is the end token: see tests/pretrained/test_texts.py."},
+)
 CASES = [
     Case("LlamaForCausalLM", {**CONFIG, "rope_parameters": LLAMA3}, fixture=True),
     Case("LlamaForCausalLM", {**CONFIG, "tie_word_embeddings": True}, "tied"),
     Case("LlamaModel", CONFIG),
     Case("LlamaForSequenceClassification", {**CONFIG, "num_labels": 3}),
+    TEXT,
 ]

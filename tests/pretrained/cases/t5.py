@@ -19,7 +19,7 @@ def untied(model):
 
 
 CASES = [
-    Case("T5ForConditionalGeneration", CONFIG, inputs=pairs, fixture=True),
+    Case("T5ForConditionalGeneration", CONFIG, inputs=pairs, fixture=True, tokenizer="t5"),
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1", inputs=pairs),
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1-untied", inputs=pairs, change=untied),
     Case("MT5ForConditionalGeneration", CONFIG, inputs=pairs),

@@ -70,7 +70,7 @@ def subjects(case):
     layer = case.make()
     if not isinstance(layer, layers.MultiHeadAttention):
         return [type(layer).__name__]
-    name = "MultiHeadAttention" + ("" if layer.mechanism == "auto" else f", {layer.mechanism}")
+    name = type(layer).__name__ + ("" if layer.mechanism == "auto" else f", {layer.mechanism}")
     return [name, *([] if layer.position is None else [type(layer.position).__name__])]
 
 

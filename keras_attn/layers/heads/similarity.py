@@ -53,10 +53,6 @@ class Similarity(Configurable, keras.layers.Layer):
         self.use_bias, self.initial_scale = use_bias, initial_scale
 
     def build(self, inputs_shape: Shape, others_shape: Shape) -> None:
-        if inputs_shape[-1] != others_shape[-1]:
-            raise ValueError(
-                f"`others` must have the width {inputs_shape[-1]} of the inputs. Received: shape {tuple(others_shape)}"
-            )
         initializer = keras.initializers.Constant(self.initial_scale)
         self.logit_scale = self.add_weight(name="logit_scale", shape=(), initializer=initializer)
         self.logit_bias = None
@@ -64,6 +60,10 @@ class Similarity(Configurable, keras.layers.Layer):
             self.logit_bias = self.add_weight(name="logit_bias", shape=(), initializer="zeros")
 
     def call(self, inputs: Tensor, others: Tensor) -> Tensor:
+        if inputs.shape[-1] != others.shape[-1]:
+            raise ValueError(
+                f"`others` must have the width {inputs.shape[-1]} of the inputs. Received: shape {tuple(others.shape)}"
+            )
         logits = matmul_transposed(normalized(inputs), normalized(others))
         logits = ops.multiply(logits, ops.exp(ops.cast(self.logit_scale, logits.dtype)))
         return logits if self.logit_bias is None else add(logits, ops.cast(self.logit_bias, logits.dtype))

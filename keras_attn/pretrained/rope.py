@@ -37,12 +37,21 @@ _NAMES = {_FULL: "position", "sliding_attention": "sliding_position"}
 
 
 def _parameters(config, kind):
-    found = config("rope_scaling", None) or config("rope_parameters", None) or {}
-    config.ignore("rope_parameters", "rope_scaling", "rope_theta", "partial_rotary_factor", "max_position_embeddings")
-    config.ignore("original_max_position_embeddings")
-    if not isinstance(found, dict) or not isinstance(found.get(kind, {}), dict):
-        raise ValueError(f"`config.json` must have an object as 'rope_parameters'. Received: {found!r}")
-    return {name: value for name, value in found.get(kind, found).items() if value is not None}
+    config.ignore("rope_theta", "partial_rotary_factor", "max_position_embeddings", "original_max_position_embeddings")
+    parameters = rope_entry(config, "rope_parameters")
+    found = rope_entry(config, "rope_scaling") or parameters
+    own = found.get(kind, found)
+    if not isinstance(own, dict):
+        raise ValueError(f"`config.json` must have an object as {kind!r} of 'rope_parameters'. Received: {own!r}")
+    return {name: value for name, value in own.items() if value is not None}
+
+
+def rope_entry(config: CheckpointConfig, name: str) -> dict[str, Any]:
+    """The entry `rope_parameters` or `rope_scaling`; empty if it is missing or null."""
+    found = config(name, None)
+    if not isinstance(found, dict | None):
+        raise ValueError(f"`config.json` must have an object or null as {name!r}. Received: {found!r}")
+    return found or {}
 
 
 def _number(config, name, value, default):
@@ -57,16 +66,18 @@ def _scaling(config, parameters) -> dict[str, Any] | None:
     legacy = parameters.pop("type", "default")
     scaling = {"rope_type": legacy, **parameters}
     kind = scaling["rope_type"]
+    if not isinstance(kind, str):
+        raise ValueError(f"`config.json` must have a string as 'rope_type'. Received: {kind!r}")
     if kind == "default":
         if len(scaling) > 1:
             raise ValueError(f"`config.json` must have no settings for the default RoPE. Received: {scaling}")
         return None
-    limit, original = config.size("max_position_embeddings", 2048), config("original_max_position_embeddings", None)
+    limit, name = config.size("max_position_embeddings", 2048), "original_max_position_embeddings"
     if kind == "dynamic":
-        scaling["original_max_position_embeddings"] = limit
+        scaling[name] = limit
     elif kind in ("llama3", "yarn", "longrope"):
         # An entry of the config itself has priority.
-        scaling["original_max_position_embeddings"] = original or scaling.get("original_max_position_embeddings", limit)
+        scaling[name] = config.size(name, scaling.get(name, limit))
     if kind in ("yarn", "longrope"):
-        scaling.setdefault("factor", limit / scaling["original_max_position_embeddings"])
+        scaling.setdefault("factor", limit / scaling[name])
     return scaling

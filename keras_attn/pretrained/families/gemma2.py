@@ -19,15 +19,19 @@ def common(config):
     config.ignore("cache_implementation", "hidden_act")
     config.entries.pop("hidden_act", None)
     attention = {
-        "scale": config.number("query_pre_attn_scalar", 256) ** -0.5,
-        "logit_soft_cap": config("attn_logit_softcapping", None),
+        "scale": config.size("query_pre_attn_scalar", 256) ** -0.5,
+        "logit_soft_cap": _soft_cap(config, "attn_logit_softcapping"),
     }
     return {
         **gemma.settings(config),
         "norm": "sandwich",
-        "logit_soft_cap": config("final_logit_softcapping", None),
+        "logit_soft_cap": _soft_cap(config, "final_logit_softcapping"),
         "attention_options": attention,
     }
+
+
+def _soft_cap(config, name):
+    return None if config(name, None) is None else config.number(name, 0.0)
 
 
 def settings(config):

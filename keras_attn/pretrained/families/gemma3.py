@@ -2,14 +2,14 @@
 
 from keras_attn.pretrained.families import gemma, gemma2, llama, qwen3
 from keras_attn.pretrained.layer_types import FULL, SLIDING, layer_options, layer_types, window
-from keras_attn.pretrained.rope import rope
+from keras_attn.pretrained.rope import rope, rope_entry
 
 
 def settings(config):
     config.set_defaults(vocab_size=262208, max_position_embeddings=2**17)
     _use_rope_of_each_type(config)
     found = gemma2.common(config)
-    pattern = config("sliding_window_pattern", config("_sliding_window_pattern", 6))
+    pattern = config.size("sliding_window_pattern", config.size("_sliding_window_pattern", 6))
     types = layer_types(config, lambda i: (i + 1) % pattern != 0)
     sliding = {"window": window(config), "position": rope(config, SLIDING)}
     norm = {"qk_norm": True, "qk_norm_epsilon": found["norm_epsilon"]}
@@ -22,12 +22,12 @@ def settings(config):
 
 def _use_rope_of_each_type(config):
     """Rewrites the entries of `transformers` 4 as those of 5."""
-    given = config("rope_parameters", None) or {}
-    if set(given) - {FULL, SLIDING}:
+    given = {x: value for x, value in rope_entry(config, "rope_parameters").items() if value is not None}
+    if set(given) - {FULL, SLIDING} or not all(isinstance(x, dict) for x in given.values()):
         raise ValueError(f"`config.json` must have {FULL!r} and {SLIDING!r} as 'rope_parameters'. Received: {given}")
     theta = {FULL: config.number("rope_theta", 1e6), SLIDING: config.number("rope_local_base_freq", 1e4)}
-    scaling = {FULL: config("rope_scaling", None) or {}, SLIDING: {}}
-    both = {x: {"rope_theta": theta[x], **scaling[x], **(given.get(x) or {})} for x in theta}
+    scaling = {FULL: rope_entry(config, "rope_scaling"), SLIDING: {}}
+    both = {x: {"rope_theta": theta[x], **scaling[x], **given.get(x, {})} for x in theta}
     config.entries |= {"rope_parameters": both, "rope_scaling": None}
 
 

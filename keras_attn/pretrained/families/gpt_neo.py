@@ -46,10 +46,12 @@ def _kinds(config, count):
     """ "global" or "local" for each layer, from pairs of some kinds and how often they repeat."""
     given = config("attention_types", [[["global", "local"], 12]])
     try:
-        found = [kind for kinds, repeats in given for kind in repeats * list(kinds)]
+        pairs = [(list(kinds), int(repeats)) for kinds, repeats in given]
     except (TypeError, ValueError):
-        found = []
-    if len(found) != count or not set(found) <= {"global", "local"}:
+        pairs = []
+    fits = sum(len(kinds) * repeats for kinds, repeats in pairs) == count and min(x for _, x in pairs) > 0
+    found = [kind for kinds, repeats in pairs for kind in repeats * kinds] if fits else []
+    if not found or not all(kind in ("global", "local") for kind in found):
         raise ValueError(
             "`config.json` must have lists such as [[['global', 'local'], 12]] as 'attention_types', for "
             f"num_layers={count}. Received: {given!r}"

@@ -2,6 +2,7 @@
 
 from keras_attn.pretrained.families import llama
 from keras_attn.pretrained.layer_types import window
+from keras_attn.pretrained.rope import rope_entry
 from keras_attn.pretrained.rows import split
 
 _ATTENTION, _NETWORK = "self_attention/attention", "feed_forward/network"
@@ -20,8 +21,8 @@ def settings(config):
     config.set_defaults(max_position_embeddings=4096, original_max_position_embeddings=4096)
     config.only("lm_head_bias", False)
     config.ignore("embd_pdrop", "full_attn_mod", "interpolate_factor")
-    scaling = config("rope_scaling", None)
-    if scaling and scaling.get("type") in ("su", "yarn"):
+    scaling = rope_entry(config, "rope_scaling")
+    if scaling.get("type") in ("su", "yarn"):
         # As early files call it.
         config.entries["rope_scaling"] = {**scaling, "type": "longrope"}
     found = llama.settings(config, rotates_part=True)

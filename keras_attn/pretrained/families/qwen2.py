@@ -10,8 +10,8 @@ def settings(config):
     )
     config.set_defaults(sliding_window=4096)
     config.only("use_mrope", False)
-    types = layer_types(config, lambda i: i >= config("max_window_layers", 28))
-    config.ignore("max_window_layers")
+    first = config.size("max_window_layers", 28, minimum=0)
+    types = layer_types(config, lambda i: i >= first)
     width = window(config)
     has_window = config("use_sliding_window", False) and width is not None
     return {

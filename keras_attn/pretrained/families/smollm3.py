@@ -10,7 +10,7 @@ def settings(config):
     found = llama.settings(config)
     count, interval = found["num_layers"], config.size("no_rope_layer_interval", 4)
     rotated = config("no_rope_layers", None) or [int((i + 1) % interval != 0) for i in range(count)]
-    if not isinstance(rotated, list) or len(rotated) < count or not set(rotated) <= {0, 1}:
+    if not isinstance(rotated, list) or len(rotated) < count or not all(x in (0, 1) for x in rotated):
         raise ValueError(f"`config.json` must have {count} numbers, 0 or 1, as 'no_rope_layers'. Received: {rotated!r}")
     width = window(config) if config("use_sliding_window", False) else None
     types = layer_types(config, lambda i: not rotated[i])

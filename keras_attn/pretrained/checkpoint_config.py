@@ -50,7 +50,8 @@ _HARMLESS = {
     *("num_beams", "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "typical_p"),
     *("repetition_penalty", "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids"),
     *("suppress_tokens", "begin_suppress_tokens", "remove_invalid_values", "exponential_decay_length_penalty"),
-    "num_return_sequences",
+    *("num_return_sequences", "max_new_tokens", "min_new_tokens", "renormalize_logits", "sequence_bias", "min_p"),
+    *("encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff", "top_h", "guidance_scale", "penalty_alpha"),
     # Dropout of parts that ours do not drop.
     *("classifier_dropout", "summary_first_dropout", "classifier_dropout_prob", "encoder_layerdrop", "layerdrop"),
     *("decoder_layerdrop", "classif_dropout", "classifier_dropout_rate"),

@@ -72,6 +72,8 @@ class Family:
             the first that the file has counts. They are one variable if the file has only the table, or the same
             numbers twice; the entry `tie_word_embeddings` then follows the file.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
+        generation: Function from the contents of `config.json` and the generation settings to settings without the
+            family's own. `prefix_ids` are the tokens that every output starts with, as in `ForcedPrefix`.
         completed: Function from the contents of `config.json` to them with entries that follow from others in the file.
     """
 
@@ -82,6 +84,7 @@ class Family:
     prefix: str = ""
     tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
+    generation: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda entries, source: source
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
+from keras_attn.models import Transformer
 from keras_attn.pretrained.buffers import zero_initializer
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.folder import CheckpointFolder
-from keras_attn.pretrained.generation_settings import generation_config
+from keras_attn.pretrained.generation_settings import generation_config, start_id
 from keras_attn.pretrained.hub import checkpoint_path
 from keras_attn.pretrained.sentence_modules import TASK as SENTENCE_EMBEDDING
 from keras_attn.pretrained.sentence_modules import SentenceModules
@@ -81,18 +82,21 @@ def from_pretrained(
     config = CheckpointConfig(entries)
     arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
-    start_id = generation.get("decoder_start_token_id", entries.get("decoder_start_token_id"))
-    limits = getattr(arguments.get("position"), "max_length", None), modules and modules.max_length()
-    tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, start_id)
+    model_class = family.model_of(head)
+    first = start_id(entries, generation) if issubclass(model_class, Transformer) else None
+    # The positions of text: features have a limit of their own.
+    position = arguments.get("decoder_position" if "embeddings" in arguments else "position")
+    limits = getattr(position, "max_length", None), modules and modules.max_length()
+    tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
-    if "generation_config" in inspect.signature(family.model_of(head)).parameters:
-        texts["generation_config"] = generation_config(entries, generation, tokenizer)
+    if "generation_config" in inspect.signature(model_class).parameters:
+        texts["generation_config"] = generation_config(family, entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation, modules and modules.files)
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
-        model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
+        model = model_class(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
 

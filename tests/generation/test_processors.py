@@ -30,6 +30,7 @@ from keras_attn.generation.processors import (
     ForcedEnd,
     ForcedPrefix,
     History,
+    LogitNormalization,
     MinLength,
     MinP,
     NoRepeatNGram,
@@ -71,7 +72,10 @@ def min_length(p, logits, prompt, generated):
 
 
 def forced_prefix(p, logits, prompt, generated):
-    return certain(p.ids[len(generated)]) if len(generated) < len(p.ids) else logits
+    if len(generated) >= len(p.ids):
+        return logits
+    entry = p.ids[len(generated)]
+    return ban(logits, ~np.isin(np.arange(V), entry)) if isinstance(entry, tuple) else certain(entry)
 
 
 def forced_end(p, logits, prompt, generated):
@@ -155,11 +159,15 @@ def watermark(p, logits, prompt, generated):
 
 
 def banned(p, logits, prompt, generated):
-    return ban(logits, [token in p.ids for token in range(V)])
+    return ban(logits, [token in p.ids and p.step in (None, len(generated)) for token in range(V)])
 
 
 def allowed(p, logits, prompt, generated):
     return ban(logits, [token not in p.ids for token in range(V)])
+
+
+def normalized(p, logits, prompt, generated):
+    return np.where(logits > BANNED, logits - np.log(np.exp(logits[logits > BANNED]).sum()), BANNED)
 
 
 def temperature(p, logits, prompt, generated):
@@ -227,7 +235,7 @@ SEQUENCES = ((10,), (1, 2, 4), (2, 2), (1, 2), (4, 4, 1, 2), (2, 1, 2, 4, 1, 1, 
 CASES = [
     (MinLength(3), min_length),
     (ForcedPrefix((4, 1)), forced_prefix),
-    (ForcedPrefix((5,)), forced_prefix),
+    (ForcedPrefix((5, (1, 4), 2)), forced_prefix),
     (ForcedEnd(), forced_end),
     (RepetitionPenalty(1.7), repetition),
     (RepetitionPenalty(0.3), repetition),
@@ -246,6 +254,8 @@ CASES = [
     (StopStrings(TokenAutomaton.containing(STOPS, PIECES)), stop_strings),
     (Watermark(0.6, -3.0, 7, context_width=3), watermark),
     (BannedTokens((0, 7)), banned),
+    (BannedTokens((0, 7), step=1), banned),
+    (LogitNormalization(), normalized),
     (AllowedTokens((1, 3, 8)), allowed),
     (Temperature(0.6), temperature),
     (Temperature(2), temperature),
@@ -520,6 +530,8 @@ def runner(format_name, path):
         (lambda: MinLength(True), "`length` must be a positive integer"),
         (lambda: ForcedPrefix(()), "`ids` must be a tuple, not empty"),
         (lambda: ForcedPrefix([1]), "`ids` must be a tuple"),
+        (lambda: ForcedPrefix((1, ())), "`ids` must be a tuple"),
+        (lambda: BannedTokens((1,), step=-1), "`step` must be a non-negative integer"),
         (lambda: BannedTokens((1, -1)), "`ids` must be a tuple, not empty, of non-negative integers"),
         (lambda: AllowedTokens(()), "`ids` must be a tuple, not empty"),
         (lambda: AllowedTokens((1.0,)), "`ids` must be a tuple, not empty, of non-negative integers"),

@@ -15,6 +15,7 @@ from keras_attn.generation.processors import (
     ForcedEnd,
     ForcedPrefix,
     History,
+    LogitNormalization,
     MinLength,
     MinP,
     NoRepeatNGram,
@@ -34,7 +35,7 @@ R, V, LENGTH, ENDS = 3, 53, 7, (3, 11)
 PROMPTS = ([4, 1, 2, 1, 2, 4, 1, 1], [2], [1, 2, 4, 1, 2])
 
 
-def compare(ours, theirs, prompts=PROMPTS, ends=ENDS, seeds=3):
+def compare(ours, theirs, prompts=PROMPTS, ends=ENDS, seeds=3, atol=0.0):
     """`theirs` takes the length of a prompt, since they count it; each row alone, since they know no padding behind."""
     width = max(map(len, prompts))
     ids = np.array([[*row, *[5] * (width - len(row))] for row in prompts], "int32")
@@ -51,7 +52,7 @@ def compare(ours, theirs, prompts=PROMPTS, ends=ENDS, seeds=3):
                 wanted = theirs(len(prompts[row]))(torch.tensor([text]), scores)[0].numpy()
                 np.testing.assert_array_equal(actual[row] <= BANNED, np.isneginf(wanted))
                 kept = actual[row] > BANNED
-                np.testing.assert_allclose(actual[row][kept], wanted[kept], rtol=1e-6)
+                np.testing.assert_allclose(actual[row][kept], wanted[kept], rtol=1e-6, atol=atol)
             tokens = rng.choice([1, 2, 4], size=R).astype("int32")
             state = ours.update(state, tokens, step)
             for text, token in zip(texts, tokens, strict=True):
@@ -205,3 +206,14 @@ def test_top_h(h):
 def test_min_tokens_to_keep(ours, theirs):
     kind, value = theirs
     compare(ours, lambda n: getattr(transformers, f"{kind}LogitsWarper")(value, min_tokens_to_keep=4))
+
+
+@pytest.mark.peer("BannedTokens", "transformers.SuppressTokensAtBeginLogitsProcessor")
+def test_tokens_banned_at_one_step():
+    compare(BannedTokens((0, 17), step=2), lambda n: transformers.SuppressTokensAtBeginLogitsProcessor([0, 17], n + 2))
+
+
+@pytest.mark.peer("LogitNormalization", "transformers.LogitNormalization")
+def test_logit_normalization():
+    # Differences of nearly equal numbers.
+    compare(LogitNormalization(), lambda n: transformers.LogitNormalization(), atol=1e-6)

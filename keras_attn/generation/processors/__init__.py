@@ -17,6 +17,7 @@ HOMES = {
     "exponential_length_decay": "ExponentialLengthDecay",
     "forced_end": "ForcedEnd",
     "forced_prefix": "ForcedPrefix",
+    "logit_normalization": "LogitNormalization",
     "min_length": "MinLength",
     "min_p": "MinP",
     "no_repeat_ngram": "NoRepeatNGram",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from keras_attn.generation.processors.exponential_length_decay import ExponentialLengthDecay
     from keras_attn.generation.processors.forced_end import ForcedEnd
     from keras_attn.generation.processors.forced_prefix import ForcedPrefix
+    from keras_attn.generation.processors.logit_normalization import LogitNormalization
     from keras_attn.generation.processors.min_length import MinLength
     from keras_attn.generation.processors.min_p import MinP
     from keras_attn.generation.processors.no_repeat_ngram import NoRepeatNGram
@@ -74,6 +76,7 @@ __all__ = [
     "ForcedEnd",
     "ForcedPrefix",
     "History",
+    "LogitNormalization",
     "LogitProcessor",
     "MinLength",
     "MinP",

@@ -45,7 +45,8 @@ class AllowedTokens(LogitProcessor):
 
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
         check_vocabulary(vocabulary_size, ids=self.ids)
-        banned = {token for x in config.processors if isinstance(x, BannedTokens) for token in x.ids}
+        always = [x for x in config.processors if isinstance(x, BannedTokens) and x.step is None]
+        banned = {token for x in always for token in x.ids}
         if banned.issuperset(self.ids):
             raise ValueError(
                 f"`ids` of AllowedTokens must not all be banned by BannedTokens. Received: ids={reprlib.repr(self.ids)}"

@@ -9,8 +9,8 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_ids, check_vocabulary
-from keras_attn.generation.processors.logit_processor import LogitProcessor
-from keras_attn.generation.processors.selection import forced_logits
+from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
+from keras_attn.generation.processors.selection import forced_logits, is_one_of
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 class ForcedPrefix(LogitProcessor):
     """Forces the output to start with `ids`, which may be a single forced start token.
 
-    A forced token has logit and log-probability 0; all other tokens are banned.
+    A forced token has logit and log-probability 0; all other tokens are banned. An entry that is a tuple leaves the
+    model a choice, such as the language that Whisper hears: its tokens keep their logits, all others are banned.
 
     Args:
-        ids: Tuple of tokens.
+        ids: Tuple of tokens, and of tuples of tokens to choose from.
 
     Raises:
         ValueError: If `ids` is invalid, not in the vocabulary, longer than `max_length`, or continues after an end
@@ -43,19 +44,19 @@ class ForcedPrefix(LogitProcessor):
     True
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[int | tuple[int, ...], ...]
 
     def __post_init__(self):
-        check_ids(ids=self.ids)
+        check_ids(ids=_flat(self.ids))
 
     def validate(self, config: GenerationConfig, vocabulary_size: int) -> None:
-        check_vocabulary(vocabulary_size, ids=self.ids)
+        check_vocabulary(vocabulary_size, ids=_flat(self.ids))
         if len(self.ids) > config.max_length:
             raise ValueError(
                 f"`ids` of ForcedPrefix must not be longer than `max_length`={config.max_length}. "
                 f"Received: {len(self.ids)} ids"
             )
-        if set(self.ids[:-1]) & set(config.end_ids):
+        if set(_flat(self.ids[:-1])) & set(config.end_ids):
             raise ValueError(
                 f"`ids` of ForcedPrefix must not continue after an end token, {config.end_ids}. "
                 f"Received: ids={self.ids}"
@@ -63,5 +64,18 @@ class ForcedPrefix(LogitProcessor):
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         count = len(self.ids)
-        token = ops.take(ops.convert_to_tensor(self.ids, dtype="int32"), ops.minimum(step, count - 1))
-        return ops.where(ops.less(step, count), forced_logits(token, logits), logits)
+        tokens = ops.convert_to_tensor([x[0] if isinstance(x, tuple) else x for x in self.ids], dtype="int32")
+        forced = forced_logits(ops.take(tokens, ops.minimum(step, count - 1)), logits)
+        forced = ops.where(ops.less(step, count), forced, logits)
+        for i, choice in enumerate(self.ids):
+            if isinstance(choice, tuple):
+                chosen = ops.where(is_one_of(choice, logits.shape[-1]), logits, BANNED)
+                forced = ops.where(ops.equal(step, i), chosen, forced)
+        return forced
+
+
+def _flat(ids):
+    """All tokens, or `ids` itself if it is invalid."""
+    if not isinstance(ids, tuple) or () in ids:
+        return ids
+    return tuple(token for x in ids for token in (x if isinstance(x, tuple) else (x,)))

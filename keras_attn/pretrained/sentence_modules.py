@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,9 +95,14 @@ class SentenceModules:
 
     def head(self, family: Family) -> Head:
         """The head of a family for these modules."""
-        base = family.heads["base"]
+        _, base = family.head_of(None, "base")
         tensors = {_LINEAR: f"{TASK}/projection"} if "Dense" in self.paths else {}
-        return Head(base.architecture, tensors, lambda config, _: {"head": self.layer()}, ignored=base.ignored)
+
+        def settings(config, num_classes):
+            found = {} if base.settings is None else base.settings(config, num_classes)
+            return {**found, "head": self.layer()}
+
+        return dataclasses.replace(base, tensors={**base.tensors, **tensors}, settings=settings)
 
     def layer(self) -> EmbeddingHead:
         """The head as a layer."""

@@ -76,12 +76,7 @@ def text_heads(
 
 def classifier(head: str) -> Callable[[CheckpointConfig, int | None], dict[str, Any]]:
     """The settings of a classifier."""
-    return lambda config, num_classes: {"head": head, "num_classes": num_classes, **labels(config, num_classes)}
-
-
-def labels(config: CheckpointConfig, num_classes: int | None) -> dict[str, Any]:
-    """The argument `labels`, if the config names as many classes as there are."""
-    return {"labels": config.labels if len(config.labels or ()) == num_classes else None}
+    return lambda config, num_classes: {"head": head, "num_classes": num_classes, "labels": config.labels}
 
 
 def classifier_of(rows: Table) -> str:

@@ -40,6 +40,7 @@ DEFAULTS = {
 def settings(config):
     config.only("num_hidden_groups", 1)
     config.only("inner_group_num", 1)
+    config.only("layers_to_keep", [])
     # Of the first release; they are not used.
     config.ignore("gap_size", "num_memory_blocks", "net_structure_type", "down_scale_factor")
     config.set_defaults(**DEFAULTS)

@@ -13,7 +13,7 @@ from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.layer_types import FULL, SLIDING, layer_types
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block, split
-from keras_attn.pretrained.text_heads import labels, text_heads
+from keras_attn.pretrained.text_heads import text_heads
 
 _PROJECTIONS = ("query", "key", "value")
 BLOCK = {
@@ -46,7 +46,7 @@ def settings(config):
     per_layer = [{"position": ropes[x], "window": window if x == SLIDING else None} for x in kinds]
     per_layer[0]["norm"] = {"self_attention": None, "feed_forward": "pre"}
     # How `transformers` runs the model, heads of other tasks, and entries that it does not read.
-    config.ignore("deterministic_flash_attn", "reference_compile", "repad_logits_with_grad", "cls_token_id")
+    config.ignore("deterministic_flash_attn", "reference_compile", "repad_logits_with_grad")
     config.ignore("sparse_prediction", "sparse_pred_ignore_index", "layer_norm_eps", "position_embedding_type")
     config.ignore(
         "tie_word_embeddings", "decoder_bias", *(f"classifier_{x}" for x in ("activation", "bias", "pooling"))
@@ -119,7 +119,7 @@ MODERNBERT = Family(
         "token_classification": Head(
             "ModernBertForTokenClassification",
             PER_TOKEN,
-            lambda config, num_classes: per_token(config, num_classes) | labels(config, num_classes),
+            lambda config, num_classes: {**per_token(config, num_classes), "labels": config.labels},
             "classifier.weight",
         ),
         "question_answering": Head("ModernBertForQuestionAnswering", PER_TOKEN, lambda config, _: per_token(config, 2)),

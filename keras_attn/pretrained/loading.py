@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 
@@ -73,12 +74,15 @@ def from_pretrained(
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
-    arguments = family.arguments(config, head, _num_classes(files, names, head))
+    with _default_policy(dtype):
+        arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
     first = start_id(entries, generation) if issubclass(family.model, Transformer) else None
     # The positions of text: features have a limit of their own.
     position = arguments.get("decoder_position" if "embeddings" in arguments else "position")
-    tokenizer = tokenizer_of(files, getattr(position, "max_length", None), max_length, first)
+    tokenizer = None
+    if "embeddings" not in arguments or first is not None:
+        tokenizer = tokenizer_of(files, getattr(position, "max_length", None), max_length, first)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments:
         texts["pad_id"] = _pad_id(entries)
@@ -90,6 +94,17 @@ def from_pretrained(
         model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
+
+
+@contextlib.contextmanager
+def _default_policy(dtype):
+    """Layers that are made meanwhile have this dtype or policy; None leaves Keras' global one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if dtype is None else dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class _Budget:

@@ -8,6 +8,10 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "audio-spectrogram-transformer": "vit",
+    "deit": "vit",
+    "vit": "vit",
+    "wav2vec2": "wav2vec2",
     "albert": "albert",
     "bart": "bart",
     "bert": "bert",

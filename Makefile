@@ -7,7 +7,10 @@ PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.1
   'tensorflow-serving-api>=2.21,<2.22' 'pandas>=2.2,<4' 'polars>=1.20,<3' 'datasets>=4,<6'
 JAX := 'jax>=0.10,<0.11'
 
-.PHONY: demo test peers jax layers matrix check benchmark clean
+# Modules are compiled once, not by each of many processes.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test peers jax layers pretrained matrix check benchmark clean
 
 # Trains the date model, exports it to three formats and proves them equal.
 demo: $(VENV)/.demo
@@ -28,6 +31,10 @@ jax: $(VENV)/.test
 # Writes docs/layers.md from a run of all layers' tests.
 layers: $(VENV)/.peers
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/layers tests/peers --layer-docs docs/layers.md
+
+# Writes docs/pretrained.md from a run of all checkpoints' tests.
+pretrained: $(VENV)/.peers
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/pretrained tests/peers/test_pretrained.py --pretrained-docs docs/pretrained.md
 
 # Writes the tables of docs/export.md from exports of every kind of model, about a quarter of an hour.
 matrix: $(VENV)/.test

@@ -368,7 +368,8 @@ def _train(library, texts, model, size, special, unknown):
         # All characters of the texts become pieces.
         common = {character for character, _ in Counter("".join(texts)).most_common(400)}
         texts = ["".join(character for character in text if character in common) for text in texts]
-        texts = [text.replace("</s>", "").replace("<s>", "") for text in texts]
+        for token in special:
+            texts = [text.replace(token, "") for text in texts]
     elif model == "BPE fallback":
         tokens = [f"<0x{byte:02X}>" for byte in range(256)]
         trainer = trainers.BpeTrainer(limit_alphabet=400, **{**options, "special_tokens": [*special, *tokens]})

@@ -121,7 +121,7 @@ def _export(options):
 
 
 def _import(options):
-    from keras_attn import from_pretrained
+    from keras_attn.pretrained import from_pretrained
 
     if not options.out.endswith(".keras"):
         raise ValueError(f"`MODEL.keras` must end with .keras. Received: {options.out}")
@@ -177,7 +177,7 @@ def _model_and_arguments(options):
 
 def _model(path):
     if os.path.isdir(path):
-        from keras_attn import from_pretrained
+        from keras_attn.pretrained import from_pretrained
 
         return from_pretrained(path)
     from keras_attn.export.loading import load_model

@@ -15,7 +15,7 @@ import keras
 import pytest
 from tensorflow.python.util import tf_stack
 
-pytest_plugins = ["layer_docs"]
+pytest_plugins = ["layer_docs", "pretrained_docs"]
 # Graphs are millions of objects that live on, and collections that walk over them take a twentieth of the time.
 gc.set_threshold(100_000, 50, 100)
 # The place in the code of each operation of a graph, which only errors name, takes a fifth of the time of tracing.

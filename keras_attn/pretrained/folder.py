@@ -40,8 +40,8 @@ class CheckpointFolder:
         """Whether the folder has a file of this name."""
         return (self.path / name).is_file()
 
-    def json(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The contents of a JSON file, a dict; `default` if there is no such file."""
+    def json(self, name: str, default: Any = None, kind: type = dict) -> Any:
+        """The contents of a JSON file, a `dict` unless `kind` is `list`; `default` if there is no such file."""
         file = self.path / name
         if not file.is_file():
             if default is not None:
@@ -53,8 +53,9 @@ class CheckpointFolder:
             content = json.loads(file.read_bytes(), object_pairs_hook=_without_duplicates)
         except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} must be valid JSON. Received: {error}") from error
-        if not isinstance(content, dict):
-            raise ValueError(f"{file} must contain a JSON object. Received: {type(content).__name__}")
+        if not isinstance(content, kind):
+            name = "object" if kind is dict else "array"
+            raise ValueError(f"{file} must contain a JSON {name}. Received: {type(content).__name__}")
         return content
 
     def shapes(self) -> dict[str, tuple[int, ...]]:

@@ -19,6 +19,8 @@ from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.generation_settings import generation_config, start_id
 from keras_attn.pretrained.hub import checkpoint_path
+from keras_attn.pretrained.sentence_modules import TASK as SENTENCE_EMBEDDING
+from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.tokenizers import tokenizer_of
 from keras_attn.pretrained.weights import load_weights
 
@@ -62,10 +64,15 @@ def from_pretrained(
     ValueError: `folder` must be a folder, ...
     """
     check_positive(max_length=1 if max_length is None else max_length)
-    files = CheckpointFolder(checkpoint_path(folder))
+    path = checkpoint_path(folder)
+    modules = SentenceModules.of(path) if task in (None, SENTENCE_EMBEDDING) else None
+    files = CheckpointFolder(path) if modules is None else modules.folder(path)
     entries = files.json("config.json")
     family = family_of(entries.get("model_type"))
-    task, head = family.head_of(entries.get("architectures"), task)
+    if modules is None:
+        task, head = family.head_of(entries.get("architectures"), task)
+    else:
+        task, head = SENTENCE_EMBEDDING, modules.head(family)
     entries = family.completed(entries)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
@@ -74,24 +81,27 @@ def from_pretrained(
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
-    with _default_policy(dtype):
+    budget = _Budget(files)
+    # The settings of two towers are models.
+    with _default_policy(dtype), compat.without_initial_values(budget.spend, zero_initializer):
         arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
-    first = start_id(entries, generation) if issubclass(family.model, Transformer) else None
+    model_class = family.model_of(head)
+    first = start_id(entries, generation) if issubclass(model_class, Transformer) else None
     # The positions of text: features have a limit of their own.
     position = arguments.get("decoder_position" if "embeddings" in arguments else "position")
+    limits = getattr(position, "max_length", None), modules and modules.max_length()
     tokenizer = None
     if "embeddings" not in arguments or first is not None:
-        tokenizer = tokenizer_of(files, getattr(position, "max_length", None), max_length, first)
+        tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
-    if tokenizer is None and "pad_id" not in arguments:
+    if tokenizer is None and "pad_id" not in arguments and "text_encoder" not in arguments:
         texts["pad_id"] = _pad_id(entries)
-    if "generation_config" in inspect.signature(family.model_of(head)).parameters:
+    if "generation_config" in inspect.signature(model_class).parameters:
         texts["generation_config"] = generation_config(family, entries, generation, tokenizer)
-    remembered = Checkpoint(entries, task, generation)
-    budget = _Budget(files)
+    remembered = Checkpoint(entries, task, generation, modules and modules.files)
     with compat.without_initial_values(budget.spend, zero_initializer):
-        model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
+        model = model_class(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
 

@@ -17,6 +17,7 @@ from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.folder import WEIGHTS
+from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.weights import tensors_of
 
 # What a checkpoint does not describe.
@@ -52,7 +53,11 @@ def save_pretrained(
         )
     entries = checkpoint.config
     family = family_of(entries.get("model_type"))
-    task, head = family.head_of(entries.get("architectures"), task or checkpoint.task)
+    modules = SentenceModules(checkpoint.modules) if checkpoint.modules else None
+    if modules is None:
+        _, head = family.head_of(entries.get("architectures"), task or checkpoint.task)
+    else:
+        head = modules.head(family)
     parsed = CheckpointConfig(entries)
     actual = model.get_config()
     num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
@@ -64,18 +69,24 @@ def save_pretrained(
         files["generation_config.json"] = _json(checkpoint.generation)
     if model.tokenizer is not None:
         files |= model.tokenizer.hugging_face_files()
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, tensors = Path(folder), {"": named}
+    if modules is not None:
+        tensors = modules.split(named)
+        files = {os.path.join(modules.paths["Transformer"], name): text for name, text in files.items()}
+        files |= {name: _json(content) for name, content in modules.files.items()}
     for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         _replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     safetensors = require("safetensors.numpy", "hf")
 
-    def write_weights(path):
-        safetensors.save_file(named, path, metadata={"format": "pt"})
+    def write_weights(path, values):
+        safetensors.save_file(values, path, metadata={"format": "pt"})
         # Otherwise only the owner could read it.
-        shutil.copymode(folder / "config.json", path)
+        shutil.copymode(folder / next(iter(files)), path)
 
-    _replace(folder / WEIGHTS, write_weights)
+    for name, values in tensors.items():
+        (folder / name).mkdir(exist_ok=True)
+        _replace(folder / name / WEIGHTS, lambda path, values=values: write_weights(path, values))
 
 
 def _check_described(model_class, arguments, actual):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -38,8 +39,8 @@ class PretrainedTokenizer(Tokenizer):
     always found.
 
     `tokenizer_from_folder` reads one from a folder, and `hugging_face_files` gives the files to write. `start_id` is
-    the id of `bos_token`, or else of `cls_token`; `end_id` that of `eos_token`, or else of `sep_token`; `pad_id` that of
-    `pad_token`, or else the end id or the unknown id. `cls_id`, `sep_id` and `mask_id` are None if there is no such
+    the id of `bos_token`, or else of `cls_token`; `end_id` that of `eos_token`, or else of `sep_token`; `pad_id` that
+    of `pad_token`, or else the end id or the unknown id. `cls_id`, `sep_id` and `mask_id` are None if there is no such
     token.
 
     Every export format supports it, unless `refusal` says why not. In exported models, NUL has no id and in ONNX it
@@ -345,16 +346,14 @@ def tokenizer_from_folder(
         The tokenizer.
 
     Raises:
-        ValueError: If there is no tokenizer, a file is damaged, or has a setting that changes ids and is not understood.
-            The message names the setting.
+        ValueError: If there is no tokenizer, a file is damaged, or a setting that changes ids is not understood. The
+            message names the setting.
     """
     content, config = read_folder(Path(folder))
     tokenizer = PretrainedTokenizer(content, config, max_length, split_special_tokens)
-    try:
+    with contextlib.suppress(ImportError):
         # Damaged rules and expressions show when they are used.
         tokenizer.tokenize([""])
-    except ImportError:
-        pass
     return tokenizer
 
 

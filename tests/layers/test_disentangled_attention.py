@@ -9,7 +9,7 @@ import pytest
 from attention_cases import self_inputs
 from harness import LayerCase, pairs, run_check
 from harness_export import check_export
-from samples import H, N, embedded, square
+from samples import H, N, embedded, normal, square
 
 from keras_attn import EncoderModel
 from keras_attn.layers import DisentangledAttention, DisentangledPositionEmbedding, RotaryPositionEncoding
@@ -92,6 +92,14 @@ def test_layer(check, case, tmp_path):
 @pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
 def test_export(format_name, tmp_path):
     check_export(CASES, format_name, tmp_path)
+
+
+def test_positions_of_each_row():
+    layer = DisentangledAttention(N, H, DisentangledPositionEmbedding(9, 4))
+    x, order = normal(np.random.default_rng(0), 2, 6, 13), np.array([[4, 0, 5, 2, 1, 3], [0, 1, 2, 3, 4, 5]])
+    moved = np.stack([layer(x[i : i + 1, np.argsort(order[i])])[0] for i in range(2)])
+    expected = np.take_along_axis(moved, order[..., None], axis=1)
+    np.testing.assert_allclose(layer(x, positions=order), expected, atol=1e-5)
 
 
 def test_blocks_share_the_table_in_files_too(tmp_path):

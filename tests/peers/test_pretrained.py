@@ -14,12 +14,10 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 theirs = pytest.importorskip("pretrained.theirs")
 
-CASES = all_cases()
-GENERATING = [case for case in CASES if case.generates]
 LENGTH = 8
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=1)
 def loaded(case):
     """`(theirs, ours, folder)`; all checks of a case share them."""
     model = theirs.model_of(case)
@@ -28,61 +26,51 @@ def loaded(case):
     return model, from_pretrained(folder.name, case.task), folder
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.name, scope="module")
-def case(request):
-    return request.param
-
-
-def skip_exempt(case, check):
-    if check in case.exempt:
-        pytest.skip(case.exempt[check])
-
-
-def test_outputs(case):
+def check_outputs(case, _):
     model, mine, _ = loaded(case)
-    inputs = theirs.inputs_of(case)
+    inputs, worst = theirs.inputs_of(case), 0.0
     for name, expected in theirs.outputs(model, inputs).items():
         found = mine(case.to_ours(inputs), training=False)
         found = found[name] if isinstance(found, dict) else found
-        assert ours.difference(ours.real(found, inputs), ours.real(expected, inputs)) <= 1e-5, name
+        worst = max(worst, ours.difference(ours.real(found, inputs), ours.real(expected, inputs)))
+    assert worst <= 1e-5
+    return worst
 
 
-def test_gradients(case):
-    skip_exempt(case, "gradients")
-    model, mine, folder = loaded(case)
+def check_gradients(case, _):
+    model, mine, stored = loaded(case)
     inputs = theirs.inputs_of(case)
     found, family = ours.loss_gradients(mine, case, inputs)
-    parameters = theirs.parameters_by_name_in_file(model, folder.name)
-    names = {name: parameters[stored] for name, stored in family.names(parameters).items()}
+    parameters = theirs.parameters_by_name_in_file(model, stored.name)
+    names = {name: parameters[x] for name, x in family.names(parameters).items()}
     expected = theirs.loss_gradient(model, inputs, [names[name] for name in found])
     assert len(found) >= 3
     largest = max(np.abs(x).max() for x in expected.values())
     for name, gradient in found.items():
         # The gradient of a bias of keys is zero but for rounding.
         np.testing.assert_allclose(gradient, expected[names[name]], rtol=1e-4, atol=2e-6 * largest, err_msg=name)
+    return max(float(np.abs(x - expected[names[name]]).max()) for name, x in found.items()) / float(largest)
 
 
-def test_written_back(case, tmp_path):
-    skip_exempt(case, "written back")
+def check_written_back(case, folder):
     model, mine, _ = loaded(case)
-    mine.save_pretrained(tmp_path)
-    again, info = type(model).from_pretrained(tmp_path, output_loading_info=True, attn_implementation="eager")
+    mine.save_pretrained(folder)
+    again, info = type(model).from_pretrained(folder, output_loading_info=True, attn_implementation="eager")
     # Poolers are not read, sinusoids are computed, masks of features are for training.
     unread = ("pooler.", "model.encoder.embed_positions.", "model.decoder.embed_positions.")
     unread += ("masked_spec_embed", "wav2vec2.masked_spec_embed")
     assert all(name.startswith(unread) for name in info["missing_keys"])
     assert not info["unexpected_keys"]
     assert not info["mismatched_keys"]
-    inputs = theirs.inputs_of(case)
+    inputs, worst = theirs.inputs_of(case), 0.0
     for name, expected in theirs.outputs(model, inputs).items():
         found = theirs.outputs(again.eval(), inputs)[name]
-        assert ours.difference(ours.real(found, inputs), ours.real(expected, inputs)) <= 1e-5
+        worst = max(worst, ours.difference(ours.real(found, inputs), ours.real(expected, inputs)))
+    assert worst <= 1e-5
+    return worst
 
 
-@pytest.mark.parametrize("num_beams", [1, 4])
-@pytest.mark.parametrize("case", GENERATING, ids=lambda case: case.name)
-def test_generated(case, num_beams):
-    skip_exempt(case, "generated")
+def check_generated(case, _, num_beams):
     model, mine, _ = loaded(case)
     inputs = theirs.inputs_of(case)
     settings = {"eos_token_id": 1, "pad_token_id": 0, "max_new_tokens": LENGTH, "min_length": 0}
@@ -90,3 +78,22 @@ def test_generated(case, num_beams):
     prompts = inputs["input_ids"] if "input_ids" in inputs else next(iter(case.to_ours(inputs).values()))
     found = ours.generated(mine, prompts, num_beams, LENGTH, 1, getattr(model.config, "decoder_start_token_id", None))
     assert found == expected
+    return "equal"
+
+
+CHECKS = {
+    "outputs": check_outputs,
+    "gradients": check_gradients,
+    "written back": check_written_back,
+    "greedy": functools.partial(check_generated, num_beams=1),
+    "beam 4": functools.partial(check_generated, num_beams=4),
+}
+# In the order of the cases, so that the checks of one share its models.
+PAIRS = [(case, check) for case in all_cases() for check in CHECKS if case.has(check)]
+
+
+@pytest.mark.parametrize(("case", "check"), PAIRS, ids=lambda x: getattr(x, "name", x))
+def test_checkpoint(case, check, tmp_path, record_property):
+    found = CHECKS[check](case, tmp_path)
+    for name, value in (("case", case.name), ("check", check), ("difference", found)):
+        record_property(name, value)

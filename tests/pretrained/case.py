@@ -58,7 +58,7 @@ class Case:
         fixture: Whether the model is committed as a fixture.
         change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
-        exempt: Dict from a check to the reason why it does not apply.
+        exempt: Dict from a check ("gradients", "written back", "generated") to the reason why it does not apply.
     """
 
     architecture: str
@@ -75,6 +75,12 @@ class Case:
     @property
     def name(self):
         return self.architecture + (f"-{self.variant}" if self.variant else "")
+
+    def has(self, check):
+        """Whether a check applies."""
+        if check in ("greedy", "beam 4"):
+            return self.generates and "generated" not in self.exempt
+        return check not in self.exempt
 
     @property
     def generates(self):

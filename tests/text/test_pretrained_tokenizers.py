@@ -1,4 +1,4 @@
-"""Tokenizers of Hugging Face folders: the ids that the folders come with, in Python and in a graph, and what is refused."""
+"""Tokenizers of Hugging Face folders: their ids in Python and in a graph, and what is refused."""
 
 import copy
 import json
@@ -148,15 +148,24 @@ HOSTILE = {
         },
         "valid tokenizer.json",
     ),
-    "charsmap": ({"model": MODEL, "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}}, "double-array"),
+    "charsmap": (
+        {"model": MODEL, "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},
+        "double-array",
+    ),
     "template": (
         {"model": MODEL, "post_processor": {"type": "TemplateProcessing", "single": ["$A"], "special_tokens": {}}},
         "post_processor.single",
     ),
-    "template's ids": ({"model": MODEL, "post_processor": {"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 1]}}, "sep"),
+    "template's ids": (
+        {"model": MODEL, "post_processor": {"type": "BertProcessing", "sep": ["a", 1], "cls": ["b", 1]}},
+        "sep",
+    ),
     "added id": ({"model": MODEL, "added_tokens": [{"id": 1, "content": "a"}]}, "added_tokens"),
     "added hole": ({"model": MODEL, "added_tokens": [{"id": 9, "content": "c"}]}, "without holes or repeats"),
-    "added flag": ({"model": MODEL, "added_tokens": [{"id": 3, "content": "c", "special": "yes"}]}, "added_tokens.special"),
+    "added flag": (
+        {"model": MODEL, "added_tokens": [{"id": 3, "content": "c", "special": "yes"}]},
+        "added_tokens.special",
+    ),
     "decoder": ({"model": MODEL, "decoder": {"type": "CTC"}}, "decoder.type"),
     "truncation": ({"model": MODEL, "truncation": {"max_length": "all"}}, "truncation.max_length"),
 }
@@ -177,7 +186,10 @@ def test_hostile_files(name, tmp_path):
         ({"chat_template": 5}, "chat_template"),
         ({"padding_side": "top"}, "padding_side"),
         ({"pad_token": ["a"]}, "pad_token"),
-        ({"added_tokens_decoder": {"0": {"content": "z"}, "9": {"content": "y"}}}, "without holes or repeats|added_tokens"),
+        (
+            {"added_tokens_decoder": {"0": {"content": "z"}, "9": {"content": "y"}}},
+            "without holes or repeats|added_tokens",
+        ),
         ({"add_bos_token": "yes", "bos_token": "a"}, "add_bos_token"),
     ],
 )
@@ -189,7 +201,7 @@ def test_hostile_settings(config, message, tmp_path):
 
 
 def test_folders_without_a_tokenizer_json(tmp_path):
-    with pytest.raises(ValueError, match="`folder` must have a tokenizer.json"):
+    with pytest.raises(ValueError, match=r"`folder` must have a tokenizer\.json"):
         tokenizer_from_folder(tmp_path)
     for source in ("bert_uncased", "qwen2"):
         made = tokenizer_from_folder(FIXTURES / source)
@@ -215,12 +227,15 @@ def test_folders_without_a_tokenizer_json(tmp_path):
 
 
 def test_byte_pairs_with_other_patterns(tokenizers):
-    for name, settings in (("llama_3", {"pattern": "llama3", "ignore_merges": True}), ("qwen2", {"pattern": "qwen2", "normalizer": "NFC"})):
+    for name, settings in (
+        ("llama_3", {"pattern": "llama3", "ignore_merges": True}),
+        ("qwen2", {"pattern": "qwen2", "normalizer": "NFC"}),
+    ):
         content = tokenizers[name].content
         model = content["model"]
         ours = BytePairTokenizer(model["vocab"], model["merges"], None, None, "<pad>", **settings)
         lines = json.loads((FIXTURES / name / "ids.json").read_text())["lines"]
-        expected = [ids for ids in tokenizers[name].tokenize(lines)]
+        expected = tokenizers[name].tokenize(lines)
         assert ours.tokenize(lines) == expected
         assert np.asarray(ours.ids_of_symbols(symbols_of(lines))).tolist() == ours.encode(lines).tolist()
         assert BytePairTokenizer.from_config(ours.get_config()) == ours

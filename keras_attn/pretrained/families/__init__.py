@@ -57,8 +57,13 @@ def family_of(model_type: Any) -> Family:
         raise ValueError(
             f"`config.json` must have one of these as 'model_type': {sorted(_MODULES)}. Received: {model_type!r}"
         )
-    module = importlib.import_module(f"keras_attn.pretrained.families.{_MODULES[model_type]}")
+    module = importlib.import_module(f"keras_attn.pretrained.families.{module_of(model_type)}")
     return getattr(module, model_type.upper().replace("-", "_"))
+
+
+def module_of(model_type: str) -> str:
+    """The name of the module that holds the family of a `model_type`."""
+    return _MODULES[model_type]
 
 
 def model_types() -> list[str]:

@@ -6,12 +6,21 @@ import numpy as np
 from keras import ops
 
 from keras_attn.text.graph.character_maps import CharacterMap, texts_of
-from keras_attn.text.graph.elements import BARRIER, begins, chosen, expanded, inserted, is_character, last_where, next_where
-from keras_attn.text.graph.elements import with_end
+from keras_attn.text.graph.elements import (
+    BARRIER,
+    begins,
+    chosen,
+    expanded,
+    inserted,
+    is_character,
+    last_where,
+    next_where,
+    with_end,
+)
 from keras_attn.text.graph.matcher import Matcher
 from keras_attn.text.graph.precompiled import Precompiled
 from keras_attn.text.graph.ragged_rows import packed
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression, literal, parsed
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError, literal, parsed
 from keras_attn.text.graph.tables import CodePointTable
 from keras_attn.text.graph.unicode_forms import UnicodeForm
 from keras_attn.text.pretrained.components import flat
@@ -44,7 +53,7 @@ def _normalizer(part):
         return Prepend(part["prepend"])
     if kind == "Strip":
         return Strip(part["strip_left"], part["strip_right"])
-    raise UnsupportedExpression(f"The normaliser {kind!r} has no form in graphs.")
+    raise UnsupportedExpressionError(f"The normaliser {kind!r} has no form in graphs.")
 
 
 class Replace:

@@ -52,7 +52,7 @@ class PairModel:
         ids = [self.ids.get(symbol, NONE) for symbol in symbols]
         # Operators lose a NUL between other bytes, so it is dropped everywhere.
         self.byte_ids = np.array([NONE, *ids[1:]], np.int32)
-        self.has_bytes = self.is_bytes or bool(model.get("byte_fallback")) and NONE not in ids
+        self.has_bytes = self.is_bytes or (bool(model.get("byte_fallback")) and NONE not in ids)
         # Which id a symbol has at the end of a word.
         last = np.arange(max(self.ids.values()) + 1, dtype=np.int32)
         if self.suffix:

@@ -2,7 +2,6 @@
 
 import json
 
-
 from keras_attn.extras import require
 from keras_attn.text.graph import bert_characters, byte_pairs
 from keras_attn.text.graph.added_tokens import AddedTokens
@@ -12,7 +11,7 @@ from keras_attn.text.graph.pair_models import PairModel
 from keras_attn.text.graph.piece_model import PieceModel
 from keras_attn.text.graph.pre_tokenizers import pre_tokenizers_of
 from keras_attn.text.graph.ragged_rows import packed
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 from keras_attn.text.graph.unigram_model import UnigramModel
 from keras_attn.text.graph.word_pieces import WordPieces
 from keras_attn.text.pretrained.byte_alphabet import bytes_of_characters
@@ -27,7 +26,7 @@ class Pipeline:
         split_special_tokens: Whether special tokens in a text are text.
 
     Raises:
-        UnsupportedExpression: If a part has no form in graphs.
+        UnsupportedExpressionError: If a part has no form in graphs.
     """
 
     def __init__(self, content, split_special_tokens=True):
@@ -57,7 +56,7 @@ def refusal(content, split_special_tokens=True):
     """Why a `tokenizer.json` has no form in graphs, or None."""
     try:
         Pipeline(content, split_special_tokens)
-    except UnsupportedExpression as error:
+    except UnsupportedExpressionError as error:
         return str(error)
     return None
 
@@ -71,7 +70,7 @@ def _model(content):
     if model["type"] == "BPE" and not model.get("continuing_subword_prefix"):
         is_bytes = any(part["type"] == "ByteLevel" for part in flat(content, "pre_tokenizer"))
         return PairModel(model, is_bytes)
-    raise UnsupportedExpression(f"A model of type {model['type']!r} with these settings has no form in graphs.")
+    raise UnsupportedExpressionError(f"A model of type {model['type']!r} with these settings has no form in graphs.")
 
 
 def _known_form(content, hidden):

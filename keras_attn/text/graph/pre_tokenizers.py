@@ -6,7 +6,7 @@ from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import BARRIER, begins, columns_of, inserted, is_character, with_end
 from keras_attn.text.graph.matcher import Matcher
 from keras_attn.text.graph.normalizers import matcher_of
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression, literal, parsed
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError, literal, parsed
 from keras_attn.text.pretrained.components import flat
 from keras_attn.text.pretrained.patterns import PATTERNS
 
@@ -20,7 +20,9 @@ def pre_tokenizers_of(content):
     """The pre-tokenizers of a checked `tokenizer.json`, in order."""
     parts = flat(content, "pre_tokenizer")
     if any(part["type"] == "Metaspace" and part["prepend_scheme"] == "first" for part in parts[1:]):
-        raise UnsupportedExpression("A Metaspace with prepend_scheme='first' behind another one has no form in graphs.")
+        raise UnsupportedExpressionError(
+            "A Metaspace with prepend_scheme='first' behind another one has no form in graphs."
+        )
     return [step for part in parts for step in _steps(part)]
 
 
@@ -45,7 +47,7 @@ def _steps(part):
         return [Split(r"\w+|[^\w\s]+", REMOVED, invert=True)]
     if kind == "CharDelimiterSplit":
         return [Split(Matcher(literal(part["delimiter"])), REMOVED)]
-    raise UnsupportedExpression(f"The pre-tokenizer {kind!r} has no form in graphs.")
+    raise UnsupportedExpressionError(f"The pre-tokenizer {kind!r} has no form in graphs.")
 
 
 def _metaspace(part):
@@ -91,7 +93,7 @@ class Split:
         # Each match is a part of its own; characters between matches are one part.
         gap_starts = others & ~_follows(others)
         parts = (match_starts, matched), (gap_starts, others)
-        (starts, inside), (between_starts, between) = reversed(parts) if self.invert else parts
+        (starts, inside), (between_starts, _) = reversed(parts) if self.invert else parts
         if self.behavior == REMOVED:
             elements = ops.where(inside, BARRIER, elements)
             return inserted(elements, between_starts, BARRIER)

@@ -13,14 +13,27 @@ from keras_attn.extras import require
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.character_maps import CharacterMap
 from keras_attn.text.graph.elements import BARRIER, chosen, columns_of, expanded, is_character, last_where, next_where
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 from keras_attn.text.graph.tables import CodePointTable, PairTable
-from keras_attn.text.pretrained.charsmaps import rules_of
+from keras_attn.text.pretrained.charsmaps import short_rules
 
 # The library looks up grapheme clusters of fewer bytes as a whole, and others by character.
 LONG = 6
 CONTROL, PREPEND, EXTEND = 1, 2, 3
-PREPENDED = (*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0xD4E, 0x110BD, 0x110CD, 0x111C2, 0x111C3, 0x113D1)
+PREPENDED = (
+    *range(0x600, 0x606),
+    0x6DD,
+    0x70F,
+    0x890,
+    0x891,
+    0x8E2,
+    0xD4E,
+    0x110BD,
+    0x110CD,
+    0x111C2,
+    0x111C3,
+    0x113D1,
+)
 PREPENDED += (0x1193F, 0x11941, 0x11A3A, *range(0x11A84, 0x11A8A), 0x11D46, 0x11F02)
 
 
@@ -34,19 +47,21 @@ class Precompiled:
     """
 
     def __init__(self, rules):
-        found = rules_of(rules)
+        found = short_rules(rules, LONG - 1)
         texts = [found.get(chr(point), chr(point)) if not 0xD800 <= point < 0xE000 else "" for point in range(BARRIER)]
         self.characters = CharacterMap(texts)
         singles = {text for text in found if len(text) == 1}
-        pairs = {text: new for text, new in found.items() if len(text) > 1 and len(text.encode()) < LONG}
         # A rule of one character hides those that begin with it.
-        pairs = {text: new for text, new in pairs.items() if text[0] not in singles}
-        if any(len(text) > 2 and not any(text[:2] == other for other in pairs) for text in pairs):
-            raise UnsupportedExpression("A `precompiled_charsmap` with rules of three characters has no form in graphs.")
+        pairs = {text: new for text, new in found.items() if len(text) > 1 and text[0] not in singles}
+        if any(text[:2] not in pairs for text in pairs):
+            raise UnsupportedExpressionError(
+                "A `precompiled_charsmap` with rules of three characters has no form in graphs."
+            )
         pairs = {text: new for text, new in pairs.items() if len(text) == 2}
         letters = {c: i for i, c in enumerate(sorted({c for text in pairs for c in text}))}
         news = list(dict.fromkeys(pairs.values()))
-        self.pairs = PairTable({(letters[a], letters[b]): news.index(new) for (a, b), new in pairs.items()})
+        numbers = {new: i for i, new in enumerate(news)}
+        self.pairs = PairTable({(letters[a], letters[b]): numbers[new] for (a, b), new in pairs.items()})
         self.lengths = np.array([len(new) for new in news] or [0], np.int32)
         self.starts = (np.cumsum(self.lengths) - self.lengths).astype(np.int32)
         self.text = np.array([ord(c) for c in "".join(news)] or [0], np.int32)

@@ -13,7 +13,7 @@ POINTS, BLOCK = 0x110000, 0x800
 MOST = 2**30
 
 
-class UnsupportedExpression(ValueError):
+class UnsupportedExpressionError(ValueError):
     """An expression that has no form in graphs."""
 
 
@@ -50,14 +50,14 @@ def parsed(pattern: str) -> Either:
     """Parses an expression. All of it is greedy, as in Oniguruma.
 
     Raises:
-        UnsupportedExpression: If a part of it has no form in graphs, or it matches an empty text.
+        UnsupportedExpressionError: If a part of it has no form in graphs, or it matches an empty text.
     """
     parser = _Parser(pattern)
     found = parser.either("")
     if parser.place < len(pattern):
         raise parser.unsupported()
     if any(_least(option) == 0 for option in found.options):
-        raise UnsupportedExpression(f"The expression {pattern!r} matches an empty text.")
+        raise UnsupportedExpressionError(f"The expression {pattern!r} matches an empty text.")
     return found
 
 
@@ -113,7 +113,7 @@ class _Parser:
 
     def unsupported(self):
         rest = self.pattern[self.place : self.place + 20]
-        return UnsupportedExpression(f"The expression {self.pattern!r} has no form in graphs from {rest!r} on.")
+        return UnsupportedExpressionError(f"The expression {self.pattern!r} has no form in graphs from {rest!r} on.")
 
     def either(self, flags):
         options = [self.sequence(flags)]
@@ -166,9 +166,7 @@ class _Parser:
             self.brackets()
         elif character == "\\":
             self.escape()
-        elif character in "^$*+?{})":
-            raise self.unsupported()
-        elif character == ".":
+        elif character in "^$*+?{})" or character == ".":
             raise self.unsupported()
         else:
             self.place += 1

@@ -5,8 +5,8 @@ from keras import ops
 
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import BARRIER, is_character
-from keras_attn.text.graph.regular_expressions import UnsupportedExpression
 from keras_attn.text.graph.ragged_rows import packed
+from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 from keras_attn.text.graph.words_of_elements import WordsOfElements
 
@@ -30,7 +30,7 @@ class UnigramModel:
     def __init__(self, model):
         vocab, self.unknown_id = model["vocab"], model.get("unk_id")
         if self.unknown_id is None:
-            raise UnsupportedExpression("A unigram model without `unk_id` has no form in graphs.")
+            raise UnsupportedExpressionError("A unigram model without `unk_id` has no form in graphs.")
         letters = {letter: i for i, letter in enumerate(sorted({c for piece, _ in vocab for c in piece}), 1)}
         edges, ids = {}, {}
         for i, (piece, _) in enumerate(vocab):
@@ -58,7 +58,7 @@ class UnigramModel:
     def _bytes(self, model):
         names = {piece for piece, _ in model["vocab"]}
         if model.get("byte_fallback") and all(f"<0x{byte:02X}>" in names for byte in range(256)):
-            raise UnsupportedExpression("A unigram model with `byte_fallback` has no form in graphs.")
+            raise UnsupportedExpressionError("A unigram model with `byte_fallback` has no form in graphs.")
 
     def _letters(self, elements):
         return ops.squeeze(self.letters(ops.where(is_character(elements), elements, 0)), -1)

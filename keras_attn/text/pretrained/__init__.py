@@ -1,1 +1,1 @@
-"""Tokenizers of Hugging Face folders: their files, as one checked `tokenizer.json`, special tokens and chat templates."""
+"""Tokenizers of Hugging Face folders: their files as one checked `tokenizer.json`, and their chat templates."""

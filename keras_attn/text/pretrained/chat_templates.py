@@ -1,4 +1,4 @@
-"""Chat templates: Jinja templates that write a conversation as a text. They come with checkpoints and are not trusted."""
+"""Chat templates: Jinja templates that write a conversation as a text. They are not trusted."""
 
 from __future__ import annotations
 

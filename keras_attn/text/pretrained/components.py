@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from keras_attn.argument_checks import is_count
-from keras_attn.text.pretrained.charsmaps import rules_of
+from keras_attn.text.pretrained.charsmaps import check as check_charsmap
 
 SECTIONS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor")
 SECTIONS += ("decoder", "model")
@@ -174,7 +174,8 @@ def _check_values(component, key):
             need(isinstance(value, str), "a text", value, where)
         elif name == "precompiled_charsmap":
             need(isinstance(value, str) or value is None, "base64", value, where)
-            rules_of(value or "")
+            if value:
+                check_charsmap(value)
         elif name in ("start", "stop"):
             need(is_count(value), "a count", value, where)
         elif name in ("sep", "cls"):

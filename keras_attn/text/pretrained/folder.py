@@ -18,7 +18,7 @@ KEPT = ("model_max_length", "padding_side", "truncation_side", "clean_up_tokeniz
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Returns the checked content of `tokenizer.json`, and the settings of `tokenizer_config.json` in their simplest form.
+    """Returns the checked content of `tokenizer.json`, and the settings of `tokenizer_config.json`.
 
     Raises:
         ValueError: If there is no tokenizer, or a file is damaged or has a setting that is not understood.

@@ -1,4 +1,4 @@
-"""A SentencePiece model as a `tokenizer.json`, as the library of Hugging Face converts it for each class of tokenizer."""
+"""A SentencePiece model as a `tokenizer.json`, as Hugging Face converts it for each class of tokenizer."""
 
 from __future__ import annotations
 

@@ -100,7 +100,9 @@ def _special_ids(tokens, ids):
     for name, token in tokens.items():
         pieces, numbers = (token.get(key) if isinstance(token, dict) else None for key in ("tokens", "ids"))
         right = isinstance(pieces, list) and isinstance(numbers, list) and len(pieces) == len(numbers)
-        right = right and all(isinstance(piece, str) and ids.get(piece) == i for piece, i in zip(pieces, numbers))
+        right = right and all(
+            isinstance(piece, str) and ids.get(piece) == i for piece, i in zip(pieces, numbers, strict=True)
+        )
         need(right, "pieces of the vocabulary with their ids", token, "post_processor.special_tokens")
         found[name] = numbers
     return found

@@ -1,4 +1,4 @@
-"""Tokenizers of folders without a `tokenizer.json`: `vocab.txt`, `vocab.json` and `merges.txt`, SentencePiece models."""
+"""Folders without a `tokenizer.json`: `vocab.txt`, `vocab.json` and `merges.txt`, or a SentencePiece model."""
 
 from __future__ import annotations
 

@@ -104,9 +104,10 @@ def _check_described(model_class, arguments, actual):
 
 
 def _plain(value):
-    """A config without names, dtypes and build shapes, to compare two layers."""
+    """A config without names, dtypes, build shapes and tokenizers, to compare two layers."""
     if isinstance(value, dict):
         hidden = ("name", "dtype", "build_config", "build_input_shape", "module", "registered_name")
+        hidden += ("tokenizer", "pad_id", "shared_object_id")
         return {k: _plain(v) for k, v in value.items() if k not in hidden}
     return [_plain(x) for x in value if not _is_input(x)] if isinstance(value, list | tuple) else value
 

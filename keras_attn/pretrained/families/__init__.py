@@ -8,6 +8,8 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "clip": "clip",
+    "siglip": "clip",
     "audio-spectrogram-transformer": "vit",
     "deit": "vit",
     "vit": "vit",

@@ -135,3 +135,4 @@ class Family:
 
 
 _OLD_NAMES = {"gamma": "weight", "beta": "bias"}
+_OLD_NAMES |= {f"weight_{x}": f"parametrizations.weight.original{i}" for i, x in enumerate("gv")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 
@@ -80,25 +81,45 @@ def from_pretrained(
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
-    arguments = family.arguments(config, head, _num_classes(files, names, head))
+    budget = _Budget(files)
+    # The settings of two towers are models.
+    with _default_policy(dtype), compat.without_initial_values(budget.spend, zero_initializer):
+        arguments = family.arguments(config, head, _num_classes(files, names, head))
     generation = files.json("generation_config.json", {})
     model_class = family.model_of(head)
     first = start_id(entries, generation) if issubclass(model_class, Transformer) else None
     # The positions of text: features have a limit of their own.
     position = arguments.get("decoder_position" if "embeddings" in arguments else "position")
+    text_encoder = arguments.get("text_encoder")
+    position = position if text_encoder is None else text_encoder.position
     limits = getattr(position, "max_length", None), modules and modules.max_length()
-    tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
+    tokenizer = None
+    if "embeddings" not in arguments or first is not None:
+        tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
-    if tokenizer is None and "pad_id" not in arguments:
+    if tokenizer is None and "pad_id" not in arguments and text_encoder is None:
         texts["pad_id"] = _pad_id(entries)
     if "generation_config" in inspect.signature(model_class).parameters:
         texts["generation_config"] = generation_config(family, entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation, modules and modules.files)
-    budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
+        if tokenizer is not None and text_encoder is not None:
+            settings = {**text_encoder.get_config(), "pad_id": None, "tokenizer": tokenizer}
+            arguments["text_encoder"] = type(text_encoder).from_config(settings)
         model = model_class(**arguments, **texts, dtype=dtype, checkpoint=remembered)
     load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
     return model
+
+
+@contextlib.contextmanager
+def _default_policy(dtype):
+    """Layers that are made meanwhile have this dtype or policy; None leaves Keras' global one."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(before if dtype is None else dtype)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 class _Budget:

@@ -114,6 +114,26 @@ def convolution(target: str | Row, *kernel_size: int) -> Row:
     return _before(target, read, write)
 
 
+def weight_norm(path: str) -> Row:
+    """Filters `(kernel_size, inputs, outputs)` from a convolution with weight `g v / |v|`, a norm for each offset."""
+
+    def names(name, parts):
+        return [f"{name}.parametrizations.weight.original{i}" for i in range(2)]
+
+    def norm(x):
+        return np.sqrt(np.sum(np.square(x, dtype="float64"), axis=(0, 1), keepdims=True)).astype("float32")
+
+    def read(arrays, parts):
+        g, v = arrays
+        return [(v * (g / norm(v))).transpose(2, 1, 0)]
+
+    def write(arrays, parts):
+        v = arrays[0].transpose(2, 1, 0)
+        return [norm(v), v]
+
+    return Row((path,), (Transform(read, write, names),))
+
+
 def stacked(path: str, axis: int = 0) -> Row:
     """One kernel of all experts from a module for each, whose number is `#` in its name.
 

@@ -104,11 +104,17 @@ def _check_described(model_class, arguments, actual):
 
 
 def _plain(value):
-    """A config without names, dtypes and build shapes, to compare two layers."""
+    """A config without names, dtypes, build shapes and tokenizers, to compare two layers."""
     if isinstance(value, dict):
-        hidden = ("name", "dtype", "build_config", "module", "registered_name")
+        hidden = ("name", "dtype", "build_config", "build_input_shape", "module", "registered_name")
+        hidden += ("tokenizer", "pad_id", "shared_object_id")
         return {k: _plain(v) for k, v in value.items() if k not in hidden}
-    return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
+    return [_plain(x) for x in value if not _is_input(x)] if isinstance(value, list | tuple) else value
+
+
+def _is_input(value):
+    """Whether a config is of the layer with which a built `keras.Sequential` starts."""
+    return isinstance(value, dict) and value.get("class_name") == "InputLayer"
 
 
 def _prefixed(family, head, tensors):

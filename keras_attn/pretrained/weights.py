@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_attn import compat
+from keras_attn.models import TwoTowerModel
 from keras_attn.pretrained.buffers import assign
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.layouts import Part
@@ -50,14 +51,15 @@ class Assignment:
 def assignments(model: keras.Model, table: Mapping[str, str | Row]) -> tuple[list[Assignment], list[str]]:
     """The assignments of all variables that the table names, and the paths of those that it does not name."""
     owners = {id(x): layer for layer in compat.layers_of(model) for x in layer.weights}
+    paths = _paths(model)
     groups, missing = {}, []
     rows = [(theirs, row(ours)) for theirs, ours in table.items()]
     patterns = [[_pattern(path) for path in ours.paths] for _, ours in rows]
     for variable in model.weights:
         part = Part(owners[id(variable)], variable)
-        found = _find(part, patterns)
+        found = _find(part, paths[id(variable)], patterns)
         if found is None:
-            missing.append(variable.path)
+            missing.append(paths[id(variable)])
             continue
         number, place, index, parameter = found
         groups.setdefault((number, index, parameter), {})[place] = part
@@ -135,7 +137,9 @@ def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, 
     found = {}
     for entry in plan:
         arrays = [_value(part.variable) for part in entry.parts]
-        found.update(zip(entry.names, map(np.ascontiguousarray, entry.write(arrays)), strict=True))
+        # `np.ascontiguousarray` gives scalars an axis.
+        written = (np.asarray(x, order="C") for x in entry.write(arrays))
+        found.update(zip(entry.names, written, strict=True))
     return found
 
 
@@ -147,9 +151,16 @@ def _pattern(path):
     return re.compile(re.escape(path).replace(r"\*", r"(\d+)") + "$")
 
 
-def _find(part, patterns) -> tuple[int, int, str, str | None] | None:
+def _paths(model):
+    """The paths of variables by their ids, in two towers after the name of the tower."""
+    found = {id(x): _plain(x.path) for x in model.weights}
+    for tower in (x for x in model.layers if isinstance(model, TwoTowerModel) and isinstance(x, keras.Model)):
+        found |= {id(x): f"{tower.name}/{_plain(x.path)}" for x in tower.weights}
+    return found
+
+
+def _find(part, path, patterns) -> tuple[int, int, str, str | None] | None:
     """`(row, place in the row, index of the block, parameter)` of a variable; None if no row names it."""
-    path = _plain(part.variable.path)
     layer = path.rpartition("/")[0]
     for wanted, parameter in ((path, None), (layer, part.parameter)):
         for number, places in enumerate(patterns):

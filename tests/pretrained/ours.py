@@ -48,7 +48,7 @@ def loss_gradients(model, case, inputs, limit=6):
         mask = inputs.get("attention_mask")
         if mask is not None and "decoder_input_ids" not in inputs and tuple(outputs.shape[:2]) == mask.shape:
             outputs = tf.boolean_mask(outputs, mask.astype(bool))
-        loss = tf.reduce_sum(outputs**2)
+        loss = sum(tf.reduce_sum(x**2) for x in (outputs.values() if isinstance(outputs, dict) else [outputs]))
     gradients = tape.gradient(loss, [x.value for x in variables])
     found = {}
     for entry, gradient in zip(plain, gradients, strict=True):

@@ -70,3 +70,9 @@ def test_keras_file_remembers_the_checkpoint(tmp_path):
     model.save_pretrained(tmp_path / "folder")
     for found, wanted in outputs(from_pretrained(tmp_path / "folder"), name).values():
         assert ours.difference(found, wanted) <= 1e-5
+
+
+@pytest.mark.parametrize("name", ["GPT2LMHeadModel", "WhisperForConditionalGeneration"])
+def test_all_layers_have_the_dtype(name):
+    model = from_pretrained(FIXTURES / name, dtype="bfloat16")
+    assert {x.dtype for x in model.weights} == {"bfloat16"}

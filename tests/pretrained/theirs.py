@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -41,12 +42,18 @@ def outputs(model, inputs):
 
 
 def arrays(found):
+    return {name: value.numpy() for name, value in outputs_of(found).items()}
+
+
+def outputs_of(found):
     """`logits`, or the vectors of a model without head."""
     if "start_logits" in found:
-        return {"logits": np.stack([found["start_logits"].numpy(), found["end_logits"].numpy()], axis=-1)}
+        return {"logits": torch.stack([found["start_logits"], found["end_logits"]], -1)}
+    if "distillation_logits" in found:
+        return {name: found[name] for name in ("cls_logits", "distillation_logits")}
     for name in ("logits", "logits_per_image", "last_hidden_state"):
         if name in found:
-            return {name: found[name].numpy()}
+            return {name: found[name]}
     raise ValueError(f"no known output in {list(found)}")
 
 
@@ -70,22 +77,25 @@ def generated(model, inputs, **settings):
     return rows
 
 
+def parameters_by_name_in_file(model, folder):
+    """The names of parameters by those in the file, which has other names for the modules of some classes."""
+    stored = load_file(f"{folder}/model.safetensors")
+    found = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        same = (x for x, value in stored.items() if torch.equal(value, parameter.detach()))
+        found[name if name in stored else next(same, name)] = name
+    return found
+
+
 def loss_gradient(model, inputs, names):
     """The gradient of the sum of squares of the outputs, in each of the parameters."""
-    found = model(**tensors(inputs))
     by_name = dict(model.named_parameters(remove_duplicate=False))
-    (name,) = arrays_names(found)
-    values = torch.stack([found["start_logits"], found["end_logits"]], -1) if name == "qa" else found[name]
-    mask = torch.tensor(inputs["attention_mask"]).bool() if _per_token(values, inputs) else None
-    values = values if mask is None else values[mask]
-    gradients = torch.autograd.grad((values**2).sum(), [by_name[name] for name in names])
+    loss = 0
+    for values in outputs_of(model(**tensors(inputs))).values():
+        mask = torch.tensor(inputs["attention_mask"]).bool() if _per_token(values, inputs) else None
+        loss += ((values if mask is None else values[mask]) ** 2).sum()
+    gradients = torch.autograd.grad(loss, [by_name[name] for name in names])
     return {name: g.numpy() for name, g in zip(names, gradients, strict=True)}
-
-
-def arrays_names(found):
-    if "start_logits" in found:
-        return ["qa"]
-    return [next(name for name in ("logits", "logits_per_image", "last_hidden_state") if name in found)]
 
 
 def _per_token(values, inputs):

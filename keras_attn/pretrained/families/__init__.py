@@ -8,6 +8,12 @@ from typing import Any
 from keras_attn.pretrained.family import Family
 
 _MODULES = {
+    "clip": "clip",
+    "siglip": "clip",
+    "audio-spectrogram-transformer": "vit",
+    "deit": "vit",
+    "vit": "vit",
+    "wav2vec2": "wav2vec2",
     "albert": "albert",
     "bart": "bart",
     "bert": "bert",

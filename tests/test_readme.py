@@ -2,13 +2,17 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from keras_attn import cli
 
 ROOT = Path(__file__).parents[1]
+CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification-text"
 NEEDED = ("sentencepiece", "tensorflow_text", "tf2onnx", "onnxruntime", "ai_edge_litert", "matplotlib")
 
 
@@ -21,6 +25,7 @@ def test_python_cells_run_in_order(tmp_path, monkeypatch, capsys):
     for module in NEEDED:
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(CHECKPOINT, tmp_path / "my-bert")
     found = cells("README.md", "python")
     assert len(found) > 5
     scope = {"__name__": "__main__"}
@@ -36,6 +41,9 @@ def test_python_cells_run_in_order(tmp_path, monkeypatch, capsys):
             assert expected in out.splitlines()
     assert scope["report"].ok
     assert (tmp_path / "maps.png").is_file()
+    expected = load_file(CHECKPOINT / "expected.safetensors")["text/logits"]
+    np.testing.assert_allclose(scope["logits"], expected, rtol=1e-5, atol=1e-6)
+    assert (tmp_path / "my-copy" / "tokenizer.json").is_file()
 
 
 @pytest.mark.parametrize("document", ["README.md", "export/README.md"])

@@ -15,8 +15,15 @@ from keras_attn.text.graph.elements import (
     reached,
     with_end,
 )
-from keras_attn.text.graph.regular_expressions import Characters, Edge, Either, Look
-from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError, members, sets
+from keras_attn.text.graph.regular_expressions import (
+    Characters,
+    Edge,
+    Either,
+    Look,
+    UnsupportedExpressionError,
+    members,
+    sets,
+)
 from keras_attn.text.graph.tables import CodePointTable
 
 NONE, MOST_SETS = -1, 62

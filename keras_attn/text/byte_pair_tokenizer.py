@@ -137,13 +137,14 @@ class BytePairTokenizer(Tokenizer):
         return len(self.vocabulary)
 
     def refusal(self, format: str) -> str | None:
-        reason = self._refusal_of_unsplittable()
-        if reason is None and not self._is_as_gpt2:
-            from keras_attn.text.graph import pipeline
+        from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 
-            reason = pipeline.refusal(self._content())
-            reason = None if reason is None else f"{reason} {FALLBACK}"
-        return reason
+        if not self._is_as_gpt2:
+            try:
+                self._graph  # noqa: B018
+            except UnsupportedExpressionError as error:
+                return f"{error} {FALLBACK}"
+        return self._refusal_of_unsplittable()
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [found.ids for found in self._tokenizer.encode_batch(without_surrogates(texts))]

@@ -96,7 +96,8 @@ class PretrainedTokenizer(Tokenizer):
             self.start_id = start_id
         self._templates = templates(content, self._ids_of_pieces)
         self.prefix, self.suffix = self._templates.prefix, self._templates.suffix
-        self._set_max_length(self.config.get("model_max_length") if max_length is None else max_length)
+        length = self.config.pop("model_max_length", None)
+        self._set_max_length(length if max_length is None else max_length)
 
     def _set_special_ids(self, content):
         ids = {name: self._ids_of_pieces.get(self.config.get(name)) for name in SPECIAL_NAMES}
@@ -246,12 +247,15 @@ class PretrainedTokenizer(Tokenizer):
         return decoders.readings(self._content, self.vocabulary, self._hidden)
 
     def refusal(self, format: str) -> str | None:
-        from keras_attn.text.graph import pipeline
+        from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 
         if self.config.get("truncation_side") == "left" and self.max_length is not None:
             return f"`truncation_side='left'` cannot be exported. {FALLBACK}"
-        reason = pipeline.refusal(self._guarded, self.split_special_tokens)
-        return None if reason is None else f"{reason} {FALLBACK}"
+        try:
+            self._graph  # noqa: B018
+        except UnsupportedExpressionError as error:
+            return f"{error} {FALLBACK}"
+        return None
 
     def symbols_model(self) -> bytes:
         from keras_attn.text.graph import byte_symbols

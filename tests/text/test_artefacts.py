@@ -1,8 +1,10 @@
 """Artefacts of every format give the ids and the texts of the tokenizer that they hold."""
 
+import functools
 import random
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,13 @@ from keras import ops
 
 from keras_attn.export import TensorSpec, registry
 from keras_attn.export.verification import clients
-from keras_attn.text import BytePairTokenizer, CharacterTokenizer, SentencePieceTokenizer, WordPieceTokenizer
+from keras_attn.text import (
+    BytePairTokenizer,
+    CharacterTokenizer,
+    SentencePieceTokenizer,
+    WordPieceTokenizer,
+    tokenizer_from_folder,
+)
 from keras_attn.text.graph import byte_symbols
 from keras_attn.text.onnx_writer import onnx_strings, onnx_symbols
 from keras_attn.text.tensorflow_writer import tensorflow_text_ops
@@ -26,6 +34,7 @@ for module, reason in {
 }.items():
     pytest.importorskip(module, reason=reason)
 
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "tokenizers"
 LETTERS = "".join(random.Random(3).choices("abcdefgh", k=101))
 SENTENCES = [
     "",
@@ -67,6 +76,7 @@ MAKERS = {
     "fallback": lambda: SentencePieceTokenizer.train(
         SENTENCES, 500, "bpe", trainer={"byte_fallback": True, "character_coverage": 0.99}
     ),
+    **{name: functools.partial(tokenizer_from_folder, FIXTURES / name) for name in ("clip", "llama_3", "t5")},
 }
 CASED = {"lowercase": False, "strip_accents": False}
 SETTINGS = {
@@ -84,7 +94,7 @@ SETTINGS = {
 }
 HELD = {
     "saved_model": list(MAKERS),
-    "tflite": ["characters", "words", "bytes", "unigram"],
+    "tflite": ["characters", "words", "bytes", "unigram", "clip", "llama_3", "t5"],
     "onnx": list(MAKERS),
 }
 LENGTH = 41

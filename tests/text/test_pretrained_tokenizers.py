@@ -166,6 +166,7 @@ HOSTILE = {
         {"model": MODEL, "added_tokens": [{"id": 3, "content": "c", "special": "yes"}]},
         "added_tokens.special",
     ),
+    "missing key": ({"model": MODEL, "normalizer": {"type": "Replace", "content": "a"}}, "without .'pattern'"),
     "decoder": ({"model": MODEL, "decoder": {"type": "CTC"}}, "decoder.type"),
     "truncation": ({"model": MODEL, "truncation": {"max_length": "all"}}, "truncation.max_length"),
 }

@@ -23,13 +23,11 @@ class CharacterMap:
     """
 
     def __init__(self, texts):
-        changed = {chr(point): text for point, text in enumerate(texts) if len(text) != 1 or ord(text) != point}
+        changed = [(point, text) for point, text in enumerate(texts) if text != chr(point)]
         known = {}
-        for text in changed.values():
-            known.setdefault(text, len(known) + 1)
         rows = np.zeros((POINTS, 1), np.int32)
-        for character, text in changed.items():
-            rows[ord(character)] = known[text]
+        for point, text in changed:
+            rows[point] = known.setdefault(text, len(known) + 1)
         self.rows = CodePointTable(rows)
         self.lengths = np.array([1, *map(len, known)], np.int32)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths[:-1])]).astype(np.int32)

@@ -15,10 +15,18 @@ from keras_attn.text.graph.elements import (
     reached,
     with_end,
 )
-from keras_attn.text.graph.regular_expressions import Characters, Edge, Either, Look, members, sets
+from keras_attn.text.graph.regular_expressions import (
+    Characters,
+    Edge,
+    Either,
+    Look,
+    UnsupportedExpressionError,
+    members,
+    sets,
+)
 from keras_attn.text.graph.tables import CodePointTable
 
-NONE = -1
+NONE, MOST_SETS = -1, 62
 
 
 class Matcher:
@@ -35,10 +43,12 @@ class Matcher:
     def __init__(self, expression: Either):
         self.expression = expression
         self.sets = {text: i for i, text in enumerate(dict.fromkeys(sets(expression)))}
+        if len(self.sets) > MOST_SETS:
+            raise UnsupportedExpressionError(f"An expression of more than {MOST_SETS} sets has no form in graphs.")
         flags = np.stack([members(text) for text in self.sets], axis=1)
         # Characters of the same sets are of one class. The last class is that of no character.
-        weights = flags.astype(object) @ np.array([1 << i for i in range(flags.shape[1])], object)
-        _, first, classes = np.unique(weights.astype(np.int64), return_index=True, return_inverse=True)
+        weights = flags.astype(np.int64) @ (1 << np.arange(flags.shape[1], dtype=np.int64))
+        _, first, classes = np.unique(weights, return_index=True, return_inverse=True)
         self.flags = np.concatenate([flags[first], np.zeros((1, flags.shape[1]), bool)])
         self.classes = CodePointTable(classes.reshape(-1, 1))
 

@@ -52,15 +52,6 @@ class Pipeline:
         return self.model(elements)
 
 
-def refusal(content, split_special_tokens=True):
-    """Why a `tokenizer.json` has no form in graphs, or None."""
-    try:
-        Pipeline(content, split_special_tokens)
-    except UnsupportedExpressionError as error:
-        return str(error)
-    return None
-
-
 def _model(content):
     model = content["model"]
     if model["type"] == "Unigram":

@@ -36,7 +36,7 @@ def _steps(part):
     if kind == "Split":
         return [Split(matcher_of(part["pattern"]), part["behavior"], part["invert"])]
     if kind == "Digits":
-        return [Split(r"\p{N}" if part["individual_digits"] else r"\p{N}+")]
+        return [Split(r"\p{N}" if part.get("individual_digits") else r"\p{N}+")]
     if kind == "Punctuation":
         return [Split(PUNCTUATION, part.get("behavior", ISOLATED))]
     if kind == "BertPreTokenizer":

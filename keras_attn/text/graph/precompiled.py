@@ -66,7 +66,7 @@ class Precompiled:
         self.starts = (np.cumsum(self.lengths) - self.lengths).astype(np.int32)
         self.text = np.array([ord(c) for c in "".join(news)] or [0], np.int32)
         rows = np.zeros((BARRIER, 3), np.int32)
-        rows[:, 0] = [cluster_class(point) for point in range(BARRIER)]
+        rows[:, 0] = _cluster_classes()
         rows[[ord(c) for c in singles], 1] = 1
         rows[:, 2] = -1
         for c, i in letters.items():
@@ -137,11 +137,11 @@ def _extends() -> frozenset[int]:
     return frozenset(found)
 
 
-def cluster_class(point):
-    """The class of a character that decides where grapheme clusters begin."""
-    if point in _extends():
-        return EXTEND
-    if point in PREPENDED:
-        return PREPEND
-    category = unicodedata.category(chr(point))
-    return CONTROL if category in ("Cc", "Cf", "Zl", "Zp") else 0
+@functools.cache
+def _cluster_classes():
+    """The class of each character that decides where grapheme clusters begin."""
+    categories = map(unicodedata.category, map(chr, range(BARRIER)))
+    classes = np.array([CONTROL if category in ("Cc", "Cf", "Zl", "Zp") else 0 for category in categories], np.int32)
+    classes[[*PREPENDED]] = PREPEND
+    classes[[*_extends()]] = EXTEND
+    return classes

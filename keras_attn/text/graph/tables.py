@@ -53,9 +53,14 @@ class CodePointTable:
     """
 
     def __init__(self, rows):
-        pages = rows.reshape(-1, PAGE, rows.shape[1]).astype(np.int32)
-        pages, index = np.unique(pages, axis=0, return_inverse=True)
-        self.pages, self.index = pages.reshape(-1, rows.shape[1]), index.reshape(-1).astype(np.int32)
+        pages = np.ascontiguousarray(rows.reshape(-1, PAGE, rows.shape[1]), np.int32)
+        numbers, kept = {}, []
+        index = np.zeros(len(pages), np.int32)
+        for i, page in enumerate(pages):
+            index[i] = numbers.setdefault(page.tobytes(), len(numbers))
+            if index[i] == len(kept):
+                kept.append(page)
+        self.pages, self.index = np.concatenate(kept), index
 
     def __call__(self, code_points):
         """Looks up code points; int32 `(..., E)`. The result for negative ones is arbitrary."""

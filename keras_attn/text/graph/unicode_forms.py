@@ -28,8 +28,7 @@ class UnicodeForm:
     def __init__(self, name):
         decomposed = {"NFC": "NFD", "NFKC": "NFKD"}.get(name, name)
         self.decompose = CharacterMap(texts_of(json.dumps({"type": decomposed})))
-        classes = np.array([[unicodedata.combining(chr(point))] for point in range(BARRIER)], np.int32)
-        self.classes = CodePointTable(classes)
+        self.classes = CodePointTable(np.array([[*map(unicodedata.combining, map(chr, range(BARRIER)))]], np.int32).T)
         self.pairs = PairTable(_numbered(compositions())) if name in ("NFC", "NFKC") else None
         if self.pairs:
             self.letters, self.composed = _letters(), np.array([*compositions().values()], np.int32)
@@ -121,8 +120,8 @@ def compositions() -> dict[tuple[int, int], int]:
     """The composed character of each pair, according to the `tokenizers` library."""
     composed = texts_of(json.dumps({"type": "NFC"}))
     pairs = {}
-    for point in range(BARRIER):
-        parts = unicodedata.decomposition(chr(point)).split()
+    for point, parts in enumerate(map(unicodedata.decomposition, map(chr, range(BARRIER)))):
+        parts = parts.split()
         # Characters that are excluded from composition do not survive it.
         if len(parts) == 2 and not parts[0].startswith("<") and composed[point] == chr(point):
             pairs[int(parts[0], 16), int(parts[1], 16)] = point

@@ -105,9 +105,11 @@ class UnigramModel:
 
         def advance(place, window, lengths):
             sums = window + ops.take(scores, place, axis=0)
-            best = ops.cast(ops.argmax(sums, axis=1), "int32")
+            most = ops.max(sums, axis=1, keepdims=True)
+            # On floats, Keras' argmax has operators that the formats lack.
+            best = ops.cast(ops.argmax(ops.cast(sums == most, "int32"), axis=1), "int32")
             lengths = ops.where(places == place, ops.expand_dims(self.depth - best, 0), lengths)
-            window = ops.concatenate([window[:, 1:], ops.max(sums, axis=1, keepdims=True)], axis=1)
+            window = ops.concatenate([window[:, 1:], most], axis=1)
             return place + 1, window, lengths
 
         return ops.while_loop(unfinished, advance, (ops.zeros((), "int32"), window, lengths))[2]

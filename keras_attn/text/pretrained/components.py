@@ -9,7 +9,7 @@ from keras_attn.text.pretrained.charsmaps import check as check_charsmap
 
 SECTIONS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor")
 SECTIONS += ("decoder", "model")
-# The settings of each type of component. A setting in parentheses of a comment changes no ids.
+# The settings of each type of component.
 NORMALIZERS = {
     "BertNormalizer": ("clean_text", "handle_chinese_chars", "strip_accents", "lowercase"),
     "ByteLevel": (),
@@ -65,6 +65,20 @@ MODELS = {
     "WordLevel": ("vocab", "unk_token"),
     "WordPiece": ("unk_token", "continuing_subword_prefix", "max_input_chars_per_word", "vocab"),
 }
+# The settings that have no default.
+REQUIRED = {
+    "BertNormalizer": ("clean_text", "handle_chinese_chars", "lowercase"),
+    "BertProcessing": ("sep", "cls"),
+    "ByteLevel": ("add_prefix_space",),
+    "CharDelimiterSplit": ("delimiter",),
+    "Precompiled": ("precompiled_charsmap",),
+    "Prepend": ("prepend",),
+    "Replace": ("pattern", "content"),
+    "RobertaProcessing": ("sep", "cls"),
+    "Split": ("pattern", "behavior", "invert"),
+    "TemplateProcessing": ("single", "special_tokens"),
+}
+REQUIRED_OF_NORMALIZERS = {"ByteLevel": (), "Strip": ("strip_left", "strip_right")}
 LISTS = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers", "post_processor": "processors"}
 LISTS |= {"decoder": "decoders"}
 TYPES = {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS, "post_processor": POST_PROCESSORS}
@@ -153,6 +167,9 @@ def _checked_component(component, section, key, depth=0):
         need(
             name == "type" or name in types[kind], f"a {kind} with {types[kind]} only", component[name], f"{key}.{name}"
         )
+    required = (REQUIRED | REQUIRED_OF_NORMALIZERS) if section == "normalizer" else REQUIRED
+    missing = [name for name in required.get(kind, ()) if name not in component]
+    need(not missing, f"a {kind} with {required.get(kind)}", component, f"{key}, without {missing}")
     if kind == "Sequence":
         inner = component.get(LISTS[section])
         need(isinstance(inner, list), "a list", inner, f"{key}.{LISTS[section]}")

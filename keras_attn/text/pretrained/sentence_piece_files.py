@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from keras_attn.argument_checks import is_count
 from keras_attn.extras import require
 from keras_attn.text.pretrained.components import need
 
@@ -49,6 +50,7 @@ def content_of_model(
         pieces = [*((piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")), *pieces[3:], ("<mask>", 0.0)]
     elif family in ("t5", "mt5"):
         extra = config.get("extra_ids", 100 if family == "t5" else 0)
+        need(is_count(extra) and extra < 2**16, "a count", extra, "extra_ids")
         known = {piece for piece, _ in pieces}
         pieces += [(name, 0.0) for i in reversed(range(extra)) if (name := f"<extra_id_{i}>") not in known]
     elif family == "albert":

@@ -13,15 +13,23 @@ from keras_attn.export.tasks.text_task import TextTask
 from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
-def trace(task, target, half=()):
+def trace(task, target, half=(), arguments=None):
     """Traces a task on ids to a concrete function with arguments named after the inputs of the task.
 
     Args:
         task: A `Task`.
         target: The `Target` of the format.
         half: Pairs of a Keras variable and the half-precision `tf.Variable` that replaces it.
+        arguments: Dict of Keras variables, by name, whose values become further arguments.
     """
-    return _concrete(_reading(half, task.call), _specs(task), target)
+    arguments, specs = arguments or {}, _specs(task)
+
+    def call(**inputs):
+        values = [(variable, inputs.pop(name)) for name, variable in arguments.items()]
+        return _reading([*half, *values], task.call)(**inputs)
+
+    specs |= {name: tf.TensorSpec(variable.shape, variable.dtype, name) for name, variable in arguments.items()}
+    return _concrete(call, specs, target)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):

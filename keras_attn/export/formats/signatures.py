@@ -13,6 +13,10 @@ from keras_attn.export.tasks.text_task import TextTask
 from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
+class AssignedVariableError(Exception):
+    """A task assigns a variable, such as the state of a random seed, and not all weights are variables."""
+
+
 def trace(task, target, half=(), arguments=None):
     """Traces a task on ids to a concrete function with arguments named after the inputs of the task.
 
@@ -21,12 +25,22 @@ def trace(task, target, half=(), arguments=None):
         target: The `Target` of the format.
         half: Pairs of a Keras variable and the half-precision `tf.Variable` that replaces it.
         arguments: Dict of Keras variables, by name, whose values become further arguments.
+
+    Raises:
+        AssignedVariableError: If there are `arguments` and the task assigns a variable.
     """
     arguments, specs = arguments or {}, _specs(task)
 
     def call(**inputs):
         values = [(variable, inputs.pop(name)) for name, variable in arguments.items()]
-        return _reading([*half, *values], task.call)(**inputs)
+        if not values:
+            return _reading(half, task.call)(**inputs)
+        with keras.StatelessScope(state_mapping=values) as scope:
+            known = dict(scope.state_mapping)
+            outputs = task.call(**inputs)
+        if any(known.get(key) is not value for key, value in scope.state_mapping.items()):
+            raise AssignedVariableError(f"{task.name} assigns a variable")
+        return outputs
 
     specs |= {name: tf.TensorSpec(variable.shape, variable.dtype, name) for name, variable in arguments.items()}
     return _concrete(call, specs, target)

@@ -137,7 +137,11 @@ def _convert(task):
     from keras_attn.ops.target import ONNX
 
     variables = weights.matrices(getattr(task, "model", None))
-    concrete = signatures.trace(task, ONNX, arguments=variables)
+    try:
+        concrete = signatures.trace(task, ONNX, arguments=variables)
+    except signatures.AssignedVariableError:
+        variables = {}
+        concrete = signatures.trace(task, ONNX)
     # Further weights and constants of the model follow the arguments, which TensorFlow sorts by name.
     arguments = sorted(signatures.arguments_of([*task.inputs, *variables]).items())
     inputs = concrete.inputs[: len(arguments)]

@@ -138,7 +138,7 @@ def _convert(task):
 
     variables = weights.matrices(getattr(task, "model", None))
     try:
-        concrete = signatures.trace(task, ONNX, arguments=variables)
+        concrete = signatures.trace_without(variables, task, ONNX)
     except signatures.AssignedVariableError:
         variables = {}
         concrete = signatures.trace(task, ONNX)

@@ -1,6 +1,7 @@
 """Command line of the clients: runs lines of text or stored cases. Imports neither keras_attn, Keras nor a runtime."""
 
 import argparse
+import mmap
 import os
 import statistics
 import sys
@@ -47,6 +48,16 @@ def _text(item, decode):
         except UnicodeEncodeError:
             item = item.encode("utf-8", "surrogatepass")
     return item.decode("utf-8", "replace") if decode else item
+
+
+def contains(path, text):
+    """Whether bytes occur in a file, which is mapped and not read into memory."""
+    with open(path, "rb") as file:
+        # An empty file cannot be mapped.
+        if not os.fstat(file.fileno()).st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(text) >= 0
 
 
 def answer(artefact, line):

@@ -9,11 +9,10 @@ the median time per call on case 0.
 """
 
 import os
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from client import lines_of, main, texts
+from client import contains, lines_of, main, texts
 
 DTYPES = {
     "tensor(string)": np.str_,
@@ -48,7 +47,7 @@ class ONNXArtefact:
 def _session(path):
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if b"ai.onnx.contrib" in Path(path).read_bytes():
+    if contains(path, b"ai.onnx.contrib"):
         # Only needed for artefacts with a tokenizer.
         import onnxruntime_extensions
 

@@ -10,11 +10,10 @@ time per call on case 0.
 
 import threading
 import zipfile
-from pathlib import Path
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from client import lines_of, main, texts
+from client import contains, lines_of, main, texts
 
 
 class TFLiteArtefact:
@@ -62,7 +61,7 @@ class TFLiteArtefact:
 
 
 def _interpreter(path):
-    if b"TFText>" not in Path(path).read_bytes():
+    if not contains(path, b"TFText>"):
         return Interpreter(model_path=path)
     import tensorflow_text
 

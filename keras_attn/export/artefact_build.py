@@ -3,6 +3,7 @@
 import logging
 import shutil
 
+from keras_attn.export import memory
 from keras_attn.export.conversion import convert_or_raise
 from keras_attn.export.folder import manifest
 from keras_attn.export.verification import diagnosis, verification
@@ -57,6 +58,7 @@ class ArtefactBuild:
             entry["max_accuracy_drop"] = self.max_accuracy_drop
             self.entries.append(entry)
         LOGGER.info("%s: verifying %s", what, ", ".join(task.name for task in self.tasks))
+        memory.release()
         self.rows = verification.check(self.folder, self.entries)
 
     def search(self, candidates):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from keras_attn import compat
 from keras_attn.argument_checks import is_integer, is_number
-from keras_attn.export import labelled_data, precisions, registry
+from keras_attn.export import labelled_data, memory, precisions, registry
 from keras_attn.export.artefact_build import LOGGER, ArtefactBuild
 from keras_attn.export.conversion import convert_or_raise, disk_errors
 from keras_attn.export.folder import attachments, manifest, staging
@@ -140,6 +140,7 @@ def export(
         for writer in writers:
             LOGGER.info("%s: converting", writer.name)
             converted = convert_or_raise(writer, tasks, writer.convert, tasks, folder)
+            memory.release()
             for name in chosen:
                 build = ArtefactBuild(writer, tasks, converted, folder, name, cases, max_accuracy_drop, files)
                 if max_accuracy_drop is None or name not in writer.selective:

@@ -43,7 +43,7 @@ def spoil(monkeypatch, format, variable, factor=1.5):
         from onnx import numpy_helper
 
         converted = convert(self, tasks, workspace)
-        for _, model in converted:
+        for _, model, _ in converted:
             names = graphs.of_variables(model, [variable])
             assert names
             for name in names:

@@ -13,6 +13,10 @@ from keras_attn.export.tasks.text_task import TextTask
 from keras_attn.ops.target import SAVED_MODEL, TFLITE, tracing_for
 
 
+class AssignedVariableError(Exception):
+    """A task assigns a variable, such as the state of a random seed; scopes of Keras do not assign it in the graph."""
+
+
 def trace(task, target, half=()):
     """Traces a task on ids to a concrete function with arguments named after the inputs of the task.
 
@@ -22,6 +26,31 @@ def trace(task, target, half=()):
         half: Pairs of a Keras variable and the half-precision `tf.Variable` that replaces it.
     """
     return _concrete(_reading(half, task.call), _specs(task), target)
+
+
+def trace_without(variables, task, target):
+    """As `trace`, but the values of some variables are further arguments, so that the graph does not hold them.
+
+    Args:
+        variables: Dict of Keras variables by argument.
+        task: A `Task`.
+        target: The `Target` of the format.
+
+    Raises:
+        AssignedVariableError: If the task assigns a variable.
+    """
+
+    def call(**inputs):
+        values = [(variable, inputs.pop(name)) for name, variable in variables.items()]
+        with keras.StatelessScope(state_mapping=values) as scope:
+            known = dict(scope.state_mapping)
+            outputs = task.call(**inputs)
+        if any(known.get(key) is not value for key, value in scope.state_mapping.items()):
+            raise AssignedVariableError(f"{task.name} assigns a variable")
+        return outputs
+
+    specs = {name: tf.TensorSpec(variable.shape, variable.dtype, name) for name, variable in variables.items()}
+    return _concrete(call, _specs(task) | specs, target)
 
 
 def save(tasks, folder, serving_default=False, half=(), format="saved_model"):

@@ -14,7 +14,7 @@ class TextTask:
     """
 
     def __init__(self, task):
-        self.task, self.name, self.tokenizer = task, task.name, task.tokenizer
+        self.task, self.name, self.tokenizer, self.model = task, task.name, task.tokenizer, task.model
         self.inputs = task.inputs
         if task.reads_text:
             self.inputs = {"source_symbols": TensorSpec(("batch", "symbols"), "int32")}

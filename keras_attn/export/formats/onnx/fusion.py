@@ -55,10 +55,15 @@ _GROUPED_PRODUCT = ("Reshape", ("MatMul", ("Reshape", "q", "queries_lined_up"), 
 _BLOCKED = -1e30
 
 
-def portable(model):
-    """Fuses operators of opset 18, and uses the forms that onnxruntime's optimizer recognises."""
+def portable(model, arrays):
+    """Fuses operators of opset 18, and uses the forms that onnxruntime's optimizer recognises.
+
+    Args:
+        model: `onnx.ModelProto`.
+        arrays: The weights outside of it, see `weights`.
+    """
     hoist(model)
-    lay_out(model)
+    lay_out(model, arrays)
     rewrite(model, [layer_norm, gelu_for_optimizers, choice_of_zero])
 
 

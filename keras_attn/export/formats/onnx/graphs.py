@@ -55,6 +55,13 @@ def rename(graph, names):
                 node.input[i] = names.get(name, name)
 
 
+def names_of(model):
+    """The names of all tensors of a model."""
+    found = list(graphs(model.graph))
+    names = {name for graph in found for node in graph.node for name in (*node.input, *node.output)}
+    return names | {value.name for graph in found for value in (*graph.input, *graph.output, *graph.initializer)}
+
+
 def operators(model):
     """A `collections.Counter` of the operators."""
     return collections.Counter(node.op_type for graph in graphs(model.graph) for node in graph.node)

@@ -9,6 +9,7 @@ import itertools
 import math
 
 from keras_attn.export.formats.onnx import graphs
+from keras_attn.export.formats.onnx.weights import is_reference
 
 _COMMUTATIVE = ("Add", "Mul")
 _SERIALS = itertools.count()
@@ -45,11 +46,11 @@ class Scope:
         return self._shapes.get(name) if tensor is None else tuple(tensor.dims)
 
     def constant(self, name):
-        """The value of a constant as an array, or None."""
+        """The value of a constant as an array, or None, also for a weight that is kept outside of the model."""
         from onnx import numpy_helper
 
         tensor = self._constants.get(name)
-        return None if tensor is None else numpy_helper.to_array(tensor)
+        return None if tensor is None or is_reference(tensor) else numpy_helper.to_array(tensor)
 
     def scalar(self, name):
         """The value of a constant whose elements are all equal, or None."""

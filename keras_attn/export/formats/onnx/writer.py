@@ -54,19 +54,21 @@ class FormatWriter(Format):
                 )
 
     def convert(self, tasks, workspace):
-        return [(task, _convert(task if task.tokenizer is None else TextTask(task))) for task in tasks]
+        """Returns `(task, model, arrays)` of each task: weights are in `arrays`, see `weights`."""
+        return [(task, *_convert(task if task.tokenizer is None else TextTask(task))) for task in tasks]
 
     def write(self, converted, folder, precision="float32", keep=(), calibration=None):
         import onnx
 
-        from keras_attn.export.formats.onnx import graphs, layouts, quantization
+        from keras_attn.export.formats.onnx import graphs, layouts, quantization, weights
 
-        for task, original in converted:
-            model = copy.deepcopy(original)
+        for task, original, arrays in converted:
+            model, arrays = copy.deepcopy(original), dict(arrays)
             if precision in ("float32", "float16"):
                 # Integer formats have a scale per column, so transposes differ.
-                layouts.share_transposed(model)
+                layouts.share_transposed(model, arrays)
             if precision != "float32":
+                weights.embed(model, arrays)
                 quantize = quantization.QUANTIZERS[precision]
                 model = quantize(model, frozenset(graphs.of_variables(model, keep)))
             if task.tokenizer is not None:
@@ -82,14 +84,10 @@ class FormatWriter(Format):
                 for name, text in task.companions().items():
                     (path / name).write_text(text, encoding="utf-8")
                 path /= MODEL
-            if model.ByteSize() < EXTERNAL_FROM:
-                onnx.checker.check_model(model, full_check=standard)
-                onnx.save(model, str(path))
-            else:
-                onnx.save(
-                    model, str(path), save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
-                )
-                onnx.checker.check_model(str(path))
+            weights.take_out(model, arrays)
+            onnx.checker.check_model(model, full_check=standard)
+            is_small = weights.size(model, arrays) < EXTERNAL_FROM
+            (weights.save if is_small else weights.save_in_two)(model, arrays, path)
 
     def finish(self, model):
         """Hook that changes the complete model of opset 18 in place before it is written."""
@@ -97,10 +95,10 @@ class FormatWriter(Format):
     def attach(self, path, files, requests):
         import onnx
 
-        if files:
-            model = self._load(path)
-            onnx.helper.set_model_props(model, files)
-            onnx.save(model, str(_file(path)))
+        entries = [onnx.StringStringEntryProto(key=name, value=text) for name, text in files.items()]
+        # The fields of a message may be in any order, so that further entries can be at the end of the file.
+        with open(_file(path), "ab") as file:
+            file.write(onnx.ModelProto(metadata_props=entries).SerializeToString())
 
     def attached(self, path):
         return {entry.key: entry.value for entry in self._load(path).metadata_props}
@@ -135,12 +133,17 @@ def _convert(task):
     from tf2onnx import tfonnx
 
     from keras_attn.export.formats import signatures
-    from keras_attn.export.formats.onnx import fusion, shapes
+    from keras_attn.export.formats.onnx import fusion, shapes, weights
     from keras_attn.ops.target import ONNX
 
-    concrete = signatures.trace(task, ONNX)
-    # The weights and constants of the model follow the arguments, which TensorFlow sorts by name.
-    arguments = sorted(signatures.arguments_of(task.inputs).items())
+    variables = weights.matrices(getattr(task, "model", None))
+    try:
+        concrete = signatures.trace_without(variables, task, ONNX)
+    except signatures.AssignedVariableError:
+        variables = {}
+        concrete = signatures.trace(task, ONNX)
+    # Further weights and constants of the model follow the arguments, which TensorFlow sorts by name.
+    arguments = sorted(signatures.arguments_of([*task.inputs, *variables]).items())
     inputs = concrete.inputs[: len(arguments)]
     names = {tensor.name: name for tensor, (_, name) in zip(inputs, arguments, strict=True)}
     names |= {tensor.name: name for name, tensor in concrete.structured_outputs.items()}
@@ -163,9 +166,10 @@ def _convert(task):
         model = optimized.make_model(task.name, graph_name=task.name)
     model.ir_version = IR_VERSION
     shapes.note(model.graph, optimized)
-    fusion.portable(model)
+    arrays = weights.replace_inputs(model, variables)
+    fusion.portable(model, arrays)
     _name_axes(model, task, concrete.structured_outputs)
-    return model
+    return model, {tensor.name: arrays[tensor.name] for tensor in model.graph.initializer if tensor.name in arrays}
 
 
 def _optimized(graph):
@@ -225,7 +229,8 @@ def _replacing_bytes():
     reader = types.SimpleNamespace(operator_model=byte_symbols.sentencepiece_model)
     read = onnx_symbols(reader, "source", "read")
     written = onnx_strings(types.SimpleNamespace(text_of_ids=table), "written", "valid")
-    model = compose.add_prefix(_convert(task), "utf8/")
+    model, _ = _convert(task)
+    model = compose.add_prefix(model, "utf8/")
     model = compose.merge_models(read, model, io_map=[("read", "utf8/bytes")])
     return compose.merge_models(model, written, io_map=[("utf8/rows", "written")])
 

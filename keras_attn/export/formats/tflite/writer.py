@@ -48,6 +48,8 @@ class FormatWriter(Format):
         with signatures.quiet_tensorflow():
             converter = compat.tflite_converter(saved_model, names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+            # Only reports of the converter read its metadata, for which it parses and writes the whole file once more.
+            converter.exclude_conversion_metadata = True
             converter.allow_custom_ops = any(task.tokenizer is not None for task in tasks)
             if precision in self.selective:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -16,7 +16,7 @@ from keras_attn.layers.base.serialization import serialized
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
-from keras_attn.pretrained.folder import WEIGHTS
+from keras_attn.pretrained.folder import INDEX, WEIGHTS
 from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.weights import tensors_of
 
@@ -61,7 +61,12 @@ def save_pretrained(
     parsed = CheckpointConfig(entries)
     actual = model.get_config()
     num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
-    _check_described(family.model_of(head), family.arguments(parsed, head, num_classes), actual)
+    if not isinstance(model, family.model_of(head)):
+        raise ValueError(
+            f"`model` must be of class {family.model_of(head).__name__}, as its `config` says. "
+            f"Received: {type(model).__name__}"
+        )
+    _check_described(family.arguments(parsed, head, num_classes), actual)
     body = tensors_of(model, family.table(parsed, head))
     named = _prefixed(family, head, body)
     files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
@@ -87,12 +92,17 @@ def save_pretrained(
     for name, values in tensors.items():
         (folder / name).mkdir(exist_ok=True)
         _replace(folder / name / WEIGHTS, lambda path, values=values: write_weights(path, values))
+        _remove_shards(folder / name)
 
 
-def _check_described(model_class, arguments, actual):
+def _remove_shards(folder):
+    """Removes an index and its shards, which readers would prefer to the new file."""
+    for path in (folder / INDEX, *folder.glob("model-*-of-*.safetensors")):
+        path.unlink(missing_ok=True)
+
+
+def _check_described(arguments, actual):
     """Raises a ValueError if the model is not the one that the config describes."""
-    if model_class.__name__ != actual.get("class_name", model_class.__name__):
-        raise ValueError(f"`model` must be of class {model_class.__name__}")
     described = serialized({**arguments})
     differs = {}
     for name, value in described.items():

@@ -10,6 +10,7 @@ from pretrained.case import FIXTURES
 from safetensors.numpy import load_file, save_file
 
 from keras_attn import from_pretrained
+from keras_attn.pretrained import save_pretrained
 
 SOURCE = FIXTURES / "BertForSequenceClassification"
 WEIGHTS = "model.safetensors"
@@ -193,7 +194,29 @@ def test_shards(folder):
         save_file({name: tensors[name] for name in part}, folder / file)
         files |= dict.fromkeys(part, file)
     index(files)(folder)
-    for variable, other in zip(whole.weights, from_pretrained(folder).weights, strict=True):
+    sharded = from_pretrained(folder)
+    for variable, other in zip(whole.weights, sharded.weights, strict=True):
+        np.testing.assert_array_equal(variable, other)
+    sharded.weights[0].assign_add(np.ones(sharded.weights[0].shape))
+    sharded.save_pretrained(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", WEIGHTS]
+    np.testing.assert_array_equal(from_pretrained(folder).weights[0], sharded.weights[0])
+
+
+def test_a_config_describes_the_model(folder, tmp_path):
+    config = json.loads((folder / "config.json").read_text())
+    model = from_pretrained(folder)
+    unread = type(model).from_config({**model.get_config(), "checkpoint": None})
+    with pytest.raises(ValueError, match="needs a model that `from_pretrained` returned"):
+        unread.save_pretrained(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"must describe the model.*num_layers.*3.*2"):
+        save_pretrained(unread, tmp_path / "out", {**config, "num_hidden_layers": 3})
+    with pytest.raises(ValueError, match="must be of class LanguageModel"):
+        save_pretrained(unread, tmp_path / "out", {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]})
+    assert not (tmp_path / "out").exists()
+    unread.set_weights(model.get_weights())
+    save_pretrained(unread, tmp_path / "out", config)
+    for variable, other in zip(model.weights, from_pretrained(tmp_path / "out").weights, strict=True):
         np.testing.assert_array_equal(variable, other)
 
 

@@ -55,7 +55,9 @@ def test_special_tokens_are_text_unless_asked(tokenizers):
         numbers = {split.token_to_id(token) for token in special} - {split.unknown_id}
         assert not numbers & {i for ids in split.tokenize(texts) for i in ids}, name
         for token, ids in zip(special, parsing.tokenize(texts), strict=True):
-            assert ids.count(parsing.token_to_id(token)) == 2, name
+            # The letters may be unknown too.
+            number = parsing.token_to_id(token)
+            assert ids.count(number) == 2 or number == parsing.unknown_id, name
         graph = np.asarray(parsing.ids_of_symbols(symbols_of(texts)))
         assert graph.tolist() == parsing.encode(texts).tolist(), name
 

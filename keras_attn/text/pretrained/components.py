@@ -116,7 +116,9 @@ def checked(content: Any) -> dict[str, Any]:
     unknown = sorted(set(content) - {*SECTIONS})
     need(not unknown, f"sections among {SECTIONS}", unknown, "tokenizer.json")
     need(isinstance(content.get("model"), dict), "an object", content.get("model"), "model")
-    content = {**dict.fromkeys(SECTIONS), **content}
+    version = content.get("version", "1.0")
+    need(version == "1.0", "'1.0'", version, "version")
+    content = {**dict.fromkeys(SECTIONS), **content, "version": version}
     for section in LISTS:
         content[section] = _checked_component(content[section], section, section)
     content["model"] = _checked_model(content["model"])

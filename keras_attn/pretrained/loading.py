@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
+from keras_attn.pretrained import new_head
 from keras_attn.pretrained.buffers import zero_initializer
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
@@ -29,6 +31,7 @@ def from_pretrained(
     task: str | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     max_length: int | None = None,
+    labels: Sequence[str] | None = None,
 ) -> keras.Model:
     """Reads a Hugging Face checkpoint, without PyTorch, into a functional model with its tokenizer.
 
@@ -42,6 +45,9 @@ def from_pretrained(
         dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
             variable dtype.
         max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.
+        labels: Optional names of the classes in order, for a checkpoint without classifier, or with one of other
+            classes. What the classifier lacks is drawn at random, and a warning names it. The file's own classifier
+            is kept if its config has the same labels, or none and as many classes.
 
     Returns:
         An `EncoderModel`, `LanguageModel` or `Transformer` with `tokenizer` and `generation_config`, whose
@@ -58,6 +64,11 @@ def from_pretrained(
     >>> keras_attn.from_pretrained("no/such/folder")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     ValueError: `folder` must be a folder, ...
+
+    A new classifier on a pretrained encoder, to be trained:
+
+    >>> model = keras_attn.from_pretrained(
+    ...     "bert-base-uncased", "sequence_classification", labels=["bad", "good"])  # doctest: +SKIP
     """
     check_positive(max_length=1 if max_length is None else max_length)
     files = CheckpointFolder(checkpoint_path(folder))
@@ -65,14 +76,21 @@ def from_pretrained(
     family = family_of(entries.get("model_type"))
     task, head = family.head_of(entries.get("architectures"), task)
     entries = family.completed(entries)
+    if labels is not None:
+        new_head.check_has_classes(head, task)
+        # Their order is checked before the old ones are forgotten.
+        old, entries = CheckpointConfig(entries), new_head.with_labels(entries, labels)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
+    if labels is not None:
+        names = new_head.kept_names(names, files, head, old, labels)
+        ignored += new_head.ignored_by_new_heads(family)
     if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
-    arguments = family.arguments(config, head, _num_classes(files, names, head))
+    arguments = family.arguments(config, head, _num_classes(files, names, head) if labels is None else len(labels))
     generation = files.json("generation_config.json", {})
     start_id = generation.get("decoder_start_token_id", entries.get("decoder_start_token_id"))
     tokenizer = tokenizer_of(files, getattr(arguments.get("position"), "max_length", None), max_length, start_id)
@@ -85,7 +103,11 @@ def from_pretrained(
     budget = _Budget(files)
     with compat.without_initial_values(budget.spend, zero_initializer):
         model = family.model_of(head)(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
+    table = family.table(config, head)
+    new = [] if labels is None else new_head.new_entries(model, table, names, head)
+    zeros = (*head.zeros, *(name for entry in new for name in entry.names))
+    load_weights(model, files, table, names, ignored, zeros)
+    new_head.draw(new)
     return model
 
 
@@ -124,8 +146,8 @@ def _num_classes(files, names, head):
         return None
     if head.classifier not in names:
         raise ValueError(
-            f"`folder` must hold {head.classifier!r} for {head.architecture}. Train a new head with task='base' and "
-            f"`EncoderModel(head=...)`, or choose another `task`. Received: {files.path}"
+            f"`folder` must hold {head.classifier!r} for {head.architecture}. Pass the names of the classes as `labels` "
+            f"for a new classifier, to be trained, or choose another `task`. Received: labels=None, {files.path}"
         )
     return files.shapes()[names[head.classifier]][0]
 

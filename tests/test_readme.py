@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ def test_python_cells_run_in_order(tmp_path, monkeypatch, capsys):
     for module in NEEDED:
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "tests/fixtures/pretrained/BertForSequenceClassification", "checkpoint")
     found = cells("README.md", "python")
     assert len(found) > 5
     scope = {"__name__": "__main__"}

@@ -146,8 +146,9 @@ def _num_classes(files, names, head):
         return None
     if head.classifier not in names:
         raise ValueError(
-            f"`folder` must hold {head.classifier!r} for {head.architecture}. Pass the names of the classes as `labels` "
-            f"for a new classifier, to be trained, or choose another `task`. Received: labels=None, {files.path}"
+            f"`folder` must hold {head.classifier!r} for {head.architecture}. Pass the names of the classes as "
+            "`labels` for a new classifier, to be trained, or choose another `task`. "
+            f"Received: labels=None, {files.path}"
         )
     return files.shapes()[names[head.classifier]][0]
 

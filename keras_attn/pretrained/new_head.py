@@ -87,6 +87,4 @@ def draw(entries: Sequence[Assignment]) -> None:
             assign(part.variable, initializer(part.variable.shape, dtype=part.variable.dtype))
     if entries:
         names = sorted(name for entry in entries for name in entry.names)
-        warnings.warn(
-            f"These weights are new, with random initial values, and must be trained: {names}", stacklevel=3
-        )
+        warnings.warn(f"These weights are new, with random initial values, and must be trained: {names}", stacklevel=3)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keras_attn.layers.base.serialization import serialized
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
+from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.folder import WEIGHTS
 from keras_attn.pretrained.weights import tensors_of
 
@@ -58,24 +59,17 @@ def save_pretrained(
     num_classes = None if head.classifier is None else model.outputs[0].shape[-1]
     _check_described(family.model_of(head), family.arguments(parsed, head, num_classes), actual)
     body = tensors_of(model, family.table(parsed, head))
-    named = _prefixed(family, head, body)
-    files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
+    named = prefixed(family, head, body)
+    files = {"config.json": as_json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
     if checkpoint.generation:
-        files["generation_config.json"] = _json(checkpoint.generation)
+        files["generation_config.json"] = as_json(checkpoint.generation)
     if model.tokenizer is not None:
         files |= model.tokenizer.hugging_face_files()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        _replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
-    safetensors = require("safetensors.numpy", "hf")
-
-    def write_weights(path):
-        safetensors.save_file(named, path, metadata={"format": "pt"})
-        # Otherwise only the owner could read it.
-        shutil.copymode(folder / "config.json", path)
-
-    _replace(folder / WEIGHTS, write_weights)
+        replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+    write_tensors(folder / WEIGHTS, named, folder / "config.json")
 
 
 def _check_described(model_class, arguments, actual):
@@ -93,16 +87,30 @@ def _check_described(model_class, arguments, actual):
 
 
 def _plain(value):
-    """A config without names, dtypes and build shapes, to compare two layers."""
+    """A config without names, dtypes, frozen states and build shapes, to compare two layers."""
     if isinstance(value, dict):
-        hidden = ("name", "dtype", "build_config", "module", "registered_name")
+        hidden = ("name", "dtype", "trainable", "build_config", "module", "registered_name")
         return {k: _plain(v) for k, v in value.items() if k not in hidden}
     return [_plain(x) for x in value] if isinstance(value, list | tuple) else value
 
 
-def _prefixed(family, head, tensors):
+def write_tensors(file: Path, tensors: dict[str, Any], beside: Path) -> None:
+    """Writes a safetensors file with the permissions of another one."""
+    safetensors = require("safetensors.numpy", "hf")
+
+    def write(path):
+        safetensors.save_file(tensors, path, metadata={"format": "pt"})
+        # Otherwise only the owner could read it.
+        shutil.copymode(beside, path)
+
+    replace(file, write)
+
+
+def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors under the names of a file of the head's class."""
-    has_prefix = family.prefix and not head.architecture.endswith("Model")
+    # Of the classes without head, and not of those such as `GPT2LMHeadModel`.
+    is_base = head.architecture.endswith("Model") and not head.tensors
+    has_prefix = family.prefix and not is_base
     own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():
@@ -111,11 +119,12 @@ def _prefixed(family, head, tensors):
     return found
 
 
-def _json(content):
+def as_json(content: Any) -> str:
+    """The text of a JSON file."""
     return json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
 
 
-def _replace(path, write):
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file under a temporary name first."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

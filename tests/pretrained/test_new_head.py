@@ -58,7 +58,7 @@ def test_other_classes(folder, classifier, tmp_path):
 def test_a_masked_language_model_as_classifier(tmp_path):
     extra = {"cls.predictions.bias": np.zeros(53, "float32"), "cls.seq_relationship.bias": np.zeros(2, "float32")}
     folder = without("BertForSequenceClassification", tmp_path, "classifier", "bert.pooler", **extra)
-    with pytest.raises(ValueError, match="must hold 'classifier.weight'.*`labels` for a new classifier"):
+    with pytest.raises(ValueError, match=r"must hold 'classifier.weight'.*`labels` for a new classifier"):
         from_pretrained(folder, "sequence_classification")
     model, new = new_model(folder)
     assert "pooler.dense.weight" in new

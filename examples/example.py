@@ -58,13 +58,17 @@ class Example:
         self.report["curves"] = {"step": at, **figures}
         keras_attn.plot.curves(figures, self.args.out / "curves.png", x=at, xlabel="step")
 
-    def finish(self, model, tasks, samples, labels=None):
-        """Saves the model, exports it, and writes `report.json`; returns the exit status."""
+    def finish(self, model, tasks, samples, labels=None, **options):
+        """Saves the model, exports it with further options of `export`, and writes `report.json`.
+
+        Returns the exit status.
+        """
         model.save(self.args.out / "model.keras")
         ok = True
         if self.args.formats:
             try:
-                exported = export(model, self.args.out, self.args.formats, tasks=tasks, samples=samples, labels=labels)
+                options |= {"tasks": tasks, "samples": samples, "labels": labels}
+                exported = export(model, self.args.out, self.args.formats, **options)
             except ExportError as error:
                 rich.print(f"[bold red]{error}")
                 ok = False

@@ -111,9 +111,11 @@ def own_trainable(layer):
 def set_own_trainable(layer, value):
     """Sets `trainable` of a layer and its own weights; Keras' setter reaches sub-layers and weights under LoRA."""
     layer._trainable = value
-    frozen = stored_weights(layer) if getattr(layer, "lora_enabled", False) else None
+    frozen = [stored_weights(layer)] if getattr(layer, "lora_enabled", False) else []
+    if frozen and getattr(layer, "lora_as_matrix", False):
+        frozen.append(layer.bias)
     for variable in layer._trainable_variables:
-        variable.trainable = value and variable is not frozen
+        variable.trainable = value and not any(variable is x for x in frozen)
 
 
 def put_first(layer, names):
@@ -133,6 +135,16 @@ def build_anew(layer):
     layer._tracker.unlock()
     layer.built = layer.lora_enabled = False
     layer.build(**layer._build_shapes_dict)
+
+
+def replace_weight(layer, name, shape, initializer):
+    """Replaces a layer's weight by one of another shape; the public `add_weight` fails once a layer is built."""
+    old = getattr(layer, name)
+    layer._untrack_variable(old)
+    layer._tracker.unlock()
+    options = {"dtype": old.dtype, "regularizer": old.regularizer}
+    setattr(layer, name, layer.add_weight(name=name, shape=shape, initializer=initializer, **options))
+    layer._tracker.lock()
 
 
 def stored_weights(layer):

@@ -147,6 +147,17 @@ def test_set_own_trainable():
         assert not compat.stored_weights(layer).trainable
 
 
+def test_replace_weight():
+    layer = dense()
+    layer.enable_lora(1)
+    old, names = layer.lora_kernel_b, [x.name for x in layer.weights]
+    compat.replace_weight(layer, "lora_kernel_b", (1, 7), "ones")
+    assert sorted(x.name for x in layer.weights) == sorted(names)
+    assert not any(x is old for x in layer.weights)
+    assert (layer.lora_kernel_b.shape, layer.lora_kernel_b.path) == ((1, 7), old.path)
+    np.testing.assert_array_equal(layer.lora_kernel_b, 1)
+
+
 def test_put_first():
     class Late(keras.layers.Layer):
         def build(self, shape):

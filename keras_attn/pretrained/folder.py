@@ -15,6 +15,7 @@ WEIGHTS = "model.safetensors"
 INDEX = f"{WEIGHTS}.index.json"
 # Executable formats and their safe replacement.
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack", "model.ckpt")
+_PICKLES += ("adapter_model.bin",)
 # `safetensors` itself accepts a header of up to 100 MB; this bounds the other JSON files.
 _MAX_JSON_BYTES = 100 * 2**20
 # How NumPy reads them; bfloat16 is the first half of a float32.
@@ -26,13 +27,14 @@ class CheckpointFolder:
 
     Args:
         path: A folder with `config.json`, and `model.safetensors` or `model.safetensors.index.json` and its shards.
+        weights: Another name of the file with tensors.
 
     Raises:
         ValueError: If a file is missing, damaged or unsafe; the message names it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | os.PathLike[str], weights: str = WEIGHTS) -> None:
+        self.path, self.weights = Path(path), weights
         self._headers = {}
         self._shards = None
 
@@ -78,10 +80,10 @@ class CheckpointFolder:
 
     def _checked_files(self):
         """The file of each tensor by name."""
-        if not self.has(INDEX):
-            if not self.has(WEIGHTS):
+        if self.weights != WEIGHTS or not self.has(INDEX):
+            if not self.has(self.weights):
                 raise ValueError(self._no_weights())
-            return dict.fromkeys(self._header(WEIGHTS), WEIGHTS)
+            return dict.fromkeys(self._header(self.weights), self.weights)
         files = self.json(INDEX).get("weight_map")
         if not isinstance(files, dict) or not files or not all(isinstance(x, str) for x in files.values()):
             raise ValueError(f"{self.path / INDEX} must map names of tensors to files under 'weight_map'")
@@ -103,12 +105,13 @@ class CheckpointFolder:
     def _no_weights(self):
         if pickles := [name for name in _PICKLES if self.has(name)]:
             return (
-                f"`folder` must contain {WEIGHTS}: {pickles[0]} can run code when it is read, or has no safe reader "
-                "here. Convert it once where its source is trusted, with PyTorch: "
+                f"`folder` must contain {self.weights}: {pickles[0]} can run code when it is read, or has no safe "
+                "reader here. Convert it once where its source is trusted, with PyTorch: "
                 "`AutoModel.from_pretrained(folder).save_pretrained(folder)`, with the class of the model's task. "
                 f"Received: {self.path}"
             )
-        return f"`folder` must contain {WEIGHTS} or {INDEX}. Received: {self.path}"
+        wanted = f"{WEIGHTS} or {INDEX}" if self.weights == WEIGHTS else self.weights
+        return f"`folder` must contain {wanted}. Received: {self.path}"
 
     def _header(self, name):
         """`(dtype, shape, offset)` of each tensor in a file."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import os
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.models import Transformer
+from keras_attn.pretrained import new_head
 from keras_attn.pretrained.buffers import zero_initializer
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
@@ -33,6 +35,7 @@ def from_pretrained(
     task: str | None = None,
     dtype: str | keras.DTypePolicy | None = None,
     max_length: int | None = None,
+    labels: Sequence[str] | None = None,
 ) -> keras.Model:
     """Reads a Hugging Face checkpoint, without PyTorch, into a functional model with its tokenizer.
 
@@ -46,6 +49,9 @@ def from_pretrained(
         dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
             variable dtype.
         max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.
+        labels: Optional names of the classes in order, for a checkpoint without classifier, or with one of other
+            classes. What the classifier lacks is drawn at random, and a warning names it. The file's own classifier
+            is kept if its config has the same labels, or none and as many classes.
 
     Returns:
         An `EncoderModel`, `LanguageModel` or `Transformer` with `tokenizer` and `generation_config`, whose
@@ -62,6 +68,11 @@ def from_pretrained(
     >>> keras_attn.from_pretrained("no/such/folder")  # doctest: +IGNORE_EXCEPTION_DETAIL
     Traceback (most recent call last):
     ValueError: `folder` must be a folder, ...
+
+    A new classifier on a pretrained encoder, to be trained:
+
+    >>> model = keras_attn.from_pretrained(
+    ...     "bert-base-uncased", "sequence_classification", labels=["bad", "good"])  # doctest: +SKIP
     """
     check_positive(max_length=1 if max_length is None else max_length)
     path = checkpoint_path(folder)
@@ -74,8 +85,15 @@ def from_pretrained(
     else:
         task, head = SENTENCE_EMBEDDING, modules.head(family)
     entries = family.completed(entries)
+    if labels is not None:
+        new_head.check_has_classes(head, task)
+        # Their order is checked before the old ones are forgotten.
+        old, entries = CheckpointConfig(entries), new_head.with_labels(entries, labels)
     names = family.names(files.shapes())
     ignored = family.ignored + head.ignored
+    if labels is not None:
+        names = new_head.kept_names(names, files, head, old, labels)
+        ignored += new_head.ignored_by_new_heads(family)
     if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
@@ -84,7 +102,8 @@ def from_pretrained(
     budget = _Budget(files)
     # The settings of two towers are models.
     with _default_policy(dtype), compat.without_initial_values(budget.spend, zero_initializer):
-        arguments = family.arguments(config, head, _num_classes(files, names, head))
+        num_classes = _num_classes(files, names, head) if labels is None else len(labels)
+        arguments = family.arguments(config, head, num_classes)
     generation = files.json("generation_config.json", {})
     model_class = family.model_of(head)
     first = start_id(entries, generation) if issubclass(model_class, Transformer) else None
@@ -107,7 +126,11 @@ def from_pretrained(
             settings = {**text_encoder.get_config(), "pad_id": None, "tokenizer": tokenizer}
             arguments["text_encoder"] = type(text_encoder).from_config(settings)
         model = model_class(**arguments, **texts, dtype=dtype, checkpoint=remembered)
-    load_weights(model, files, family.table(config, head), names, ignored, head.zeros)
+    table = family.table(config, head)
+    new = [] if labels is None else new_head.new_entries(model, table, names, head)
+    zeros = (*head.zeros, *(name for entry in new for name in entry.names))
+    load_weights(model, files, table, names, ignored, zeros)
+    new_head.draw(new)
     return model
 
 
@@ -157,8 +180,9 @@ def _num_classes(files, names, head):
         return None
     if head.classifier not in names:
         raise ValueError(
-            f"`folder` must hold {head.classifier!r} for {head.architecture}. Train a new head with task='base' and "
-            f"`EncoderModel(head=...)`, or choose another `task`. Received: {files.path}"
+            f"`folder` must hold {head.classifier!r} for {head.architecture}. Pass the names of the classes as "
+            "`labels` for a new classifier, to be trained, or choose another `task`. "
+            f"Received: labels=None, {files.path}"
         )
     return files.shapes()[names[head.classifier]][0]
 

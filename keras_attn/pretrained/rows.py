@@ -25,11 +25,14 @@ class Transform:
             of the row.
         write: Its inverse. `parts` describes the variables of the paths.
         names: Function from the name in the table and `parts` to the names of all tensors that are read.
+        lora: How it applies to the LoRA matrices of a module: "outputs" if to the second one as to the kernel, "layout"
+            if not at all, None if there is no such rule.
     """
 
     read: Callable[[Arrays, Any], Arrays]
     write: Callable[[Arrays, Any], Arrays]
     names: Callable[[str, Any], list[str]] = lambda name, parts: [name]
+    lora: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +60,12 @@ def block(theirs: str, ours: str, rows: Mapping[str, str | Row]) -> dict[str, Ro
 
 def split(*paths: str) -> Row:
     """Several of our layers from one module, whose outputs are theirs one after another."""
-    return Row(paths, (Transform(_split, lambda arrays, parts: [np.concatenate(arrays)]),))
+    return Row(paths, (Transform(_split, lambda arrays, parts: [np.concatenate(arrays)], lora="outputs"),))
 
 
 def split_by_head(*paths: str) -> Row:
     """As `split`, for outputs `(num_heads, len(paths), head_dim)`."""
-    return Row(paths, (Transform(_split_by_head, _join_by_head),))
+    return Row(paths, (Transform(_split_by_head, _join_by_head, lora="outputs"),))
 
 
 def interleaved(*paths: str) -> Row:
@@ -74,12 +77,12 @@ def interleaved(*paths: str) -> Row:
     def write(arrays, parts):
         return [np.stack(arrays, axis=1).reshape(-1, *arrays[0].shape[1:])]
 
-    return Row(paths, (Transform(read, write),))
+    return Row(paths, (Transform(read, write, lora="outputs"),))
 
 
 def transposed(target: str | Row) -> Row:
     """For weights that are stored as `(inputs, outputs)`."""
-    return _before(target, lambda x: x.T, lambda x: x.T)
+    return _before(target, lambda x: x.T, lambda x: x.T, "layout")
 
 
 def offset(target: str | Row, value: float) -> Row:
@@ -89,7 +92,7 @@ def offset(target: str | Row, value: float) -> Row:
 
 def scaled(target: str | Row, factor: float) -> Row:
     """Ours is theirs times `factor`."""
-    return _before(target, lambda x: x * np.float32(factor), lambda x: x / np.float32(factor))
+    return _before(target, lambda x: x * np.float32(factor), lambda x: x / np.float32(factor), "outputs")
 
 
 def skip_rows(target: str | Row, count: int) -> Row:
@@ -155,8 +158,10 @@ def stacked(path: str, axis: int = 0) -> Row:
     return Row((path,), (Transform(read, write, names),))
 
 
-def _before(target, read, write):
-    each = Transform(lambda arrays, _: [read(x) for x in arrays], lambda arrays, _: [write(x) for x in arrays])
+def _before(target, read, write, lora=None):
+    each = Transform(
+        lambda arrays, _: [read(x) for x in arrays], lambda arrays, _: [write(x) for x in arrays], lora=lora
+    )
     return dataclasses.replace(row(target), transforms=(each, *row(target).transforms))
 
 

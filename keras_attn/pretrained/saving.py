@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keras_attn.layers.base.serialization import serialized
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
+from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.folder import INDEX, WEIGHTS
 from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.weights import tensors_of
@@ -68,30 +69,23 @@ def save_pretrained(
         )
     _check_described(family.arguments(parsed, head, num_classes), actual)
     body = tensors_of(model, family.table(parsed, head))
-    named = _prefixed(family, head, body)
-    files = {"config.json": _json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
+    named = prefixed(family, head, body)
+    files = {"config.json": as_json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
     if checkpoint.generation:
-        files["generation_config.json"] = _json(checkpoint.generation)
+        files["generation_config.json"] = as_json(checkpoint.generation)
     if model.tokenizer is not None:
         files |= model.tokenizer.hugging_face_files()
     folder, tensors = Path(folder), {"": named}
     if modules is not None:
         tensors = modules.split(named)
         files = {os.path.join(modules.paths["Transformer"], name): text for name, text in files.items()}
-        files |= {name: _json(content) for name, content in modules.files.items()}
+        files |= {name: as_json(content) for name, content in modules.files.items()}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        _replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
-    safetensors = require("safetensors.numpy", "hf")
-
-    def write_weights(path, values):
-        safetensors.save_file(values, path, metadata={"format": "pt"})
-        # Otherwise only the owner could read it.
-        shutil.copymode(folder / next(iter(files)), path)
-
+        replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
     for name, values in tensors.items():
         (folder / name).mkdir(exist_ok=True)
-        _replace(folder / name / WEIGHTS, lambda path, values=values: write_weights(path, values))
+        write_tensors(folder / name / WEIGHTS, values, folder / next(iter(files)))
         _remove_shards(folder / name)
 
 
@@ -114,9 +108,9 @@ def _check_described(arguments, actual):
 
 
 def _plain(value):
-    """A config without names, dtypes, build shapes and tokenizers, to compare two layers."""
+    """A config without names, dtypes, frozen states, build shapes and tokenizers, to compare two layers."""
     if isinstance(value, dict):
-        hidden = ("name", "dtype", "build_config", "build_input_shape", "module", "registered_name")
+        hidden = ("name", "dtype", "trainable", "build_config", "build_input_shape", "module", "registered_name")
         hidden += ("tokenizer", "pad_id", "shared_object_id")
         return {k: _plain(v) for k, v in value.items() if k not in hidden}
     return [_plain(x) for x in value if not _is_input(x)] if isinstance(value, list | tuple) else value
@@ -127,9 +121,23 @@ def _is_input(value):
     return isinstance(value, dict) and value.get("class_name") == "InputLayer"
 
 
-def _prefixed(family, head, tensors):
+def write_tensors(file: Path, tensors: dict[str, Any], beside: Path) -> None:
+    """Writes a safetensors file with the permissions of another one."""
+    safetensors = require("safetensors.numpy", "hf")
+
+    def write(path):
+        safetensors.save_file(tensors, path, metadata={"format": "pt"})
+        # Otherwise only the owner could read it.
+        shutil.copymode(beside, path)
+
+    replace(file, write)
+
+
+def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors under the names of a file of the head's class."""
-    has_prefix = family.prefix and not head.architecture.endswith("Model")
+    # Of the classes without head, and not of those such as `GPT2LMHeadModel`.
+    is_base = head.architecture.endswith("Model") and not head.tensors
+    has_prefix = family.prefix and not is_base
     own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():
@@ -138,11 +146,12 @@ def _prefixed(family, head, tensors):
     return found
 
 
-def _json(content):
+def as_json(content: Any) -> str:
+    """The text of a JSON file."""
     return json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
 
 
-def _replace(path, write):
+def replace(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file under a temporary name first."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -107,12 +107,8 @@ def load_weights(
         for name, shape in zip(entry.names, entry.shapes(), strict=True):
             if name in names and shapes[names[name]] != shape:
                 faults.append(f"tensor {names[name]!r} has shape {shapes[names[name]]}, the model needs {shape}")
-    if faults:
-        more = f", and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
-        raise ValueError(
-            "`folder` must hold a tensor for each weight of the model that its config.json describes, and no other. "
-            f"Received: {folder.path}, with {'; '.join(faults[:_LISTED])}{more}"
-        )
+    what = "a tensor for each weight of the model that its config.json describes, and no other"
+    check_faults(f"{what}. Received: {folder.path}", faults)
     for entry in plan:
         stored = zip(entry.names, entry.shapes(), strict=True)
         values = entry.read(
@@ -120,6 +116,13 @@ def load_weights(
         )
         for part, value in zip(entry.parts, values, strict=True):
             assign(part.variable, value)
+
+
+def check_faults(what: str, faults: list[str]) -> None:
+    """Raises a ValueError that lists all faults of a folder, if there are any."""
+    if faults:
+        more = f", and {len(faults) - _LISTED} more" if len(faults) > _LISTED else ""
+        raise ValueError(f"`folder` must hold {what}, with {'; '.join(faults[:_LISTED])}{more}")
 
 
 def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, np.ndarray]:
@@ -131,8 +134,9 @@ def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, 
     plan, unnamed = assignments(model, table)
     if unnamed:
         raise ValueError(
-            "`model` must have only the weights that checkpoints of its family have: merge LoRA, and save before you "
-            f"quantise. Received: {unnamed[:_LISTED]}"
+            "`model` must have only the weights that checkpoints of its family have: call "
+            "`keras_attn.pretrained.merge_lora(model)` after LoRA, and save before you quantise. "
+            f"Received: {unnamed[:_LISTED]}"
         )
     found = {}
     for entry in plan:

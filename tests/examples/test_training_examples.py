@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +14,9 @@ import pytest
 import keras_attn
 
 pytest.importorskip("tokenizers", reason="the examples train their tokenizers with it")
+
+DATA = os.environ.get("KERAS_ATTN_DATA")
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 
 @pytest.fixture
@@ -44,6 +49,27 @@ def test_classify_text(run):
     ids = model.tokenizer.encode(["oil prices profit bank", "goal coach match win"])
     logits = model({"token_ids": ids})
     np.testing.assert_array_equal(np.argmax(logits, -1), [2, 1])
+
+
+@pytest.mark.parametrize("option", [["--lora", "2"], ["--freeze", "1"]], ids=lambda x: x[0])
+def test_finetune(run, option, tmp_path):
+    if DATA is None:
+        pytest.skip("KERAS_ATTN_DATA must name the folder with AG News")
+    folder = tmp_path / "encoder"
+    shutil.copytree(FIXTURES / "pretrained" / "BertForSequenceClassification", folder)
+    # The ids of its 53 pieces.
+    characters = "abcdefghijklmnopqrstuvwx"
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{x}" for x in characters)]
+    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "model_max_length": 40}')
+    report, model = run("finetune", "3", "--model", str(folder), "--data", DATA, *option)
+    assert model.labels == ["World", "Sports", "Business", "Sci/Tech"]
+    assert 0 < report["accuracy_before"] < 1
+    assert report["trained"] < model.count_params()
+    again = keras_attn.from_pretrained(tmp_path / "checkpoint")
+    texts = ["a goal", "oil prices"]
+    np.testing.assert_allclose(again(again.tokenizer.encode(texts)), model(model.tokenizer.encode(texts)), atol=1e-5)
+    assert (tmp_path / "adapter" / "adapter_config.json").is_file() == (option[0] == "--lora")
 
 
 @pytest.mark.parametrize(("name", "steps"), [("transformer", 25), ("rnn", 20)])

@@ -23,7 +23,7 @@ class Composite(Freezable, compat.BuildHook):
 
     Configs of Keras' own composite layers hold constructor arguments only. Here, the entry `sublayers` maps the path of
     a sub-layer, such as "blocks/0/self_attention", to the settings that differ from a new layer: `trainable`, `dtype`,
-    `quantization_config`, `lora_rank` and `lora_alpha`. The entry is missing if nothing differs.
+    `quantization_config`, `lora_rank`, `lora_alpha` and `lora_as_matrix`. The entry is missing if nothing differs.
 
     `trainable=False` in the constructor also freezes sub-layers that are created later. As a mixin, this class must
     precede the Keras class among the bases.
@@ -92,6 +92,7 @@ def sublayer_states(root):
                 state["quantization_config"] = config
         if getattr(layer, "lora_enabled", False):
             state |= {"lora_rank": layer.lora_rank, "lora_alpha": layer.lora_alpha}
+            state |= {"lora_as_matrix": True} if getattr(layer, "lora_as_matrix", False) else {}
         if state:
             states[path] = state
     return states
@@ -154,7 +155,8 @@ def _restore_weights(layer, state):
     elif "dtype" in state:
         compat.set_dtype_policy(layer, policy)
     if "lora_rank" in state and not layer.lora_enabled:
-        layer.enable_lora(state["lora_rank"], lora_alpha=state["lora_alpha"])
+        options = {"as_matrix": True} if state.get("lora_as_matrix") else {}
+        layer.enable_lora(state["lora_rank"], lora_alpha=state["lora_alpha"], **options)
 
 
 def _walk(root):

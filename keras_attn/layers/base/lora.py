@@ -18,6 +18,20 @@ class Lora(Freezable):
 
     # Name of the attribute with the weights that LoRA changes.
     _adapted = "kernel"
+    # Whether the weights count as one matrix, and the bias is frozen too, see `Projection.enable_lora`.
+    lora_as_matrix = False
+
+    def merge_lora(self) -> None:
+        """Adds the product of the LoRA matrices to the weights, and removes the matrices."""
+        if not self.lora_enabled:
+            return
+        a, b = map(np.asarray, self._lora_matrices())
+        scale = np.float32(self.lora_alpha / self.lora_rank)
+        for name in ("a", "b"):
+            delattr(self, f"lora_{self._adapted}_{name}")
+        self.lora_enabled, self.lora_rank, self.lora_as_matrix = False, None, False
+        compat.set_own_trainable(self, compat.own_trainable(self))
+        self._add_product({"lora_scale": scale, "lora_a": a, "lora_b": b})
 
     def save_own_variables(self, store: Any) -> None:
         enabled, self.lora_enabled = self.lora_enabled, False
@@ -48,7 +62,13 @@ class Lora(Freezable):
 
     def _add_product(self, saved):
         scale, a, b = (saved[name] for name in ("lora_scale", "lora_a", "lora_b"))
+        weights = compat.stored_weights(self)
+        shape = weights.shape
+        if self.quantization_mode == "int4":
+            # The stored weights are packed.
+            shape = getattr(self, "original_kernel_shape", (*a.shape[:-1], *b.shape[1:]))
+        product = (a.reshape(-1, a.shape[-1]) @ b.reshape(b.shape[0], -1)).reshape(shape)
         if self.quantization_mode is None:
-            compat.stored_weights(self).assign_add(scale * (a @ b))
+            weights.assign_add(scale * product)
         else:
-            compat.add_to_quantized(self, self._adapted, a, b, scale)
+            compat.add_to_quantized(self, self._adapted, product, np.eye(shape[-1], dtype=product.dtype), scale)

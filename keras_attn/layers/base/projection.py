@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_attn import compat
+from keras_attn.layers.base.freezable import set_own_trainable
 from keras_attn.layers.base.lora import Lora
 from keras_attn.ops.arrays import add, reshape_rows
 from keras_attn.plain_numbers import PlainNumbers
@@ -24,7 +25,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     Same arguments, weights and results. Graphs hold one matrix product instead of an einsum, which halves the size of
     training and exported graphs. `enable_lora` and `quantize("int8")` work as on the parent class, except that LoRA
-    matrices are saved unmerged.
+    matrices are saved unmerged. `merge_lora()` adds their product to the kernel.
 
     Args:
         equation: Einsum equation, see `keras.layers.EinsumDense`. It must contract the last axes of the inputs with the
@@ -74,6 +75,51 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
             # After `quantize`, kernel and bias precede the scales; keep that order so that optimizer states fit.
             compat.put_first(self, ("kernel", "bias"))
 
+    @property
+    def kernel(self) -> Tensor:
+        """The kernel, with the product of the LoRA matrices."""
+        if not (self.lora_enabled and self.lora_as_matrix):
+            return super().kernel
+        stored = compat.stored_weights(self)
+        change = ops.multiply(ops.matmul(*self._lora_matrices()), self.lora_alpha / self.lora_rank)
+        return ops.cast(ops.add(stored, ops.reshape(change, stored.shape)), self.compute_dtype)
+
+    def enable_lora(
+        self,
+        rank: int,
+        lora_alpha: float | None = None,
+        a_initializer: Any = "he_uniform",
+        b_initializer: Any = "zeros",
+        as_matrix: bool = False,
+    ) -> None:
+        """Same as `keras.layers.EinsumDense.enable_lora`, and with `as_matrix` as in the paper and in PEFT.
+
+        Keras treats a kernel `(inputs, heads, head_dim)` as one matrix per head, which share the second LoRA matrix.
+
+        Args:
+            rank, lora_alpha, a_initializer, b_initializer: See `keras.layers.EinsumDense.enable_lora`.
+            as_matrix: Whether the kernel counts as one matrix, of all inputs and all outputs, and the bias is
+                frozen too.
+
+        Raises:
+            ValueError: If the layer has LoRA already, or with `as_matrix`, if it is quantised.
+
+        Reference:
+            [Hu et al., 2021](https://arxiv.org/abs/2106.09685)
+        """
+        if as_matrix and self.quantization_mode is not None:
+            raise ValueError(
+                "`as_matrix` must be False for a quantised layer: enable LoRA before `quantize`, or without it. "
+                f"Received: as_matrix=True, quantization_mode={self.quantization_mode!r}"
+            )
+        super().enable_lora(rank, lora_alpha, a_initializer, b_initializer)
+        if as_matrix:
+            rows = math.prod(compat.stored_weights(self).shape[: self.num_contracted])
+            compat.replace_weight(self, "lora_kernel_a", (rows, rank), a_initializer)
+            compat.replace_weight(self, "lora_kernel_b", (rank, math.prod(self._outputs)), b_initializer)
+            self.lora_as_matrix = True
+            set_own_trainable(self, self.trainable)
+
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
         shape = ops.shape(inputs)
         lead = shape[: -self.num_contracted]
@@ -119,6 +165,8 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     def quantize(self, mode: str | None = None, type_check: bool = True, config: Any = None) -> None:
         """Same as `keras.layers.EinsumDense.quantize`, which rejects subclasses by default."""
+        if self.lora_enabled and self.lora_as_matrix:
+            raise ValueError(f"`merge_lora()` must precede `quantize` after `as_matrix=True`. Received: {self.name}")
         return super().quantize(mode, type_check=False, config=config)
 
 

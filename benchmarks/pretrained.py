@@ -6,8 +6,9 @@ The checkpoints are written on the spot with random weights, in float32: a GPT-2
 109 M, with `--quick` two of 1 M. Loading is measured in fresh processes that take turns: seconds and processor seconds
 of the call, and the peak of resident memory above that after the imports. Then the loaded models run in float32 on
 texts of 128 tokens, with the same number of threads for all: as a `tf.function`, by `predict`, by `generate` with 32
-new tokens, and exported without fixed shapes, which `--quick` omits. PyTorch runs eagerly under `no_grad`. The goals
-are listed at the end; a missed goal does not change the exit status, an implementation that fails or differs does.
+new tokens, and exported without fixed shapes. PyTorch runs eagerly under `no_grad`. At the end, the ratios are compared
+with the goals; a missed goal does not change the exit status, an implementation that fails or differs does. `--quick`
+omits `predict`, artefacts and goals.
 """
 
 import argparse
@@ -360,7 +361,8 @@ def run(arguments, folder):
     options = ["--json", str(file), *(["--quick"] if arguments.quick else [])]
     status = main(encoder, predicted, decoder, generation, exported, argv=options, rounds=3 if arguments.quick else 5)
     rows += json.loads(file.read_text())
-    goals(rows, (folder / "gpt2" / "model.safetensors").stat().st_size / 1e6)
+    if not arguments.quick:
+        goals(rows, (folder / "gpt2" / "model.safetensors").stat().st_size / 1e6)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
     return status or int(not loaded)

@@ -88,12 +88,13 @@ class Benchmark:
         return declare
 
 
-def main(*benchmarks, argv=None):
+def main(*benchmarks, argv=None, rounds=None):
     """Runs benchmarks with command-line options, and prints a table.
 
     Args:
         *benchmarks: `Benchmark`s with different names of cases.
         argv: Optional list of arguments. Defaults to those of the process.
+        rounds: Optional number of rounds. Defaults to 9, and 3 for `--quick`.
 
     Returns:
         Exit status: 0, or 1 if an implementation failed or disagreed. An absent one is not a failure.
@@ -103,7 +104,8 @@ def main(*benchmarks, argv=None):
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows to this file")
     arguments = parser.parse_args(argv)
-    rounds, seconds = (3, 0.05) if arguments.quick else (9, 0.2)
+    default, seconds = (3, 0.05) if arguments.quick else (9, 0.2)
+    rounds = rounds or default
 
     threads = str(_num_cores())
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):

@@ -177,6 +177,9 @@ def _walk(root):
 def _children(layer):
     """`(name, sub-layer)` pairs: the attribute's name, or the layer's own if it is in none (functional models)."""
     tracked = {id(x): x for x in compat.sublayers_of(layer)}
+    if not tracked:
+        # Most layers: each build of a composite layer walks all of its own.
+        return
     attributes = compat.attributes_of(layer)
     for attribute in sorted(attributes, key=lambda name: (name.startswith("_"), name)):
         if isinstance(layer, keras.Model) and attribute.startswith("_"):

@@ -20,7 +20,7 @@ def test_the_logits_of_a_text():
     model, expected = load("BertForSequenceClassification-text")
     logits = model(model.tokenizer.encode([TEXT]))
     assert ours.difference(logits, expected["text/logits"]) <= 1e-5
-    assert model.labels == ("bad", "good")
+    assert list(model.labels) == ["bad", "good"]
 
 
 @pytest.mark.parametrize("name", ["LlamaForCausalLM-text", "T5ForConditionalGeneration"])

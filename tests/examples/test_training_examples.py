@@ -60,8 +60,22 @@ def test_finetune(run, option, tmp_path):
     # The ids of its 53 pieces.
     characters = "abcdefghijklmnopqrstuvwx"
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{x}" for x in characters)]
-    (folder / "vocab.txt").write_text("\n".join(pieces) + "\n")
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "model_max_length": 40}')
+    tokenizer = {
+        "version": "1.0",
+        "normalizer": {"type": "Lowercase"},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "cls": ["[CLS]", 2], "sep": ["[SEP]", 3]},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": {piece: i for i, piece in enumerate(pieces)},
+        },
+    }
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = {f"{x[1:-1].lower()}_token": x for x in pieces[:5]} | {"model_max_length": 40}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     report, model = run("finetune", "3", "--model", str(folder), "--data", DATA, *option)
     assert model.labels == ["World", "Sports", "Business", "Sci/Tech"]
     assert 0 < report["accuracy_before"] < 1

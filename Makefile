@@ -51,7 +51,6 @@ benchmark: $(VENV)/.test
 	$(BIN)/python -m benchmarks.training $(ARGS)
 	$(BIN)/python -m benchmarks.generation $(ARGS)
 	$(BIN)/python -m benchmarks.export $(ARGS)
-	$(BIN)/python -m benchmarks.pretrained $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'

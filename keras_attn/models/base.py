@@ -19,11 +19,10 @@ from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.generation.generate import generate
 from keras_attn.generation.generative_model import GenerationDefaults
 from keras_attn.layers import PaddingMask, TokenEmbedding
-from keras_attn.layers.attention.attention_checks import check_position
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
-from keras_attn.layers.transformer.stack import with_templates
+from keras_attn.models.arguments import symbolic_inputs
 from keras_attn.models.features import AttachMask, FeatureMask, passes_masks
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.boolean_mask import check_boolean
@@ -367,51 +366,3 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         return super().from_config(with_ids_of_tokenizer(config), custom_objects=custom_objects)
-
-
-def symbolic_inputs(*ids, masks, optional_ids=(), features=(), choices=False):
-    """The inputs of a model by name: int32 `(B, T)` for each of `ids`, and optional ones; `(B, C, T)` with `choices`.
-
-    Args:
-        *ids, optional_ids: Names.
-        masks: Rank, without the batch, of optional boolean inputs by name.
-        features: Mapping from names to the specs of further inputs, which come first.
-    """
-    inputs = {name: keras.Input(features[name].shape[1:], dtype=features[name].dtype, name=name) for name in features}
-    more = (None,) if choices else ()
-    inputs |= {name: keras.Input((*more, None), dtype="int32", name=name) for name in ids}
-    for name, rank in masks.items():
-        inputs[name] = keras.Input(more + (None,) * rank, dtype="bool", name=name, optional=True)
-    for name in optional_ids:
-        inputs[name] = keras.Input((*more, None), dtype="int32", name=name, optional=True)
-    return inputs
-
-
-def checked_position(name, position):
-    """Deserialises an optional `PositionEncoding`; raises a ValueError if it is anything else."""
-    position = deserialized(position)
-    check_position(position, name)
-    return position
-
-
-def split_options(kwargs):
-    """Splits further keyword arguments of a model: `(those of keras.Model, those of its stacks)`.
-
-    Layers among the latter become templates, since a model tracks its layers.
-    """
-    own = {name: value for name, value in kwargs.items() if name in ("name", "trainable", "checkpoint")}
-    options = with_templates({name: value for name, value in kwargs.items() if name not in own})
-    if options.get("layer_options") is not None:
-        options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]
-    return own, options
-
-
-def size_of_heads(num_heads, options):
-    """`num_heads` as a size of the model; nothing if it is None and the blocks have an `attention` of their own."""
-    return {} if num_heads is None and options.get("attention") is not None else {"num_heads": num_heads}
-
-
-def stack_arguments(options, intermediate_dim, **settings):
-    """Arguments of an `Encoder` or `Decoder`; a template for `feed_forward` replaces `intermediate_dim`."""
-    width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
-    return {**options, **settings, **width}

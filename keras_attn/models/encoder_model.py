@@ -20,7 +20,8 @@ from keras_attn.layers import (
 from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.pooling.base_pooling import BasePooling
-from keras_attn.models.base import AttentionModel, checked_position, size_of_heads, split_options, stack_arguments
+from keras_attn.models.arguments import checked_position, size_of_heads, split_options, stack_arguments
+from keras_attn.models.base import AttentionModel
 from keras_attn.models.choices import MergeChoices, SplitChoices
 from keras_attn.models.encoder_heads import HEADS, check_head, dense_options
 from keras_attn.models.end_token_mask import EndTokenMask

@@ -20,14 +20,8 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.attention.head_projections import default_positions
 from keras_attn.layers.transformer.stack import norm_like
-from keras_attn.models.base import (
-    AttentionModel,
-    checked_position,
-    size_of_heads,
-    split_options,
-    stack_arguments,
-    symbolic_inputs,
-)
+from keras_attn.models.arguments import checked_position, size_of_heads, split_options, stack_arguments, symbolic_inputs
+from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh

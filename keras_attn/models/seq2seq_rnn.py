@@ -20,7 +20,8 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
-from keras_attn.models.base import AttentionModel, symbolic_inputs
+from keras_attn.models.arguments import symbolic_inputs
+from keras_attn.models.base import AttentionModel
 from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
 from keras_attn.ops.arrays import add

@@ -19,12 +19,8 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.layers.transformer.stack import norm_like
-from keras_attn.models.base import (
-    AttentionModel,
-    checked_position,
-    split_options,
-    stack_arguments,
-)
+from keras_attn.models.arguments import checked_position, split_options, stack_arguments
+from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
 from keras_attn.typing import Nest, Tensor
 

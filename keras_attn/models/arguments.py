@@ -1,0 +1,55 @@
+"""What the constructors of the models do with their arguments."""
+
+import keras
+
+from keras_attn.layers.attention.attention_checks import check_position
+from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.transformer.stack import with_templates
+
+
+def symbolic_inputs(*ids, masks, optional_ids=(), features=(), choices=False):
+    """The inputs of a model by name: int32 `(B, T)` for each of `ids`, and optional ones; `(B, C, T)` with `choices`.
+
+    Args:
+        *ids, optional_ids: Names.
+        masks: Rank, without the batch, of optional boolean inputs by name.
+        features: Mapping from names to the specs of further inputs, which come first.
+    """
+    inputs = {name: keras.Input(features[name].shape[1:], dtype=features[name].dtype, name=name) for name in features}
+    more = (None,) if choices else ()
+    inputs |= {name: keras.Input((*more, None), dtype="int32", name=name) for name in ids}
+    for name, rank in masks.items():
+        inputs[name] = keras.Input(more + (None,) * rank, dtype="bool", name=name, optional=True)
+    for name in optional_ids:
+        inputs[name] = keras.Input((*more, None), dtype="int32", name=name, optional=True)
+    return inputs
+
+
+def checked_position(name, position):
+    """Deserialises an optional `PositionEncoding`; raises a ValueError if it is anything else."""
+    position = deserialized(position)
+    check_position(position, name)
+    return position
+
+
+def split_options(kwargs):
+    """Splits further keyword arguments of a model: `(those of keras.Model, those of its stacks)`.
+
+    Layers among the latter become templates, since a model tracks its layers.
+    """
+    own = {name: value for name, value in kwargs.items() if name in ("name", "trainable", "checkpoint")}
+    options = with_templates({name: value for name, value in kwargs.items() if name not in own})
+    if options.get("layer_options") is not None:
+        options["layer_options"] = [with_templates(entry) for entry in options["layer_options"]]
+    return own, options
+
+
+def size_of_heads(num_heads, options):
+    """`num_heads` as a size of the model; nothing if it is None and the blocks have an `attention` of their own."""
+    return {} if num_heads is None and options.get("attention") is not None else {"num_heads": num_heads}
+
+
+def stack_arguments(options, intermediate_dim, **settings):
+    """Arguments of an `Encoder` or `Decoder`; a template for `feed_forward` replaces `intermediate_dim`."""
+    width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
+    return {**options, **settings, **width}

@@ -187,6 +187,13 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             )
         return super().fit(x, *args, **kwargs)
 
+    def quantize(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.quantize`; LoRA of `keras_attn.pretrained.enable_lora` must be merged before."""
+        if found := [layer.path for layer in compat.layers_of(self) if getattr(layer, "lora_as_matrix", False)]:
+            # Before any layer is quantised.
+            raise ValueError(f"`merge_lora` must precede `quantize`. Received LoRA in: {found[:4]}")
+        super().quantize(*args, **kwargs)
+
     def _faults_of_fit(self):
         """The results of Keras that differ between several replicas and one."""
         optimizer = self.optimizer

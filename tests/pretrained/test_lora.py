@@ -221,7 +221,7 @@ def test_refused_models(adapter_of_bert, tmp_path):
         enable_lora(model, 3)
     with pytest.raises(ValueError, match=r"matrices of rank 2 for .*query, which has LoRA of rank 3"):
         load_adapter(model, adapter_of_bert)
-    with pytest.raises(ValueError, match="must precede `quantize`"):
+    with pytest.raises(ValueError, match="`merge_lora` must precede `quantize`"):
         model.quantize("int8")
     merge_lora(model)
     query = next(x for x in compat.layers_of(model) if x.name == "query")

@@ -26,7 +26,7 @@ def test_python_cells_run_in_order(tmp_path, monkeypatch, capsys):
         pytest.importorskip(module)
     monkeypatch.chdir(tmp_path)
     shutil.copytree(CHECKPOINT, tmp_path / "my-bert")
-    shutil.copytree(ROOT / "tests/fixtures/pretrained/BertForSequenceClassification", "checkpoint")
+    shutil.copytree(ROOT / "tests/fixtures/pretrained/BertForSequenceClassification", tmp_path / "my-encoder")
     found = cells("README.md", "python")
     assert len(found) > 5
     scope = {"__name__": "__main__"}

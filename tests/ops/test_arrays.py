@@ -11,7 +11,11 @@ import keras_attn
 from keras_attn.ops.arrays import add, reshape_rows
 
 # Where `keras.ops.add` may be used: a bias, which TensorFlow fuses with the product before it.
-OF_BIASES = {"layers/base/projection.py", "layers/embeddings/token_embedding.py"}
+OF_BIASES = {
+    "layers/base/projection.py",
+    "layers/embeddings/token_embedding.py",
+    "layers/transformer/mixture_of_experts.py",
+}
 SHAPES = [
     ((3, 3), (3, 1)),
     ((3, 4), (3, 1)),

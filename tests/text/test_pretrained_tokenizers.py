@@ -248,3 +248,11 @@ def test_byte_pairs_with_other_patterns(tokenizers):
         BytePairTokenizer(model["vocab"], model["merges"], None, None, "<pad>", pattern="(")
     with pytest.raises(ValueError, match="`normalizer` must be"):
         BytePairTokenizer(model["vocab"], model["merges"], None, None, "<pad>", normalizer="NFX")
+
+
+def test_the_first_characters_of_a_row_are_replaced_once(tokenizers):
+    """Shorter rows of a batch have no characters after their end, also if a rule replaces their first ones."""
+    lines = ["e\u0301a", "a" * 12, "\u1100\u1161", "e\u0301"]
+    for name, tokenizer in tokenizers.items():
+        expected = tokenizer.encode(lines).tolist()
+        assert np.asarray(tokenizer.ids_of_symbols(symbols_of(lines))).tolist() == expected, name

@@ -99,7 +99,8 @@ class Precompiled:
         lengths = ops.where((elements < 0) | gone, 0, lengths)
         sources, places = expanded(lengths)
         safe = ops.maximum(sources, 0)
-        is_new = chosen(ops.cast(two & real, "int32"), safe) == 1
+        # After the end of a row, `safe` is its first column.
+        is_new = (sources >= 0) & (chosen(ops.cast(two & real, "int32"), safe) == 1)
         place = ops.take(self.starts, chosen(rule, safe), axis=0) + places
         new = ops.take(self.text, ops.minimum(place, len(self.text) - 1), axis=0)
         kept = ops.where(sources >= 0, chosen(elements, safe), -1)

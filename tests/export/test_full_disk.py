@@ -22,8 +22,8 @@ for format in ("onnx", "tflite", "saved_model"):
     try:
         export(model, sys.argv[1] + "/out", format, tasks="forward")
     except ExportError as error:
-        # TensorFlow keeps the source of what it traced until the process ends.
-        temporary = [name for name in os.listdir(sys.argv[2]) if not name.startswith("__autograph")]
+        # TensorFlow keeps the source of what it traced, and its bytecode, until the process ends.
+        temporary = [name for name in os.listdir(sys.argv[2]) if not name.startswith("__")]
         found[format] = [str(error), os.listdir(sys.argv[1]), temporary]
 print(json.dumps(found))
 """

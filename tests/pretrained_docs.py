@@ -33,6 +33,15 @@ difference, relative to the largest value (outputs) or to the largest gradient. 
 search: "equal" if all tokens are. "–": the model does not generate. "exempt": see below.
 
 """
+LINES = 2000
+TOKENIZERS = """
+## Tokenizers
+
+Lines whose ids differ from those of the `tokenizers` library, from `python -m benchmarks.pretrained_tokenizers`: small
+vocabularies in the configuration of each family, and lines in thirteen scripts with emoji, control characters,
+combining marks and odd spaces.
+
+"""
 FILES = """
 ## Damaged and hostile files
 
@@ -71,6 +80,7 @@ class _Writer:
 
 
 def page(cells, messages):
+    from benchmarks.pretrained_tokenizers import KINDS
     from benchmarks.pretrained_tokenizers import table as tokenizers
 
     cases = all_cases()
@@ -78,7 +88,7 @@ def page(cells, messages):
     parts.append(table(("checkpoint", *COLUMNS), [row(case, cells) for case in cases]))
     exempt = sorted({(check, why) for case in cases for check, why in case.exempt.items()})
     parts.append("".join(f"\n* {check}: {why}" for check, why in exempt) + "\n")
-    parts += ["\n## Tokenizers\n\n", tokenizers()]
+    parts += [TOKENIZERS, tokenizers(KINDS, LINES), "\n"]
     parts += [FILES, table(("file", "message"), [(name, f"`{text}`") for name, text in messages.items()])]
     return "".join(parts)
 

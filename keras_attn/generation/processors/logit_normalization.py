@@ -28,7 +28,7 @@ class LogitNormalization(LogitProcessor):
     >>> from keras_attn.generation import BannedTokens, LogitNormalization
     >>> logits = BannedTokens((2,))(np.log([[0.2, 0.2, 0.6]]), (), 0)
     >>> np.exp(np.asarray(LogitNormalization()(logits, (), 0))).round(2)
-    array([[0.5, 0.5, 0. ]], dtype=float32)
+    array([[0.5, 0.5, 0. ]])
     """
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:

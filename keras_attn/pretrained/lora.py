@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 
@@ -97,7 +98,7 @@ def freeze(model: keras.Model, is_exempt: Callable[[keras.layers.Layer], bool]) 
             set_own_trainable(layer, False)
 
 
-def own_weights(layer: keras.layers.Layer) -> list:
+def own_weights(layer: keras.layers.Layer) -> list[Any]:
     """The weights of a layer without those of its sub-layers."""
     below = {id(x) for sub in compat.sublayers_of(layer) for x in sub.weights}
     return [x for x in layer.weights if id(x) not in below]

@@ -1,6 +1,9 @@
 """ALBERT: [Lan et al., 2020](https://arxiv.org/abs/1909.11942)."""
 
+from typing import Any
+
 from keras_attn.models import EncoderModel
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import bert
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -37,7 +40,7 @@ DEFAULTS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.only("num_hidden_groups", 1)
     config.only("inner_group_num", 1)
     config.only("layers_to_keep", [])

@@ -1,20 +1,23 @@
 """BART and mBART: [Lewis et al., 2020](https://arxiv.org/abs/1910.13461)."""
 
+from typing import Any
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, reshaped, skip_rows
 
 
-def attention(theirs, ours):
+def attention(theirs: Any, ours: Any) -> Any:
     """The rows of an attention sub-layer of a block, without its norm."""
     layer = f"{ours}/attention"
     names = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "attention_output"}
     return {f"{theirs}.{name}": f"{layer}/{path}" for name, path in names.items()}
 
 
-def tensors(norm):
+def tensors(norm: Any) -> Any:
     """The table of the blocks and embeddings, with norms "before" or "after" the sub-layers."""
     sides = {"encoder": {"self_attn": "self_attention"}}
     sides["decoder"] = {**sides["encoder"], "encoder_attn": "cross_attention"}
@@ -38,7 +41,9 @@ _EMBEDDINGS = {
 }
 
 
-def common_settings(config, act="gelu", scale=False, attention_dropout=0.0):
+def common_settings(
+    config: CheckpointConfig, act: Any = "gelu", scale: Any = False, attention_dropout: Any = 0.0
+) -> dict[str, Any]:
     """The settings of all families that have the tensors of BART's blocks."""
     config.ignore("num_hidden_layers", "extra_pos_embeddings", "classif_dropout", "force_bos_token_to_be_generated")
     layers, heads = config.size("encoder_layers", 12), config.size("encoder_attention_heads", 16)
@@ -89,7 +94,7 @@ TIED = ("lm_head.weight", "shared.weight")
 IGNORED = (r"(en|de)coder\.embed_tokens\.weight", r"(en|de)coder\.version")
 
 
-def seq2seq_lm(architecture, table=BIASED_HEAD):
+def seq2seq_lm(architecture: Any, table: Any = BIASED_HEAD) -> Any:
     """The heads: generation of text from text."""
     zeros = ("final_logits_bias",) if table is BIASED_HEAD else ()
     return {"seq2seq_lm": Head(architecture, table, zeros=zeros)}

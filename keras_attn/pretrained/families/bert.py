@@ -1,10 +1,12 @@
 """BERT: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805)."""
 
 import dataclasses
+from typing import Any
 
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block
 from keras_attn.pretrained.text_heads import text_heads
@@ -34,7 +36,7 @@ MASKED_LM = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.only("position_embedding_type", "absolute")
     config.only("is_decoder", False)
     config.only("directionality", "bidi")

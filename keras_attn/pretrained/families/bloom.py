@@ -1,9 +1,12 @@
 """BLOOM: [BigScience Workshop, 2022](https://arxiv.org/abs/2211.05100)."""
 
+from typing import Any
+
 from keras_attn.layers import ALiBiPositionBias
 from keras_attn.models import LanguageModel
 from keras_attn.ops import gelu_tanh
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import gpt_neox
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -19,7 +22,7 @@ _OF_TRAINING = ("attention_softmax_in_fp32", "bias_dropout_fusion", "masked_soft
 _OF_TRAINING += ("skip_bias_add_qkv", "offset_alibi", "seq_length", "slow_but_exact")
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("n_embed", config.size("hidden_size", 64))
     num_heads = config.size("n_head", config.size("num_attention_heads", 8))
     config.only("apply_residual_connection_post_layernorm", False)

@@ -1,8 +1,11 @@
 """DeBERTa v2 and v3: [He et al., 2021](https://arxiv.org/abs/2006.03654) and [2023](https://arxiv.org/abs/2111.09543)."""
 
+from typing import Any
+
 from keras_attn.layers import DisentangledAttention, DisentangledPositionEmbedding, PositionEncoding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import bert
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -23,7 +26,7 @@ TENSORS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(
         vocab_size=128100,
         hidden_size=1536,
@@ -69,12 +72,12 @@ def _relative(config, found):
     return {"attention": attention, "num_heads": None, "layer_options": [{"position": position}]}
 
 
-def pooled_options(config):
+def pooled_options(config: CheckpointConfig) -> dict[str, Any]:
     config.only("pooler_hidden_size", config.size("hidden_size", 1536))
     return {"head_options": {"activation": activation(config, "pooler_hidden_act", "gelu")}}
 
 
-def masked_lm_options(config):
+def masked_lm_options(config: CheckpointConfig) -> dict[str, Any]:
     config.only("legacy", True)
     return {}
 

@@ -1,8 +1,11 @@
 """DistilBERT: [Sanh et al., 2019](https://arxiv.org/abs/1910.01108)."""
 
+from typing import Any
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families.bert import CLASSIFIER
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -31,7 +34,7 @@ MASKED_LM = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     # Sinusoidal positions are stored as a table too.
     config.ignore("sinusoidal_pos_embds", "tie_word_embeddings", "tie_weights_", "qa_dropout", "seq_classif_dropout")
     config.only("pruned_heads", {})

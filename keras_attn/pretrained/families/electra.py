@@ -1,7 +1,10 @@
 """ELECTRA: [Clark et al., 2020](https://arxiv.org/abs/2003.10555)."""
 
+from typing import Any
+
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import bert, roberta
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.text_heads import text_heads
@@ -18,14 +21,14 @@ DISCRIMINATOR = Head(
 )
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(hidden_size=256, num_attention_heads=4, intermediate_size=1024)
     config.ignore(*(f"summary_{x}" for x in ("type", "use_proj", "activation", "last_dropout")))
     found, width = bert.settings(config), config.size("embedding_size", 128)
     return {**found, "embedding_dim": None if width == found["hidden_dim"] else width}
 
 
-def choice_options(config):
+def choice_options(config: CheckpointConfig) -> dict[str, Any]:
     config.only("summary_type", "first")
     config.only("summary_use_proj", True)
     name = config("summary_activation", "gelu")

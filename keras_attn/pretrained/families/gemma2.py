@@ -1,5 +1,8 @@
 """Gemma 2: [Gemma Team, 2024](https://arxiv.org/abs/2408.00118)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import gemma, llama
 from keras_attn.pretrained.layer_types import SLIDING, layer_options, layer_types, window
 
@@ -11,7 +14,7 @@ BLOCK = {
 }
 
 
-def common(config):
+def common(config: CheckpointConfig) -> dict[str, Any]:
     """The settings of Gemma 2 and 3."""
     config.set_defaults(hidden_size=2304, intermediate_size=9216, num_hidden_layers=26, sliding_window=4096)
     config.set_defaults(num_attention_heads=8, num_key_value_heads=4)
@@ -34,7 +37,7 @@ def _soft_cap(config, name):
     return None if config(name, None) is None else config.number(name, 0.0)
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(attn_logit_softcapping=50.0, final_logit_softcapping=30.0)
     found = common(config)
     types = layer_types(config, lambda i: i % 2 == 0)

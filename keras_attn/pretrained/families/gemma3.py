@@ -1,11 +1,14 @@
 """Gemma 3, the text models: [Gemma Team, 2025](https://arxiv.org/abs/2503.19786)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import gemma, gemma2, llama, qwen3
 from keras_attn.pretrained.layer_types import FULL, SLIDING, layer_options, layer_types, window
 from keras_attn.pretrained.rope import rope, rope_entry
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(vocab_size=262208, max_position_embeddings=2**17)
     _use_rope_of_each_type(config)
     found = gemma2.common(config)

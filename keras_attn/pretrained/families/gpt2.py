@@ -1,9 +1,12 @@
 """GPT-2: [Radford et al., 2019](https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
 
+from typing import Any
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block, split, transposed
 
@@ -24,7 +27,7 @@ TIED = ("lm_head.weight", "wte.weight")
 SUMMARY = tuple(f"summary_{x}" for x in ("type", "use_proj", "activation", "proj_to_labels"))
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("n_embd", 768)
     config.only("scale_attn_weights", True)
     config.only("scale_attn_by_inverse_layer_idx", False)

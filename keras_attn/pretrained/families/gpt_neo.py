@@ -1,9 +1,12 @@
 """GPT-Neo: [Black et al., 2021](https://doi.org/10.5281/zenodo.5297715)."""
 
+from typing import Any
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import gpt2
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -20,7 +23,7 @@ BLOCK = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width, count = config.size("hidden_size", 2048), config.size("num_layers", 24)
     options = {"global": {}, "local": {"window": config.size("window_size", 256)}}
     config.ignore("embed_dropout", "attention_layers", *gpt2.SUMMARY)

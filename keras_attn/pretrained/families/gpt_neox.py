@@ -1,14 +1,17 @@
 """GPT-NeoX and Pythia: [Black et al., 2022](https://arxiv.org/abs/2204.06745)."""
 
+from typing import Any
+
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block, split_by_head
 
 
-def block_rows(attention):
+def block_rows(attention: Any) -> Any:
     """The rows of a block, with the name of their attention."""
     return {
         "input_layernorm": "self_attention/norm_before",
@@ -29,7 +32,7 @@ TENSORS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width, num_heads = config.size("hidden_size", 6144), config.size("num_attention_heads", 64)
     for own, name, default in (("rotary_emb_base", "rope_theta", 1e4), ("rotary_pct", "partial_rotary_factor", 0.25)):
         config.entries[name] = config.number(own, config.entries.get(name, default))

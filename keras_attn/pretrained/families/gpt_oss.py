@@ -1,9 +1,12 @@
 """GPT-OSS: [OpenAI, 2025](https://arxiv.org/abs/2508.10925)."""
 
+from typing import Any
+
 import numpy as np
 
 from keras_attn.layers import MixtureOfExperts
 from keras_attn.ops import quick_gelu
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama, mixtral
 from keras_attn.pretrained.layer_types import SLIDING, layer_options, layer_types, window
 from keras_attn.pretrained.rows import Row, Transform, reshaped
@@ -51,7 +54,7 @@ BLOCK = {
 _ROPE = {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 4096}
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(vocab_size=201088, hidden_size=2880, intermediate_size=2880, num_hidden_layers=36, head_dim=64)
     config.set_defaults(num_attention_heads=64, num_key_value_heads=8, sliding_window=128, attention_bias=True)
     config.set_defaults(rope_theta=150000.0, rope_parameters=_ROPE, rms_norm_eps=1e-5)

@@ -1,9 +1,12 @@
 """GPT-J: [Wang and Komatsuzaki, 2021](https://github.com/kingoflolz/mesh-transformer-jax)."""
 
+from typing import Any
+
 from keras_attn.layers import RotaryPositionEncoding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import gpt2
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block
@@ -24,7 +27,7 @@ TENSORS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("n_embd", 4096)
     config.only("rotary", True)
     config.only("scale_attn_weights", True)

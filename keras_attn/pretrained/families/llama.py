@@ -1,9 +1,12 @@
 """Llama: [Touvron et al., 2023](https://arxiv.org/abs/2302.13971)."""
 
+from typing import Any
+
 from keras_attn.layers import GatedFeedForward
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rope import rope
 from keras_attn.pretrained.rows import block
@@ -25,7 +28,7 @@ BLOCK = {
 CAUSAL_LM = {"lm_head.weight": "embedding/reverse_embeddings"}
 
 
-def settings(config, rotates_part=False):
+def settings(config: CheckpointConfig, rotates_part: Any = False) -> dict[str, Any]:
     num_heads, width = config.size("num_attention_heads", 32), config.size("hidden_size", 4096)
     config.only("rope_interleaved", False)
     config.ignore("is_llama_config", "max_sequence_length")
@@ -48,7 +51,9 @@ def settings(config, rotates_part=False):
     }
 
 
-def family(architecture, settings, rows=BLOCK, final_norm="decoder/final_norm", name=None):
+def family(
+    architecture: Any, settings: Any, rows: Any = BLOCK, final_norm: Any = "decoder/final_norm", name: Any = None
+) -> Any:
     """A family with the names of Llama's tensors."""
     return Family(
         LanguageModel,

@@ -1,7 +1,10 @@
 """Mixtral: [Jiang et al., 2024](https://arxiv.org/abs/2401.04088)."""
 
+from typing import Any
+
 from keras_attn.layers import MixtureOfExperts
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama, mistral
 from keras_attn.pretrained.rows import stacked
 
@@ -14,7 +17,7 @@ BLOCK = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(rope_theta=1e6, rms_norm_eps=1e-5, sliding_window=None)
     experts = MixtureOfExperts(
         config.size("num_local_experts", 8),
@@ -28,7 +31,7 @@ def settings(config):
     return {**mistral.settings(config), "feed_forward": experts}
 
 
-def balance(config):
+def balance(config: CheckpointConfig) -> Any:
     """The factor of the loss that balances the use of the experts."""
     factor = config.number("router_aux_loss_coef", 0.001)
     return factor if config("output_router_logits", False) else 0.0

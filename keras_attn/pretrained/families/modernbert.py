@@ -1,5 +1,7 @@
 """ModernBERT: [Warner et al., 2024](https://arxiv.org/abs/2412.13663)."""
 
+from typing import Any
+
 from keras_attn.layers import (
     ClassificationHead,
     FirstTokenPooling,
@@ -9,6 +11,7 @@ from keras_attn.layers import (
 )
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.layer_types import FULL, SLIDING, layer_types
 from keras_attn.pretrained.rope import rope
@@ -36,7 +39,7 @@ MASKED_LM = {"head.dense": "transform", "head.norm": "transform_norm", "decoder.
 _THETAS = {FULL: ("global_rope_theta", 160000.0), SLIDING: ("local_rope_theta", 10000.0)}
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     count = config.size("num_hidden_layers", 22)
     every = config.size("global_attn_every_n_layers", 3)
     config.entries.setdefault("num_hidden_layers", count)
@@ -73,29 +76,29 @@ def settings(config):
     }
 
 
-def norm_layer(config):
+def norm_layer(config: CheckpointConfig) -> Any:
     return "layer" if config("norm_bias", False) else "layer_no_bias"
 
 
-def dense(config):
+def dense(config: CheckpointConfig) -> Any:
     return {
         "activation": activation(config, "classifier_activation", "gelu"),
         "use_bias": bool(config("classifier_bias", False)),
     }
 
 
-def pooled_options(config):
+def pooled_options(config: CheckpointConfig) -> dict[str, Any]:
     config.only("classifier_pooling", "cls", "mean")
     pooling = {"cls": FirstTokenPooling, "mean": MeanPooling}[config("classifier_pooling", "cls")]
     return {"pooling": pooling(name="pooling"), "head_options": {**dense(config), "norm": True}}
 
 
-def masked_lm_options(config):
+def masked_lm_options(config: CheckpointConfig) -> dict[str, Any]:
     config.only("decoder_bias", True)
     return {"head_options": dense(config)}
 
 
-def per_token(config, num_classes):
+def per_token(config: CheckpointConfig, num_classes: Any) -> Any:
     options = dense(config)
     head = ClassificationHead(
         num_classes,

@@ -1,8 +1,10 @@
 """MPNet: [Song et al., 2020](https://arxiv.org/abs/2004.09297)."""
 
 import dataclasses
+from typing import Any
 
 from keras_attn.layers import LearnedPositionEmbedding, RelativePositionBias
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import bert, roberta
 from keras_attn.pretrained.rows import block, skip_rows
 
@@ -25,7 +27,7 @@ TENSORS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.only("relative_attention_num_buckets", 32)
     config.set_defaults(vocab_size=30527)
     found = bert.settings(config)

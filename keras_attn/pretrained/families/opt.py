@@ -1,9 +1,12 @@
 """OPT: [Zhang et al., 2022](https://arxiv.org/abs/2205.01068)."""
 
+from typing import Any
+
 from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import LanguageModel
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.causal_heads import causal_heads
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family
 from keras_attn.pretrained.rows import block, skip_rows
 
@@ -30,7 +33,7 @@ def _tensors(config):
     }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("hidden_size", 768)
     embedding_dim = config.size("word_embed_proj_dim", width)
     config.only("enable_bias", True)

@@ -1,5 +1,8 @@
 """Phi 3 and the text models of Phi 4: [Abdin et al., 2024](https://arxiv.org/abs/2404.14219)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama
 from keras_attn.pretrained.layer_types import window
 from keras_attn.pretrained.rope import rope_entry
@@ -16,7 +19,7 @@ BLOCK = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(vocab_size=32064, hidden_size=3072, intermediate_size=8192, rms_norm_eps=1e-5)
     config.set_defaults(max_position_embeddings=4096, original_max_position_embeddings=4096)
     config.only("lm_head_bias", False)

@@ -1,10 +1,13 @@
 """Qwen 2: [Yang et al., 2024](https://arxiv.org/abs/2407.10671)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama
 from keras_attn.pretrained.layer_types import SLIDING, layer_options, layer_types, window
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(
         vocab_size=151936, intermediate_size=22016, num_key_value_heads=32, max_position_embeddings=32768
     )

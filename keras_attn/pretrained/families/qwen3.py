@@ -1,5 +1,8 @@
 """Qwen 3: [Yang et al., 2025](https://arxiv.org/abs/2505.09388)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama, qwen2
 
 # The norms of the heads of queries and keys.
@@ -9,7 +12,7 @@ HEAD_NORMS = {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(head_dim=128)
     found = qwen2.settings(config)
     options = {"qk_norm": True, "qk_norm_epsilon": found["norm_epsilon"]}

@@ -1,10 +1,13 @@
 """SmolLM 3: [Bakouch et al., 2025](https://huggingface.co/blog/smollm3)."""
 
+from typing import Any
+
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama
 from keras_attn.pretrained.layer_types import SLIDING, layer_types, window
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(vocab_size=128256, hidden_size=2048, num_hidden_layers=36, num_attention_heads=16)
     config.set_defaults(num_key_value_heads=4, max_position_embeddings=32768, rope_theta=2e6, tie_word_embeddings=True)
     found = llama.settings(config)

@@ -1,10 +1,12 @@
 """T5: [Raffel et al., 2020](https://arxiv.org/abs/1910.10683), and mT5: [Xue et al., 2021](https://arxiv.org/abs/2010.11934)."""
 
 import dataclasses
+from typing import Any
 
 from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBias
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, scaled
 
@@ -38,7 +40,7 @@ def _tensors(config):
     }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     heads, width = config.size("num_heads", 8), config.size("d_ff", 2048)
     kind = config("feed_forward_proj", "relu")
     name = kind.removeprefix("gated-")

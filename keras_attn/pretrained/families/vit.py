@@ -4,11 +4,14 @@
 [Gong et al., 2021](https://arxiv.org/abs/2104.01778).
 """
 
+from typing import Any
+
 import keras
 
 from keras_attn.layers import ClassificationHead, FirstTokenPooling, LearnedPositionEmbedding, PatchEmbedding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, convolution, reshaped
 
@@ -24,7 +27,7 @@ BLOCK = {
 }
 
 
-def tensors(config, patches="patches"):
+def tensors(config: CheckpointConfig, patches: Any = "patches") -> Any:
     return {
         "embeddings.cls_token": f"{patches}/class_token",
         "embeddings.distillation_token": f"{patches}/distillation_token",
@@ -35,7 +38,7 @@ def tensors(config, patches="patches"):
     }
 
 
-def pair(config, name, default):
+def pair(config: CheckpointConfig, name: Any, default: Any) -> Any:
     """`(rows, columns)`, from one number or two."""
     value = config(name, default)
     found = tuple(value) if isinstance(value, list) else (value, value)
@@ -44,7 +47,7 @@ def pair(config, name, default):
     return found
 
 
-def common_settings(config, num_positions):
+def common_settings(config: CheckpointConfig, num_positions: Any) -> dict[str, Any]:
     """The settings of encoders of patches."""
     return {
         "vocabulary_size": None,

@@ -1,8 +1,11 @@
 """Wav2Vec2: [Baevski et al., 2020](https://arxiv.org/abs/2006.11477)."""
 
+from typing import Any
+
 from keras_attn.layers import AudioFrontEnd, ClassificationHead, ConvolutionalPositionEncoding, MeanPooling
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families.bart import attention
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, convolution, weight_norm
@@ -12,7 +15,7 @@ _WIDTHS = (512,) * 7
 _STRIDES = (5, 2, 2, 2, 2, 2, 2)
 
 
-def tensors(config):
+def tensors(config: CheckpointConfig) -> Any:
     stable = config("do_stable_layer_norm", False)
     norm = "before" if stable else "after"
     rows = {}
@@ -37,7 +40,7 @@ def tensors(config):
     }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.only("add_adapter", False)
     config.only("use_weighted_layer_sum", False)
     config.only("adapter_attn_dim", None)

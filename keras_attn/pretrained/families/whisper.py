@@ -1,7 +1,10 @@
 """Whisper: [Radford et al., 2022](https://arxiv.org/abs/2212.04356)."""
 
+from typing import Any
+
 from keras_attn.layers import AudioFrontEnd, LearnedPositionEmbedding
 from keras_attn.models import Transformer
+from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families.bart import common_settings, tensors
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import convolution
@@ -17,7 +20,7 @@ TENSORS = _BODY | {
 }
 
 
-def settings(config):
+def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.only("scale_embedding", False)
     config.ignore("use_weighted_layer_sum", "classifier_proj_size", "median_filter_width", "forced_decoder_ids")
     # Changes of the features in training.
@@ -42,7 +45,7 @@ _OWN += ("is_multilingual", "alignment_heads", "prev_sot_token_id", "max_initial
 _OWN += ("median_filter_width", "prompt_condition_type")
 
 
-def generation(entries, source):
+def generation(entries: Any, source: Any) -> Any:
     """The prompt of the decoder as a prefix; without a given language, the model chooses one."""
     prefix = _prefix({"forced_decoder_ids": entries.get("forced_decoder_ids"), **source})
     if prefix and (source.get("num_beams") or 1) > 1:

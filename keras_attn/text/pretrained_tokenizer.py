@@ -251,6 +251,8 @@ class PretrainedTokenizer(Tokenizer):
 
         if self.config.get("truncation_side") == "left" and self.max_length is not None:
             return f"`truncation_side='left'` cannot be exported. {FALLBACK}"
+        if format.startswith("onnx") and self.content["model"].get("end_of_word_suffix"):
+            return f"`end_of_word_suffix` of a byte-pair model, as in CLIP, cannot be exported to ONNX. {FALLBACK}"
         try:
             self._graph  # noqa: B018
         except UnsupportedExpressionError as error:

@@ -256,3 +256,9 @@ def test_the_first_characters_of_a_row_are_replaced_once(tokenizers):
     for name, tokenizer in tokenizers.items():
         expected = tokenizer.encode(lines).tolist()
         assert np.asarray(tokenizer.ids_of_symbols(symbols_of(lines))).tolist() == expected, name
+
+
+def test_formats_without_the_form_of_a_model(tokenizers):
+    assert "`end_of_word_suffix`" in tokenizers["clip"].refusal("onnx")
+    assert tokenizers["clip"].refusal("tflite") is None
+    assert tokenizers["llama_3"].refusal("onnx") is None

@@ -58,8 +58,7 @@ def save_adapter(model: keras.Model, folder: str | os.PathLike[str]) -> None:
             adapters[module] = len(a), scale
             tensors |= {f"{module}{_A}": a, f"{module}{_B}": b}
         elif any(part.variable.trainable for part in entry.parts):
-            arrays = [np.asarray(keras.ops.convert_to_numpy(part.variable)) for part in entry.parts]
-            tensors |= zip(entry.names, entry.write(arrays), strict=True)
+            tensors |= entry.tensors()
             saved |= {name.rpartition(".")[0] for name in entry.names}
     if not adapters:
         raise ValueError("`model` must have LoRA: call `keras_attn.pretrained.enable_lora(model, rank)` first.")

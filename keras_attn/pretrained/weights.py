@@ -42,6 +42,13 @@ class Assignment:
             arrays = transform.write(arrays, self.parts)
         return arrays
 
+    def tensors(self) -> dict[str, np.ndarray]:
+        """The tensors by name, from the present values of the variables."""
+        arrays = [np.asarray(keras.ops.convert_to_numpy(part.variable)) for part in self.parts]
+        # `np.ascontiguousarray` gives scalars an axis.
+        written = (np.asarray(x, order="C") for x in self.write(arrays))
+        return dict(zip(self.names, written, strict=True))
+
     def shapes(self) -> list[tuple[int, ...]]:
         """The shapes of the tensors."""
         empty = [np.broadcast_to(np.int8(0), part.variable.shape) for part in self.parts]
@@ -140,15 +147,8 @@ def tensors_of(model: keras.Model, table: Mapping[str, str | Row]) -> dict[str, 
         )
     found = {}
     for entry in plan:
-        arrays = [_value(part.variable) for part in entry.parts]
-        # `np.ascontiguousarray` gives scalars an axis.
-        written = (np.asarray(x, order="C") for x in entry.write(arrays))
-        found.update(zip(entry.names, written, strict=True))
+        found |= entry.tensors()
     return found
-
-
-def _value(variable):
-    return np.asarray(keras.ops.convert_to_numpy(variable.value))
 
 
 def _pattern(path):

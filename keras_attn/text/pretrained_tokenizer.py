@@ -20,7 +20,7 @@ from keras_attn.text.pretrained.added_tokens import SPECIAL_NAMES, without_speci
 from keras_attn.text.pretrained.components import need
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained.templates import templates
-from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_texts, padded, pair_lengths, without_surrogates
+from keras_attn.text.tokenizer import FALLBACK, Tokenizer, check_pairs, padded, pair_lengths, without_surrogates
 from keras_attn.typing import Tensor
 
 # What a damaged file may make a library stumble over: characters of every script and more.
@@ -154,11 +154,7 @@ class PretrainedTokenizer(Tokenizer):
             ValueError: If `firsts` and `seconds` are not lists of strings of equal length, there is no template of
                 pairs, or `length` is below the number of special tokens.
         """
-        check_texts(firsts=firsts, seconds=seconds)
-        if len(firsts) != len(seconds):
-            raise ValueError(
-                f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
-            )
+        check_pairs(firsts, seconds)
         if self._templates.pair is None:
             raise ValueError(
                 "`post_processor` must have a template of pairs. Received: a template of single texts only"

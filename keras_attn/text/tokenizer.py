@@ -351,6 +351,15 @@ def check_texts(**values):
             raise ValueError(f"`{name}` must be a list of strings. Received: {name}={texts!r}")
 
 
+def check_pairs(firsts, seconds):
+    """Raises a ValueError unless both are sequences of strings of one length."""
+    check_texts(firsts=firsts, seconds=seconds)
+    if len(firsts) != len(seconds):
+        raise ValueError(
+            f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
+        )
+
+
 def without_surrogates(texts):
     """The texts with surrogates, which UTF-8 cannot encode, replaced by U+FFFD."""
     return [text if text.isascii() else SURROGATES.sub("\ufffd", text) for text in map(str, texts)]

@@ -18,7 +18,7 @@ from keras_attn.text import hugging_face
 from keras_attn.text.graph import bert_characters
 from keras_attn.text.tokenizer import (
     Tokenizer,
-    check_texts,
+    check_pairs,
     check_trainable,
     checked_pieces,
     padded,
@@ -154,11 +154,7 @@ class WordPieceTokenizer(Tokenizer):
         Raises:
             ValueError: If `firsts` and `seconds` are not lists of strings of equal length, or `length` is below 3.
         """
-        check_texts(firsts=firsts, seconds=seconds)
-        if len(firsts) != len(seconds):
-            raise ValueError(
-                f"`seconds` must be as long as `firsts`. Received: {len(firsts)} firsts and {len(seconds)} seconds"
-            )
+        check_pairs(firsts, seconds)
         limit, rows, segments = self._text_limit(length, 3), [], []
         for first, second in zip(self.tokenize(firsts), self.tokenize(seconds), strict=True):
             a, b = pair_lengths(len(first), len(second), limit)

@@ -147,7 +147,7 @@ class _WholeWords:
 
 
 def _splittable_space(model, ids):
-    """The code point of SentencePiece's space, if no piece has one behind another character."""
+    """The code point of SentencePiece's space, if no piece has one after another character."""
     space = "\u2581"
     crosses = any(not left.endswith(space) and right.startswith(space) for left, right in model["merges"])
     return ord(space) if space in ids and not crosses and not model.get("ignore_merges") else None

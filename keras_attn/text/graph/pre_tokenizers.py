@@ -21,7 +21,7 @@ def pre_tokenizers_of(content):
     parts = flat(content, "pre_tokenizer")
     if any(part["type"] == "Metaspace" and part["prepend_scheme"] == "first" for part in parts[1:]):
         raise UnsupportedExpressionError(
-            "A Metaspace with prepend_scheme='first' behind another one has no form in graphs."
+            "A Metaspace with prepend_scheme='first' after another one has no form in graphs."
         )
     return [step for part in parts for step in _steps(part)]
 

@@ -64,7 +64,7 @@ class UnicodeForm:
         return ops.while_loop(unfinished, swap, (elements, self._class(elements)))[0]
 
     def _composed(self, elements):
-        """Composes each starter with the first mark behind that fits and is not blocked, until none fits.
+        """Composes each starter with the first later mark that fits and is not blocked, until none fits.
 
         `passed` are marks that were tried before one that fitted, and are not tried again.
         """

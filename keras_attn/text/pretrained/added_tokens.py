@@ -23,7 +23,7 @@ USUAL = {
 def with_added_tokens(
     content: dict[str, Any], config: dict[str, Any], added: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Adds the tokens that stand in `tokenizer_config.json` and `added_tokens.json` only, as transformers does.
+    """Adds the tokens that only `tokenizer_config.json` and `added_tokens.json` contain, as transformers does.
 
     Returns:
         The content of `tokenizer.json`, and the config, in which special tokens are texts.

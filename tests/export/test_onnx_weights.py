@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from keras_attn.export import registry
+from keras_attn.export import export, registry
 from keras_attn.export.formats import signatures
 from keras_attn.export.formats.onnx import layouts, weights
 from keras_attn.ops.target import ONNX
@@ -101,3 +101,12 @@ def test_a_model_that_assigns_a_variable():
     task = registry.load("tasks", "forward")(keras.Model(x, Noise()(keras.layers.Dense(20)(x))))
     with pytest.raises(signatures.AssignedVariableError):
         signatures.trace_without(weights.matrices(task.model), task, ONNX)
+
+
+@pytest.mark.parametrize("wrap", [lambda layer: layer, keras.layers.Bidirectional])
+def test_an_lstm_is_one_operator(wrap, tmp_path):
+    x = keras.Input((None, 8), name="x")
+    model = keras.Model(x, wrap(keras.layers.LSTM(20, return_sequences=True))(x))
+    [row] = export(model, tmp_path, "onnx", tasks="forward").rows
+    assert row["ok"]
+    assert "LSTM" in registry.load("formats", "onnx").operators(tmp_path / "forward.onnx")

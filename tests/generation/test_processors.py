@@ -355,7 +355,7 @@ FILES = [
     *("min_length", "forced_prefix", "forced_end", "repetition_penalty", "occurrence_penalty", "no_repeat_ngram"),
     *("banned_tokens", "allowed_tokens", "temperature", "top_k", "top_p", "min_p", "typical", "epsilon_cutoff"),
     *("eta_cutoff", "top_h", "banned_sequences", "sequence_bias", "encoder_no_repeat_ngram", "stop_strings"),
-    *("encoder_repetition_penalty", "exponential_length_decay", "watermark"),
+    *("encoder_repetition_penalty", "exponential_length_decay", "watermark", "logit_normalization"),
 ]
 
 

@@ -7,6 +7,7 @@ and the location `#`, as in `onnx.model_container`: its array is in a dict by na
 import math
 import sys
 
+from keras_attn import compat
 from keras_attn.export.formats.onnx.shapes import SMALL
 
 # Field numbers in `onnx.proto`: `ModelProto.graph`, `GraphProto.initializer`, `TensorProto.raw_data`.
@@ -17,8 +18,17 @@ LARGE = 1024
 
 
 def matrices(model):
-    """The Keras variables of a model that are kept outside, by a name that is an argument; none without a model."""
-    variables = [v for v in model.variables if len(v.shape) > 1 and math.prod(v.shape) > SMALL] if model else []
+    """The Keras variables of a model that are kept outside, by a name that is an argument; none without a model.
+
+    tf2onnx turns the loop of an LSTM layer into one operator only if its weights are constants of the graph.
+    """
+    import keras
+
+    if model is None:
+        return {}
+    recurrent = [layer for layer in compat.layers_of(model) if isinstance(layer, keras.layers.RNN)]
+    inside = {id(variable) for layer in recurrent for variable in layer.variables}
+    variables = [v for v in model.variables if len(v.shape) > 1 and math.prod(v.shape) > SMALL and id(v) not in inside]
     return {f"keras_attn_weight_{i}": variable for i, variable in enumerate(variables)}
 
 

@@ -109,4 +109,4 @@ def test_an_lstm_is_one_operator(wrap, tmp_path):
     model = keras.Model(x, wrap(keras.layers.LSTM(20, return_sequences=True))(x))
     [row] = export(model, tmp_path, "onnx", tasks="forward").rows
     assert row["ok"]
-    assert "LSTM" in registry.load("formats", "onnx").operators(tmp_path / "forward.onnx")
+    assert "LSTM" in registry.load("formats", "onnx")().operators(tmp_path / "forward.onnx")

@@ -26,7 +26,7 @@ def test_ids_and_written_folders(kind, texts, tmp_path):
     (source / "tokenizer.json").write_text(tokenizer_kinds.made(kind, texts), encoding="utf-8")
     different, parsed, _, formats = compared(source, lines, graph=False)
     assert (different, parsed) == (0, 0)
-    assert formats == "SavedModel, TFLite, ONNX"
+    assert formats == ("SavedModel, TFLite" if kind == "CLIP" else "SavedModel, TFLite, ONNX")
     ours = tokenizer_from_folder(source, split_special_tokens=False, max_length=64)
     for name, content in ours.hugging_face_files().items():
         (target / name).write_text(content, encoding="utf-8")

@@ -100,7 +100,7 @@ def main(*benchmarks, argv=None, rounds=None):
         Exit status: 0, or 1 if an implementation failed or disagreed. An absent one is not a failure.
     """
     parser = argparse.ArgumentParser()
-    parser.add_argument("--quick", action="store_true", help="few cases and short rounds")
+    parser.add_argument("--quick", action="store_true", help="few cases and short rounds, without memory")
     parser.add_argument("--only", default="", metavar="TEXT", help="only the cases whose name contains this")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="also write the rows to this file")
     arguments = parser.parse_args(argv)
@@ -124,7 +124,9 @@ def main(*benchmarks, argv=None, rounds=None):
 
     table = _Table([case for benchmark in benchmarks for case in benchmark.cases], present)
     clocks = {name: _Worker() for name in present}
-    scales = {name: _Worker({"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}) for name in present}
+    # Memory takes a second process, which traces and compiles everything again.
+    weighed = [] if arguments.quick else present
+    scales = {name: _Worker({"TF_ONEDNN_USE_SYSTEM_ALLOCATOR": "1"}) for name in weighed}
     try:
         for benchmark in benchmarks:
             for case in benchmark.quick if arguments.quick else benchmark.cases:
@@ -148,7 +150,7 @@ def _run_case(case, benchmark, clocks, scales, table, rounds, seconds):
             arrays, firsts[name] = clocks[name].ask(_prepare, *request)
             reference = reference or (name, arrays)
             _check_agreement(arrays, *reference, benchmark.tolerance)
-            peaks[name] = scales[name].ask(_measure_peak_mb, *request)
+            peaks[name] = scales[name].ask(_measure_peak_mb, *request) if name in scales else None
         except RuntimeError as error:
             table.fail(case, name, error)
 

@@ -70,6 +70,8 @@ MAY_IMPORT_INSIDE = {
         "callbacks": set(),
         "text_metrics": set(),
         "checkpoints": {"losses", "metrics", "data"},
+        "distillation": {"losses"},
+        "pruning": {"callbacks"},
     },
     "export": {
         "registry": set(),

@@ -141,6 +141,7 @@ class LanguageModel(AttentionModel):
         if self.tokenizer is not None and self.pad_id in self.tokenizer.prefix:
             self.padding_mask = PromptMask(self.pad_id, dtype=policy, name="prompt_mask")
             self.padding_mask.build((None, None))
+        self.hidden_dim = hidden_dim
         self.position = position or RotaryPositionEncoding(dtype=policy, name="position")
         self.embeddings, _ = checked_embeddings(embeddings, None if embeddings is None else {"token_ids": _IDS}, ())
         self.embedding = TokenEmbedding(

@@ -6,7 +6,6 @@ import warnings
 import numpy as np
 
 from keras_attn import compat
-from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 
 _EPOCHS, _HISTORY, _DIRECTION = "epochs", "history/", "direction"
 
@@ -23,9 +22,7 @@ class CallbackState:
         self._history, self._callbacks, self._bests = history, {}, {}
         for callback in callbacks:
             # Values are numbers, lists of weights, or dicts of metrics.
-            attributes = (
-                ("figures", "is_due") if isinstance(callback, TextEvaluation) else compat.callback_state(callback)
-            )
+            attributes = getattr(callback, "checkpointed", ()) or compat.callback_state(callback)
             if attributes:
                 name = f"callbacks/{type(callback).__name__}/{getattr(callback, 'monitor', '')}"
                 # Not by index in the list: only one of several workers has the callbacks that write files.

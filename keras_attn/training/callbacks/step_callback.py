@@ -10,7 +10,11 @@ class StepCallback(keras.callbacks.Callback):
 
     Attributes:
         step: Number of completed steps.
+        checkpointed: Names of the attributes that checkpoints of a `Trainer` hold: numbers, dicts of numbers, or lists
+            of arrays.
     """
+
+    checkpointed: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()

@@ -40,6 +40,8 @@ class TextEvaluation(StepCallback):
     >>> callbacks = [evaluation]  # for fit(..., callbacks=callbacks)
     """
 
+    checkpointed = ("figures", "is_due")
+
     def __init__(
         self,
         inputs: Sequence[str],

@@ -1,0 +1,234 @@
+"""The loss of a student against NumPy, and training with it."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_attn
+from keras_attn.text import CharacterTokenizer
+from keras_attn.training import Checkpoints, MaskedAccuracy, MaskedCrossEntropy, Trainer
+from keras_attn.training.distillation import Distillation
+
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(1, 19, (6, 5)).astype("int32")
+IDS[:, 3:] *= np.array([[1, 1], [1, 0], [0, 0], [1, 1], [1, 0], [1, 1]], "int32")
+CLASSES, WEIGHTS = IDS[:, 0] % 3, np.array([1, 2, 0, 0.5, 1, 1], "float32")
+
+
+def encoder(layers, width, heads=2, **settings):
+    settings = {"head": "sequence_classification", "num_classes": 3, "dropout": 0.0} | settings
+    return keras_attn.EncoderModel(20, layers, width, heads, 2 * width, **settings)
+
+
+def writer(layers, width, heads=2, **settings):
+    return keras_attn.LanguageModel(20, layers, width, heads, 2 * width, dropout=0.0, **settings)
+
+
+def translator(layers, width, heads=2, **settings):
+    return keras_attn.Transformer(20, layers, width, heads, 2 * width, dropout=0.0, **settings)
+
+
+# `(maker, inputs, labels, ids of the output)`
+CASES = {
+    "encoder": (encoder, {"token_ids": IDS}, CLASSES),
+    "decoder": (writer, {"token_ids": IDS}, np.roll(IDS, -1, axis=1)),
+    "both": (translator, {"source_ids": IDS[:, ::-1].copy(), "target_ids": IDS}, np.roll(IDS, -1, axis=1)),
+}
+CASES["both"][1]["source_ids"][:, 1:] = IDS[:, 1:]
+
+
+def log_softmax(x):
+    x = x - x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def entry_weights(labels, ignored):
+    weights = WEIGHTS.astype("float64").reshape(-1, *[1] * (labels.ndim - 1)) * np.ones(labels.shape)
+    return np.where(labels == ignored, 0, weights)
+
+
+def expected_of_logits(labels, ours, theirs, weights, alpha, temperature):
+    hard = -np.take_along_axis(log_softmax(ours), labels[..., None], -1)[..., 0]
+    p, q = log_softmax(theirs / temperature), log_softmax(ours / temperature)
+    soft = temperature**2 * (np.exp(p) * (p - q)).sum(-1)
+    return (weights * ((1 - alpha) * hard + alpha * soft)).sum()
+
+
+def row_means(x, real):
+    return np.where(real, x, 0).sum(-1) / np.maximum(real.sum(-1), 1)
+
+
+def vectors(model, inputs):
+    """The input and the outputs of the blocks of each stack."""
+    found = {}
+    for name in ("encoder", "decoder"):
+        if not hasattr(model, name):
+            continue
+        blocks = getattr(model, name).blocks
+        taken = found[name] = []
+        for i, block in enumerate(blocks):
+            call = block.call
+
+            def spy(x, *args, call=call, first=i == 0, taken=taken, **kwargs):
+                y = call(x, *args, **kwargs)
+                taken.extend([x, y] if first else [y])
+                return y
+
+            object.__setattr__(block, "call", spy)
+    model(inputs, training=False)
+    for name in found:
+        for block in getattr(model, name).blocks:
+            object.__delattr__(block, "call")
+    return {name: [np.asarray(x, "float64") for x in taken] for name, taken in found.items()}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("alpha", "temperature"), [(0.3, 2.0), (1.0, 0.5), (0.0, 4.0)])
+def test_logits(case, alpha, temperature):
+    make, inputs, labels = CASES[case]
+    student, teacher = make(1, 8), make(2, 12)
+    loss = MaskedCrossEntropy(ignore_id=None if case == "encoder" else 0)
+    distillation = Distillation(student, teacher, loss, alpha=alpha, temperature=temperature)
+    assert distillation.model is student
+    total, weight, logits = distillation(student, inputs, labels, WEIGHTS, False)
+    ours, theirs = (np.asarray(model(inputs), "float64") for model in (student, teacher))
+    weights = entry_weights(labels, None if case == "encoder" else 0)
+    np.testing.assert_allclose(np.asarray(logits), ours, atol=1e-6)
+    np.testing.assert_allclose(float(weight), weights.sum(), rtol=1e-6)
+    expected = expected_of_logits(labels, ours, theirs, weights, alpha, temperature)
+    np.testing.assert_allclose(float(total), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("heads", [2, 3])
+def test_hidden_vectors_and_attention(case, heads):
+    make, inputs, labels = CASES[case]
+    student, teacher = make(1, 8), make(2, 12, heads)
+    loss = MaskedCrossEntropy(ignore_id=None if case == "encoder" else 0)
+    distillation = Distillation(student, teacher, loss, alpha=0.0, hidden_weight=0.7, attention_weight=0.2)
+    total, *_ = distillation(distillation.model, inputs, labels, WEIGHTS, False)
+    weights = entry_weights(labels, None if case == "encoder" else 0)
+    expected = expected_of_logits(labels, *[np.asarray(student(inputs), "float64")] * 2, weights, 0, 1)
+    by_row = weights.reshape(len(IDS), -1).sum(-1)
+    for name, theirs in vectors(teacher, inputs).items():
+        ids = inputs["source_ids"] if case == "both" and name == "encoder" else IDS
+        ours = vectors(student, inputs)[name]
+        # The embeddings, and block 1 of 1 from block 2 of 2.
+        for i, j in ((0, 0), (1, 2)):
+            kernel = np.asarray(distillation.model.projections[f"{name}_{i}"].kernel)
+            apart = ((ours[i] @ kernel - theirs[j]) ** 2).mean(-1)
+            expected += 0.7 * (by_row * row_means(apart, ids != 0)).sum()
+        scores, known = (
+            [x for path, x in keras_attn.attention_maps(model, inputs).items() if f"/{name}/" in f"/{path}"]
+            for model in (student, teacher)
+        )
+        assert len(known) == 2 * len(scores)
+        for x, y in zip(scores, known[len(scores) :], strict=True):
+            if heads == 3:
+                x, y = x.mean(1, keepdims=True), y.mean(1, keepdims=True)
+            expected += 0.2 * (by_row * row_means(((x - y) ** 2).sum(-1).mean(1), ids != 0)).sum()
+    np.testing.assert_allclose(float(total), expected, rtol=1e-5)
+
+
+def test_padding_and_parts_of_a_batch_change_nothing():
+    student, teacher = encoder(1, 8), encoder(2, 12)
+    distillation = Distillation(student, teacher, hidden_weight=1.0, attention_weight=1.0)
+    whole = distillation(distillation.model, {"token_ids": IDS}, CLASSES, WEIGHTS, False)
+    halves = [
+        distillation(distillation.model, {"token_ids": IDS[rows]}, CLASSES[rows], WEIGHTS[rows], False)
+        for rows in (slice(0, 2), slice(2, None))
+    ]
+    wider = np.pad(IDS, ((0, 0), (0, 4)))
+    padded = distillation(distillation.model, {"token_ids": wider}, CLASSES, WEIGHTS, False)
+    for i in range(2):
+        np.testing.assert_allclose(float(halves[0][i] + halves[1][i]), float(whole[i]), rtol=1e-5)
+        np.testing.assert_allclose(float(padded[i]), float(whole[i]), rtol=1e-5)
+
+
+def test_nothing_is_left_to_learn_from_a_copy():
+    teacher = encoder(2, 12)
+    student = encoder(2, 12)
+    student.set_weights(teacher.get_weights())
+    distillation = Distillation(student, teacher, alpha=1.0, attention_weight=1.0)
+    total, *_ = distillation(student, {"token_ids": IDS}, CLASSES, WEIGHTS, False)
+    assert abs(float(total)) < 1e-5
+
+
+def rows(count=32):
+    ids = np.random.default_rng(1).integers(1, 20, (count, 6)).astype("int32")
+    return tf.data.Dataset.from_tensor_slices(({"token_ids": ids}, ids[:, 0] % 3)).batch(8)
+
+
+def trained(steps, folder, jit_compile=False):
+    """The student after some steps, and the history."""
+    keras.utils.set_random_seed(0)
+    student, teacher = encoder(1, 8, dropout=0.1), encoder(2, 12)
+    given = teacher.get_weights()
+    distillation = Distillation(student, teacher, hidden_weight=0.5, attention_weight=0.5)
+    kernels = [np.asarray(layer.kernel) for layer in distillation.model.projections.values()]
+    trainer = Trainer(
+        distillation.model,
+        keras.optimizers.Adam(1e-2),
+        distillation.loss,
+        [MaskedAccuracy(name="accuracy")],
+        compute_loss=distillation,
+        jit_compile=jit_compile,
+        checkpoints=Checkpoints(folder, every=5),
+    )
+    history = trainer.fit(rows(), steps, validation_data=rows()).history
+    assert all(map(np.array_equal, teacher.get_weights(), given))
+    assert not any(map(np.array_equal, kernels, [x.kernel for x in distillation.model.projections.values()]))
+    return student, history
+
+
+def test_training_goes_on_where_it_stopped(tmp_path):
+    trained(5, tmp_path / "parts")
+    student, history = trained(20, tmp_path / "parts")
+    whole, _ = trained(20, tmp_path / "whole")
+    assert all(map(np.array_equal, student.get_weights(), whole.get_weights()))
+    assert history["val_loss"][-1] < history["loss"][0]
+    assert len(student.get_weights()) == len(encoder(1, 8).get_weights())
+
+
+def test_xla(tmp_path):
+    (student, _), (expected, _) = (trained(3, tmp_path / str(x), x) for x in (True, False))
+    for x, y in zip(student.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4)
+
+
+def test_layers_can_be_chosen():
+    student, teacher = encoder(2, 8), encoder(3, 12)
+    with pytest.raises(ValueError, match="`layer_map` must say which layers of the encoder"):
+        Distillation(student, teacher, hidden_weight=1.0)
+    distillation = Distillation(student, teacher, hidden_weight=1.0, layer_map={2: 3})
+    assert list(distillation.model.projections) == ["encoder_2"]
+    with pytest.raises(ValueError, match=r"layers from 0 to 2 of the student's encoder .*Received: layer_map=\{3: 1\}"):
+        Distillation(student, teacher, hidden_weight=1.0, layer_map={3: 1})
+
+
+@pytest.mark.parametrize(
+    ("teacher", "settings", "message"),
+    [
+        (lambda: encoder(1, 8, num_classes=4), {}, "logits of the same classes.*Received: 3 and 4"),
+        (lambda: encoder(1, 8, labels=["a", "b", "x"]), {}, r"the same labels.*'x'"),
+        (
+            lambda: encoder(1, 8, tokenizer=CharacterTokenizer("abcdef")),
+            {},
+            "the same tokenizer, as ids of one are other tokens",
+        ),
+        (lambda: keras_attn.EncoderModel(21, 1, 8, 2, 8, head="sequence_classification", num_classes=3), {},
+         "the same vocabularies.*20.*21"),
+        (lambda: encoder(1, 8), {"alpha": 1.5}, "`alpha` must be between 0 and 1"),
+        (lambda: encoder(1, 8), {"temperature": 0}, "`temperature` must be above 0"),
+        (lambda: encoder(1, 8), {"hidden_weight": -1}, "`hidden_weight` must be at least 0"),
+        (lambda: encoder(1, 8), {"layer_map": {1: 1}}, "`layer_map` needs `hidden_weight` or"),
+        (lambda: encoder(1, 8, remat=True), {"attention_weight": 1.0}, "must be 0 with `remat`"),
+        (lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]), {"hidden_weight": 1.0},
+         "the same vocabularies|the same stacks"),
+    ],
+)  # fmt: skip
+def test_bad_arguments(teacher, settings, message):
+    student = encoder(1, 8, labels=["a", "b", "c"], tokenizer=CharacterTokenizer("abcde"))
+    with pytest.raises(ValueError, match=message):
+        Distillation(student, teacher(), **settings)

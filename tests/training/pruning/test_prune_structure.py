@@ -1,0 +1,178 @@
+"""Heads and channels: what they matter, and models without some of them."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_attn
+from keras_attn.export import export
+from keras_attn.layers import GatedFeedForward, RelativePositionBias
+from keras_attn.training import MaskedCrossEntropy
+from keras_attn.training.pruning import importance, prune_structure
+from keras_attn.training.pruning.units import units_of
+
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(1, 19, (5, 6)).astype("int32")
+CLASSES = IDS[:, 0] % 3
+
+
+def encoder(layers=2, heads=4, **settings):
+    settings = {"head": "sequence_classification", "num_classes": 3} | settings
+    return keras_attn.EncoderModel(20, layers, 12, heads, None if "feed_forward" in settings else 24, **settings)
+
+
+def writer(**settings):
+    config = keras_attn.GenerationConfig(max_length=4)
+    return keras_attn.LanguageModel.llama(20, 2, 12, 6, 24, num_kv_heads=2, generation_config=config, **settings)
+
+
+def translator(**settings):
+    config = keras_attn.GenerationConfig(max_length=4, start_id=1, end_id=2)
+    return keras_attn.Transformer(20, 2, 12, 4, 24, num_decoder_layers=1, generation_config=config, **settings)
+
+
+MODELS = {
+    "encoder": (encoder, {"token_ids": IDS}),
+    "shared": (lambda: encoder(share_weights=True), {"token_ids": IDS}),
+    "options": (
+        lambda: encoder(layer_options=[{"window": 2}, {"activation": "tanh"}], attention_options={"sinks": True}),
+        {"token_ids": IDS},
+    ),
+    "grouped": (writer, {"token_ids": IDS}),
+    "both": (translator, {"source_ids": IDS, "target_ids": IDS[:, ::-1].copy()}),
+}
+
+
+def made(name):
+    keras.utils.set_random_seed(1)
+    model = MODELS[name][0]()
+    for variable in model.trainable_variables:
+        variable.assign(variable + 0.3 * RNG.standard_normal(variable.shape))
+    return model
+
+
+def random_scores(model):
+    return {unit.layer.path: RNG.random(unit.count).astype("float32") for unit in units_of(model)}
+
+
+def zeroed(model, kept):
+    """Sets the rows of the output projections of units that are not kept to zero."""
+    for unit in units_of(model):
+        kernel = unit.layer.output_dense.kernel
+        value = np.asarray(kernel).copy()
+        out = np.setdiff1d(np.arange(unit.count), kept[unit.layer.path])
+        each = value.shape[0] // unit.count
+        for i in out:
+            value[i * each : (i + 1) * each] = 0
+        kernel.assign(value)
+
+
+def largest(scores, small, model):
+    """The units of each layer that must be left, from the sizes of the smaller model."""
+    pairs = zip(units_of(model), units_of(small), strict=True)
+    return {old.layer.path: np.argsort(-scores[old.layer.path], kind="stable")[: new.count] for old, new in pairs}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("heads", "channels"), [(0.5, 0.5), (0.5, 0.0), (0.0, 0.4)])
+def test_outputs_are_those_without_the_units(name, heads, channels, tmp_path):
+    model, inputs = made(name), MODELS[name][1]
+    scores = random_scores(model)
+    before = [np.asarray(x) for x in model.weights]
+    small = prune_structure(model, scores, heads, channels, channel_multiple=4)
+    assert all(map(np.array_equal, before, model.weights))
+    assert type(small) is type(model)
+    for kind, share in (("heads", heads), ("channels", channels)):
+        counts = [[unit.count for unit in units_of(x) if unit.kind == kind] for x in (model, small)]
+        assert sum(counts[1]) == pytest.approx(
+            (1 - share) * sum(counts[0]), abs=8 if kind == "channels" else name == "both"
+        )
+        assert min(counts[1]) >= 1
+    zeroed(model, largest(scores, small, model))
+    np.testing.assert_allclose(small(inputs), model(inputs), atol=1e-5)
+    small.save(tmp_path / "small.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "small.keras")(inputs), small(inputs), atol=1e-6)
+    if hasattr(model, "prefill") and heads and channels:
+        np.testing.assert_array_equal(small.generate(IDS), model.generate(IDS))
+
+
+def test_pruning_again_goes_on_from_the_smaller_sizes():
+    model = made("encoder")
+    small = prune_structure(model, random_scores(model), 0.5, 0.5)
+    smaller = prune_structure(small, random_scores(small), 0.25, 0.25)
+    counts = [sum(unit.count for unit in units_of(x) if unit.kind == "heads") for x in (model, small, smaller)]
+    assert counts == [8, 4, 3]
+    assert model.count_params() > small.count_params() > smaller.count_params()
+
+
+def test_gated_networks_are_copied_with_fewer_channels():
+    keras.utils.set_random_seed(0)
+    model = encoder(feed_forward=GatedFeedForward(24, activation="silu"))
+    scores = random_scores(model)
+    small = prune_structure(model, scores, channels=0.5)
+    zeroed(model, largest(scores, small, model))
+    np.testing.assert_allclose(small(IDS), model(IDS), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["encoder", "grouped", "both"])
+def test_importance_is_the_gradient_of_each_row(name):
+    import tensorflow as tf
+
+    model, inputs = made(name), MODELS[name][1]
+    labels = CLASSES if name == "encoder" else np.roll(IDS, -1, axis=1)
+    loss = MaskedCrossEntropy()
+    parts = [slice(0, 2), slice(2, 5)]
+    batches = [({key: x[rows] for key, x in inputs.items()}, labels[rows]) for rows in parts]
+    found = importance(model, batches, loss)
+    for unit in units_of(model):
+        kernel = unit.layer.output_dense.kernel
+        total = np.zeros(unit.count)
+        for i in range(len(IDS)):
+            with tf.GradientTape() as tape:
+                outputs = model({key: x[i : i + 1] for key, x in inputs.items()})
+                value = loss.total(labels[i : i + 1], outputs)[0]
+            # A factor of a unit's value is one of its rows of the kernel.
+            gradient = np.asarray(tape.gradient(value, kernel.value)) * np.asarray(kernel)
+            total += np.abs(gradient.reshape(unit.count, -1).sum(axis=1))
+        np.testing.assert_allclose(found[unit.layer.path], total / np.linalg.norm(total), rtol=1e-3, atol=1e-5)
+
+
+def test_a_smaller_model_is_exported(tmp_path):
+    model = made("both")
+    small = prune_structure(model, random_scores(model), 0.5, 0.5)
+    report = export(small, tmp_path, ["saved_model", "tflite", "onnx"], tasks=["generate"])
+    assert all(row["ok"] for row in report.rows)
+    assert len(report.rows) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "message"),
+    [
+        (encoder, {"heads": 1.0}, "`heads` must be a share"),
+        (encoder, {"channels": -0.1}, "`channels` must be a share"),
+        (encoder, {"channel_multiple": 0}, "`channel_multiple`"),
+        (lambda: encoder(position=RelativePositionBias(4)), {"heads": 0.5}, "a position with a bias per head"),
+        (lambda: encoder(attention_options={"qk_norm": "all_heads"}), {"heads": 0.5}, "qk_norm='all_heads'"),
+        (lambda: encoder(feed_forward=keras.layers.Dense(12)), {"channels": 0.5}, "for a model without `FeedForward`"),
+    ],
+)
+def test_bad_arguments(make, settings, message):
+    model = make()
+    with pytest.raises(ValueError, match=message):
+        prune_structure(model, random_scores(model), **settings)
+
+
+def test_models_and_scores_that_do_not_fit():
+    model = encoder()
+    with pytest.raises(ValueError, match=r"`scores` must have 4 numbers for 'encoder/encoder_0/.*Received: none"):
+        prune_structure(model, {}, 0.5)
+    with pytest.raises(ValueError, match=r"`scores` must have 4 numbers .*Received: shape \(3,\)"):
+        prune_structure(model, {unit.layer.path: np.ones(3) for unit in units_of(model)}, 0.5)
+    with pytest.raises(ValueError, match="`model` must have an encoder or decoder"):
+        prune_structure(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), {}, 0.5)
+    with pytest.raises(ValueError, match="`batches` must hold batches"):
+        importance(model, [], MaskedCrossEntropy())
+    scores = random_scores(model)
+    keras_attn.pretrained.enable_lora(model, 2)
+    with pytest.raises(ValueError, match="`model` must have merged LoRA"):
+        prune_structure(model, scores, 0.5)

@@ -6,9 +6,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_attn.models import EncoderModel
-from keras_attn.pretrained.causal_encoder import causal_encoder, encoder_table
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import Conversion
 from keras_attn.pretrained.rows import Row
 
 Table = Mapping[str, str | Row]
@@ -45,7 +44,8 @@ class Head:
         ignored: Regular expressions of tensors in the file that the task does not need.
         body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
         zeros: Names of tensors that are zero if the file lacks them.
-        encodes: For families of language models, whether the model is an `EncoderModel` with causal attention.
+        conversion: The class of the model, if it is not that of the family.
+        has_prefix: Whether the names of the body's tensors have the family's prefix in this class.
     """
 
     architecture: str
@@ -55,7 +55,8 @@ class Head:
     ignored: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
-    encodes: bool = False
+    conversion: Conversion | None = None
+    has_prefix: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,18 +104,18 @@ class Family:
 
     def model_of(self, head: Head) -> type:
         """The class of the model with a head."""
-        return EncoderModel if head.encodes else self.model
+        return self.model if head.conversion is None else head.conversion.model
 
     def table(self, config: CheckpointConfig, head: Head) -> Table:
         """The table of the body and the head."""
         body = self.tensors(config) if callable(self.tensors) else self.tensors
-        return {**(encoder_table(body) if head.encodes else body), **head.tensors}
+        return {**(body if head.conversion is None else head.conversion.table(body)), **head.tensors}
 
     def arguments(self, config: CheckpointConfig, head: Head, num_classes: int | None) -> dict[str, Any]:
         """The arguments of the model; raises a ValueError if an entry of the config is not understood."""
         arguments = self.settings(config)
-        if head.encodes:
-            arguments = causal_encoder(arguments)
+        if head.conversion is not None:
+            arguments = head.conversion.arguments(arguments)
         if head.settings is not None:
             arguments |= head.settings(config, num_classes)
         if len(arguments.get("labels") or ()) != num_classes:

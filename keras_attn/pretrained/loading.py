@@ -94,7 +94,7 @@ def from_pretrained(
     if labels is not None:
         names = new_head.kept_names(names, files, head, old, labels)
         ignored += new_head.ignored_by_new_heads(family)
-    if family.tied is not None and not head.encodes:
+    if family.tied is not None and head.conversion is None:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()

@@ -137,7 +137,7 @@ def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str
     """Tensors under the names of a file of the head's class."""
     # Of the classes without head, and not of those such as `GPT2LMHeadModel`.
     is_base = head.architecture.endswith("Model") and not head.tensors
-    has_prefix = family.prefix and not is_base
+    has_prefix = family.prefix and head.has_prefix and not is_base
     own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():

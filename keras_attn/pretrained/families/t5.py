@@ -7,6 +7,7 @@ from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBia
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import ENCODER
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, scaled
 
@@ -78,11 +79,23 @@ def _completed(entries):
 
 
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
+
+
+def heads(name: Any) -> Any:
+    """The heads of a class whose names begin like this. `base` is the encoder alone."""
+    ignored = (r"decoder\..*", r"lm_head\..*")
+    return {
+        "seq2seq_lm": Head(f"{name}ForConditionalGeneration", LM_HEAD, has_prefix=False),
+        "base": Head(f"{name}EncoderModel", ignored=ignored, conversion=ENCODER, has_prefix=False),
+    }
+
+
 T5 = Family(
     Transformer,
     settings,
     _tensors,
-    {"seq2seq_lm": Head("T5ForConditionalGeneration", LM_HEAD)},
+    heads("T5"),
+    prefix="transformer",
     tied=("lm_head.weight", "shared.weight"),
     ignored=(
         r"(en|de)coder\.embed_tokens\.weight",
@@ -93,6 +106,6 @@ T5 = Family(
 _MT5 = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
 MT5 = dataclasses.replace(
     T5,
-    heads={"seq2seq_lm": Head("MT5ForConditionalGeneration", LM_HEAD)},
+    heads=heads("MT5"),
     completed=lambda entries: {**_MT5, **entries},
 )

@@ -23,4 +23,6 @@ CASES = [
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1", inputs=pairs),
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1-untied", inputs=pairs, change=untied),
     Case("MT5ForConditionalGeneration", CONFIG, inputs=pairs),
+    Case("T5EncoderModel", CONFIG, fixture=True),
+    Case("MT5EncoderModel", {**CONFIG, **UNEVEN}),
 ]

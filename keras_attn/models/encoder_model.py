@@ -119,6 +119,10 @@ class EncoderModel(AttentionModel):
     (2, 3)
     """
 
+    # Whether there are inputs that select what a token may attend to.
+    _takes_parts_of_texts = True
+    _pooling = FirstTokenPooling
+
     def __init__(
         self,
         vocabulary_size: int | None,
@@ -215,11 +219,12 @@ class EncoderModel(AttentionModel):
         settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
         settings |= {"norm_layer": norm_layer, "norm_epsilon": norm_epsilon}
         stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
-        self.encoder = Encoder(**stack, dtype=policy, name="encoder")
+        self.encoder = Encoder(**self._encoder_arguments(stack, policy), dtype=policy, name="encoder")
 
         choices = head == "multiple_choice"
-        masks = {"padding_mask": 1} if choices else {"padding_mask": 1, "attention_mask": 2}
-        ids = [] if choices else ["positions", "segments"]
+        whole = choices or not self._takes_parts_of_texts
+        masks = {"padding_mask": 1} if whole else {"padding_mask": 1, "attention_mask": 2}
+        ids = [] if whole else ["positions", "segments"]
         ids += ["token_type_ids"] if num_token_types else []
         chosen = ["mask_positions"] if head == "masked_lm" else []
         tensors, first, mask = self._symbolic_inputs(
@@ -235,6 +240,7 @@ class EncoderModel(AttentionModel):
         if self.features:
             # It is attached to the vectors.
             mask = None
+        mask = self._mask_of_head(first, mask)
         if head is None or isinstance(head, str):
             outputs = HEADS[head](
                 vectors,
@@ -246,7 +252,7 @@ class EncoderModel(AttentionModel):
                 embedding=self.embedding,
                 options=options_of_dense,
                 num_classes=1 if choices else num_classes,
-                pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
+                pooling=pooling or self._pooling(dtype=policy, name="pooling"),
             )
             if choices:
                 outputs = SplitChoices(dtype=policy, name="split_choices")(outputs, tensors["token_ids"])
@@ -284,6 +290,14 @@ class EncoderModel(AttentionModel):
             "position": position,
         }
         super().__init__(tensors, outputs, policy=policy, config=config, **own)
+
+    def _encoder_arguments(self, stack, policy):
+        """The arguments of the encoder, from those of all stacks."""
+        return stack
+
+    def _mask_of_head(self, ids, mask):
+        """The mask that the head gets, from the padding mask."""
+        return mask
 
     def _mask_layer(self, pad_id, **kwargs):
         if self.end_id is not None:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_attn.models import EncoderModel
+from keras_attn.models import EncoderModel, Seq2SeqEncoderModel
 from keras_attn.pretrained.rows import Row, row
 
 # Arguments of models that concern the logits of their tokens.
@@ -50,6 +50,10 @@ def _encoder(arguments):
     return {"embedding_norm": False, **found}
 
 
+def _both(arguments):
+    return {"embedding_norm": False, **_without(arguments, _OF_LOGITS)}
+
+
 def _without(arguments, names):
     return {name: value for name, value in arguments.items() if name not in names}
 
@@ -58,3 +62,5 @@ def _without(arguments, names):
 CAUSAL_ENCODER = Conversion(EncoderModel, _causal, _renamed)
 # The encoder of a `Transformer`.
 ENCODER = Conversion(EncoderModel, _encoder)
+# Both stacks of a `Transformer`, which read the same text.
+SEQ2SEQ_ENCODER = Conversion(Seq2SeqEncoderModel, _both)

@@ -24,6 +24,13 @@ def tokens(rng, pad_id=0, size=SIZE):
     return {"input_ids": np.where(mask, ids, pad_id), "attention_mask": mask.astype("int64")}
 
 
+def ended(rng, after=0, end_id=1):
+    """Texts with their end token before as many more tokens."""
+    found = tokens(rng)
+    found["input_ids"][np.arange(len(LENGTHS)), np.array(LENGTHS) - 1 - after] = end_id
+    return found
+
+
 def choices(rng, pad_id=0):
     """Three texts for each of two examples."""
     found = [tokens(rng, pad_id) for _ in range(2)]

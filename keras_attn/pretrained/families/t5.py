@@ -10,6 +10,8 @@ from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.conversions import ENCODER
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, scaled
+from keras_attn.pretrained.seq2seq_heads import seq2seq_heads
+from keras_attn.pretrained.text_heads import classifier
 
 
 def _tensors(config):
@@ -81,12 +83,33 @@ def _completed(entries):
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
 
 
+# Only the logits of tokens are of scaled outputs.
+_UNSCALED = {"decoder.final_layer_norm": "decoder/final_norm"}
+
+
+def _shift(config):
+    start_id = config.size("decoder_start_token_id", 0, minimum=0)
+    return {"start_id": start_id, "end_id": config.size("eos_token_id", 1, minimum=0)}
+
+
 def heads(name: Any) -> Any:
-    """The heads of a class whose names begin like this. `base` is the encoder alone."""
-    ignored = (r"decoder\..*", r"lm_head\..*")
+    """The heads of classes whose names begin like this. `base` is the encoder alone."""
     return {
         "seq2seq_lm": Head(f"{name}ForConditionalGeneration", LM_HEAD, has_prefix=False),
-        "base": Head(f"{name}EncoderModel", ignored=ignored, conversion=ENCODER, has_prefix=False),
+        "base": Head(
+            f"{name}EncoderModel",
+            ignored=(r"(decoder|lm_head|classification_head|qa_outputs|classifier)\..*",),
+            conversion=ENCODER,
+        ),
+        "token_classification": Head(
+            f"{name}ForTokenClassification",
+            {"classifier": "classifier"},
+            classifier("token_classification"),
+            "classifier.weight",
+            (r"decoder\..*",),
+            conversion=ENCODER,
+        ),
+        **seq2seq_heads(name, _shift, _UNSCALED, qa_has_prefix=False),
     }
 
 

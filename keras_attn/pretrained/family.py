@@ -21,6 +21,7 @@ TASKS = {
     "multiple_choice": ("ForMultipleChoice",),
     "question_answering": ("ForQuestionAnswering",),
     "masked_lm": ("ForMaskedLM",),
+    "pretraining": ("ForPreTraining",),
     "replaced_token_detection": ("ForPreTraining",),
     "causal_lm": ("ForCausalLM", "LMHeadModel"),
     "seq2seq_lm": ("ForConditionalGeneration", "MTModel", "MTForConditionalGeneration"),

@@ -44,11 +44,12 @@ def loss_gradients(model, case, inputs, limit=6):
     plain = plain[:: max(1, len(plain) // limit)]
     variables = [entry.parts[0].variable for entry in plain]
     with tf.GradientTape() as tape:
-        outputs = model(case.to_ours(inputs), training=False)
+        outputs, loss = model(case.to_ours(inputs), training=False), 0.0
         mask = inputs.get("attention_mask")
-        if mask is not None and "decoder_input_ids" not in inputs and tuple(outputs.shape[:2]) == mask.shape:
-            outputs = tf.boolean_mask(outputs, mask.astype(bool))
-        loss = sum(tf.reduce_sum(x**2) for x in (outputs.values() if isinstance(outputs, dict) else [outputs]))
+        for values in outputs.values() if isinstance(outputs, dict) else [outputs]:
+            if mask is not None and "decoder_input_ids" not in inputs and tuple(values.shape[:2]) == mask.shape:
+                values = tf.boolean_mask(values, mask.astype(bool))
+            loss += tf.reduce_sum(values**2)
     gradients = tape.gradient(loss, [x.value for x in variables])
     found = {}
     for entry, gradient in zip(plain, gradients, strict=True):

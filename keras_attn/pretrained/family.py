@@ -70,6 +70,7 @@ class Family:
         tensors: The table of the body, without the prefix; or a function from the config to it.
         heads: The head for each task.
         prefix: Name of the body in the classes with a head. The class without one has no prefix.
+        other_prefixes: Names of the body in files that are read, before `prefix` is tried.
         tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
             the first that the file has counts. They are one variable if the file has only the table, or the same
             numbers twice; the entry `tie_word_embeddings` then follows the file.
@@ -84,6 +85,7 @@ class Family:
     tensors: Table | Callable[[CheckpointConfig], Table]
     heads: Mapping[str, Head]
     prefix: str = ""
+    other_prefixes: tuple[str, ...] = ()
     tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
     generation: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda entries, source: source
@@ -127,9 +129,10 @@ class Family:
 
     def names(self, tensors: Any) -> dict[str, str]:
         """The names of tensors in a file, by those in the tables."""
+        prefixes = [f"{x}." for x in (*self.other_prefixes, self.prefix) if x]
         found = {}
         for name in tensors:
-            plain = name.removeprefix(f"{self.prefix}.") if self.prefix else name
+            plain = name.removeprefix(next(filter(name.startswith, prefixes), ""))
             module, _, parameter = plain.rpartition(".")
             # As in files older than PyTorch 1.0's own layer norm.
             found[f"{module}.{_OLD_NAMES[parameter]}" if parameter in _OLD_NAMES else plain] = name

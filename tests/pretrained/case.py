@@ -68,6 +68,7 @@ class Case:
         change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
         tokenizer: Folder of tests/fixtures/tokenizers whose files the checkpoint has.
+        written: The class in `transformers` of what ours writes; None for `architecture`.
         exempt: Dict from a check ("gradients", "written back", "generated") to the reason why it does not apply.
     """
 
@@ -81,6 +82,7 @@ class Case:
     change: Callable | None = None
     std: float = 0.15
     tokenizer: str | None = None
+    written: str | None = None
     exempt: Mapping = dataclasses.field(default_factory=dict)
 
     @property

@@ -35,7 +35,7 @@ def generated(model, inputs, num_beams, length, end_id, start_id=None):
 
 
 def loss_gradients(model, case, inputs, limit=6):
-    """`(name of theirs, gradient)` of variables that their tensors are without a transform, from first to last."""
+    """The gradients of variables that their tensors are without a transform, by the names in the table."""
     config = CheckpointConfig(model.checkpoint.config)
     family = family_of(config.entries["model_type"])
     _, head = family.head_of(None, model.checkpoint.task)
@@ -55,4 +55,4 @@ def loss_gradients(model, case, inputs, limit=6):
     for entry, gradient in zip(plain, gradients, strict=True):
         if gradient is not None:
             found[entry.names[0]] = entry.parts[0].to_theirs(np.asarray(tf.convert_to_tensor(gradient)))
-    return found, family
+    return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.conversions import Conversion
+from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.rows import Row
 
 Table = Mapping[str, str | Row]
@@ -77,6 +78,7 @@ class Family:
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
         generation: Function from the contents of `config.json` and the generation settings to settings without the
             family's own. `prefix_ids` are the tokens that every output starts with, as in `ForcedPrefix`.
+        folder: Class that reads the files.
         completed: Function from the contents of `config.json` to them with entries that follow from others in the file.
     """
 
@@ -89,6 +91,7 @@ class Family:
     tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
     generation: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda entries, source: source
+    folder: type[CheckpointFolder] = CheckpointFolder
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:

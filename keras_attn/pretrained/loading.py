@@ -81,6 +81,7 @@ def from_pretrained(
     entries = files.json("config.json")
     family = family_of(entries.get("model_type"))
     if modules is None:
+        files = family.folder(path)
         task, head = family.head_of(entries.get("architectures"), task)
     else:
         task, head = SENTENCE_EMBEDDING, modules.head(family)

@@ -347,13 +347,17 @@ def decoder_block(
 
 
 def stack(block, weights, x, num_layers, share_weights=False, final_norm=True, rms=False):
-    """`block(weights, x, i)`, which removes its weights from the list, for each layer `i`; then the final norm."""
-    weights = list(weights)
-    for i in range(num_layers):
-        remaining = list(weights)
+    """`block(weights, x, i)`, which removes its weights from the list, for each layer `i`; then the final norm.
+
+    `share_weights` may be the number of the block of each layer, new ones in order.
+    """
+    order = [0] * num_layers if share_weights is True else share_weights or range(num_layers)
+    left = {0: list(weights)}
+    for i, number in enumerate(order):
+        remaining = list(left[number])
         x = block(remaining, x, i)
-        if not share_weights or i == num_layers - 1:
-            weights = remaining
+        left.setdefault(number + 1, remaining)
+    weights = left[max(order) + 1]
     if not final_norm:
         return x
     return rms_norm(x, *weights) if rms else layer_norm(x, *weights)

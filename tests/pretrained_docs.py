@@ -16,7 +16,11 @@ HEAD = """# Pretrained models
 `keras_attn.from_pretrained(folder)` reads a Hugging Face folder (`config.json`, safetensors, tokenizer files) without
 PyTorch into an `EncoderModel`, `LanguageModel` or `Transformer` with its tokenizer and generation settings;
 `model.save_pretrained(folder)` writes one that `transformers` loads with equal outputs. A tensor without a weight, a
-weight without a tensor, and an entry of the config that is not understood are errors.
+weight without a tensor, and an entry of the config that is not understood are errors. Tensors of heads that a task does
+not need are ignored by their names.
+
+Multi-modal folders of Gemma 3 (`Gemma3ForConditionalGeneration`: 4b, 12b, 27b) are read as their text model: tensors of
+`vision_tower` and `multi_modal_projector` are ignored, and `save_pretrained` writes a folder of `Gemma3ForCausalLM`.
 
 ## Families
 

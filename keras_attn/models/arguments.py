@@ -1,10 +1,19 @@
 """What the constructors of the models do with their arguments."""
 
+import inspect
+from collections.abc import Mapping
+
 import keras
 
+from keras_attn.layers import Decoder, DecoderBlock, EncoderBlock
 from keras_attn.layers.attention.attention_checks import check_position
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.layers.transformer.placement import deepnorm
 from keras_attn.layers.transformer.stack import with_templates
+
+# What a decoder's options cannot change, and the argument of the model to use instead.
+_FIXED = {"num_layers": "num_decoder_layers", "position": "decoder_position", "dtype": "dtype", "name": None}
+_FIXED |= {"causal": None, "cross_attention": None}
 
 
 def symbolic_inputs(*ids, masks, optional_ids=(), features=(), choices=False):
@@ -53,3 +62,35 @@ def stack_arguments(options, intermediate_dim, **settings):
     """Arguments of an `Encoder` or `Decoder`; a template for `feed_forward` replaces `intermediate_dim`."""
     width = {} if options.get("feed_forward") is not None else {"intermediate_dim": intermediate_dim}
     return {**options, **settings, **width}
+
+
+def encoder_and_decoder(stack, num_decoder_layers, decoder_options):
+    """Arguments of an `Encoder` and of a `Decoder` that reads its output, from those of both, without positions."""
+    decoder = {**stack, **decoder_options}
+    if num_decoder_layers is not None:
+        decoder["num_layers"] = num_decoder_layers
+    norm = stack["norm"]
+    # The encoder's constants of DeepNorm depend on the decoder's depth.
+    constants = deepnorm(stack["num_layers"], decoder["num_layers"])[0] if norm == "deepnorm" else {}
+    encoder = {**constants, **stack}
+    if isinstance(norm, Mapping):
+        encoder["norm"] = {name: value for name, value in norm.items() if name != "cross_attention"}
+    return encoder, decoder
+
+
+def checked_decoder_options(options):
+    """The arguments of `Decoder`, with templates; raises a ValueError if one is unknown or has another place."""
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"`decoder_options` must be a dict of arguments of `Decoder`. Received: {options!r}")
+    known = {name for layer in (Decoder, DecoderBlock, EncoderBlock) for name in inspect.signature(layer).parameters}
+    known -= {"options", "kwargs"}
+    for name in options or {}:
+        if name in _FIXED:
+            instead = f"use the argument `{_FIXED[name]}`" if _FIXED[name] else "the model needs its own value"
+            raise ValueError(f"`decoder_options` must not contain {name!r}: {instead}. Received: {options}")
+        if name not in known:
+            raise ValueError(
+                f"`decoder_options` must be a dict of arguments of `Decoder`, {sorted(known - _FIXED.keys())}. "
+                f"Received: {name!r}"
+            )
+    return split_options(options or {})[1]

@@ -43,6 +43,14 @@ def _masked_lm(x, mask, *, dense, new_norm, embedding, mask_positions, options, 
     return embedding(x, reverse=True)
 
 
+def _pretraining(x, mask, **parts):
+    pooled = {**parts, "options": dense_options("sequence_classification", None, None), "num_classes": 2}
+    return {
+        "prediction_logits": _masked_lm(x, mask, **parts),
+        "seq_relationship_logits": _sequence_classification(x, mask, **pooled),
+    }
+
+
 # A head is a function of the encoder's vectors, the padding mask and parts of the model.
 HEADS = {
     None: _vectors,
@@ -51,7 +59,10 @@ HEADS = {
     "token_classification": _token_classification,
     "replaced_token_detection": _replaced_token_detection,
     "masked_lm": _masked_lm,
+    "pretraining": _pretraining,
 }
+# Those that use the embedding table again.
+PREDICT_TOKENS = ("masked_lm", "pretraining")
 
 
 def check_head(head, num_classes, labels, pooling):
@@ -84,7 +95,7 @@ def dense_options(head, options, activation):
     pooled = {"activation": "tanh", "use_bias": True, "norm": False}
     per_token = {**pooled, "activation": activation}
     defaults = {"sequence_classification": pooled, "multiple_choice": pooled, "replaced_token_detection": per_token}
-    defaults["masked_lm"] = {**per_token, "norm": True}
+    defaults |= {name: {**per_token, "norm": True} for name in PREDICT_TOKENS}
     known = list(defaults)
     defaults = defaults.get(head) if isinstance(head, str) else None
     unknown = set(options or {}) - set(defaults or {})

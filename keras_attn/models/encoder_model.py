@@ -23,7 +23,7 @@ from keras_attn.layers.pooling.base_pooling import BasePooling
 from keras_attn.models.arguments import checked_position, size_of_heads, split_options, stack_arguments
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.choices import MergeChoices, SplitChoices
-from keras_attn.models.encoder_heads import HEADS, check_head, dense_options
+from keras_attn.models.encoder_heads import HEADS, PREDICT_TOKENS, check_head, dense_options
 from keras_attn.models.end_token_mask import EndTokenMask
 from keras_attn.models.features import AttachMask, FeatureMask, checked_embeddings, config_of_specs
 from keras_attn.typing import Activation, Nest, Tensor
@@ -45,6 +45,7 @@ class EncoderModel(AttentionModel):
     | `"token_classification"` | `W_c x`, `(B, T, num_classes)` |
     | `"replaced_token_detection"` | `W_2 activation(W_1 x)`, `(B, T)`, the logit that a token was replaced; ELECTRA's |
     | `"masked_lm"` | `E norm(activation(W_t x)) + b` with the embedding table `E`, `(B, T, V)` |
+    | `"pretraining"` | a dict: `prediction_logits` as "masked_lm", `seq_relationship_logits` of two classes; BERT's |
     | a Keras layer | `head(x)`, where `x` has its Keras mask |
     | a dict of Keras layers | a dict of their outputs by name |
 
@@ -60,7 +61,7 @@ class EncoderModel(AttentionModel):
         head: See the table. A layer may be a `ClassificationHead`, a pooling layer, a `keras.Sequential`, or your own.
         head_options: Optional dict for the dense layer before the last of a head: `activation` (defaults to "tanh" for
             sequences and choices, else to that of the model), `use_bias` (True), and `norm`, whether a norm follows
-            (True for "masked_lm").
+            (True for "masked_lm" and "pretraining", where they are of the logits of tokens).
         num_classes: Number of classes of a classifier. Defaults to the number of `labels`.
         labels: Optional names of the classes, in the order of `LabelledTextDataset.labels`; saved with the model.
             `Trainer` compares them with those of the data, and exports contain them.
@@ -94,8 +95,8 @@ class EncoderModel(AttentionModel):
             `mask_padding`);
             `attention_mask` bool `(B, T, T)`, True = may attend; `positions` int32 `(B, T)` (default `0, 1, ...`);
             `segments` int32 `(B, T)`, the text of each token in a row of several packed texts; with `num_token_types`,
-            `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"`, `mask_positions` int32 `(B, P)`, as
-            from `mask_tokens`: the head then computes the logits of these tokens only, `(B, P, V)`. With
+            `token_type_ids` int32 `(B, T)` (default 0); with `head="masked_lm"` or "pretraining", `mask_positions`
+            int32 `(B, P)`, as from `mask_tokens`: only the logits of these tokens are computed, `(B, P, V)`. With
             `head="multiple_choice"`, only `token_ids`, `padding_mask` and `token_type_ids`, each `(B, C, T)`. With
             `embeddings`, the features replace `token_ids`, and `padding_mask` is over their second axis if
             `embeddings` supports masking.
@@ -118,6 +119,10 @@ class EncoderModel(AttentionModel):
     >>> tuple(model({"token_ids": np.array([[5, 6, 7], [8, 9, 0]])}).shape)
     (2, 3)
     """
+
+    # Whether there are inputs that select what a token may attend to.
+    _takes_parts_of_texts = True
+    _pooling = FirstTokenPooling
 
     def __init__(
         self,
@@ -160,11 +165,11 @@ class EncoderModel(AttentionModel):
                     "`vocabulary_size` must be a positive integer unless `embeddings` is given. Received: None"
                 )
             sizes = {"vocabulary_size": vocabulary_size, **sizes}
-        elif vocabulary_size is not None or tokenizer is not None or head in ("masked_lm", "multiple_choice"):
+        elif vocabulary_size is not None or tokenizer is not None or head in (*PREDICT_TOKENS, "multiple_choice"):
             raise ValueError(
-                "`embeddings` must be given without `vocabulary_size`, `tokenizer`, head='masked_lm' and "
-                f"head='multiple_choice'. Received: vocabulary_size={vocabulary_size}, tokenizer={tokenizer!r}, "
-                f"head={head!r}"
+                "`embeddings` must be given without `vocabulary_size`, `tokenizer` and the heads "
+                f"{[*PREDICT_TOKENS, 'multiple_choice']}. Received: vocabulary_size={vocabulary_size}, "
+                f"tokenizer={tokenizer!r}, head={head!r}"
             )
         if end_id not in (None, "largest") and not is_count(end_id):
             raise ValueError(f"`end_id` must be None, a token id or 'largest'. Received: end_id={end_id!r}")
@@ -181,6 +186,7 @@ class EncoderModel(AttentionModel):
         if labels and num_classes is None and (head is None or isinstance(head, str)):
             num_classes = len(labels)
         check_head(head, num_classes, labels, pooling)
+        predicts_tokens = isinstance(head, str) and head in PREDICT_TOKENS
         options_of_dense = dense_options(head, head_options, activation)
         own, options = split_options(kwargs)
         position = checked_position("position", position)
@@ -199,7 +205,7 @@ class EncoderModel(AttentionModel):
                 vocabulary_size,
                 width,
                 scale=scale_embeddings,
-                use_bias=head == "masked_lm",
+                use_bias=predicts_tokens,
                 dtype=policy,
                 name="embedding",
             )
@@ -215,13 +221,14 @@ class EncoderModel(AttentionModel):
         settings = {"num_layers": num_layers, "num_heads": num_heads, "norm": norm, "activation": activation}
         settings |= {"norm_layer": norm_layer, "norm_epsilon": norm_epsilon}
         stack = stack_arguments(options, intermediate_dim, **settings, dropout=dropout, position=self.position)
-        self.encoder = Encoder(**stack, dtype=policy, name="encoder")
+        self.encoder = Encoder(**self._encoder_arguments(stack, policy), dtype=policy, name="encoder")
 
         choices = head == "multiple_choice"
-        masks = {"padding_mask": 1} if choices else {"padding_mask": 1, "attention_mask": 2}
-        ids = [] if choices else ["positions", "segments"]
+        whole = choices or not self._takes_parts_of_texts
+        masks = {"padding_mask": 1} if whole else {"padding_mask": 1, "attention_mask": 2}
+        ids = [] if whole else ["positions", "segments"]
         ids += ["token_type_ids"] if num_token_types else []
-        chosen = ["mask_positions"] if head == "masked_lm" else []
+        chosen = ["mask_positions"] if predicts_tokens else []
         tensors, first, mask = self._symbolic_inputs(
             "token_ids", masks=masks, optional_ids=ids + chosen, choices=choices
         )
@@ -235,6 +242,7 @@ class EncoderModel(AttentionModel):
         if self.features:
             # It is attached to the vectors.
             mask = None
+        mask = self._mask_of_head(first, mask)
         if head is None or isinstance(head, str):
             outputs = HEADS[head](
                 vectors,
@@ -246,7 +254,7 @@ class EncoderModel(AttentionModel):
                 embedding=self.embedding,
                 options=options_of_dense,
                 num_classes=1 if choices else num_classes,
-                pooling=pooling or FirstTokenPooling(dtype=policy, name="pooling"),
+                pooling=pooling or self._pooling(dtype=policy, name="pooling"),
             )
             if choices:
                 outputs = SplitChoices(dtype=policy, name="split_choices")(outputs, tensors["token_ids"])
@@ -284,6 +292,14 @@ class EncoderModel(AttentionModel):
             "position": position,
         }
         super().__init__(tensors, outputs, policy=policy, config=config, **own)
+
+    def _encoder_arguments(self, stack, policy):
+        """The arguments of the encoder, from those of all stacks."""
+        return stack
+
+    def _mask_of_head(self, ids, mask):
+        """The mask that the head gets, from the padding mask."""
+        return mask
 
     def _mask_layer(self, pad_id, **kwargs):
         if self.end_id is not None:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers import (
-    Decoder,
-    DecoderBlock,
-    Encoder,
-    EncoderBlock,
-    SinusoidalPositionEncoding,
-    TokenEmbedding,
-)
-from keras_attn.layers.transformer.placement import deepnorm
+from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
 from keras_attn.layers.transformer.stack import norm_like
-from keras_attn.models.arguments import checked_position, split_options, stack_arguments
+from keras_attn.models.arguments import (
+    checked_decoder_options,
+    checked_position,
+    encoder_and_decoder,
+    split_options,
+    stack_arguments,
+)
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
 from keras_attn.typing import Nest, Tensor
@@ -29,10 +26,6 @@ if TYPE_CHECKING:
     from keras_attn.layers.positions.position_encoding import PositionEncoding
     from keras_attn.text.tokenizer import Tokenizer
 
-
-# What a decoder's options cannot change, and the argument of the model to use instead.
-_FIXED = {"num_layers": "num_decoder_layers", "position": "decoder_position", "dtype": "dtype", "name": None}
-_FIXED |= {"causal": None, "cross_attention": None}
 _ATTENTION_MASKS = tuple(f"{side}_attention_mask" for side in ("source", "target", "memory"))
 
 
@@ -167,14 +160,9 @@ class Transformer(AttentionModel):
         stack = stack_arguments(
             options, intermediate_dim, num_layers=num_layers, num_heads=num_heads, norm=norm, dropout=dropout
         )
-        decoder_options = _checked_decoder_options(decoder_options)
-        decoder = {**stack, "position": self.decoder_position, **decoder_options}
-        decoder["num_layers"] = num_layers if num_decoder_layers is None else num_decoder_layers
-        # The encoder's constants of DeepNorm depend on the decoder's depth.
-        constants = deepnorm(num_layers, decoder["num_layers"])[0] if norm == "deepnorm" else {}
-        encoder = {**constants, **stack, "position": self.position}
-        if isinstance(norm, Mapping):
-            encoder["norm"] = {name: value for name, value in norm.items() if name != "cross_attention"}
+        decoder_options = checked_decoder_options(decoder_options)
+        encoder, decoder = encoder_and_decoder(stack, num_decoder_layers, decoder_options)
+        encoder["position"], decoder["position"] = self.position, self.decoder_position
         self.embedding_norm = self.decoder_embedding_norm = None
         if embedding_norm:
             self.embedding_norm = norm_like(encoder, policy, "embedding_norm")
@@ -301,21 +289,3 @@ class Transformer(AttentionModel):
     def _embed_target(self, ids, positions):
         x, norm = self.decoder_position(self.target_embedding(ids), positions), self.decoder_embedding_norm
         return self.dropout(x if norm is None else norm(x))
-
-
-def _checked_decoder_options(options):
-    """The arguments of `Decoder`, with templates; raises a ValueError if one is unknown or has another place."""
-    if not isinstance(options, Mapping | None):
-        raise ValueError(f"`decoder_options` must be a dict of arguments of `Decoder`. Received: {options!r}")
-    known = {name for layer in (Decoder, DecoderBlock, EncoderBlock) for name in inspect.signature(layer).parameters}
-    known -= {"options", "kwargs"}
-    for name in options or {}:
-        if name in _FIXED:
-            instead = f"use the argument `{_FIXED[name]}`" if _FIXED[name] else "the model needs its own value"
-            raise ValueError(f"`decoder_options` must not contain {name!r}: {instead}. Received: {options}")
-        if name not in known:
-            raise ValueError(
-                f"`decoder_options` must be a dict of arguments of `Decoder`, {sorted(known - _FIXED.keys())}. "
-                f"Received: {name!r}"
-            )
-    return split_options(options or {})[1]

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras_attn.layers import ClassificationHead, LastTokenPooling
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import CAUSAL_ENCODER
 from keras_attn.pretrained.family import Head, Table
 
 
@@ -22,9 +23,9 @@ def causal_heads(causal_lm: str, tensors: Table, name: str | None = None) -> dic
     classifier = f"{name}ForSequenceClassification"
     return {
         "causal_lm": Head(causal_lm, tensors),
-        "base": Head(f"{name}Model", ignored=tuple(map(re.escape, tensors)), encodes=True),
+        "base": Head(f"{name}Model", ignored=tuple(map(re.escape, tensors)), conversion=CAUSAL_ENCODER),
         "sequence_classification": Head(
-            classifier, {"score": "head/classifier"}, _classifier, "score.weight", encodes=True
+            classifier, {"score": "head/classifier"}, _classifier, "score.weight", conversion=CAUSAL_ENCODER
         ),
     }
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from keras_attn.models import EncoderModel
-from keras_attn.pretrained.causal_encoder import causal_encoder, encoder_table
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import Conversion
+from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.rows import Row
 
 Table = Mapping[str, str | Row]
@@ -22,6 +22,7 @@ TASKS = {
     "multiple_choice": ("ForMultipleChoice",),
     "question_answering": ("ForQuestionAnswering",),
     "masked_lm": ("ForMaskedLM",),
+    "pretraining": ("ForPreTraining",),
     "replaced_token_detection": ("ForPreTraining",),
     "causal_lm": ("ForCausalLM", "LMHeadModel"),
     "seq2seq_lm": ("ForConditionalGeneration", "MTModel", "MTForConditionalGeneration"),
@@ -45,7 +46,8 @@ class Head:
         ignored: Regular expressions of tensors in the file that the task does not need.
         body: Modules among those of `tensors` that belong to the body: the class with a head gives them its prefix.
         zeros: Names of tensors that are zero if the file lacks them.
-        encodes: For families of language models, whether the model is an `EncoderModel` with causal attention.
+        conversion: The class of the model, if it is not that of the family.
+        has_prefix: Whether the names of the body's tensors have the family's prefix in this class.
     """
 
     architecture: str
@@ -55,7 +57,8 @@ class Head:
     ignored: tuple[str, ...] = ()
     body: tuple[str, ...] = ()
     zeros: tuple[str, ...] = ()
-    encodes: bool = False
+    conversion: Conversion | None = None
+    has_prefix: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,12 +71,14 @@ class Family:
         tensors: The table of the body, without the prefix; or a function from the config to it.
         heads: The head for each task.
         prefix: Name of the body in the classes with a head. The class without one has no prefix.
+        other_prefixes: Names of the body in files that are read, before `prefix` is tried.
         tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
             the first that the file has counts. They are one variable if the file has only the table, or the same
             numbers twice; the entry `tie_word_embeddings` then follows the file.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
         generation: Function from the contents of `config.json` and the generation settings to settings without the
             family's own. `prefix_ids` are the tokens that every output starts with, as in `ForcedPrefix`.
+        folder: Class that reads the files.
         completed: Function from the contents of `config.json` to them with entries that follow from others in the file.
     """
 
@@ -82,9 +87,11 @@ class Family:
     tensors: Table | Callable[[CheckpointConfig], Table]
     heads: Mapping[str, Head]
     prefix: str = ""
+    other_prefixes: tuple[str, ...] = ()
     tied: tuple[str, ...] | None = None
     ignored: tuple[str, ...] = ()
     generation: Callable[[Mapping[str, Any], dict[str, Any]], dict[str, Any]] = lambda entries, source: source
+    folder: type[CheckpointFolder] = CheckpointFolder
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
@@ -103,18 +110,18 @@ class Family:
 
     def model_of(self, head: Head) -> type:
         """The class of the model with a head."""
-        return EncoderModel if head.encodes else self.model
+        return self.model if head.conversion is None else head.conversion.model
 
     def table(self, config: CheckpointConfig, head: Head) -> Table:
         """The table of the body and the head."""
         body = self.tensors(config) if callable(self.tensors) else self.tensors
-        return {**(encoder_table(body) if head.encodes else body), **head.tensors}
+        return {**(body if head.conversion is None else head.conversion.table(body)), **head.tensors}
 
     def arguments(self, config: CheckpointConfig, head: Head, num_classes: int | None) -> dict[str, Any]:
         """The arguments of the model; raises a ValueError if an entry of the config is not understood."""
         arguments = self.settings(config)
-        if head.encodes:
-            arguments = causal_encoder(arguments)
+        if head.conversion is not None:
+            arguments = head.conversion.arguments(arguments)
         if head.settings is not None:
             arguments |= head.settings(config, num_classes)
         if len(arguments.get("labels") or ()) != num_classes:
@@ -125,9 +132,10 @@ class Family:
 
     def names(self, tensors: Any) -> dict[str, str]:
         """The names of tensors in a file, by those in the tables."""
+        prefixes = [f"{x}." for x in (*self.other_prefixes, self.prefix) if x]
         found = {}
         for name in tensors:
-            plain = name.removeprefix(f"{self.prefix}.") if self.prefix else name
+            plain = name.removeprefix(next(filter(name.startswith, prefixes), ""))
             module, _, parameter = plain.rpartition(".")
             # As in files older than PyTorch 1.0's own layer norm.
             found[f"{module}.{_OLD_NAMES[parameter]}" if parameter in _OLD_NAMES else plain] = name

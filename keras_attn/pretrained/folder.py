@@ -64,11 +64,15 @@ class CheckpointFolder:
         """The shape of each tensor by name."""
         return {name: self._headers[file][name][1] for name, file in self._files().items()}
 
-    def read(self, name: str) -> np.ndarray:
-        """A tensor: floating point as float32, anything else as stored. The file is mapped for this tensor alone."""
+    def read(self, name: str, index: Any = ...) -> np.ndarray:
+        """A tensor or a part of it: floating point as float32, anything else as stored.
+
+        The file is mapped for this tensor alone.
+        """
         file = self._files()[name]
         kind, shape, start = self._headers[file][name]
         values = np.memmap(self.path / file, _DTYPES[kind], "r", start, shape) if 0 not in shape else np.zeros(shape)
+        values = values[index]
         if kind == "BF16":
             return np.left_shift(values, 16, dtype=np.uint32).view(np.float32)
         return values.astype(np.float32) if kind in ("F16", "F64") else values

@@ -81,6 +81,7 @@ def from_pretrained(
     entries = files.json("config.json")
     family = family_of(entries.get("model_type"))
     if modules is None:
+        files = family.folder(path)
         task, head = family.head_of(entries.get("architectures"), task)
     else:
         task, head = SENTENCE_EMBEDDING, modules.head(family)
@@ -94,7 +95,7 @@ def from_pretrained(
     if labels is not None:
         names = new_head.kept_names(names, files, head, old, labels)
         ignored += new_head.ignored_by_new_heads(family)
-    if family.tied is not None and not head.encodes:
+    if family.tied is not None and head.conversion is None:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
         ignored += (family.tied[0],) if tied else ()

@@ -135,9 +135,9 @@ def write_tensors(file: Path, tensors: dict[str, Any], beside: Path) -> None:
 
 def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str, Any]:
     """Tensors under the names of a file of the head's class."""
-    # Of the classes without head, and not of those such as `GPT2LMHeadModel`.
-    is_base = head.architecture.endswith("Model") and not head.tensors
-    has_prefix = family.prefix and not is_base
+    # The base class has none, also with the modules of sentence-transformers.
+    is_base = "base" in family.heads and head.architecture == family.heads["base"].architecture
+    has_prefix = family.prefix and head.has_prefix and not is_base
     own = tuple(name.replace("*", "") for name in head.tensors if name not in head.body)
     found = {}
     for name, value in tensors.items():

@@ -73,6 +73,18 @@ def encoder_stack_oracle(weights, inputs, inputs_mask, layers, share_weights=Fal
     return oracle.stack(block, weights, inputs, len(layers), share_weights, final_norm, rms)
 
 
+def convolution_oracle(weights, inputs, inputs_mask):
+    """Two blocks of 16 weights, a final norm, and a convolution beside the first block with its norm."""
+    (first, second), rest = (weights[:16], weights[16:32]), weights[32:]
+    final_norm, (kernel, bias), norm = rest[:2], rest[2:4], rest[4:]
+    real = np.pad(np.where(inputs_mask[..., None], inputs, 0), ((0, 0), (1, 1), (0, 0)))
+    windows = np.stack([real[:, i : i + inputs.shape[1]] for i in range(3)], axis=2)
+    branch = np.tanh(np.einsum("btki,kio->bto", windows, kernel) + bias)
+    x = encoder_oracle(first, inputs, inputs_mask) + branch
+    x = encoder_oracle(second, oracle.layer_norm(x, *norm), inputs_mask)
+    return oracle.layer_norm(x, *final_norm)
+
+
 def decoder_stack_oracle(
     weights, inputs, num_layers, norm="pre", final_norm=True, shortcut_scale=1.0, **inputs_of_block
 ):
@@ -316,6 +328,7 @@ BLOCKS = [
 ]
 
 PLAIN = {}
+CONVOLUTION = keras.saving.serialize_keras_object(keras.layers.Conv1D(D, 3, padding="same", activation="tanh"))
 STACKS = [
     stack_case(
         "pre",
@@ -325,11 +338,25 @@ STACKS = [
             ({"num_layers": 0}, "`num_layers` must be a positive integer"),
             ({"norm": "middle"}, "`norm`"),
             ({"share_weights": True}, "`layer_options` must be None with `share_weights`"),
+            ({"share_weights": [0, 1]}, "`share_weights` must be a bool, or a list .* of 3 layers"),
+            ({"share_weights": [0, 2, 2]}, "`share_weights` must be a bool, or a list"),
+            ({"share_weights": 1}, "`share_weights` must be a bool, or a list"),
             ({"depth": 3}, "Unrecognized keyword arguments .*depth"),
         ),
     ),
     stack_case("shared", [{"norm": "post"}] * 3, share_weights=True, norm="post", final_norm=False),
+    stack_case("shared_groups", [PLAIN] * 4, share_weights=[0, 1, 0, 1]),
     stack_case("shared_rms", [PLAIN] * 2, share_weights=True, rms=True, norm_layer="rms"),
+    LayerCase(
+        "encoder_stack_convolution",
+        partial(
+            Encoder, num_layers=2, convolution=keras.layers.Conv1D(D, 3, padding="same", activation="tanh"), **SIZES
+        ),
+        padded,
+        convolution_oracle,
+        {"inputs": "inputs_mask"},
+        exempt={**SHORTCUT, "int8": "Keras quantises no convolution"},
+    ),
     stack_case("deepnorm", [{"norm": "deepnorm", "shortcut_scale": 2**0.5}] * 2, norm="deepnorm", final_norm=False),
     decoder_stack_case("pre"),
     decoder_stack_case(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_attn import EncoderModel, LanguageModel, Seq2SeqRNN, Transformer
+from keras_attn import EncoderModel, LanguageModel, Seq2SeqEncoderModel, Seq2SeqRNN, Transformer
 from keras_attn.layers import ALiBiPositionBias, MeanPooling, RelativePositionBias, ShawRelativePosition
 
 V, WIDTH, HEADS = 11, 8, 2
@@ -32,6 +32,7 @@ MAKERS = {
     "encoder": lambda: encoder(position=RelativePositionBias(HEADS), num_token_types=2),
     "masked_lm": lambda: encoder(head="masked_lm", embedding_dim=5),
     "classifier": lambda: encoder(head="sequence_classification", num_classes=3, pooling=MeanPooling()),
+    "seq2seq_encoder": lambda: Seq2SeqEncoderModel(V, **stack(), start_id="last"),
     "seq2seq_rnn": lambda: Seq2SeqRNN(V, hidden_dim=WIDTH, num_layers=2, cell="lstm"),
 }
 made = functools.cache(lambda name: MAKERS[name]())

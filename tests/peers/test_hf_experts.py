@@ -5,18 +5,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from peers.torch_weights import copy_linear
+from safetensors.numpy import save_file
 from samples import lengths, normal
 
+from keras_attn import from_pretrained
 from keras_attn.layers import GatedFeedForward, MixtureOfExperts
 from keras_attn.ops import quick_gelu
+from keras_attn.pretrained.stored_experts import Mxfp4Experts
 
 torch = pytest.importorskip("torch", reason="needs torch==2.13.0: make peers")
 pytest.importorskip("transformers", reason="needs transformers: make peers")
 
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors  # noqa: E402
 from transformers.models.gpt_oss.modeling_gpt_oss import GptOssConfig, GptOssMLP  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaConfig, LlamaMLP  # noqa: E402
 from transformers.models.mixtral.modeling_mixtral import (  # noqa: E402
     MixtralConfig,
+    MixtralForCausalLM,
     MixtralSparseMoeBlock,
     load_balancing_loss_func,
 )
@@ -119,3 +124,33 @@ def test_load_balancing_loss(masked):
     expected = load_balancing_loss_func((logits,), E, 2, None if mask is None else torch.from_numpy(mask))
     ours(x, inputs_mask=mask, training=True)
     np.testing.assert_allclose(ours.losses, [expected.item()], rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 2, 16), (1, 5, 1, 16)])
+def test_mxfp4(shape, tmp_path):
+    rng = np.random.default_rng(0)
+    blocks = rng.integers(0, 256, shape).astype("uint8")
+    scales = rng.integers(100, 140, shape[:3]).astype("uint8")
+    save_file({"x_blocks": blocks, "x_scales": scales}, tmp_path / "model.safetensors")
+    expected = convert_moe_packed_tensors(torch.tensor(blocks), torch.tensor(scales), dtype=torch.float32)
+    found = Mxfp4Experts(tmp_path)
+    assert found.shapes() == {"x": tuple(expected.shape)}
+    np.testing.assert_array_equal(found.read("x"), expected)
+
+
+def test_fused_experts(tmp_path):
+    config = MixtralConfig(
+        vocab_size=53,
+        hidden_size=D,
+        intermediate_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        num_local_experts=E,
+    )
+    theirs = randomise(MixtralForCausalLM(config))
+    theirs.save_pretrained(tmp_path, save_original_format=False)
+    ids = np.arange(5, 15)[None]
+    with torch.no_grad():
+        expected = theirs(torch.tensor(ids)).logits
+    np.testing.assert_allclose(from_pretrained(tmp_path)(ids), expected, atol=1e-5)

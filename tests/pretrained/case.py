@@ -24,6 +24,13 @@ def tokens(rng, pad_id=0, size=SIZE):
     return {"input_ids": np.where(mask, ids, pad_id), "attention_mask": mask.astype("int64")}
 
 
+def ended(rng, after=0, end_id=1):
+    """Texts with their end token before as many more tokens."""
+    found = tokens(rng)
+    found["input_ids"][np.arange(len(LENGTHS)), np.array(LENGTHS) - 1 - after] = end_id
+    return found
+
+
 def choices(rng, pad_id=0):
     """Three texts for each of two examples."""
     found = [tokens(rng, pad_id) for _ in range(2)]
@@ -61,6 +68,7 @@ class Case:
         change: Function that changes the model of theirs, after its weights were drawn.
         std: Standard deviation of the kernels.
         tokenizer: Folder of tests/fixtures/tokenizers whose files the checkpoint has.
+        written: The class in `transformers` of what ours writes; None for `architecture`.
         exempt: Dict from a check ("gradients", "written back", "generated") to the reason why it does not apply.
     """
 
@@ -74,6 +82,7 @@ class Case:
     change: Callable | None = None
     std: float = 0.15
     tokenizer: str | None = None
+    written: str | None = None
     exempt: Mapping = dataclasses.field(default_factory=dict)
 
     @property

@@ -35,7 +35,7 @@ def generated(model, inputs, num_beams, length, end_id, start_id=None):
 
 
 def loss_gradients(model, case, inputs, limit=6):
-    """`(name of theirs, gradient)` of variables that their tensors are without a transform, from first to last."""
+    """The gradients of variables that their tensors are without a transform, by the names in the table."""
     config = CheckpointConfig(model.checkpoint.config)
     family = family_of(config.entries["model_type"])
     _, head = family.head_of(None, model.checkpoint.task)
@@ -44,14 +44,15 @@ def loss_gradients(model, case, inputs, limit=6):
     plain = plain[:: max(1, len(plain) // limit)]
     variables = [entry.parts[0].variable for entry in plain]
     with tf.GradientTape() as tape:
-        outputs = model(case.to_ours(inputs), training=False)
+        outputs, loss = model(case.to_ours(inputs), training=False), 0.0
         mask = inputs.get("attention_mask")
-        if mask is not None and "decoder_input_ids" not in inputs and tuple(outputs.shape[:2]) == mask.shape:
-            outputs = tf.boolean_mask(outputs, mask.astype(bool))
-        loss = sum(tf.reduce_sum(x**2) for x in (outputs.values() if isinstance(outputs, dict) else [outputs]))
+        for values in outputs.values() if isinstance(outputs, dict) else [outputs]:
+            if mask is not None and "decoder_input_ids" not in inputs and tuple(values.shape[:2]) == mask.shape:
+                values = tf.boolean_mask(values, mask.astype(bool))
+            loss += tf.reduce_sum(values**2)
     gradients = tape.gradient(loss, [x.value for x in variables])
     found = {}
     for entry, gradient in zip(plain, gradients, strict=True):
         if gradient is not None:
             found[entry.names[0]] = entry.parts[0].to_theirs(np.asarray(tf.convert_to_tensor(gradient)))
-    return found, family
+    return found

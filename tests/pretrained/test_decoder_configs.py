@@ -45,7 +45,7 @@ REFUSED = {
     "gemma2": {"use_bidirectional_attention": True},
     "gemma3_text": {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
     "smollm3": {"no_rope_layers": [1]},
-    "gpt_oss": {"quantization_config": {"quant_method": "mxfp4"}},
+    "gpt_oss": {"quantization_config": {"quant_method": "gptq"}},
     "gpt_neo": {"attention_types": [[["global"], 3]]},
     "gptj": {"rotary": False},
     "opt": {"enable_bias": False},

@@ -38,6 +38,7 @@ def new_model(folder, labels=LABELS):
         ("RobertaForSequenceClassification", "classifier.out_proj"),
         ("ModernBertForSequenceClassification", "classifier"),
         ("GPT2LMHeadModel", "score"),
+        ("BartForSequenceClassification", "classification_head.out_proj"),
     ],
 )
 def test_other_classes(folder, classifier, tmp_path):

@@ -34,14 +34,14 @@ def write(path, content):
     path.write_text(json.dumps(content))
 
 
-def folder_of(path, modules, transformer=""):
+def folder_of(path, modules, transformer="", source=SOURCE):
     """A folder with these modules, dicts from kind to config."""
     paths = {"Transformer": transformer, **{kind: f"{i + 1}_{kind}" for i, kind in enumerate(modules)}}
     entries = [{"idx": i, "name": str(i), "path": paths[kind], "type": TYPES[kind]} for i, kind in enumerate(paths)]
     write(path / "modules.json", entries)
     (path / transformer).mkdir(exist_ok=True)
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(SOURCE / name, path / transformer / name)
+        shutil.copy(source / name, path / transformer / name)
     for kind, config in modules.items():
         write(path / paths[kind] / "config.json", config)
     if "Dense" in modules:
@@ -52,9 +52,9 @@ def folder_of(path, modules, transformer=""):
     return path
 
 
-def vectors():
+def vectors(source=SOURCE):
     """The vectors of the real tokens of each text."""
-    model = from_pretrained(SOURCE, "base")
+    model = from_pretrained(source, "base")
     found = np.asarray(model(case_inputs(), training=False))
     return [x[mask.astype(bool)] for x, mask in zip(found, INPUTS["attention_mask"], strict=True)]
 
@@ -100,6 +100,22 @@ def test_all_modules_in_their_folders(tmp_path):
     np.testing.assert_array_equal(from_pretrained(tmp_path / "written")(case_inputs(), training=False), found)
     report = export(model, tmp_path / "exported", ["tflite", "onnx"], tasks="forward")
     assert all(row["max_abs_diff"] <= 1e-5 for row in report.rows)
+
+
+@pytest.mark.parametrize("name", ["T5EncoderModel", "T5ForConditionalGeneration"])
+def test_encoder_of_t5(name, tmp_path):
+    modules = {"Pooling": MEAN, "Dense": {**DENSE, "bias": False, "activation_function": "Identity"}, "Normalize": {}}
+    source = folder_of(tmp_path / "source", modules, source=FIXTURES / name)
+    kernel = load_file(source / "2_Dense" / "model.safetensors")["linear.weight"]
+    save_file({"linear.weight": kernel}, source / "2_Dense" / "model.safetensors")
+    model = from_pretrained(source)
+    wanted = np.stack([x.mean(0) for x in vectors(FIXTURES / name)]) @ kernel.T
+    found = np.asarray(model(case_inputs(), training=False))
+    assert ours.difference(found, wanted / np.linalg.norm(wanted, axis=1, keepdims=True)) <= 1e-6
+    model.save_pretrained(tmp_path / "written")
+    written = load_file(tmp_path / "written" / "model.safetensors")
+    assert not [x for x in written if not x.startswith(("shared.", "encoder."))]
+    np.testing.assert_array_equal(from_pretrained(tmp_path / "written")(case_inputs(), training=False), found)
 
 
 def edit(path, change):

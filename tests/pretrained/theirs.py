@@ -49,8 +49,9 @@ def outputs_of(found):
     """`logits`, or the vectors of a model without head."""
     if "start_logits" in found:
         return {"logits": torch.stack([found["start_logits"], found["end_logits"]], -1)}
-    if "distillation_logits" in found:
-        return {name: found[name] for name in ("cls_logits", "distillation_logits")}
+    for names in (("cls_logits", "distillation_logits"), ("prediction_logits", "seq_relationship_logits")):
+        if names[0] in found:
+            return {name: found[name] for name in names}
     for name in ("logits", "logits_per_image", "last_hidden_state"):
         if name in found:
             return {name: found[name]}

@@ -64,7 +64,7 @@ class Decoder(Stack):
     def project_memory(self, memory: Nest) -> tuple[Nest, ...]:
         """Keys and values of `memory` `(B, S, Dm)` for `memory_caches`: a tuple of one `(key, value)` per layer."""
         projected = [block.project_memory(memory) for block in self.blocks]
-        return tuple(projected * self.num_layers if self.share_weights else projected)
+        return tuple(projected[i] for i in self.order)
 
     @property
     def depends_on_length(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from keras_attn.argument_checks import check_layers
+from keras_attn.argument_checks import check_layers, is_count
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.serialization import deserialized, serialized
@@ -32,12 +32,13 @@ class Stack(Configurable, keras.layers.Layer):
         num_heads: int | None = None,
         intermediate_dim: int | None = None,
         *,
-        share_weights: bool = False,
+        share_weights: bool | Sequence[int] = False,
         final_norm: bool | None = None,
         layer_options: Sequence[Mapping[str, Any]] | None = None,
         **options: Any,
     ) -> None:
         check_layers(num_layers)
+        order = _block_order(num_layers, share_weights)
         layer_options = [with_templates(entry) for entry in layer_options or ()]
         if share_weights and layer_options:
             raise ValueError(
@@ -45,7 +46,9 @@ class Stack(Configurable, keras.layers.Layer):
             )
         super().__init__(**{name: options.pop(name) for name in _LAYER_ARGUMENTS if name in options})
         self.supports_masking = True
-        self.num_layers, self.share_weights = num_layers, share_weights
+        self.num_layers = num_layers
+        self.share_weights = share_weights if isinstance(share_weights, bool) else tuple(share_weights)
+        self.order = order
         options = {**with_templates(options), "num_heads": num_heads, "intermediate_dim": intermediate_dim}
         self.block_options, self.layer_options = options, layer_options or None
         self._final_norm = final_norm
@@ -55,7 +58,7 @@ class Stack(Configurable, keras.layers.Layer):
                 dtype=self.dtype_policy,
                 name=f"{type(self).__name__.lower()}_{i}",
             )
-            for i in range(1 if share_weights else num_layers)
+            for i in range(max(self.order) + 1)
         ]
         self.final_norm = None
         last_norm = norm_of(options.get("norm", _DEFAULTS["norm"]), "feed_forward")
@@ -80,8 +83,8 @@ class Stack(Configurable, keras.layers.Layer):
 
     @property
     def layers(self) -> list[keras.Layer]:
-        """The block of each of the `num_layers` layers; all the same with `share_weights`."""
-        return self.blocks * self.num_layers if self.share_weights else self.blocks
+        """The block of each of the `num_layers` layers; several have the same with `share_weights`."""
+        return [self.blocks[i] for i in self.order]
 
     def compute_output_shape(self, inputs_shape: Shape, memory_shape: Nest | None = None) -> Shape:
         return tuple(inputs_shape)
@@ -101,6 +104,19 @@ class Stack(Configurable, keras.layers.Layer):
         return {**super().get_config(), **serialized(own | self.block_options)}
 
 
+def _block_order(num_layers, share_weights):
+    """The number of the block of each layer; raises a ValueError if `share_weights` is invalid."""
+    if isinstance(share_weights, bool):
+        return (0,) * num_layers if share_weights else tuple(range(num_layers))
+    numbers = set(share_weights) if isinstance(share_weights, list | tuple) else {None}
+    if not all(map(is_count, numbers)) or len(share_weights) != num_layers or numbers != set(range(len(numbers))):
+        raise ValueError(
+            f"`share_weights` must be a bool, or a list of the block of each of {num_layers} layers, of which all from "
+            f"0 to the last occur. Received: share_weights={share_weights!r}"
+        )
+    return tuple(share_weights)
+
+
 def norm_like(options, dtype, name):
     """A norm of the kind of those in blocks with these arguments."""
     own = {**_DEFAULTS, **options}
@@ -110,4 +126,4 @@ def norm_like(options, dtype, name):
 def with_templates(options):
     """Deserialises arguments of blocks, with layers as templates, which Keras does not track."""
     options = {name: deserialized(value) for name, value in options.items()}
-    return options | {name: Template.of(options[name], name) for name in TEMPLATES if name in options}
+    return options | {name: Template.of(options[name], name) for name in (*TEMPLATES, "convolution") if name in options}

@@ -24,6 +24,7 @@ _MODULES = {
     "electra": "electra",
     "gemma": "gemma",
     "gemma2": "gemma2",
+    "gemma3": "gemma3",
     "gemma3_text": "gemma3",
     "gpt2": "gpt2",
     "gpt_neo": "gpt_neo",

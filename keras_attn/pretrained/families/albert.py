@@ -19,10 +19,9 @@ BLOCK = {
     "ffn_output": "feed_forward/network/output",
     "full_layer_layer_norm": "feed_forward/norm_after",
 }
-TENSORS = {
+BODY = {
     **{theirs: ours for theirs, ours in bert.TENSORS.items() if not theirs.startswith("encoder.")},
     "encoder.embedding_hidden_mapping_in": "embedding_projection",
-    **block("encoder.albert_layer_groups.0.albert_layers.0", "encoder/encoder_0", BLOCK),
 }
 MASKED_LM = {
     "predictions.dense": "transform",
@@ -40,20 +39,44 @@ DEFAULTS = {
 }
 
 
+def groups(config: CheckpointConfig) -> Any:
+    """`(groups, blocks per group)`. Each group follows itself several times, as a whole."""
+    return config.size("num_hidden_groups", 1), config.size("inner_group_num", 1)
+
+
+def tensors(config: CheckpointConfig) -> Any:
+    rows, (num_groups, num_blocks) = dict(BODY), groups(config)
+    for i in range(num_groups * num_blocks):
+        theirs = f"encoder.albert_layer_groups.{i // num_blocks}.albert_layers.{i % num_blocks}"
+        rows |= block(theirs, f"encoder/encoder_{i}", BLOCK)
+    return rows
+
+
 def settings(config: CheckpointConfig) -> dict[str, Any]:
-    config.only("num_hidden_groups", 1)
-    config.only("inner_group_num", 1)
     config.only("layers_to_keep", [])
     # Of the first release; they are not used.
     config.ignore("gap_size", "num_memory_blocks", "net_structure_type", "down_scale_factor")
     config.set_defaults(**DEFAULTS)
-    return {**bert.settings(config), "embedding_dim": config.size("embedding_size", 128), "share_weights": True}
+    found, (num_groups, num_blocks) = bert.settings(config), groups(config)
+    count = found["num_layers"]
+    if num_groups > count:
+        raise ValueError(
+            f"`config.json` must have at most the {count} layers of 'num_hidden_layers' as 'num_hidden_groups'. "
+            f"Received: {num_groups}"
+        )
+    order = [int(i / (count / num_groups)) * num_blocks + j for i in range(count) for j in range(num_blocks)]
+    return {
+        **found,
+        "num_layers": len(order),
+        "embedding_dim": config.size("embedding_size", 128),
+        "share_weights": order if max(order) else True,
+    }
 
 
 ALBERT = Family(
     EncoderModel,
     settings,
-    TENSORS,
+    tensors,
     text_heads("Albert", {"pooler": "pooler", **bert.CLASSIFIER}, MASKED_LM, body=("pooler",)),
     prefix="albert",
     tied=("predictions.decoder.weight", "embeddings.word_embeddings.weight"),

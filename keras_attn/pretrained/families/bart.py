@@ -6,8 +6,10 @@ from keras_attn.layers import LearnedPositionEmbedding
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import SEQ2SEQ_ENCODER
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, reshaped, skip_rows
+from keras_attn.pretrained.seq2seq_heads import seq2seq_heads
 
 
 def attention(theirs: Any, ours: Any) -> Any:
@@ -100,11 +102,26 @@ def seq2seq_lm(architecture: Any, table: Any = BIASED_HEAD) -> Any:
     return {"seq2seq_lm": Head(architecture, table, zeros=zeros)}
 
 
+def _heads(name, start_id):
+    def settings(config):
+        first = config.size("decoder_start_token_id", 2, minimum=0) if start_id is None else start_id
+        return {"start_id": first, "end_id": config.size("eos_token_id", 2, minimum=0)}
+
+    # What `BartModel` returns for a text alone.
+    base = Head(
+        f"{name}Model",
+        settings=lambda config, _: settings(config),
+        ignored=(r"lm_head\..*", "final_logits_bias", r"classification_head\..*", r"qa_outputs\..*"),
+        conversion=SEQ2SEQ_ENCODER,
+    )
+    return {**seq2seq_lm(f"{name}ForConditionalGeneration"), "base": base, **seq2seq_heads(name, settings)}
+
+
 BART = Family(
     Transformer,
     _settings("post"),
     tensors("after") | _EMBEDDINGS,
-    seq2seq_lm("BartForConditionalGeneration"),
+    _heads("Bart", None),
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
@@ -113,7 +130,7 @@ MBART = Family(
     Transformer,
     _settings("pre"),
     tensors("before") | _EMBEDDINGS,
-    seq2seq_lm("MBartForConditionalGeneration"),
+    _heads("MBart", "last"),
     prefix="model",
     tied=TIED,
     ignored=IGNORED,

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import keras
+
 from keras_attn.layers import DisentangledAttention, DisentangledPositionEmbedding, PositionEncoding
 from keras_attn.models import EncoderModel
 from keras_attn.pretrained.activations import activation
@@ -23,6 +25,8 @@ TENSORS = {
     **block("encoder.layer.*", "encoder/encoder_*", BLOCK),
     "encoder.rel_embeddings.weight": "encoder/encoder_0/relative_position/embeddings",
     "encoder.LayerNorm": "encoder/encoder_0/relative_position/norm",
+    "encoder.conv.conv": "encoder/convolution",
+    "encoder.conv.LayerNorm": "encoder/convolution_norm",
 }
 
 
@@ -38,17 +42,28 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     )
     found = bert.settings(config)
     width = found["hidden_dim"]
-    config.only("conv_kernel_size", 0)
+    found["convolution"] = _convolution(config, width)
     config.only("embedding_size", width)
     config.only("attention_head_size", width // found["num_heads"])
-    # Settings of a convolution that is not there, of the pooler, and rates of dropout.
-    config.ignore("conv_act", "conv_groups", "pooler_dropout", "pooler_hidden_act", "pooler_hidden_size")
-    config.ignore("cls_dropout", "legacy")
+    # Settings of the pooler, and rates of dropout.
+    config.ignore("pooler_dropout", "pooler_hidden_act", "pooler_hidden_size", "cls_dropout", "legacy")
     if not config("relative_attention", False):
         config.ignore("max_relative_positions", "position_buckets", "pos_att_type", "share_att_key", "norm_rel_ebd")
     if not config("position_biased_input", True):
         found["position"] = PositionEncoding(name="position")
     return found | (_relative(config, found) if config("relative_attention", False) else {})
+
+
+def _convolution(config, width):
+    """The convolution beside the first block, or None."""
+    size = config.size("conv_kernel_size", 0, minimum=0)
+    if not size:
+        config.ignore("conv_act", "conv_groups")
+        return None
+    config.only("conv_groups", 1)
+    if size % 2 == 0:
+        raise ValueError(f"`config.json` must have an odd number as 'conv_kernel_size'. Received: {size}")
+    return keras.layers.Conv1D(width, size, padding="same", activation=activation(config, "conv_act", "tanh"))
 
 
 def _relative(config, found):

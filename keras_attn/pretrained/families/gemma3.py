@@ -1,5 +1,9 @@
-"""Gemma 3, the text models: [Gemma Team, 2025](https://arxiv.org/abs/2503.19786)."""
+"""Gemma 3: [Gemma Team, 2025](https://arxiv.org/abs/2503.19786).
 
+A multi-modal folder is read as its text model, without the encoder of images, and written as a folder of that.
+"""
+
+import dataclasses
 from typing import Any
 
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
@@ -36,3 +40,25 @@ def _use_rope_of_each_type(config):
 
 BLOCK = {**gemma2.BLOCK, **qwen3.HEAD_NORMS}
 GEMMA3_TEXT = llama.family("Gemma3ForCausalLM", settings, gemma.with_offset(BLOCK), gemma.NORM, "Gemma3Text")
+
+
+_TEXT, _OF_IMAGES = "text_config", {"vision_config", "mm_tokens_per_image"}
+_OF_IMAGES |= {f"{name}_token_{x}" for name in ("boi", "eoi", "image") for x in ("index", "id")}
+
+
+def _text_model(entries):
+    text = CheckpointConfig(entries).part(_TEXT)
+    text.only("model_type", "gemma3_text")
+    own = {name: value for name, value in entries.items() if name not in {_TEXT, "architectures", *_OF_IMAGES}}
+    return {**text.entries, **own, "model_type": "gemma3_text"}
+
+
+_CAUSAL_LM = dataclasses.replace(GEMMA3_TEXT.heads["causal_lm"], architecture="Gemma3ForConditionalGeneration")
+GEMMA3 = dataclasses.replace(
+    GEMMA3_TEXT,
+    heads={**GEMMA3_TEXT.heads, "causal_lm": _CAUSAL_LM},
+    # Of `transformers` from 4.52 on, and before.
+    other_prefixes=("model.language_model", "language_model.model", "language_model"),
+    ignored=(*GEMMA3_TEXT.ignored, r"(vision_tower|multi_modal_projector)\..*"),
+    completed=_text_model,
+)

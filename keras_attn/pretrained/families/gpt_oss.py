@@ -1,5 +1,6 @@
-"""GPT-OSS: [OpenAI, 2025](https://arxiv.org/abs/2508.10925)."""
+"""GPT-OSS: [OpenAI, 2025](https://arxiv.org/abs/2508.10925). Experts in MXFP4 become floats."""
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama, mixtral
 from keras_attn.pretrained.layer_types import SLIDING, layer_options, layer_types, window
 from keras_attn.pretrained.rows import Row, Transform, reshaped
+from keras_attn.pretrained.stored_experts import Mxfp4Experts
 
 _NETWORK = "feed_forward/network"
 
@@ -62,9 +64,8 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.ignore("experts_per_token", "initial_context_length")
     if config("quantization_config", None):
         raise ValueError(
-            "`folder` must hold GPT-OSS in bfloat16. Convert MXFP4 once with `transformers` and PyTorch: "
-            "`AutoModelForCausalLM.from_pretrained(folder, quantization_config=Mxfp4Config(dequantize=True))`, then "
-            "`save_pretrained`. Received: 'quantization_config' in config.json"
+            "`folder` must hold GPT-OSS in MXFP4, or without quantisation. Received 'quantization_config' in "
+            f"config.json: {config('quantization_config')}"
         )
     experts = MixtureOfExperts(
         config.size("num_local_experts", 128),
@@ -87,4 +88,13 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     }
 
 
-GPT_OSS = llama.family("GptOssForCausalLM", settings, BLOCK)
+def _without_mxfp4(entries):
+    quantization = entries.get("quantization_config")
+    if not isinstance(quantization, dict) or quantization.get("quant_method") != "mxfp4":
+        return entries
+    return {name: value for name, value in entries.items() if name != "quantization_config"}
+
+
+GPT_OSS = dataclasses.replace(
+    llama.family("GptOssForCausalLM", settings, BLOCK), folder=Mxfp4Experts, completed=_without_mxfp4
+)

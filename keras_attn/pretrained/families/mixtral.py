@@ -1,5 +1,6 @@
 """Mixtral: [Jiang et al., 2024](https://arxiv.org/abs/2401.04088)."""
 
+import dataclasses
 from typing import Any
 
 from keras_attn.layers import MixtureOfExperts
@@ -7,6 +8,7 @@ from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import llama, mistral
 from keras_attn.pretrained.rows import stacked
+from keras_attn.pretrained.stored_experts import FusedExperts
 
 BLOCK = {
     **llama.ATTENTION,
@@ -37,4 +39,4 @@ def balance(config: CheckpointConfig) -> Any:
     return factor if config("output_router_logits", False) else 0.0
 
 
-MIXTRAL = llama.family("MixtralForCausalLM", settings, BLOCK)
+MIXTRAL = dataclasses.replace(llama.family("MixtralForCausalLM", settings, BLOCK), folder=FusedExperts)

@@ -7,8 +7,11 @@ from keras_attn.layers import FeedForward, GatedFeedForward, RelativePositionBia
 from keras_attn.models import Transformer
 from keras_attn.pretrained.activations import activation
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import ENCODER
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import block, scaled
+from keras_attn.pretrained.seq2seq_heads import seq2seq_heads
+from keras_attn.pretrained.text_heads import classifier
 
 
 def _tensors(config):
@@ -78,11 +81,44 @@ def _completed(entries):
 
 
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
+
+
+# Only the logits of tokens are of scaled outputs.
+_UNSCALED = {"decoder.final_layer_norm": "decoder/final_norm"}
+
+
+def _shift(config):
+    start_id = config.size("decoder_start_token_id", 0, minimum=0)
+    return {"start_id": start_id, "end_id": config.size("eos_token_id", 1, minimum=0)}
+
+
+def heads(name: Any) -> Any:
+    """The heads of classes whose names begin like this. `base` is the encoder alone."""
+    return {
+        "seq2seq_lm": Head(f"{name}ForConditionalGeneration", LM_HEAD, has_prefix=False),
+        "base": Head(
+            f"{name}EncoderModel",
+            ignored=(r"(decoder|lm_head|classification_head|qa_outputs|classifier)\..*",),
+            conversion=ENCODER,
+        ),
+        "token_classification": Head(
+            f"{name}ForTokenClassification",
+            {"classifier": "classifier"},
+            classifier("token_classification"),
+            "classifier.weight",
+            (r"decoder\..*",),
+            conversion=ENCODER,
+        ),
+        **seq2seq_heads(name, _shift, _UNSCALED, qa_has_prefix=False),
+    }
+
+
 T5 = Family(
     Transformer,
     settings,
     _tensors,
-    {"seq2seq_lm": Head("T5ForConditionalGeneration", LM_HEAD)},
+    heads("T5"),
+    prefix="transformer",
     tied=("lm_head.weight", "shared.weight"),
     ignored=(
         r"(en|de)coder\.embed_tokens\.weight",
@@ -93,6 +129,6 @@ T5 = Family(
 _MT5 = {"vocab_size": 250112, "d_ff": 1024, "num_layers": 8, "num_heads": 6, "feed_forward_proj": "gated-gelu"}
 MT5 = dataclasses.replace(
     T5,
-    heads={"seq2seq_lm": Head("MT5ForConditionalGeneration", LM_HEAD)},
+    heads=heads("MT5"),
     completed=lambda entries: {**_MT5, **entries},
 )

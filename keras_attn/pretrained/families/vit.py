@@ -114,11 +114,11 @@ def _ast_head(config, num_classes):
         norm_epsilon=config.number("layer_norm_eps", 1e-12),
         name="head",
     )
-    return {"head": head}
+    return {"head": head, "labels": config.labels}
 
 
 def _vit_head(config, num_classes):
-    return {"head": ClassificationHead(num_classes, FirstTokenPooling(), name="head")}
+    return {"head": ClassificationHead(num_classes, FirstTokenPooling(), name="head"), "labels": config.labels}
 
 
 VIT = Family(

@@ -92,10 +92,12 @@ def _ctc(config, num_classes):
     return {"head": ClassificationHead(num_classes, name="head")}
 
 
-def _classifier(config, num_classes):
+def classifier(config: CheckpointConfig, num_classes: Any) -> dict[str, Any]:
+    """The settings of a classifier of the mean over time."""
     width = config.size("classifier_proj_size", 256)
     # The mean of projections is the projection of the mean.
-    return {"head": ClassificationHead(num_classes, MeanPooling(), hidden_dim=width, activation=None, name="head")}
+    head = ClassificationHead(num_classes, MeanPooling(), hidden_dim=width, activation=None, name="head")
+    return {"head": head, "labels": config.labels}
 
 
 WAV2VEC2 = Family(
@@ -108,7 +110,7 @@ WAV2VEC2 = Family(
         "audio_classification": Head(
             "Wav2Vec2ForSequenceClassification",
             {"projector": "head/hidden", "classifier": "head/classifier"},
-            _classifier,
+            classifier,
             "classifier.weight",
         ),
     },

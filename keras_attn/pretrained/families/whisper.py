@@ -5,6 +5,8 @@ from typing import Any
 from keras_attn.layers import AudioFrontEnd, LearnedPositionEmbedding
 from keras_attn.models import Transformer
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
+from keras_attn.pretrained.conversions import ENCODER
+from keras_attn.pretrained.families import wav2vec2
 from keras_attn.pretrained.families.bart import common_settings, tensors
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.rows import convolution
@@ -89,11 +91,27 @@ def _known(kind, name, ids):
     return ids[name]
 
 
+def _classifier(config, num_classes):
+    config.only("use_weighted_layer_sum", False)
+    return wav2vec2.classifier(config, num_classes)
+
+
 WHISPER = Family(
     Transformer,
     settings,
     TENSORS,
-    {"speech_to_text": Head("WhisperForConditionalGeneration", {"proj_out.weight": "embedding/reverse_embeddings"})},
+    {
+        "speech_to_text": Head("WhisperForConditionalGeneration", {"proj_out.weight": "embedding/reverse_embeddings"}),
+        "audio_classification": Head(
+            "WhisperForAudioClassification",
+            {"projector": "head/hidden", "classifier": "head/classifier"},
+            _classifier,
+            "classifier.weight",
+            (r"decoder\..*",),
+            conversion=ENCODER,
+            has_prefix=False,
+        ),
+    },
     prefix="model",
     tied=("proj_out.weight", "decoder.embed_tokens.weight"),
     generation=generation,

@@ -1,3 +1,8 @@
+from pretrained.case import Case
 from pretrained.cases.bert import CONFIG, cases
 
-CASES = cases("Albert", {**CONFIG, "embedding_size": 17, "num_hidden_layers": 3})
+SIZES = {**CONFIG, "embedding_size": 17, "num_hidden_layers": 3}
+CASES = [
+    *cases("Albert", SIZES),
+    Case("AlbertModel", {**SIZES, "num_hidden_groups": 2, "inner_group_num": 2}, "groups", fixture=True),
+]

@@ -1,4 +1,6 @@
-from pretrained.case import SIZE, Case, pairs
+import functools
+
+from pretrained.case import SIZE, Case, ended, pairs
 
 CONFIG = {
     "vocab_size": SIZE,
@@ -16,7 +18,16 @@ CONFIG = {
     "decoder_start_token_id": 2,
     "forced_eos_token_id": None,
 }
+SCALED = {**CONFIG, "scale_embedding": True}
+# The language comes after the end token.
+before_language = functools.partial(ended, after=1)
 CASES = [
     Case("BartForConditionalGeneration", CONFIG, inputs=pairs, fixture=True),
-    Case("MBartForConditionalGeneration", {**CONFIG, "scale_embedding": True}, inputs=pairs, fixture=True),
+    Case("MBartForConditionalGeneration", SCALED, inputs=pairs, fixture=True),
+    Case("BartForSequenceClassification", {**CONFIG, "num_labels": 3}, inputs=ended, fixture=True),
+    Case("BartForQuestionAnswering", CONFIG),
+    Case("BartModel", CONFIG),
+    Case("MBartForSequenceClassification", {**SCALED, "num_labels": 3}, inputs=before_language, fixture=True),
+    Case("MBartForQuestionAnswering", SCALED, inputs=before_language),
+    Case("MBartModel", SCALED, inputs=before_language),
 ]

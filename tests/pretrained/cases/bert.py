@@ -35,4 +35,9 @@ TEXT = Case(
     fixture=True,
     tokenizer="bert_uncased",
 )
-CASES = [*cases("Bert"), Case("BertForNextSentencePrediction", CONFIG), TEXT]
+CASES = [
+    *cases("Bert"),
+    Case("BertForNextSentencePrediction", CONFIG),
+    Case("BertForPreTraining", CONFIG, fixture=True),
+    TEXT,
+]

@@ -16,5 +16,6 @@ V2 = {**V3, "share_att_key": False, "position_buckets": -1, "norm_rel_ebd": "non
 CASES = [
     *cases("DebertaV2", V3),
     Case("DebertaV2Model", {**V2, "position_biased_input": True, "pos_att_type": ["c2p"]}, "v2"),
+    Case("DebertaV2Model", {**V3, "conv_kernel_size": 3, "conv_act": "gelu"}, "xlarge", fixture=True),
     Case("DebertaV2Model", CONFIG, "absolute"),
 ]

@@ -1,4 +1,4 @@
-from pretrained.case import SIZE, Case, pairs
+from pretrained.case import SIZE, Case, ended, pairs
 
 CONFIG = {
     "vocab_size": SIZE,
@@ -23,4 +23,10 @@ CASES = [
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1", inputs=pairs),
     Case("T5ForConditionalGeneration", {**CONFIG, **UNEVEN}, "1.1-untied", inputs=pairs, change=untied),
     Case("MT5ForConditionalGeneration", CONFIG, inputs=pairs),
+    Case("T5EncoderModel", CONFIG, fixture=True),
+    Case("MT5EncoderModel", {**CONFIG, **UNEVEN}),
+    Case("T5ForSequenceClassification", {**CONFIG, "num_labels": 3}, inputs=ended, fixture=True),
+    Case("MT5ForSequenceClassification", {**CONFIG, **UNEVEN, "num_labels": 3}, inputs=ended),
+    Case("T5ForQuestionAnswering", CONFIG),
+    Case("T5ForTokenClassification", {**CONFIG, "num_labels": 5}),
 ]

@@ -15,11 +15,20 @@ def features(rng):
     return {"input_features": rng.normal(size=(3, 7, 20)).astype("float32"), "decoder_input_ids": ids}
 
 
+def sounds(rng):
+    return {"input_features": features(rng)["input_features"]}
+
+
+def sounds_to_ours(inputs):
+    return {"input_features": inputs["input_features"].transpose(0, 2, 1)}
+
+
 def to_ours(inputs):
-    return {
-        "input_features": inputs["input_features"].transpose(0, 2, 1),
-        "target_ids": inputs["decoder_input_ids"],
-    }
+    return {**sounds_to_ours(inputs), "target_ids": inputs["decoder_input_ids"]}
 
 
-CASES = [Case("WhisperForConditionalGeneration", CONFIG, inputs=features, to_ours=to_ours, fixture=True)]
+CLASSES = {"classifier_proj_size": 13, "num_labels": 3}
+CASES = [
+    Case("WhisperForConditionalGeneration", CONFIG, inputs=features, to_ours=to_ours, fixture=True),
+    Case("WhisperForAudioClassification", {**CONFIG, **CLASSES}, inputs=sounds, to_ours=sounds_to_ours, fixture=True),
+]

@@ -26,7 +26,8 @@ def matrices(model):
 
     if model is None:
         return {}
-    recurrent = [layer for layer in compat.layers_of(model) if isinstance(layer, keras.layers.RNN)]
+    layers = compat.layers_of(model) if isinstance(model, keras.Model) else ()
+    recurrent = [layer for layer in layers if isinstance(layer, keras.layers.RNN)]
     inside = {id(variable) for layer in recurrent for variable in layer.variables}
     variables = [v for v in model.variables if len(v.shape) > 1 and math.prod(v.shape) > SMALL and id(v) not in inside]
     return {f"keras_attn_weight_{i}": variable for i, variable in enumerate(variables)}

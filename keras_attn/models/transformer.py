@@ -22,6 +22,7 @@ from keras_attn.layers.transformer.stack import norm_like
 from keras_attn.models.arguments import checked_position, split_options, stack_arguments
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
+from keras_attn.ops.arrays import axis_size
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ class Transformer(AttentionModel):
             `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
         """
         encoded, source_mask = self.encode_with_mask(inputs, source_mask)
-        cache = self.decoder.init_cache(keras.ops.shape(inputs)[0], length, bounded)
+        cache = self.decoder.init_cache(axis_size(inputs, 0), length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
     def decode_hidden(

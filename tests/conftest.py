@@ -1,8 +1,5 @@
-import functools
 import gc
 import os
-import sys
-import typing
 import zlib
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -13,17 +10,14 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import pytest
-from tensorflow.python.util import tf_stack
+import quick_graphs  # noqa: F401
 
 pytest_plugins = ["layer_docs", "pretrained_docs"]
-# Graphs are millions of objects that live on, and collections that walk over them take a twentieth of the time.
-gc.set_threshold(100_000, 50, 100)
-# The place in the code of each operation of a graph, which only errors name, takes a fifth of the time of tracing.
-_PLACE = tf_stack.extract_stack()
-tf_stack.extract_stack = lambda stacklevel=1: _PLACE
-# TensorFlow tests each argument for a protocol, whose members older versions of Python collect anew each time.
-if sys.version_info < (3, 12):
-    typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
+
+
+def pytest_collection_finish():
+    """Keras collects garbage at every quantisation, TensorFlow at every conversion: not among what was imported."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -6,6 +6,7 @@ those of tests/training_run.py, or a `script`.
 """
 
 import contextlib
+import gc
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import time
 
+import quick_graphs  # noqa: F401
 import training_run
 
 SECONDS = 240
@@ -20,6 +22,8 @@ SECONDS = 240
 
 def serve():
     """Answers all requests. Returns a program in the process that is to run it, and None in the end."""
+    # Programs do not collect garbage among what was imported, nor copy its memory.
+    gc.freeze()
     for line in sys.stdin:
         with contextlib.ExitStack() as files:
             running = []

@@ -17,7 +17,7 @@ from keras_attn.generation.processors import BANNED
 from keras_attn.generation.processors.selection import bounded, in_float32, unless_banned
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.generation.strategy import Strategy, put
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size, reshape
 from keras_attn.ops.attention_recording import recording
 from keras_attn.typing import Tensor
 
@@ -114,7 +114,7 @@ class BeamSearch(Strategy):
     def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[BeamContext, BeamState]:
         count = self.num_beams
         fixed, layout = beams(decoding, count).start(inputs, mask)
-        batch = ops.shape(inputs)[0]
+        batch = axis_size(inputs, 0)
         history = decoding.history(inputs, mask)
         rows = {name: getattr(history, name) for name in ("ids", "mask", "source", "source_mask")}
         history = dataclasses.replace(history, **repeated(rows, count, batch))
@@ -122,7 +122,7 @@ class BeamSearch(Strategy):
         first = ops.where(ops.equal(ops.arange(count, dtype="int32"), 0), 0.0, BANNED)
         shape, coverage = (batch, count, decoding.config.max_length), ()
         if self.coverage_penalty:
-            coverage = ops.zeros((batch, count, ops.shape(inputs)[1]), dtype="float32")
+            coverage = ops.zeros((batch, count, axis_size(inputs, 1)), dtype="float32")
             fixed = fixed._replace(source_mask=decoding.model.padding_mask(inputs, mask))
         tokens = ops.full(shape, decoding.config.pad_id, dtype="int32")
         scores = ops.zeros(shape, dtype="float32")
@@ -153,20 +153,20 @@ class BeamSearch(Strategy):
             hidden, layout_state = layout.decode(fixed, state.layout, step)
         logits = ops.cast(decoding.logits(hidden), "float32")
         vocabulary_size = logits.shape[-1]
-        flat = ops.reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
+        flat = reshape(ops.log_softmax(logits, axis=-1), (-1, vocabulary_size))
         flat = decoding.process(flat, state.processors, step)
         if self.coverage_penalty:
             coverage = add(pools.running.coverage, self._attention(decoding, records))
             pools = pools._replace(running=pools.running._replace(coverage=coverage))
 
-        log_probabilities = ops.reshape(flat, (-1, self.num_beams, vocabulary_size))
+        log_probabilities = reshape(flat, (-1, self.num_beams, vocabulary_size))
         pools, parents, tokens = self._select(decoding, fixed, pools, step, log_probabilities)
         rows = flat_rows(parents)
         processors = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), state.processors)
         return BeamState(
             step=step + 1,
             layout=layout.select(layout_state, parents, tokens),
-            processors=decoding.update_processors(processors, ops.reshape(tokens, (-1,)), step),
+            processors=decoding.update_processors(processors, reshape(tokens, (-1,)), step),
             pools=pools,
         )
 
@@ -196,7 +196,7 @@ class BeamSearch(Strategy):
         # Not `ops.add`: Keras may treat a second operand with a single long axis as a bias of the last axis.
         total = unless_banned(token_values, token_values + values)
         total, scores = (
-            ops.reshape(x, (-1, self.num_beams * vocabulary_size))
+            reshape(x, (-1, self.num_beams * vocabulary_size))
             for x in (ops.where(ops.greater(values, BANNED), total, BANNED), log_probabilities)
         )
         values, index = ops.top_k(total, self._num_candidates(decoding.config))
@@ -253,7 +253,7 @@ class BeamSearch(Strategy):
         """Attention to the memory, averaged over heads and layers: `(B, beams, S)`."""
         maps = [ops.mean(ops.cast(records[path], "float32"), axis=1) for path in decoding.model.alignment_layers()]
         mean = sum(maps[1:], maps[0]) / len(maps)
-        return ops.reshape(mean, (-1, self.num_beams, ops.shape(mean)[-1]))
+        return reshape(mean, (-1, self.num_beams, axis_size(mean, -1)))
 
     def result(self, decoding: Decoding, fixed: BeamContext, state: BeamState) -> dict[str, Tensor]:
         finished = state.pools.finished

@@ -8,7 +8,7 @@ from keras import ops
 from keras_attn.generation.beam_state import BeamContext
 from keras_attn.generation.single_sequence import repeated
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.arrays import add, rows
+from keras_attn.ops.arrays import add, axis_size, reshape, rows, shape_of
 from keras_attn.typing import Nest, Tensor
 
 
@@ -58,7 +58,7 @@ class SlotBeams:
         num_slots = config.max_length * self.count
         (caches, slots), memory = model.prefill(inputs, mask, length=num_slots, bounded=False)
         token, position = model.first_decoder_inputs(inputs, mask, config.start_id)
-        batch, size = ops.shape(inputs)[0], ops.shape(slots[0][0])[1]
+        batch, size = axis_size(inputs, 0), axis_size(slots[0][0], 1)
         is_prompt = ops.less(ops.arange(size, dtype="int32"), size - num_slots)
         visible = ops.logical_and(is_prompt, ops.ones((batch, self.count, 1), dtype="bool"))
         fixed = BeamContext(memory, ops.repeat(position, self.count, axis=1))
@@ -68,7 +68,7 @@ class SlotBeams:
 
     def decode(self, fixed, state, step):
         """Returns `(hidden, state)`: hidden states `(B, count, D)` at the tokens of `state`, and the updated state."""
-        size = ops.shape(state.visible)[2]
+        size = axis_size(state.visible, 2)
         start = size + (step - self.decoding.config.max_length) * self.count
         own = ops.expand_dims(ops.expand_dims(ops.arange(self.count, dtype="int32"), 0), -1) + start
         visible = ops.logical_or(state.visible, ops.equal(ops.arange(size, dtype="int32"), own))
@@ -93,14 +93,14 @@ class RowBeams:
         model, config = self.decoding.model, self.decoding.config
         prefilled = model.prefill(inputs, mask, length=config.max_length)
         token, position = model.first_decoder_inputs(inputs, mask, config.start_id)
-        cache, memory, position = repeated((*prefilled, position), self.count, ops.shape(inputs)[0])
+        cache, memory, position = repeated((*prefilled, position), self.count, axis_size(inputs, 0))
         return BeamContext(memory, position), RowState(token=ops.repeat(token, self.count, axis=1), cache=cache)
 
     def decode(self, fixed, state, step):
-        token = ops.reshape(state.token, (-1, 1))
+        token = reshape(state.token, (-1, 1))
         positions = add(fixed.position, step)
         hidden, cache = self.decoding.model.decode_hidden(token, positions, state.cache, fixed.memory)
-        return ops.reshape(hidden, (-1, self.count, hidden.shape[-1])), state._replace(cache=cache)
+        return reshape(hidden, (-1, self.count, hidden.shape[-1])), state._replace(cache=cache)
 
     def select(self, state, parents, tokens):
         indices = flat_rows(parents)
@@ -110,7 +110,7 @@ class RowBeams:
 
 def flat_rows(parents):
     """Beam indices within each row, int32 `(B, n)`, as row indices of a flat batch, `(B * n,)`."""
-    return ops.reshape(_flat_indices(parents, parents.shape[1]), (-1,))
+    return reshape(_flat_indices(parents, parents.shape[1]), (-1,))
 
 
 def gather_beams(tree, index):
@@ -122,15 +122,15 @@ def gather_beams(tree, index):
 
     def taken(x):
         if all(x.shape[2:]):
-            return rows(ops.reshape(x, (-1, *x.shape[2:])), indices)
-        batch, count, *sizes = ops.shape(x)
-        return rows(ops.reshape(x, (batch * count, *sizes)), indices)
+            return rows(reshape(x, (-1, *x.shape[2:])), indices)
+        batch, count, *sizes = shape_of(x)
+        return rows(reshape(x, (batch * count, *sizes)), indices)
 
     return keras.tree.map_structure(taken, tree)
 
 
 def _flat_indices(index, count):
     """Indices within rows of `count` entries as indices into the flattened rows."""
-    offsets = ops.expand_dims(ops.arange(ops.shape(index)[0], dtype="int32") * count, -1)
+    offsets = ops.expand_dims(ops.arange(axis_size(index, 0), dtype="int32") * count, -1)
     # The column comes first: Keras treats `(B, B) + (B, 1)` as the addition of a bias.
     return add(offsets, index)

@@ -14,7 +14,7 @@ from keras_attn.generation.greedy_or_sampling import GreedyOrSampling
 from keras_attn.generation.processors.selection import in_float32
 from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class ClassifierFreeGuidance(GreedyOrSampling):
             others = state.token
         else:
             others = ops.convert_to_tensor([self.unconditional_ids], dtype="int32")
-            others = add(ops.zeros((ops.shape(inputs)[0], 1), dtype="int32"), others)
+            others = add(ops.zeros((axis_size(inputs, 0), 1), dtype="int32"), others)
         real = ops.ones_like(others, dtype="bool")
         cache, memory = model.prefill(others, real, length=config.max_length)
         token, position = model.first_decoder_inputs(others, real, config.start_id)

@@ -18,7 +18,7 @@ from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.arrays import add, matmul_transposed
+from keras_attn.ops.arrays import add, axis_size, matmul_transposed
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class ContrastiveSearch(SingleSequence):
     def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
         model, config, count = decoding.model, decoding.config, self.top_k
         prompt, real = model.decoder_prompt(inputs, mask, config.start_id)
-        batch, size = ops.shape(prompt)[0], prompt.shape[1] or ops.shape(prompt)[1]
+        batch, size = axis_size(prompt, 0), prompt.shape[1] or axis_size(prompt, 1)
         num_slots = config.max_length * count
         # Prefill returns no decoder outputs of the prompt, so only its memory is used.
         _, memory = model.prefill(inputs, mask, length=1, bounded=False)
@@ -159,7 +159,7 @@ class ContrastiveSearch(SingleSequence):
         token = ops.sum(ops.where(is_best, candidates.layout.token, 0), axis=1)
         accepted = self.accept(decoding, fixed._replace(drawing=token), state, candidates.logits)
         logits, tokens, scores = self._candidates(decoding, of_best(hidden), accepted)
-        size = ops.shape(candidates.context_vectors)[1]
+        size = axis_size(candidates.context_vectors, 1)
         column = ops.equal(ops.arange(size, dtype="int32"), add(state.step, size - decoding.config.max_length))
         parents = ops.repeat(ops.expand_dims(best, 1), self.top_k, axis=1)
         candidates = Candidates(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, shape_of
+
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
     from keras_attn.text import Tokenizer
@@ -99,18 +101,18 @@ class GenerationDefaults:
             inputs, mask: The arguments of `prefill`.
             start_id: The token that starts a target.
         """
-        return ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
+        return ops.full((axis_size(inputs, 0), 1), start_id, dtype="int32"), ops.zeros((1, 1), dtype="int32")
 
     def decoder_prompt(self, inputs: Tensor, mask: Tensor | None, start_id: int) -> tuple[Tensor, Tensor]:
         """The tokens before the first generated one: `(ids, mask)`, int32 and bool `(B, P)`; by default `start_id`."""
-        first = ops.full((ops.shape(inputs)[0], 1), start_id, dtype="int32")
+        first = ops.full((axis_size(inputs, 0), 1), start_id, dtype="int32")
         return first, ops.ones_like(first, dtype="bool")
 
     def padding_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Padding mask of the inputs, bool `(B, S)`, False at padding."""
         if mask is not None:
             return ops.cast(mask, "bool")
-        return ops.not_equal(inputs, self.pad_id) if reads_ids(self) else ops.ones(ops.shape(inputs)[:2], "bool")
+        return ops.not_equal(inputs, self.pad_id) if reads_ids(self) else ops.ones(shape_of(inputs)[:2], "bool")
 
     def decode_hidden(
         self, ids: Tensor, positions: Tensor, cache: Nest, memory: Nest = (), **masks: Tensor

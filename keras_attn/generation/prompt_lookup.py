@@ -10,7 +10,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.settings import Settings
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class PromptLookup(Settings):
     def propose(self, strategy: Strategy, decoding: Decoding, fixed: Nest, state: Nest) -> tuple[Tensor, Nest]:
         """Returns `(proposals, state)`: int32 `(B, num_tokens + 1)`, the last of which is not used."""
         (known, lengths), step = fixed.extra, state.step
-        size = ops.shape(known)[1] + decoding.config.max_length
+        size = axis_size(known, 1) + decoding.config.max_length
         index = ops.subtract(ops.expand_dims(ops.arange(size, dtype="int32"), 0), lengths)
         generated = ops.clip(index, 0, decoding.config.max_length - 1)
         generated = ops.take_along_axis(state.tokens, generated, axis=1)
@@ -86,7 +86,7 @@ class PromptLookup(Settings):
             count: Number of proposals per row.
         """
         context, lengths = (ops.convert_to_tensor(x, dtype="int32") for x in (context, lengths))
-        size, width = ops.shape(context)[1], self.ngram_size
+        size, width = axis_size(context, 1), self.ngram_size
         front = ops.zeros_like(context[:, :1]) + ops.full((1, width), _BEFORE, dtype="int32")
         shifted = ops.concatenate([front, context], axis=1)
         follower = ops.expand_dims(ops.arange(size, dtype="int32"), 0)

@@ -14,7 +14,7 @@ from keras_attn.generation.processors.selection import unless_banned
 from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.single_sequence import SingleSequence
 from keras_attn.generation.strategy import index_of_largest
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size, reshape
 from keras_attn.ops.hashed_uniform import checksums, hashed_uniform, row_keys
 from keras_attn.typing import Nest, Tensor
 
@@ -65,7 +65,7 @@ class Sampling(SingleSequence):
         keys = row_keys(inputs if reads_ids(decoding.model) else checksums(inputs), real)
         keys = tuple(ops.repeat(key, count) for key in keys) if count > 1 else keys
         if count > 1:
-            number = ops.mod(ops.arange(ops.shape(keys[0])[0], dtype="int32"), count)
+            number = ops.mod(ops.arange(axis_size(keys[0], 0), dtype="int32"), count)
             keys = tuple(add(key, number * factor) for key, factor in zip(keys, (7919, 6947), strict=True))
         seed = ops.convert_to_tensor(self.seed, dtype="int32") if decoding.seed is None else decoding.seed
         return count, (*keys, seed)
@@ -86,4 +86,4 @@ class Sampling(SingleSequence):
 
 def unfolded(x, count):
     """Reshapes `(B * count, ...)` to `(B, count, ...)`."""
-    return ops.reshape(x, (-1, count, *x.shape[1:]))
+    return reshape(x, (-1, count, *x.shape[1:]))

@@ -14,6 +14,7 @@ from keras_attn.argument_checks import check_vocabulary
 from keras_attn.generation.generative_model import vocabulary_size_of
 from keras_attn.generation.prompts import Prompts, continues, settings_of
 from keras_attn.generation.strategy import pick
+from keras_attn.ops.arrays import reshape
 from keras_attn.ops.attention_recording import recording
 from keras_attn.typing import Array, Tensor
 
@@ -76,8 +77,8 @@ def score(
         targets = np.where(real, tokens, config.pad_id)
         logits = model.score_logits(prompt, targets, config.start_id, **masks)[..., :size]
     log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
-    flat = ops.reshape(log_probabilities, (-1, logits.shape[-1]))
-    scores = ops.reshape(pick(flat, ops.reshape(ops.convert_to_tensor(tokens, "int32"), (-1,))), tokens.shape)
+    flat = reshape(log_probabilities, (-1, logits.shape[-1]))
+    scores = reshape(pick(flat, reshape(ops.convert_to_tensor(tokens, "int32"), (-1,))), tokens.shape)
     scores = np.where(real, ops.convert_to_numpy(scores), np.float32(0))
     outputs = {"scores": scores, "sequence_scores": scores.sum(axis=-1)}
     if return_alignments:

@@ -12,7 +12,7 @@ from keras_attn.generation.processors import BANNED
 from keras_attn.generation.sequence_state import SequenceContext, SequenceState
 from keras_attn.generation.strategy import Strategy, pick, put
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class SingleSequence(Strategy):
         return 1, ()
 
     def start(self, decoding: Decoding, inputs: Tensor, mask: Tensor | None) -> tuple[SequenceContext, SequenceState]:
-        config, batch = decoding.config, ops.shape(inputs)[0]
+        config, batch = decoding.config, axis_size(inputs, 0)
         count, drawing = self.rows(decoding, inputs, mask)
         num_slots = config.max_length + self.lookahead
         # Rejected tokens must not have evicted any from a window.

@@ -12,6 +12,7 @@ from keras_attn.generation.generative_model import GenerativeModel, as_generativ
 from keras_attn.generation.processors import History
 from keras_attn.generation.processors.selection import bounded
 from keras_attn.generation.settings import Settings
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.target import current, tracing_for
 from keras_attn.typing import Nest, Tensor
 
@@ -202,7 +203,7 @@ def index_of_largest(x):
 
 def put(buffer, step, values):
     """`buffer` `(..., L)` with `values` `(...)` in column `step`."""
-    here = ops.equal(ops.arange(ops.shape(buffer)[-1], dtype="int32"), step)
+    here = ops.equal(ops.arange(axis_size(buffer, -1), dtype="int32"), step)
     return ops.where(here, ops.expand_dims(values, -1), buffer)
 
 

@@ -25,6 +25,7 @@ from keras_attn.layers.base.serialization import deserialized, serialized
 from keras_attn.models.arguments import symbolic_inputs
 from keras_attn.models.features import AttachMask, FeatureMask, passes_masks
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
+from keras_attn.ops.arrays import shape_of
 from keras_attn.ops.boolean_mask import check_boolean
 from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Nest, Tensor
@@ -266,7 +267,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
             return self.encode(inputs, mask), mask
         vectors = self.encode(inputs, mask)
         mask = compat.keras_mask(vectors)
-        return vectors, ops.ones(ops.shape(vectors)[:2], dtype="bool") if mask is None else mask
+        return vectors, ops.ones(shape_of(vectors)[:2], dtype="bool") if mask is None else mask
 
     def packed_weights(self) -> AbstractContextManager[None]:
         """A scope in which projections read weights that were packed to matrices at its start."""

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import reshape, shape_of
+
 
 @keras.saving.register_keras_serializable(package="keras_attn")
 class MergeChoices(keras.layers.Layer):
@@ -25,8 +27,8 @@ class MergeChoices(keras.layers.Layer):
     """
 
     def call(self, ids, given=None):
-        batch, choices, length = ops.shape(ids)
-        return ops.reshape(ops.zeros_like(ids) if given is None else given, (batch * choices, length))
+        batch, choices, length = shape_of(ids)
+        return reshape(ops.zeros_like(ids) if given is None else given, (batch * choices, length))
 
     def compute_output_spec(self, ids, given=None):
         return keras.KerasTensor((None, ids.shape[-1]), dtype=(ids if given is None else given).dtype)
@@ -52,7 +54,7 @@ class SplitChoices(keras.layers.Layer):
     """
 
     def call(self, logits, ids):
-        return ops.reshape(logits, ops.shape(ids)[:2])
+        return reshape(logits, shape_of(ids)[:2])
 
     def compute_output_spec(self, logits, ids):
         return keras.KerasTensor(ids.shape[:2], dtype=logits.dtype)

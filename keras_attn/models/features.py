@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn import compat
 from keras_attn.layers import PaddingMask
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.ops.arrays import shape_of
 from keras_attn.typing import Nest
 
 
@@ -20,7 +21,7 @@ class FeatureMask(PaddingMask):
     """
 
     def call(self, ids, given=None):
-        return ops.ones(ops.shape(ids)[:2], dtype="bool") if given is None else super().call(ids, given)
+        return ops.ones(shape_of(ids)[:2], dtype="bool") if given is None else super().call(ids, given)
 
     def compute_output_spec(self, ids, given=None):
         return keras.KerasTensor(ids.shape[:2], dtype="bool")

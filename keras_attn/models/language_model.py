@@ -25,6 +25,7 @@ from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings
 from keras_attn.models.prompt_mask import PromptMask
 from keras_attn.ops import gelu_tanh
+from keras_attn.ops.arrays import axis_size
 from keras_attn.typing import Activation, Nest, Tensor
 
 if TYPE_CHECKING:
@@ -286,7 +287,7 @@ class LanguageModel(AttentionModel):
     def first_decoder_inputs(self, ids: Tensor, mask: Tensor, start_id: int) -> tuple[Tensor, Tensor]:
         """The last token of each prompt and its position, int32 `(B, 1)` both; see `GenerationDefaults`."""
         last = self._last_positions(ids, mask)
-        slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+        slots = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
         here = ops.cast(ops.equal(slots, last), "int32")
         return ops.sum(ops.multiply(ops.cast(ids, "int32"), here), axis=1, keepdims=True), last
 

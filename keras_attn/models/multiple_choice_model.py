@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import keras
-from keras import ops
 
 from keras_attn import compat
 from keras_attn.layers import TokenEmbedding
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.encoder_model import EncoderModel
-from keras_attn.ops.arrays import reshape_rows
+from keras_attn.ops.arrays import reshape, reshape_rows, shape_of
 
 if TYPE_CHECKING:
     from keras_attn.text.tokenizer import Tokenizer
@@ -101,7 +100,7 @@ class FoldChoices(keras.layers.Layer):
     def call(self, inputs):
         if inputs is None:
             return None
-        batch, choices, *rest = ops.shape(inputs)
+        batch, choices, *rest = shape_of(inputs)
         return reshape_rows(inputs, batch * choices, *rest)
 
     def compute_output_spec(self, inputs):
@@ -112,7 +111,7 @@ class UnfoldChoices(keras.layers.Layer):
     """`(B * C, 1)` to `(B, C)`, with the sizes of a second tensor `(B, C, ...)`."""
 
     def call(self, inputs, like):
-        return ops.reshape(inputs, ops.shape(like)[:2])
+        return reshape(inputs, shape_of(like)[:2])
 
     def compute_output_spec(self, inputs, like):
         return keras.KerasTensor(like.shape[:2], dtype=inputs.dtype)

@@ -3,6 +3,7 @@
 from keras import ops
 
 from keras_attn.layers import PaddingMask
+from keras_attn.ops.arrays import axis_size
 
 
 class PromptMask(PaddingMask):
@@ -18,5 +19,5 @@ class PromptMask(PaddingMask):
             return super().call(ids, given)
         tokens = ops.cast(ops.not_equal(ids, self.pad_id), "int32")
         before = ops.cumsum(tokens, axis=1) - tokens
-        is_first = ops.expand_dims(ops.equal(ops.arange(ops.shape(ids)[1], dtype="int32"), 0), 0)
+        is_first = ops.expand_dims(ops.equal(ops.arange(axis_size(ids, 1), dtype="int32"), 0), 0)
         return ops.logical_or(is_first, ops.less(before, ops.sum(tokens, axis=1, keepdims=True)))

@@ -24,7 +24,7 @@ from keras_attn.models.arguments import symbolic_inputs
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size, shape_of
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ class Seq2SeqRNN(AttentionModel):
         keys, encoded = self.attention_layer.project_memory(encoded)
         states = [self.attention_layer.start(keys, encoded, bridged[0] if bridged else None)]
         for i, layer in enumerate(self.decoder_layers, start=1):
-            states.append(bridged[i] if bridged else layer.get_initial_state(ops.shape(source_ids)[0]))
+            states.append(bridged[i] if bridged else layer.get_initial_state(axis_size(source_ids, 0)))
         return tuple(tuple(state) for state in states), (keys, encoded, source_mask)
 
     def decode_hidden(
@@ -320,7 +320,7 @@ class Seq2SeqRNN(AttentionModel):
         """Hidden states `(B, T, D)` in training with scheduled sampling."""
         cache, memory = self._prefill(inputs["source_ids"], inputs["source_mask"], training=True)
         ids = ops.cast(inputs["target_ids"], "int32")
-        (batch, length), guided = ops.shape(ids), inputs.get("alignments") is not None
+        (batch, length), guided = shape_of(ids), inputs.get("alignments") is not None
         replaced, seed = self.scheduled_sampling.draw(ids)
         # Drawn before the loop, since updates of seeds in a loop are lost.
         ones = ops.ones((batch, length, self.hidden_dim), dtype=self.compute_dtype)

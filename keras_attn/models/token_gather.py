@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_attn.ops.arrays import rows
+from keras_attn.ops.arrays import reshape, rows, shape_of
 
 
 @keras.saving.register_keras_serializable(package="keras_attn")
@@ -30,9 +30,9 @@ class TokenGather(keras.layers.Layer):
     def call(self, inputs, positions=None):
         if positions is None:
             return inputs
-        batch, length = ops.shape(inputs)[:2]
+        batch, length = shape_of(inputs)[:2]
         starts = ops.expand_dims(ops.arange(batch, dtype="int32") * length, -1)
-        return rows(ops.reshape(inputs, (-1, inputs.shape[-1])), ops.cast(positions, "int32") + starts)
+        return rows(reshape(inputs, (-1, inputs.shape[-1])), ops.cast(positions, "int32") + starts)
 
     def compute_output_shape(self, input_shape, positions_shape=None):
         length = input_shape[1] if positions_shape is None else positions_shape[1]

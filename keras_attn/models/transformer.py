@@ -19,6 +19,7 @@ from keras_attn.models.arguments import (
 )
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.features import check_width, checked_embeddings, config_of_specs
+from keras_attn.ops.arrays import axis_size
 from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ class Transformer(AttentionModel):
             `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
         """
         encoded, source_mask = self.encode_with_mask(inputs, source_mask)
-        cache = self.decoder.init_cache(keras.ops.shape(inputs)[0], length, bounded)
+        cache = self.decoder.init_cache(axis_size(inputs, 0), length, bounded)
         return cache, (self.decoder.project_memory(encoded), source_mask)
 
     def decode_hidden(

@@ -46,6 +46,41 @@ def rows(table, ids):
     return ops.take(table, ids, axis=0)
 
 
+def axis_size(x, axis):
+    """The length of one axis of `x`: an int if it is known, else a scalar tensor, or `None` for a `KerasTensor`."""
+    return _sizes(x, (axis % len(x.shape),))[0]
+
+
+def shape_of(x):
+    """The same as `keras.ops.shape(x)`."""
+    return _sizes(x, range(len(x.shape)))
+
+
+def _sizes(x, axes):
+    """The lengths of `axes`. `keras.ops.shape` computes all axes in a graph, and adds an operation if all are known."""
+    sizes = tuple(x.shape[axis] for axis in axes)
+    if None not in sizes or isinstance(x, keras.KerasTensor) or keras.backend.backend() != "tensorflow":
+        return sizes
+    import tensorflow as tf
+
+    computed = tf.shape(x)
+    return tuple(computed[axis] if size is None else size for axis, size in zip(axes, sizes, strict=True))
+
+
+def reshape(x, shape):
+    """`keras.ops.reshape(x, shape)`, in half the time on tensors of TensorFlow outside of a graph.
+
+    TensorFlow is slow to read a shape that is not a tensor.
+    """
+    if keras.backend.backend() == "tensorflow" and not isinstance(x, keras.KerasTensor):
+        import tensorflow as tf
+
+        if tf.executing_eagerly():
+            shape = tf.stack(shape) if any(tf.is_tensor(size) for size in shape) else tf.constant(shape, "int32")
+        return tf.reshape(x, shape)
+    return ops.reshape(x, shape)
+
+
 def reshape_rows(x, rows, *sizes):
     """`x` reshaped to `(rows, *sizes)`.
 
@@ -63,8 +98,18 @@ def reshape_rows(x, rows, *sizes):
     >>> tuple(reshape_rows(np.zeros((0, 6)), 2, 0, 3, 2).shape)
     (2, 0, 3, 2)
     """
-    is_implied = not isinstance(rows, int) and all(isinstance(size, int) and size > 0 for size in sizes)
-    return ops.reshape(x, (-1 if is_implied else rows, *sizes))
+    return reshape(x, (rows if isinstance(rows, int) or not _imply_rows(sizes) else -1, *sizes))
+
+
+def reshape_as(x, like, num_axes, *sizes):
+    """`x` reshaped to the first `num_axes` sizes of `like`, which has as many rows, and `sizes`; see `reshape_rows`."""
+    is_implied = like.shape[0] is None and _imply_rows((*like.shape[1:num_axes], *sizes))
+    rows, *others = (-1, *like.shape[1:num_axes]) if is_implied else _sizes(like, range(num_axes))
+    return reshape(x, (rows, *others, *sizes))
+
+
+def _imply_rows(sizes):
+    return all(isinstance(size, int) and size > 0 for size in sizes)
 
 
 def repeat_heads(x, num_heads):
@@ -72,6 +117,6 @@ def repeat_heads(x, num_heads):
     num_kv_heads, width = x.shape[1], x.shape[-1]
     if num_kv_heads == num_heads:
         return x
-    batch, _, length, _ = ops.shape(x)
-    x = reshape_rows(x, batch, num_kv_heads, 1, length * width)
-    return reshape_rows(ops.tile(x, (1, 1, num_heads // num_kv_heads, 1)), batch, num_heads, length, width)
+    length = axis_size(x, 2)
+    y = ops.tile(reshape_as(x, x, 1, num_kv_heads, 1, length * width), (1, 1, num_heads // num_kv_heads, 1))
+    return reshape_as(y, x, 1, num_heads, length, width)

@@ -4,7 +4,7 @@ import math
 
 from keras import ops
 
-from keras_attn.ops.arrays import reshape_rows
+from keras_attn.ops.arrays import reshape, reshape_rows, shape_of
 
 
 class AttentionAxes:
@@ -46,7 +46,7 @@ class AttentionAxes:
         if self.plain:
             return y
         tail = tuple(y.shape)[2:]
-        y = ops.reshape(y, (*self._dims(like, self._order), *tail))
+        y = reshape(y, (*self._dims(like, self._order), *tail))
         inverse = [self._order.index(axis) for axis in range(self.rank - 1)]
         return ops.transpose(y, (*inverse, *range(self.rank - 1, self.rank - 1 + len(tail))))
 
@@ -77,13 +77,11 @@ class AttentionAxes:
         if self.plain:
             return scores
         batch = self._dims(query, self.batch_axes)
-        return ops.reshape(
-            scores, (*batch, scores.shape[1], *self._dims(query, self.axes), *self._dims(key, self.axes))
-        )
+        return reshape(scores, (*batch, scores.shape[1], *self._dims(query, self.axes), *self._dims(key, self.axes)))
 
     def _batch(self, x):
         return math.prod(self._dims(x, self.batch_axes))
 
     def _dims(self, x, axes):
-        shape = ops.shape(x)
+        shape = shape_of(x)
         return tuple(shape[axis] for axis in axes)

@@ -5,6 +5,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, reshape
 from keras_attn.ops.attention_mask import AttentionMask
 
 
@@ -19,7 +20,7 @@ class Blocks:
     @classmethod
     def of(cls, x, largest):
         """Blocks of at most `largest` entries along axis 2 of `x`, as even as possible to minimise padding."""
-        length = ops.shape(x)[2]
+        length = axis_size(x, 2)
         # An empty sequence has one block of padding.
         largest_of = max if isinstance(length, int) else ops.maximum
         count = largest_of(-(-length // largest), 1)
@@ -99,7 +100,7 @@ def _needed_and_free(mask, queries, keys):
 
 def _extremes(x, blocks, axis):
     """Smallest and largest entry of each block, `(B or 1, count)` with a further axis at `axis`."""
-    x = ops.reshape(x, (-1, blocks.count, blocks.size))
+    x = reshape(x, (-1, blocks.count, blocks.size))
     if ops.dtype(x) == "bool":
         return ops.expand_dims(ops.all(x, axis=-1), axis), ops.expand_dims(ops.any(x, axis=-1), axis)
     return ops.expand_dims(ops.min(x, axis=-1), axis), ops.expand_dims(ops.max(x, axis=-1), axis)

@@ -8,6 +8,7 @@ import functools
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.boolean_mask import both, check_boolean
 from keras_attn.typing import Tensor
 
@@ -208,7 +209,7 @@ def block(x, *parts):
             continue
         start, length = where
         if size is None:
-            size = ops.shape(x)[axis]
+            size = axis_size(x, axis)
             length = ops.minimum(length, size)
             start = ops.minimum(start, size - length)
         index.append(slice(start, start + length))
@@ -220,15 +221,15 @@ def _extended(x, length):
     """`x` `(B, n)` with its last entry repeated up to `length`, unless it broadcasts; zeros if it is empty."""
     if x is None or _reaches(x.shape[1], length):
         return x
-    entries = ops.minimum(ops.arange(length, dtype="int32"), ops.maximum(ops.shape(x)[1] - 1, 0))
-    return ops.take(_padded(x, 1, ops.shape(x)[1] + 1), entries, axis=1)
+    entries = ops.minimum(ops.arange(length, dtype="int32"), ops.maximum(axis_size(x, 1) - 1, 0))
+    return ops.take(_padded(x, 1, axis_size(x, 1) + 1), entries, axis=1)
 
 
 def _padded(x, axis, length):
     """`x` with zeros up to `length`, unless it broadcasts along the axis."""
     if x is None or _reaches(x.shape[axis], length):
         return x
-    return ops.pad(x, [(0, length - ops.shape(x)[axis] if i == axis else 0) for i in range(len(x.shape))])
+    return ops.pad(x, [(0, length - axis_size(x, axis) if i == axis else 0) for i in range(len(x.shape))])
 
 
 def _reaches(size, length):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.target import current
 from keras_attn.typing import Nest, Tensor
 
@@ -80,7 +81,7 @@ def extended(stored: Nest, length: int) -> Nest:
     if isinstance(stored, (tuple, list)):
         return tuple(extended(part, length) for part in stored)
     batch, heads, _, width = stored.shape
-    batch = ops.shape(stored)[0] if batch is None else batch
+    batch = axis_size(stored, 0) if batch is None else batch
     return ops.concatenate([stored, ops.zeros((batch, heads, length, width), dtype=stored.dtype)], axis=2)
 
 
@@ -133,7 +134,7 @@ def _write_in_place(buffer, update, start):
 
 
 def _write_by_select(buffer, update, slots):
-    all_slots = ops.arange(buffer.shape[2] or ops.shape(buffer)[2], dtype="int32")
+    all_slots = ops.arange(buffer.shape[2] or axis_size(buffer, 2), dtype="int32")
     if update.shape[2] == 0:
         return buffer
     if update.shape[2] == 1:

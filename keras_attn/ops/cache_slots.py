@@ -12,7 +12,7 @@ separate writes, the beams of a search share a position, and a windowed layer re
 
 from keras import ops
 
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.ops.boolean_mask import boolean
 
 FAR = 2**30
@@ -36,7 +36,7 @@ def of_prompt(mask, length):
         mask: Bool `(B, P)`, the tokens that may be attended to, at positions `0, 1, ...` per row.
         length: Number of further slots.
     """
-    batch, size = ops.shape(mask)[0], ops.shape(mask)[1]
+    batch, size = axis_size(mask, 0), axis_size(mask, 1)
     positions = ops.where(boolean("mask", mask), ops.expand_dims(ops.arange(size, dtype="int32"), 0), FAR)
     free = ops.full((batch, length), FAR, dtype="int32")
     return ops.concatenate([positions, free], axis=1), ops.cast(size, "int32")
@@ -64,7 +64,7 @@ def of_window(mask, window, num_sink_tokens):
         wanted = ops.concatenate([head, head, tail], axis=1)
         none = ops.zeros_like(head, dtype="bool")
         is_filled = ops.concatenate([ops.less(head, lengths), none, is_filled], axis=1)
-    source = ops.clip(wanted, 0, ops.shape(mask)[1] - 1)
+    source = ops.clip(wanted, 0, axis_size(mask, 1) - 1)
     return (ops.where(is_filled, wanted, FAR), *_scalars(num_sink_tokens, 2 * num_sink_tokens)), source
 
 
@@ -88,12 +88,12 @@ def advance(slots, positions, mask=None):
             "`positions` must hold one token per call if windows bound the cache. "
             f"Received: shape {tuple(positions.shape)}"
         )
-    count = positions.shape[1] or ops.shape(positions)[1]
+    count = positions.shape[1] or axis_size(positions, 1)
     write_slots = ops.expand_dims(add(ops.arange(count, dtype="int32"), next_slot), 0)
     positions = ops.cast(positions, "int32")
     if mask is not None:
         positions = ops.where(boolean("mask", mask), positions, FAR)
-    every = ops.expand_dims(ops.arange(ops.shape(slot_positions)[1], dtype="int32"), 0)
+    every = ops.expand_dims(ops.arange(axis_size(slot_positions, 1), dtype="int32"), 0)
     if positions.shape[1] == 1:
         slot_positions = ops.where(ops.equal(every, write_slots), positions, slot_positions)
     else:
@@ -103,7 +103,7 @@ def advance(slots, positions, mask=None):
         slot_positions = ops.where(inside, ops.take(positions, source, axis=1), slot_positions)
     next_slot = add(next_slot, count)
     if first:
-        next_slot = ops.where(ops.less(next_slot, ops.shape(slot_positions)[1]), next_slot, first[0])
+        next_slot = ops.where(ops.less(next_slot, axis_size(slot_positions, 1)), next_slot, first[0])
     return (slot_positions, next_slot, *first), write_slots
 
 
@@ -111,7 +111,7 @@ def rewind(slots, count):
     """`slots` without the last `count` ones, an int32 scalar; they are overwritten next."""
     slot_positions, next_slot = slots
     next_slot = ops.subtract(next_slot, count)
-    every = ops.expand_dims(ops.arange(ops.shape(slot_positions)[1], dtype="int32"), 0)
+    every = ops.expand_dims(ops.arange(axis_size(slot_positions, 1), dtype="int32"), 0)
     return ops.where(ops.less(every, next_slot), slot_positions, FAR), next_slot
 
 

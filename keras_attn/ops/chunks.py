@@ -6,6 +6,8 @@ from typing import Any
 
 from keras import ops
 
+from keras_attn.ops.arrays import reshape
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunks:
@@ -42,5 +44,5 @@ class Chunks:
             x = ops.pad(x, ((0, 0), (before * self.size, after * self.size + end), (0, 0)), constant_values=fill)
         shape = (-1, self.size, x.shape[-1])
         starts = [i * self.size for i in range(before + 1 + after)]
-        parts = [ops.reshape(x[:, start : start + self.padded], shape) for start in starts]
+        parts = [reshape(x[:, start : start + self.padded], shape) for start in starts]
         return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from keras_attn.ops.arrays import add, matmul_transposed, reshape_rows
+from keras_attn.ops.arrays import add, axis_size, matmul_transposed, reshape_as
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import block, check_attention_mask
 from keras_attn.ops.masked_softmax import MASKING_BIAS, mask_logits, softmax, softmax_with_sinks
@@ -59,12 +59,12 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     q = ops.multiply(q, ops.full((width,), scale, dtype=q.dtype))
     # Query heads that share a key head are concatenated along the length axis, which keeps rank 4.
     grouped = num_kv_heads != num_heads
-    batch, length = ops.shape(q)[0], ops.shape(q)[2]
     if grouped:
-        q = reshape_rows(q, batch, num_kv_heads, num_heads // num_kv_heads * length, width)
+        whole, length = q, axis_size(q, 2)
+        q = reshape_as(q, whole, 1, num_kv_heads, num_heads // num_kv_heads * length, width)
     logits = matmul_transposed(q, k)
     if grouped:
-        logits = reshape_rows(logits, batch, num_heads, length, ops.shape(k)[2])
+        logits = reshape_as(logits, whole, 1, num_heads, length, axis_size(k, 2))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
     if (cap := arguments.logit_soft_cap) is not None:
@@ -86,10 +86,10 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     if arguments.active_dropout:
         weights = keras.random.dropout(weights, arguments.dropout, seed=arguments.seed)
     if grouped:
-        weights = reshape_rows(weights, batch, num_kv_heads, num_heads // num_kv_heads * length, ops.shape(k)[2])
+        weights = reshape_as(weights, whole, 1, num_kv_heads, num_heads // num_kv_heads * length, axis_size(k, 2))
     output = ops.matmul(weights, v)
     if grouped:
-        output = reshape_rows(output, batch, num_heads, length, v.shape[-1])
+        output = reshape_as(output, whole, 1, num_heads, length, v.shape[-1])
     # Zeroing the output instead of the weights touches T x H numbers, not T x S.
     output = _zero_fully_masked(output, unmasked)
     return (output, _zero_fully_masked(scores, unmasked)) if arguments.return_scores else output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from keras_attn.ops.arrays import shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
@@ -77,6 +78,6 @@ def router_z_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def _mean_over_tokens(x, mask):
-    mask = ops.ones(ops.shape(x)[:2], "bool") if mask is None else boolean("mask", mask)
+    mask = ops.ones(shape_of(x)[:2], "bool") if mask is None else boolean("mask", mask)
     real = ops.cast(ops.expand_dims(mask, -1), x.dtype)
     return ops.sum(x * real, axis=(0, 1)) / ops.maximum(ops.sum(real), 1)

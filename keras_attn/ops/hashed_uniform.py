@@ -6,7 +6,7 @@ both, modulo one. Products stay below `2 ** 31`.
 
 from keras import ops
 
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size, reshape, shape_of
 
 # Cubing is a permutation of the residues of a prime `p` with `p % 3 == 2`.
 _PRIMES = (46337, 46307)
@@ -21,7 +21,7 @@ def row_keys(ids, mask):
         mask: Bool `(B, S)`, False at padding.
     """
     ids = ops.cast(ids, "int32")
-    places = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+    places = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
     keys = []
     for prime, (factor, other, _) in zip(_PRIMES, _FACTORS, strict=True):
         mixed = _cube(_cube(_times(ids, factor, prime), prime) + _times(places, other, prime), prime)
@@ -35,8 +35,8 @@ def checksums(features):
     prime = _PRIMES[0]
     parts = ops.floor(ops.multiply(ops.clip(ops.cast(features, "float32"), -(2.0**14), 2.0**14), 64.0))
     parts = ops.mod(ops.cast(parts, "int32"), prime)
-    parts = ops.reshape(parts, (*ops.shape(parts)[:2], -1))
-    places = ops.arange(ops.shape(parts)[2], dtype="int32")
+    parts = reshape(parts, (*shape_of(parts)[:2], -1))
+    places = ops.arange(axis_size(parts, 2), dtype="int32")
     # Reduced further, since a sum of many numbers below the prime would overflow.
     return ops.mod(ops.sum(ops.mod(_cube(add(parts, _times(places, 31337, prime)), prime), 8191), axis=-1), prime)
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
-from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape_rows
+from keras_attn.ops.arrays import (
+    axis_size,
+    matmul_transposed,
+    repeat_heads,
+    reshape,
+    reshape_as,
+    reshape_rows,
+    shape_of,
+)
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.attention_request import AttentionRequest
@@ -109,25 +117,25 @@ def _features(x):
 
 def _over_all_keys(q, k, v):
     num_heads, num_kv_heads, width = q.shape[1], k.shape[1], q.shape[-1]
-    batch, _, length, _ = ops.shape(q)
-    q = reshape_rows(q, batch, num_kv_heads, num_heads // num_kv_heads * length, width)
+    whole, length = q, axis_size(q, 2)
+    q = reshape_as(q, whole, 1, num_kv_heads, num_heads // num_kv_heads * length, width)
     output = ops.matmul(q, ops.matmul(ops.transpose(k, (0, 1, 3, 2)), v))
-    return reshape_rows(output, batch, num_heads, length, v.shape[-1])
+    return reshape_as(output, whole, 1, num_heads, length, v.shape[-1])
 
 
 def _chunk_by_chunk(q, k, v, mask):
     num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
-    batch, _, length, _ = ops.shape(q)
+    batch, _, length, _ = shape_of(q)
     chunks = Chunks(length, _CHUNK)
     q, k, v = (chunks.own(reshape_rows(x, batch * num_heads, length, x.shape[-1])) for x in (q, k, v))
     keys = ops.transpose(k, (0, 2, 1))
     weights = ops.matmul(q, keys)
     own = ops.matmul(ops.where(_NOT_LATER, weights, ops.zeros_like(weights)), v)
-    sums = ops.reshape(ops.matmul(keys, v), (-1, chunks.count, width * value_width))
+    sums = reshape(ops.matmul(keys, v), (-1, chunks.count, width * value_width))
     # Shifted, not subtracted: a chunk's own keys must not change even the last bit.
     before = ops.pad(ops.cumsum(sums, axis=1), ((0, 0), (1, 0), (0, 0)))[:, :-1]
-    output = own + ops.matmul(q, ops.reshape(before, (-1, width, value_width)))
-    return ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
+    output = own + ops.matmul(q, reshape(before, (-1, width, value_width)))
+    return reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
 
 
 def _pair_by_pair(q, k, v, mask):

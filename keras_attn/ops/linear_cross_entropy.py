@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import reshape, shape_of
 from keras_attn.typing import Tensor
 
 # Number of chunks of the rows: fewer would overflow the CPU caches, more would make small products.
@@ -54,11 +55,11 @@ def linear_cross_entropy(
     2.7726
     """
     hidden, labels = ops.convert_to_tensor(hidden), ops.convert_to_tensor(labels)
-    hidden = ops.reshape(hidden, (-1, hidden.shape[-1]))
-    labels = ops.reshape(ops.cast(labels, "int32"), (-1,))
+    hidden = reshape(hidden, (-1, hidden.shape[-1]))
+    labels = reshape(ops.cast(labels, "int32"), (-1,))
     if weights is None:
-        weights = ops.ones(ops.shape(labels), "float32")
-    weights = ops.reshape(ops.cast(weights, "float32"), (-1,))
+        weights = ops.ones(shape_of(labels), "float32")
+    weights = reshape(ops.cast(weights, "float32"), (-1,))
     # Labels of weight 0 may be outside of the vocabulary.
     labels = ops.where(ops.equal(weights, 0), ops.zeros_like(labels), labels)
     if keras.backend.backend() == "tensorflow":

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape_rows
+from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape, reshape_rows, shape_of
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
@@ -58,7 +58,7 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
         return dense_attention(q, k, v, arguments)
     num_heads, width, value_width = q.shape[1], q.shape[-1], v.shape[-1]
     scale = width**-0.5 if arguments.scale is None else arguments.scale
-    batch, _, length, _ = ops.shape(q)
+    batch, _, length, _ = shape_of(q)
     distance = mask.window - 1
     chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
     span = -(-distance // chunks.size)
@@ -68,7 +68,7 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     k, v = (reshape_rows(repeat_heads(x, num_heads), batch * num_heads, length, x.shape[-1]) for x in (k, v))
     k, v = (chunks.around(x, *neighbours) for x in (k, v))
     num_keys = k.shape[1]
-    logits = ops.reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
+    logits = reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
     if (cap := arguments.logit_soft_cap) is not None:
@@ -78,8 +78,8 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     weights = ops.cast(softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks), v.dtype)
     if arguments.active_dropout:
         weights = keras.random.dropout(weights, arguments.dropout, seed=arguments.seed)
-    output = ops.matmul(ops.reshape(weights, (-1, chunks.size, num_keys)), v)
-    output = ops.reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
+    output = ops.matmul(reshape(weights, (-1, chunks.size, num_keys)), v)
+    output = reshape(output, (-1, num_heads, chunks.padded, value_width))[:, :, :length]
     unmasked = ops.any(allowed, axis=-1, keepdims=True)[:, :, :length]
     if mask.query_mask is not None:
         unmasked = ops.logical_and(unmasked, ops.expand_dims(ops.expand_dims(mask.query_mask, 1), -1))
@@ -132,8 +132,8 @@ def _allowed(mask, chunks, neighbours):
 
     def pairs(own, around, fill=0):
         queries, keys = chunks.own(_column(own)), chunks.around(_column(around), *neighbours, fill)
-        queries = ops.reshape(queries, (-1, chunks.count, chunks.size, 1))
-        return queries, ops.reshape(keys, (-1, chunks.count, 1, keys.shape[1]))
+        queries = reshape(queries, (-1, chunks.count, chunks.size, 1))
+        return queries, reshape(keys, (-1, chunks.count, 1, keys.shape[1]))
 
     positions = ops.cast(mask.key_positions, "int32")
     if mask.key_mask is not None:
@@ -145,7 +145,7 @@ def _allowed(mask, chunks, neighbours):
         allowed = ops.logical_and(allowed, ops.greater_equal(offset, 0))
     if mask.query_segments is not None:
         allowed = ops.logical_and(allowed, ops.equal(*pairs(mask.query_segments, mask.key_segments)))
-    return ops.reshape(allowed, (-1, 1, chunks.padded, allowed.shape[-1]))
+    return reshape(allowed, (-1, 1, chunks.padded, allowed.shape[-1]))
 
 
 def _column(x):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import reshape, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
@@ -35,8 +36,8 @@ def softmax(logits, axis=-1):
 
 def softmax_with_sinks(logits, sinks):
     """As `softmax` of logits `(B, N, T, S)`, with one more logit per head, `sinks` `(N,)`, dropped from the result."""
-    column = ops.reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
-    column = ops.broadcast_to(column, (*ops.shape(logits)[:-1], 1))
+    column = reshape(ops.cast(sinks, logits.dtype), (1, -1, 1, 1))
+    column = ops.broadcast_to(column, (*shape_of(logits)[:-1], 1))
     return softmax(ops.concatenate([logits, column], axis=-1))[..., :-1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
@@ -89,7 +90,7 @@ def _doubled(decay, y, direction=1):
 
 
 def _doubled_in_loop(decay, y, direction):
-    length = ops.shape(y)[-1]
+    length = axis_size(y, -1)
     places = ops.arange(length, dtype="int32")
 
     def step(shift, decay, y):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, reshape
+
 
 def occurrences(ids, mask, vocabulary_size):
     """Whether each token of the vocabulary occurs in each row.
@@ -21,12 +23,12 @@ def occurrences(ids, mask, vocabulary_size):
     >>> np.asarray(occurrences(np.array([[3, 1, 2]]), mask, 5)).astype("int32")
     array([[0, 1, 0, 1, 0]], dtype=int32)
     """
-    rows, width = ops.shape(ids)[0], vocabulary_size + 1
+    rows, width = axis_size(ids, 0), vocabulary_size + 1
     # An extra column collects masked ids and is cut off below.
     columns = ops.cast(ops.minimum(ops.where(mask, ids, vocabulary_size), vocabulary_size), "int32")
     starts = ops.expand_dims(ops.multiply(ops.arange(rows, dtype="int32"), width), 1)
     # Not `ops.add`: Keras may treat a second operand with one long axis as a bias.
-    places = ops.reshape(columns + starts, (-1, 1))
+    places = reshape(columns + starts, (-1, 1))
     # For duplicate indices some runtimes add, others keep one value: either way it is not 0.
     marks = ops.scatter(places, ops.ones_like(places[:, 0]), (rows * width,))
-    return ops.greater(ops.reshape(marks, (-1, width))[:, :vocabulary_size], 0)
+    return ops.greater(reshape(marks, (-1, width))[:, :vocabulary_size], 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Tensor
 
@@ -29,7 +30,7 @@ def masked_mean(x: Tensor, mask: Tensor | None = None) -> Tensor:
     x = ops.convert_to_tensor(x)
     exact = x if x.dtype == "float64" else ops.cast(x, "float32")
     if mask is None:
-        return ops.cast(ops.sum(exact, axis=1) / ops.cast(ops.maximum(ops.shape(x)[1], 1), exact.dtype), x.dtype)
+        return ops.cast(ops.sum(exact, axis=1) / ops.cast(ops.maximum(axis_size(x, 1), 1), exact.dtype), x.dtype)
     counts = ops.cast(ops.expand_dims(boolean("mask", mask), -1), exact.dtype)
     shares = counts / ops.maximum(ops.sum(counts, axis=1, keepdims=True), 1)
     return ops.cast(ops.sum(exact * shares, axis=1), x.dtype)
@@ -53,7 +54,7 @@ def masked_max(x: Tensor, mask: Tensor | None = None) -> Tensor:
     array([[3.]])
     """
     if mask is None:
-        mask = ops.ones(ops.shape(x)[:2], dtype="bool")
+        mask = ops.ones(shape_of(x)[:2], dtype="bool")
     mask = ops.expand_dims(boolean("mask", mask), -1)
     lowest = -6e4 if keras.backend.standardize_dtype(x.dtype) == "float16" else -3e38
     # Without `initial`, Keras refuses empty sequences and batches.

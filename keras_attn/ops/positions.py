@@ -6,7 +6,7 @@ import math
 
 from keras import ops
 
-from keras_attn.ops.arrays import add, reshape_rows
+from keras_attn.ops.arrays import add, reshape, reshape_rows, shape_of
 from keras_attn.typing import Tensor
 
 
@@ -142,11 +142,11 @@ def bucket_logits(logits: Tensor, buckets: Tensor, of_keys: bool = False) -> Ten
     if buckets.shape[0] != 1:
         return _taken(logits, _flat(logits, buckets, of_keys))
     # The same for all rows and heads: whole vectors of them are gathered, which takes a ninth of the time.
-    batch, heads, length, size = ops.shape(logits)
-    table = ops.transpose(ops.reshape(logits, (batch * heads, length * size)))
-    first = ops.reshape(ops.arange(length, dtype="int32") * size, (1, 1, length) if of_keys else (1, length, 1))
-    found = ops.take(table, ops.reshape(add(buckets, first), (-1,)), axis=0)
-    return reshape_rows(ops.transpose(found), batch, heads, *ops.shape(buckets)[1:])
+    batch, heads, length, size = shape_of(logits)
+    table = ops.transpose(reshape(logits, (batch * heads, length * size)))
+    first = reshape(ops.arange(length, dtype="int32") * size, (1, 1, length) if of_keys else (1, length, 1))
+    found = ops.take(table, reshape(add(buckets, first), (-1,)), axis=0)
+    return reshape_rows(ops.transpose(found), batch, heads, *shape_of(buckets)[1:])
 
 
 def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key_positions: Tensor) -> Tensor:
@@ -160,11 +160,11 @@ def relative_values(weights: Tensor, table: Tensor, query_positions: Tensor, key
     Returns:
         Float `(B, N, T, H)`.
     """
-    batch, heads, length, _keys = ops.shape(weights)
+    batch, heads, length, _keys = shape_of(weights)
     size = table.shape[0]
     empty = ops.zeros((batch, heads, length, size), weights.dtype)
     cells = _cells(empty, query_positions, key_positions)
-    sums = ops.segment_sum(ops.reshape(weights, (-1,)), ops.reshape(cells, (-1,)), batch * heads * length * size)
+    sums = ops.segment_sum(reshape(weights, (-1,)), reshape(cells, (-1,)), batch * heads * length * size)
     return ops.matmul(reshape_rows(sums, batch, heads, length, size), table)
 
 
@@ -178,12 +178,12 @@ def _cells(rows, query_positions, key_positions):
 
 def _flat(rows, columns, of_keys=False):
     """The flat index in `rows`, `(B, N, T or S, C)`, of column `columns[b, t, s]`: int32 `(B, N, T, S)`."""
-    batch, heads, length, size = ops.shape(rows)
+    batch, heads, length, size = shape_of(rows)
     shape = (batch, heads, 1, length) if of_keys else (batch, heads, length, 1)
-    first = ops.reshape(ops.arange(batch * heads * length, dtype="int32") * size, shape)
+    first = reshape(ops.arange(batch * heads * length, dtype="int32") * size, shape)
     return add(first, ops.expand_dims(columns, 1))
 
 
 def _taken(rows, indices):
     """The numbers in `rows` at flat `indices`, since converters do not support a gather with batch axes."""
-    return ops.take(ops.reshape(rows, (-1,)), indices, axis=0)
+    return ops.take(reshape(rows, (-1,)), indices, axis=0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import ops
 
+from keras_attn.ops.arrays import reshape, shape_of
 from keras_attn.ops.rotary_scaling import rotary_frequencies
 from keras_attn.typing import Tensor
 
@@ -68,6 +69,6 @@ def rotary(
         first, second = ops.split(rotated, 2, axis=-1)
     turned = [first * cos - second * sin, second * cos + first * sin]
     if interleaved:
-        turned = [ops.reshape(ops.stack(turned, axis=-1), ops.shape(rotated))]
+        turned = [reshape(ops.stack(turned, axis=-1), shape_of(rotated))]
     turned += rest
     return turned[0] if len(turned) == 1 else ops.concatenate(turned, axis=-1)

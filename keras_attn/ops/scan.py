@@ -7,6 +7,7 @@ from collections.abc import Callable
 import keras
 from keras import ops, tree
 
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.seeds import LoopSeeds
 from keras_attn.ops.target import current
@@ -54,7 +55,7 @@ def scan(
     if length == 0:
         # A step for the shapes and dtypes of the outputs only.
         outputs, _ = advance([_empty_slice(x) for x in flat], state)
-        return tree.map_structure(lambda a: ops.zeros((0, *ops.shape(a)), a.dtype), outputs), state
+        return tree.map_structure(lambda a: ops.zeros((0, *shape_of(a)), a.dtype), outputs), state
     if length == 1:
         outputs, state = advance([ops.squeeze(x, 0) for x in flat], state)
         return tree.map_structure(lambda a: ops.expand_dims(a, 0), outputs), state
@@ -67,11 +68,11 @@ def scan(
 
 
 def _scan_by_slice(advance, flat, state):
-    length, seeds = ops.shape(flat[0])[0], LoopSeeds()
+    length, seeds = axis_size(flat[0], 0), LoopSeeds()
     # The first step is outside of the loop, to get the shapes of the outputs.
     first, state = advance([x[0] for x in flat], state)
     seeds.first_is_done()
-    empty = tree.map_structure(lambda a: ops.zeros((length, *ops.shape(a)), dtype=a.dtype), first)
+    empty = tree.map_structure(lambda a: ops.zeros((length, *shape_of(a)), dtype=a.dtype), first)
     buffers = tree.map_structure(lambda buffer, a: _write(buffer, a, 0), empty, first)
 
     def body(time, buffers, state):
@@ -117,7 +118,7 @@ def _scan_by_tensor_array(advance, flat, state):
 
 def _empty_slice(x):
     """Zeros like a slice of `x`, which may be empty."""
-    return ops.zeros(ops.shape(x)[1:], dtype=x.dtype)
+    return ops.zeros(shape_of(x)[1:], dtype=x.dtype)
 
 
 def _stacked(array, like):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import reshape, shape_of
 from keras_attn.typing import Tensor
 
 
@@ -41,5 +42,5 @@ def sinusoid(
     if not interleaved:
         return ops.concatenate(waves, axis=-1)[..., :dim]
     pairs = ops.stack(waves, axis=-1)
-    waves = ops.reshape(pairs, (*ops.shape(angles)[:-1], 2 * len(frequencies)))
+    waves = reshape(pairs, (*shape_of(angles)[:-1], 2 * len(frequencies)))
     return waves if dim % 2 == 0 else waves[..., :dim]

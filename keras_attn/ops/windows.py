@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from keras_attn.ops.arrays import reshape_rows
+from keras_attn.ops.arrays import axis_size, reshape_rows, shape_of
 from keras_attn.typing import Tensor
 
 
@@ -27,7 +27,7 @@ def image_patches(images: Tensor, patch_size: tuple[int, int]) -> Tensor:
             [2, 3, 6, 7]]])
     """
     rows, columns = patch_size
-    batch, height, width, channels = ops.shape(images)
+    batch, height, width, channels = shape_of(images)
     across = width // columns
     # At most rank 4, up to which transposes are fast in TFLite; reshapes fuse.
     strips = reshape_rows(images, batch * (height // rows), rows, across, columns * channels)
@@ -56,7 +56,7 @@ def overlapping_patches(images: Tensor, patch_size: tuple[int, int], strides: tu
             [1, 2, 4, 5]]])
     """
     (rows, columns), (down, across) = patch_size, strides
-    batch, height, width, channels = ops.shape(images)
+    batch, height, width, channels = shape_of(images)
     high, wide = (height - rows) // down + 1, (width - columns) // across + 1
     x = ops.concatenate([images[:, :, i : i + (wide - 1) * across + 1 : across] for i in range(columns)], axis=-1)
     x = ops.concatenate([x[:, i : i + (high - 1) * down + 1 : down] for i in range(rows)], axis=-1)
@@ -82,7 +82,7 @@ def valid_windows(x: Tensor, window: int, stride: int) -> Tensor:
     array([[[1, 2],
             [3, 4]]])
     """
-    covered = num_windows(ops.shape(x)[1], window, stride) * stride
+    covered = num_windows(axis_size(x, 1), window, stride) * stride
     # At the end, zeros that no window contains make all slices equally long.
     x = ops.pad(x, ((0, 0), (0, stride), (0, 0)))
     return ops.concatenate([x[:, i : i + covered : stride] for i in range(window)], axis=-1)
@@ -118,6 +118,6 @@ def sequence_windows(x: Tensor, window: int, stride: int) -> Tensor:
     array([[[0, 1, 2],
             [2, 3, 0]]])
     """
-    covered = (ops.shape(x)[1] + stride - 1) // stride * stride
+    covered = (axis_size(x, 1) + stride - 1) // stride * stride
     x = ops.pad(x, ((0, 0), ((window - 1) // 2, window // 2), (0, 0)))
     return ops.concatenate([x[:, i : i + covered : stride] for i in range(window)], axis=-1)

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_positive, check_vocabulary, is_count
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.ops.hashed_uniform import hashed_uniform, row_keys
 from keras_attn.special_ids import NO_TOKEN
 from keras_attn.typing import Tensor
@@ -86,14 +86,14 @@ def mask_tokens(
     real = functools.reduce(ops.logical_and, [ops.not_equal(ids, i) for i in special])
     keys, step = row_keys(ids, real), ops.cast(step, "int32")
     chosen, fate, other = (
-        hashed_uniform(keys, add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), ops.shape(ids)[1])
+        hashed_uniform(keys, add(ops.multiply(step, 3), draw), ops.cast(seed, "int32"), axis_size(ids, 1))
         for draw in range(3)
     )
     if mask_selection_length is not None:
         check_positive(mask_selection_length=mask_selection_length)
         places, is_used = _first_places(chosen, ops.logical_and(real, ops.less(chosen, rate)), mask_selection_length)
         chosen = ops.any(
-            ops.equal(ops.expand_dims(places, -1), ops.arange(ops.shape(ids)[1], dtype="int32"))
+            ops.equal(ops.expand_dims(places, -1), ops.arange(axis_size(ids, 1), dtype="int32"))
             & ops.expand_dims(is_used, -1),
             axis=1,
         )
@@ -114,7 +114,7 @@ def _first_places(drawn, chosen, count):
     # A row may be shorter than `count`.
     worth = ops.pad(ops.where(chosen, 1.0 - drawn, -1.0), [[0, 0], [0, count]], constant_values=-1.0)
     worth, places = ops.top_k(worth, count)
-    end = ops.shape(chosen)[1]
+    end = axis_size(chosen, 1)
     places = ops.sort(ops.where(worth > 0, ops.cast(places, "int32"), end), axis=-1)
     is_used = places < end
     return ops.where(is_used, places, 0), is_used

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_attn
-from keras_attn.ops.arrays import add, reshape_rows
+from keras_attn.ops.arrays import add, axis_size, reshape, reshape_as, reshape_rows, shape_of
 
 # Where `keras.ops.add` may be used: a bias, which TensorFlow fuses with the product before it.
 OF_BIASES = {
@@ -56,6 +56,50 @@ def test_rows_stay_rows(sizes):
         spec = [tf.TensorSpec((None, None, 6))]
         call = tf.function(lambda x: reshape_rows(x, *keras.ops.shape(x)[:2], 2, 3), input_signature=spec)
         assert tuple(call(x.reshape(rows, length, 6)).shape) == (rows, length, 2, 3)
+
+
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (2, 5)])
+@pytest.mark.parametrize("spec", [(None, None, 6), (None, "length", 6), ("rows", None, 6), ("rows", "length", 6)])
+def test_leading_sizes_are_those_of_another_tensor(sizes, spec):
+    rows, length = sizes
+    flat, like = np.zeros((rows * length, 4), "float32"), np.zeros((rows, length, 6), "float32")
+    assert tuple(reshape_as(flat, like, 2, 4).shape) == (rows, length, 4)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        known = tf.TensorSpec([{"rows": rows, "length": length}.get(size, size) for size in spec])
+        call = tf.function(lambda x, y: reshape_as(x, y, 2, 4), input_signature=[tf.TensorSpec((None, 4)), known])
+        assert tuple(call(flat, like).shape) == (rows, length, 4)
+
+
+def test_known_sizes_are_ints_and_add_nothing_to_a_graph():
+    x = np.zeros((2, 3, 4), "float32")
+    assert shape_of(keras.ops.convert_to_tensor(x)) == shape_of(x) == (2, 3, 4)
+    symbol = keras.Input((None, 4))
+    assert shape_of(symbol) == (None, None, 4)
+    assert [axis_size(symbol, axis) for axis in (0, 1, -1)] == [None, None, 4]
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        def sizes(x):
+            assert axis_size(x, -1) == 4
+            assert shape_of(x[0, 0]) == (4,)
+            assert tuple(reshape_as(x, x, 1, 12).shape) == (None, 12)
+            assert not [op for op in x.graph.get_operations() if op.type == "Shape"]
+            return *shape_of(x), axis_size(x, -3), axis_size(x, 1)
+
+        call = tf.function(sizes, input_signature=[tf.TensorSpec((None, None, 4))], autograph=False)
+        assert [int(size) for size in call(x)] == [2, 3, 4, 2, 3]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (-1,), (2, -1, 2), "computed"])
+def test_reshape_is_that_of_keras(shape):
+    x = np.arange(24.0).reshape(2, 3, 4)
+    if shape == "computed":
+        shape = (keras.ops.convert_to_tensor(2, "int32"), 12)
+    np.testing.assert_array_equal(reshape(x, shape), x.reshape(np.asarray(shape)))
+    symbol = keras.Input(batch_shape=x.shape)
+    assert reshape(symbol, (6, 4)).shape == (6, 4)
 
 
 def test_nothing_is_added_but_by_add():

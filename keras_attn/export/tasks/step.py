@@ -8,6 +8,7 @@ from keras_attn.export.tasks import random_inputs
 from keras_attn.export.tasks.prompt_task import checked_tokenizer
 from keras_attn.export.tasks.step_task import StepTask
 from keras_attn.export.tensor_spec import TensorSpec
+from keras_attn.ops.arrays import axis_size
 
 # (batch, new tokens, tokens in the cache): a prompt, a step and several tokens at once.
 SIZES = ((1, 5, 0), (3, 1, 7), (2, 3, 5))
@@ -77,7 +78,7 @@ class Task(StepTask):
 
         ids, mask = ops.cast(input_ids, "int32"), ops.cast(attention_mask, "int32")
         places = ops.maximum(ops.cumsum(mask, axis=1) - 1, 0)
-        positions = places[:, ops.shape(mask)[1] - ops.shape(ids)[1] :]
+        positions = places[:, axis_size(mask, 1) - axis_size(ids, 1) :]
         slot_positions = ops.where(ops.equal(mask, 1), places, FAR)
         layers = range(len(self._layers()))
         caches = tuple(tuple(past[f"past_key_values.{i}.{part}"] for part in ("key", "value")) for i in layers)

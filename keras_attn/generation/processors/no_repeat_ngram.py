@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import BANNED, LogitProcessor
 from keras_attn.generation.processors.recent import FREE, append_token, last_tokens
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.ops.occurrences import occurrences
 from keras_attn.typing import Tensor
 
@@ -70,7 +70,7 @@ class NoRepeatNGram(LogitProcessor):
     def update(self, state: tuple[Tensor, ...], tokens: Tensor, step: Tensor) -> tuple[Tensor, ...]:
         row_tokens, lengths, *last = state
         tokens = ops.expand_dims(tokens, 1)
-        slots = ops.expand_dims(ops.arange(ops.shape(row_tokens)[1], dtype="int32"), 0)
+        slots = ops.expand_dims(ops.arange(axis_size(row_tokens, 1), dtype="int32"), 0)
         row_tokens = ops.where(ops.equal(slots, add(lengths, step)), tokens, row_tokens)
         return row_tokens, lengths, *(append_token(x, ops.squeeze(tokens, 1)) for x in last)
 

@@ -11,7 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_finite
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import in_float32, is_token, unless_banned
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class OccurrencePenalty(LogitProcessor):
         return {name: in_float32(number) for name, number in numbers.items() if number}
 
     def start(self, history: History) -> tuple[Tensor, ...]:
-        return (ops.zeros((ops.shape(history.ids)[0], history.vocabulary_size), dtype="float32"),)
+        return (ops.zeros((axis_size(history.ids, 0), history.vocabulary_size), dtype="float32"),)
 
     def __call__(self, logits: Tensor, state: tuple[Tensor, ...], step: Tensor) -> Tensor:
         [counts] = state

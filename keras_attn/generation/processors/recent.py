@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size
+
 # Ids that are not tokens: of a free slot, and of a position before the first token.
 FREE, NONE = -1, -2
 
@@ -15,7 +17,7 @@ def last_tokens(ids, mask, count):
         count: A positive integer.
     """
     ids, lengths = ops.cast(ids, "int32"), ops.sum(ops.cast(mask, "int32"), axis=1, keepdims=True)
-    slots = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+    slots = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
     last = []
     for back in range(count, 0, -1):
         here = ops.cast(ops.equal(slots, ops.subtract(lengths, back)), "int32")

@@ -11,6 +11,7 @@ from keras import ops
 from keras_attn.argument_checks import check_count, check_positive_number
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import bounded, in_float32, is_token, unless_banned
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.occurrences import occurrences
 from keras_attn.typing import Tensor
 
@@ -64,7 +65,7 @@ class RepetitionPenalty(LogitProcessor):
     def start(self, history: History) -> tuple[Tensor, ...]:
         mask = history.mask
         if self.prompt_ignore_length:
-            places = ops.expand_dims(ops.arange(ops.shape(history.ids)[1], dtype="int32"), 0)
+            places = ops.expand_dims(ops.arange(axis_size(history.ids, 1), dtype="int32"), 0)
             mask = ops.logical_and(mask, ops.greater_equal(places, self.number("prompt_ignore_length")))
         return (occurrences(history.ids, mask, history.vocabulary_size),)
 

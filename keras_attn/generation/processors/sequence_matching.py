@@ -4,6 +4,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.argument_checks import check_ids
+from keras_attn.ops.arrays import reshape
 
 # Wildcard id, which matches any token.
 _ANY = -3
@@ -48,7 +49,7 @@ def completions(sequences, weights, last, vocabulary_size):
     places = np.full((len(tokens), max(map(len, groups))), len(sequences), np.int32)
     for row, group in zip(places, groups, strict=True):
         row[: len(group)] = group
-    sums = ops.sum(ops.reshape(_take(found, places.reshape(-1)), (-1, *places.shape)), axis=-1)
+    sums = ops.sum(reshape(_take(found, places.reshape(-1)), (-1, *places.shape)), axis=-1)
     columns = np.full(vocabulary_size, len(tokens), np.int32)
     columns[tokens] = np.arange(len(tokens))
     return _take(sums, columns)

@@ -12,6 +12,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above
 from keras_attn.generation.settings import power_of_two
+from keras_attn.ops.arrays import reshape
 from keras_attn.typing import Tensor
 
 
@@ -57,5 +58,5 @@ class TopK(LogitProcessor):
         if ops.is_tensor(k):
             # One graph serves all `k` up to a power of two, and computes that many top values.
             count = ops.minimum(ops.maximum(k, self.min_tokens_to_keep), values.shape[-1])
-            least = ops.take(values, ops.reshape(count - 1, (1,)), axis=1)
+            least = ops.take(values, reshape(count - 1, (1,)), axis=1)
         return keep_above(logits, least, logits)

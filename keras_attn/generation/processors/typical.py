@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn.argument_checks import check_positive, check_probability
 from keras_attn.generation.processors.logit_processor import LogitProcessor
 from keras_attn.generation.processors.selection import keep_above, log_probabilities, mass_threshold
+from keras_attn.ops.arrays import axis_size, reshape
 from keras_attn.typing import Tensor
 
 
@@ -59,7 +60,7 @@ class Typical(LogitProcessor):
         negative_entropy = ops.sum(logs * probabilities, axis=-1, keepdims=True)
         closeness = ops.negative(ops.abs(logs - negative_entropy))
         falling, order = ops.top_k(closeness, size)
-        starts = ops.expand_dims(ops.multiply(ops.arange(ops.shape(logits)[0], dtype="int32"), size), 1)
-        ordered = ops.take(ops.reshape(probabilities, (-1,)), ops.cast(order, "int32") + starts)
+        starts = ops.expand_dims(ops.multiply(ops.arange(axis_size(logits, 0), dtype="int32"), size), 1)
+        ordered = ops.take(reshape(probabilities, (-1,)), ops.cast(order, "int32") + starts)
         threshold = mass_threshold(falling, ordered, self.number("p"))
         return keep_above(closeness, threshold, logits, self.min_tokens_to_keep)

@@ -11,6 +11,7 @@ from keras import ops
 from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.projection import Projection
 from keras_attn.ops import cache as kv_cache
+from keras_attn.ops.arrays import axis_size
 from keras_attn.typing import Nest, Tensor
 
 
@@ -89,7 +90,7 @@ class HeadProjections(keras.layers.Layer):
         rows = [] if trained is None else [ops.cast(trained, x.dtype)]
         if self.add_zero_attn:
             rows.append(ops.zeros((x.shape[1], x.shape[3]), x.dtype))
-        shape = (ops.shape(x)[0], x.shape[1], 1, x.shape[3])
+        shape = (axis_size(x, 0), x.shape[1], 1, x.shape[3])
         rows = [ops.broadcast_to(ops.expand_dims(ops.expand_dims(row, 1), 0), shape) for row in rows]
         return ops.concatenate([x, *rows], axis=2)
 
@@ -180,14 +181,14 @@ class HeadProjections(keras.layers.Layer):
 def default_positions(x):
     """`0, 1, ..., T - 1` for `x` `(B, T, D)`: int32 `(1, T)`."""
     if x.shape[1] is None:
-        return ops.expand_dims(ops.arange(ops.shape(x)[1], dtype="int32"), 0)
+        return ops.expand_dims(ops.arange(axis_size(x, 1), dtype="int32"), 0)
     # Not a tensor: with static positions, kernels can skip what they hide.
     return np.arange(x.shape[1], dtype="int32")[None]
 
 
 def slot_numbers(keys):
     """`0, 1, ..., M - 1` for `keys` `(B, K, M, H)`: int32 `(1, M)`."""
-    return ops.expand_dims(ops.arange(ops.shape(keys)[2], dtype="int32"), 0)
+    return ops.expand_dims(ops.arange(axis_size(keys, 2), dtype="int32"), 0)
 
 
 def _as_row(x):

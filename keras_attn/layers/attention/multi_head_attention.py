@@ -17,7 +17,7 @@ from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.positions.position_encoding import PositionEncoding
 from keras_attn.ops import AttentionArguments, AttentionMask, AttentionRequest, select_mechanism
 from keras_attn.ops import cache as kv_cache
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean, both
@@ -311,7 +311,7 @@ class MultiHeadAttention(Configurable, HeadProjections):
         if self.use_gate:
             heads = ops.multiply(heads, self.gate_dense(x))
         # In self-attention and with a cache, every query has at least its own key.
-        num_keys = None if is_self_attention or cache is not None else ops.shape(k)[2]
+        num_keys = None if is_self_attention or cache is not None else axis_size(k, 2)
         output = self._zero_fully_masked(self.output_dense(heads), mask, num_keys)
         output = axes.unfold(output, query)
         results = (

@@ -14,7 +14,7 @@ from keras import ops
 from keras_attn import compat
 from keras_attn.layers.base.freezable import set_own_trainable
 from keras_attn.layers.base.lora import Lora
-from keras_attn.ops.arrays import add, reshape_rows
+from keras_attn.ops.arrays import add, reshape, reshape_as
 from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Shape, Tensor
 
@@ -82,7 +82,7 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
             return super().kernel
         stored = compat.stored_weights(self)
         change = ops.multiply(ops.matmul(*self._lora_matrices()), self.lora_alpha / self.lora_rank)
-        return ops.cast(ops.add(stored, ops.reshape(change, stored.shape)), self.compute_dtype)
+        return ops.cast(ops.add(stored, reshape(change, stored.shape)), self.compute_dtype)
 
     def enable_lora(
         self,
@@ -121,18 +121,16 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
             set_own_trainable(self, self.trainable)
 
     def call(self, inputs: Tensor, training: bool | None = None) -> Tensor:
-        shape = ops.shape(inputs)
-        lead = shape[: -self.num_contracted]
         packed = (_packed.get() or {}).get(id(self))
         matrix, negative_bias = packed or (self._matrix(), None)
-        rows = inputs if len(lead) == self.num_contracted == 1 else ops.reshape(inputs, (-1, matrix.shape[0]))
+        rows = inputs if len(inputs.shape) == 2 and self.num_contracted == 1 else reshape(inputs, (-1, matrix.shape[0]))
         flat = ops.matmul(rows, matrix)
         if negative_bias is not None:
             flat = ops.subtract(flat, negative_bias)
         elif self.bias is not None and not self._bias_has_lead:
             flat = ops.add(flat, self._flat_bias())
-        outputs = (*lead[1:], *self._outputs)
-        y = flat if len(outputs) == 1 else reshape_rows(flat, shape[0], *outputs)
+        num_lead = len(inputs.shape) - self.num_contracted
+        y = flat if num_lead == len(self._outputs) == 1 else reshape_as(flat, inputs, num_lead, *self._outputs)
         if self._bias_has_lead:
             y = add(y, self.bias)
         return y if self.activation is None else self.activation(y)
@@ -148,11 +146,13 @@ class Projection(PlainNumbers, Lora, keras.layers.EinsumDense):
 
     def _matrix(self):
         kernel = self.kernel
-        return ops.reshape(kernel, (math.prod(kernel.shape[: self.num_contracted]), -1))
+        if len(kernel.shape) == 2 and self.num_contracted == 1:
+            return kernel
+        return reshape(kernel, (math.prod(kernel.shape[: self.num_contracted]), -1))
 
     def _flat_bias(self):
         bias = self.bias if tuple(self.bias.shape) == self._outputs else ops.broadcast_to(self.bias, self._outputs)
-        return ops.reshape(bias, (-1,))
+        return bias if len(bias.shape) == 1 else reshape(bias, (-1,))
 
     def _pack(self):
         has_none = self.bias is None or self._bias_has_lead

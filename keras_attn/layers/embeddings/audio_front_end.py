@@ -17,6 +17,7 @@ from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.layers.base.without_padding import without_padding
 from keras_attn.layers.embeddings.time_normalization import TimeNormalization
+from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import num_windows, sequence_windows, valid_windows
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
@@ -180,7 +181,7 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
             return None
         if self.padding == "same":
             return mask[:, ::stride]
-        covered = num_windows(ops.shape(mask)[1], kernel_size, stride) * stride
+        covered = num_windows(axis_size(mask, 1), kernel_size, stride) * stride
         # At the end, one entry per stride that no window contains makes both slices equally long.
         mask = ops.pad(boolean("inputs_mask", mask), ((0, 0), (0, stride)))
         first, last = (mask[:, i : i + covered : stride] for i in (0, kernel_size - 1))

@@ -10,6 +10,7 @@ from keras import initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.projection import Projection
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.windows import image_patches, overlapping_patches
 from keras_attn.typing import Initializer, Shape, Tensor
 
@@ -121,7 +122,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
         tokens = [ops.cast(token, x.dtype) for token in (self.token, self.second_token) if token is not None]
         if not tokens:
             return x
-        tokens = [ops.broadcast_to(token, (ops.shape(x)[0], 1, self.hidden_dim)) for token in tokens]
+        tokens = [ops.broadcast_to(token, (axis_size(x, 0), 1, self.hidden_dim)) for token in tokens]
         return ops.concatenate([*tokens, x], axis=1)
 
     @property
@@ -129,7 +130,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
         return self.strides not in (None, self.patch_size)
 
     def _whole_patches(self, images):
-        sizes = list(zip(images.shape[1:3], ops.shape(images)[1:3], self.patch_size, strict=True))
+        sizes = list(zip(images.shape[1:3], shape_of(images)[1:3], self.patch_size, strict=True))
         if all(known is not None and known % patch == 0 for known, _, patch in sizes):
             return images
         if self.padding == "valid":

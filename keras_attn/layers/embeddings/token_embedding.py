@@ -11,7 +11,7 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.lora import Lora
-from keras_attn.ops.arrays import reshape_rows, rows
+from keras_attn.ops.arrays import reshape, reshape_as, rows
 from keras_attn.ops.quantized_product import quantized_product
 from keras_attn.typing import Initializer, Shape, Tensor
 
@@ -97,8 +97,8 @@ class TokenEmbedding(Lora, Configurable, keras.layers.ReversibleEmbedding):
         inputs = ops.cast(inputs, self._reverse_dtype)
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         # One 2-D product: a batched one would copy the table for every row.
-        flat = ops.matmul(ops.reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
-        return reshape_rows(self._logits(flat), *ops.shape(inputs)[:-1], self.input_dim)
+        flat = ops.matmul(reshape(inputs, (-1, self.output_dim)), ops.cast(kernel, self._reverse_dtype))
+        return reshape_as(self._logits(flat), inputs, len(inputs.shape) - 1, self.input_dim)
 
     def _logits(self, products):
         """Adds the bias and applies the soft cap."""

@@ -12,7 +12,7 @@ from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.normalization import normalization
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.pooling.base_pooling import BasePooling
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, axis_size
 from keras_attn.typing import Activation, Initializer, Seed, Shape, Tensor
 
 
@@ -124,11 +124,11 @@ class AttentionPooling(BasePooling):
         return super().call(inputs, inputs_mask, mask, training=training)
 
     def pool(self, inputs: Tensor, mask: Tensor, training: bool | None = None) -> Tensor:
-        query = ops.broadcast_to(ops.cast(self.query, inputs.dtype), (ops.shape(inputs)[0], 1, inputs.shape[-1]))
+        query = ops.broadcast_to(ops.cast(self.query, inputs.dtype), (axis_size(inputs, 0), 1, inputs.shape[-1]))
         x = ops.squeeze(self.attention(query, inputs, value_mask=mask, training=training), 1)
         if self.intermediate_dim is None:
             return x
         x = add(x, self.output_dense(self.intermediate_dense(self.norm(x))))
         # The biases would make a fully padded row differ from zero.
-        real = ops.greater(ops.shape(inputs)[1], 0) if mask is None else ops.any(mask, axis=1, keepdims=True)
+        real = ops.greater(axis_size(inputs, 1), 0) if mask is None else ops.any(mask, axis=1, keepdims=True)
         return ops.where(real, x, ops.zeros_like(x))

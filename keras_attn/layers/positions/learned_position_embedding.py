@@ -9,7 +9,7 @@ from keras import initializers, ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.positions.position_encoding import PositionEncoding
-from keras_attn.ops.arrays import add, rows
+from keras_attn.ops.arrays import add, axis_size, rows
 from keras_attn.typing import Initializer, Shape, Tensor
 
 
@@ -63,7 +63,7 @@ class LearnedPositionEmbedding(PositionEncoding):
             return super().call(inputs, positions)
         length = inputs.shape[-2]
         if length is None:
-            length = self._checked(ops.shape(inputs)[-2])
+            length = self._checked(axis_size(inputs, -2))
         elif length > self.max_length:
             raise ValueError(
                 f"`inputs` must be at most `max_length`={self.max_length} long. "

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
+from keras_attn.ops.arrays import axis_size
 from keras_attn.typing import Shape, Tensor
 
 
@@ -76,7 +77,7 @@ class PositionEncoding(Configurable, keras.layers.Layer):
 
     def call(self, inputs: Tensor, positions: Tensor | None = None) -> Tensor:
         if positions is None:
-            positions = ops.expand_dims(ops.arange(ops.shape(inputs)[-2], dtype="int32"), 0)
+            positions = ops.expand_dims(ops.arange(axis_size(inputs, -2), dtype="int32"), 0)
         for _ in inputs.shape[len(positions.shape) + 1 :]:
             positions = ops.expand_dims(positions, 1)
         return self.add_to_embeddings(inputs, positions)

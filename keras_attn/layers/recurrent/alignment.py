@@ -12,7 +12,7 @@ from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.shape_checks import check_mask, check_pairs, fits
 from keras_attn.ops import AttentionMask, masked_softmax, scan
-from keras_attn.ops.arrays import matmul_transposed
+from keras_attn.ops.arrays import axis_size, matmul_transposed, shape_of
 from keras_attn.ops.attention_axes import AttentionAxes
 from keras_attn.ops.attention_recording import recorder
 from keras_attn.ops.boolean_mask import boolean
@@ -176,10 +176,10 @@ class Alignment(Configurable, keras.layers.Layer):
         return (context, ops.squeeze(scores, -3)) if return_attention_scores else context
 
     def _attend_in_turn(self, queries, keys, value, mask, training):
-        batch, length = ops.shape(value)[0], ops.shape(value)[1]
+        batch, length = axis_size(value, 0), axis_size(value, 1)
         inputs = [ops.transpose(queries, (1, 0, 2))]
         if mask is not None:
-            mask = ops.broadcast_to(mask, (batch, ops.shape(queries)[1], length))
+            mask = ops.broadcast_to(mask, (batch, axis_size(queries, 1), length))
             inputs.append(ops.transpose(mask, (1, 0, 2)))
 
         def step(slices, state):
@@ -245,7 +245,7 @@ def _folded(axes, mask, like):
     """Folds the batch axes of a padding mask of `like`, to `(B', T)`."""
     if mask is None or axes.plain:
         return mask
-    return axes.fold_padding(ops.broadcast_to(boolean("mask", mask), ops.shape(like)[:-1]))
+    return axes.fold_padding(ops.broadcast_to(boolean("mask", mask), shape_of(like)[:-1]))
 
 
 def _pairs(query_mask, value_mask, attention_mask):

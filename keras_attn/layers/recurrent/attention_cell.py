@@ -14,6 +14,7 @@ from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.typing import Activation, Nest, Shape, Tensor
 
@@ -219,7 +220,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         """
         self.reset_dropout_mask()
         memories = self.for_each(memory)
-        batch = ops.shape(memories[0])[0]
+        batch = axis_size(memories[0], 0)
         if cell_state is None and hasattr(self.cell, "get_initial_state"):
             cell_state = self.cell.get_initial_state(batch_size=batch)
         elif cell_state is None:
@@ -231,7 +232,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         else:
             fed = ops.zeros((batch, self.fed_dim), dtype=self.compute_dtype)
         pairs = zip(self.attentions, memories, strict=True)
-        return [*states, fed, *(state for layer, x in pairs for state in layer.initial_state(batch, ops.shape(x)[1]))]
+        return [*states, fed, *(state for layer, x in pairs for state in layer.initial_state(batch, axis_size(x, 1)))]
 
     def initial_states(
         self, memory: Nest, memory_mask: Nest | None = None, cell_state: Nest | None = None
@@ -251,7 +252,7 @@ class AttentionCell(Configurable, keras.layers.Layer):
         memories, masks = self.for_each(memory), self.for_each(memory_mask)
         # States have the dtype of the cell, so the mask is stored as a float.
         masks = [
-            ops.ones(ops.shape(x)[:2]) if y is None else boolean("memory_mask", y)
+            ops.ones(shape_of(x)[:2]) if y is None else boolean("memory_mask", y)
             for x, y in zip(memories, masks, strict=True)
         ]
         masks = [ops.cast(mask, self.compute_dtype) for mask in masks]

@@ -10,6 +10,7 @@ from keras import ops
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.shape_checks import check_mask, fits
+from keras_attn.ops.arrays import shape_of
 from keras_attn.typing import Shape, Tensor
 
 COSTS = ("cross_entropy", "squared_error")
@@ -84,7 +85,7 @@ class GuidedAlignment(Configurable, keras.layers.Layer):
         else:
             costs = ops.sum(ops.square(alignments - scores), axis=-1)
         counts = ops.ones_like(costs) if inputs_mask is None else ops.cast(inputs_mask, "float32")
-        counts = ops.broadcast_to(counts, ops.shape(costs))
+        counts = ops.broadcast_to(counts, shape_of(costs))
         mean = ops.divide_no_nan(ops.sum(costs * counts), ops.sum(counts))
         self.add_loss(self.weight * mean)
         return inputs

@@ -9,7 +9,7 @@ from keras import initializers, ops
 
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, shape_of
 from keras_attn.ops.monotonic import hard_monotonic, soft_monotonic
 from keras_attn.typing import Initializer, Seed, Tensor
 
@@ -112,6 +112,6 @@ class MonotonicAttention(Alignment):
         if self.hard or (self.hard is None and not training):
             return hard_monotonic(energies, previous, mask)
         if training and self.noise:
-            shape = ops.shape(energies)
+            shape = shape_of(energies)
             energies += self.noise * keras.random.normal(shape, dtype=energies.dtype, seed=self.seed_generator)
         return soft_monotonic(energies, previous, mask, self.exact)

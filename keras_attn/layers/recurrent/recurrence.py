@@ -12,6 +12,7 @@ from keras_attn.layers.base.boolean_masks import BooleanMasks
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.empty_batch import call_on_empty_batch
 from keras_attn.ops import scan
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.plain_numbers import PlainNumbers
 from keras_attn.typing import Nest, Tensor
@@ -58,7 +59,7 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
             return super().call(sequences, initial_state, mask, training)
         # Keras inspects the first step, so add a masked one.
         sequences = ops.pad(sequences, ((0, 0), (0, 1), (0, 0)))
-        mask = ops.zeros(ops.shape(sequences)[:2], dtype="bool")
+        mask = ops.zeros(shape_of(sequences)[:2], dtype="bool")
         output, *states = tree.flatten(super().call(sequences, initial_state, mask, training))
         output = output[:, :0] if self.return_sequences else output
         return [output, *states] if states else output
@@ -81,6 +82,6 @@ class Recurrence(PlainNumbers, BooleanMasks, Composite, keras.layers.RNN):
             mask = None if mask is None else ops.flip(mask, axis=0)
         width = getattr(self.cell, "output_size", None) or self.state_size[0]
         # The last output is part of the state, so that padding does not change it.
-        last = ops.zeros((ops.shape(sequences)[0], width), dtype=self.cell.compute_dtype)
+        last = ops.zeros((axis_size(sequences, 0), width), dtype=self.cell.compute_dtype)
         outputs, (last, *states) = scan(step, inputs, [last, *initial_state], mask)
         return last, ops.transpose(outputs, (1, 0, 2)), states

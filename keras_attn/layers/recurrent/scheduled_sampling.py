@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.serialization import deserialized
+from keras_attn.ops.arrays import axis_size, reshape, shape_of
 from keras_attn.ops.seeds import FixedSeed
 from keras_attn.typing import Seed, Shape, Tensor
 
@@ -92,8 +93,8 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         if self._follows_schedule:
             probability = ops.cast(probability(self.calls.value), "float32")
             self.calls.assign(self.calls + 1)
-        chance = keras.random.uniform(ops.shape(ids), dtype="float32", seed=self.seed_generator)
-        later = ops.expand_dims(ops.arange(ops.shape(ids)[1]), 0) > 0
+        chance = keras.random.uniform(shape_of(ids), dtype="float32", seed=self.seed_generator)
+        later = ops.expand_dims(ops.arange(axis_size(ids, 1)), 0) > 0
         return ops.logical_and(chance < probability, later), FixedSeed.of(self.seed_generator)
 
     @staticmethod
@@ -112,8 +113,8 @@ class ScheduledSampling(Configurable, keras.layers.Layer):
         if not training:
             return inputs
         replaced, seed = self.draw(inputs)
-        drawn = self.sample(ops.reshape(logits, (-1, logits.shape[-1])), seed)
-        drawn = ops.reshape(drawn, ops.shape(inputs))
+        drawn = self.sample(reshape(logits, (-1, logits.shape[-1])), seed)
+        drawn = reshape(drawn, shape_of(inputs))
         # Logits predict the next token.
         drawn = ops.concatenate([inputs[:, :1], drawn[:, :-1]], axis=1)
         return ops.where(replaced, drawn, inputs)

@@ -13,7 +13,7 @@ from keras_attn.layers.base.initializer_copies import cloned
 from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.layers.transformer.feed_forward import FeedForward
 from keras_attn.layers.transformer.gated_feed_forward import check_gate
-from keras_attn.ops.arrays import add, reshape_rows
+from keras_attn.ops.arrays import add, reshape, reshape_as, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
 from keras_attn.typing import Activation, Shape, Tensor
@@ -194,14 +194,14 @@ class MixtureOfExperts(FeedForward):
         """The weights of the experts, `(B, T, E)`."""
         if training and self.router_jitter:
             low, high = 1 - self.router_jitter, 1 + self.router_jitter
-            noise = keras.random.uniform(ops.shape(inputs), low, high, dtype=inputs.dtype, seed=self.seed_generator)
+            noise = keras.random.uniform(shape_of(inputs), low, high, dtype=inputs.dtype, seed=self.seed_generator)
             inputs = ops.multiply(inputs, noise)
         dtype = "float64" if self.compute_dtype == "float64" else "float32"
-        flat = ops.reshape(ops.cast(inputs, dtype), (-1, inputs.shape[-1]))
+        flat = reshape(ops.cast(inputs, dtype), (-1, inputs.shape[-1]))
         logits = ops.matmul(flat, ops.cast(self.router, dtype))
         if self.router_bias is not None:
             logits = ops.add(logits, ops.cast(self.router_bias, dtype))
-        logits = reshape_rows(logits, *ops.shape(inputs)[:-1], self.num_experts)
+        logits = reshape_as(logits, inputs, 2, self.num_experts)
         weights, probabilities, chosen = expert_routing(logits, self.top_k, self.normalize_weights)
         if training and self.load_balancing_loss:
             self.add_loss(self.load_balancing_loss * load_balancing_loss(probabilities, chosen, mask))

@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn import compat
+from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import both
 from keras_attn.training.losses.entries import aligned, check_fits, label_kind, same_rank
 from keras_attn.typing import Tensor
@@ -125,7 +126,7 @@ def batch_total(loss, batch, outputs, part):
     if hasattr(loss, "total"):
         total, weight = loss.total(labels, outputs, present if weights is None else weights)
     elif decides_itself(loss):
-        weight = ops.cast(ops.shape(outputs)[0], "float32")
+        weight = ops.cast(axis_size(outputs, 0), "float32")
         total = ops.mean(ops.cast(loss(labels, outputs, weights), "float32")) * weight
     else:
         by_weights = loss.reduction == "mean_with_sample_weight"
@@ -152,11 +153,11 @@ def _sums(loss, labels, outputs, weights, present, part, by_weights):
     counts_rows = weights is not None and len(weights.shape) == 1
     given = {name: aligned(x, rank) for name, x in given.items()}
     if is_scalar:
-        losses = losses * (math.prod(map(ops.ones_like, given.values())) if given else ops.ones(ops.shape(labels)[:1]))
+        losses = losses * (math.prod(map(ops.ones_like, given.values())) if given else ops.ones(shape_of(labels)[:1]))
     for name, x in given.items():
         check_fits(name, x, losses.shape, "losses")
     if counts_rows:
-        given["sample_weight"] = ops.broadcast_to(given["sample_weight"], ops.shape(losses))
+        given["sample_weight"] = ops.broadcast_to(given["sample_weight"], shape_of(losses))
     factor = math.prod(given.values()) if given else 1
     total = ops.sum(losses * factor)
     if by_weights and (weights is not None or mask is not None):

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_attn.argument_checks import check_positive_number
+from keras_attn.ops.arrays import shape_of
 from keras_attn.training.losses.summed_loss import SummedLoss
 from keras_attn.typing import Tensor
 
@@ -60,7 +61,7 @@ class ContrastiveLoss(SummedLoss):
         self.symmetric = symmetric
 
     def labels(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return ops.zeros(ops.shape(y_pred)[:1], dtype="int32")
+        return ops.zeros(shape_of(y_pred)[:1], dtype="int32")
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """The loss of each row, float32 `(B,)`."""

@@ -3,6 +3,8 @@
 import keras
 from keras import ops
 
+from keras_attn.ops.arrays import shape_of
+
 
 def only(nest):
     """The leaf of a nest with a single one, such as a list or dict of a single output; else the nest itself."""
@@ -78,7 +80,7 @@ def token_labels(y_true, y_pred):
 
 def real_tokens(labels, ignored):
     """Float32, 0 at labels in the tuple `ignored`, and 1 elsewhere."""
-    real = ops.ones(ops.shape(labels), dtype="float32")
+    real = ops.ones(shape_of(labels), dtype="float32")
     for label in ignored:
         real = real * ops.cast(ops.not_equal(labels, label), "float32")
     return real

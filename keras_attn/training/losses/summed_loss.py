@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_attn import compat
+from keras_attn.ops.arrays import shape_of
 from keras_attn.training.losses.entries import entry_weights
 from keras_attn.typing import Tensor
 
@@ -43,7 +44,7 @@ class SummedLoss(keras.losses.Loss):
 
     def real(self, y_true: Tensor) -> Tensor:
         """Float32, 1 for entries that count."""
-        return ops.ones(ops.shape(y_true), dtype="float32")
+        return ops.ones(shape_of(y_true), dtype="float32")
 
     def check_labels(self, name: str, labels: Tensor, num_classes: int, weights: Tensor | None = None) -> None:
         """Raises a ValueError if labels are invalid for outputs `(..., num_classes)`. By default, all are valid.

@@ -3,12 +3,11 @@
 `python -m benchmarks.pretrained_exports [--quick] [--json FILE] [--only TEXT]`
 
 The checkpoints are written on the spot by `transformers`, with random weights in the sizes of well-known models. Each
-is read by `from_pretrained` and exported to TFLite and ONNX, in float32 and int8. Every artefact is verified by
-`export`. A latency is that of one call with one row on all cores, the median of several: 128 tokens, an image, or
-seconds of audio; a model that generates makes 32 tokens. PyTorch runs eagerly in float32 on the same input, in a process
-of its own. Int8 artefacts of random weights have sizes and latencies, but no accuracy worth a figure. A row of `--json`
-has `model`, `task`, `format`, `precision`, `mb`, `ms`, `peak_mb` and `ratio`, the latency divided by PyTorch's. `--quick`
-exports the smallest model only.
+is read by `from_pretrained` and exported to TFLite and ONNX without fixed shapes, in float32 and int8, and verified.
+A latency is the median of several calls with one row, on all cores: 128 tokens, an image, or seconds of
+audio; a model that generates makes 32 tokens. PyTorch runs eagerly in float32 on the same input. Each runs in a process
+of its own. A row of `--json` has `model`, `task`, `format`, `precision`, `mb`, `ms`, `peak_mb`, the memory of the
+process in the verification, and `ratio`, the latency divided by PyTorch's. `--quick` exports the smallest model only.
 """
 
 import argparse
@@ -31,6 +30,8 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 ROOT = pathlib.Path(__file__).parents[1]
 NEW_TOKENS, LENGTH, REPEAT = 32, 128, 5
+# Name of the folder beside that of the checkpoint.
+ARTEFACTS = "artefacts"
 THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
@@ -62,10 +63,10 @@ def image(numbers):
 
 
 def image_and_text(numbers):
-    (images, pixels), (ids, theirs) = image(numbers), tokens(numbers, "token_ids")
-    # The position of the last token, from which CLIP takes the vector of a text.
-    ids = {name: np.concatenate([x[:, :15], [[49407]]], axis=1).astype("int32") for name, x in ids.items()}
-    return images | ids, pixels | {"input_ids": ids["token_ids"].astype("int64")}
+    (images, pixels), (_, text) = image(numbers), tokens(numbers)
+    # From its last token, CLIP takes the vector of a text.
+    ids = np.concatenate([text["input_ids"][:, :15], [[49407]]], axis=1)
+    return images | {"token_ids": ids.astype("int32")}, pixels | {"input_ids": ids}
 
 
 def mel(numbers):
@@ -139,30 +140,57 @@ def exported(kind, folder):
     """Exports the checkpoint, and prints the rows of the report."""
     import keras_attn
     from keras_attn.export import export
+    from keras_attn.generation import MinLength
 
     model = keras_attn.from_pretrained(folder)
     if kind.task == "generate":
-        length = keras_attn.generation.MinLength(NEW_TOKENS)
-        model.generation_config = keras_attn.GenerationConfig(
-            NEW_TOKENS, start_id=model.generation_config.start_id, end_id=model.generation_config.end_id,
-            processors=(length,),
-        )  # fmt: skip
+        given = model.generation_config
+        settings = {"start_id": given.start_id, "end_id": given.end_id, "processors": (MinLength(NEW_TOKENS),)}
+        model.generation_config = keras_attn.GenerationConfig(NEW_TOKENS, **settings)
     inputs, _ = kind.inputs(np.random.default_rng(0))
-    with tempfile.TemporaryDirectory() as target:
-        formats, precisions = ["tflite", "onnx"], ["float32", "int8"]
-        report = export(model, target, formats, tasks=kind.task, samples=inputs, precision=precisions)
-    print(json.dumps([{key: row[key] for key in ("format", "precision", "bytes", "ms", "peak_bytes")} for row in report.rows]))
+    formats, precisions = ["tflite", "onnx"], ["float32", "int8"]
+    target = pathlib.Path(folder).with_name(ARTEFACTS)
+    report = export(model, target, formats, tasks=kind.task, samples=inputs, precision=precisions)
+    names = ("format", "precision", "bytes", "peak_bytes")
+    print(json.dumps([{name: row[name] for name in names} for row in report.rows]))
+
+
+def run(kind, path):
+    """Prints the milliseconds of a call of an artefact."""
+    inputs, _ = kind.inputs(np.random.default_rng(0))
+    print(json.dumps(_median_ms((_tflite if path.endswith(".tflite") else _onnx)(path, kind.task, inputs))))
+
+
+def _tflite(path, task, inputs):
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(path, num_threads=THREADS).get_signature_runner(task)
+    inputs = {name: inputs[name] for name in runner.get_input_details()}
+    return lambda: runner(**inputs)
+
+
+def _onnx(path, task, inputs):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs = {x.name: inputs[x.name] for x in session.get_inputs()}
+    return lambda: session.run(None, inputs)
 
 
 def measure(name, folder):
     """Rows of a model; each step in a process of its own."""
-    folder = str(pathlib.Path(folder) / "checkpoint")
-    peer = _in_process("--write", name, folder)
+    folder, task = pathlib.Path(folder), KINDS[name].task
+    checkpoint = str(folder / "checkpoint")
+    peer = _in_process("--write", name, checkpoint)
     rows = []
-    for row in _in_process("--export", name, folder):
-        sizes = {"mb": row["bytes"] / 1e6, "ms": row["ms"], "peak_mb": row["peak_bytes"] / 1e6}
-        found = {"format": row["format"], "precision": row["precision"], **sizes, "ratio": row["ms"] / peer}
-        rows.append({"model": name, "task": KINDS[name].task, **found})
+    for row in _in_process("--export", name, checkpoint):
+        stem = {"tflite": "model", "onnx": task}[row["format"]]
+        suffix = "" if row["precision"] == "float32" else f".{row['precision']}"
+        ms = _in_process("--run", name, str(folder / ARTEFACTS / f"{stem}{suffix}.{row['format']}"))
+        sizes = {"mb": row["bytes"] / 1e6, "ms": ms, "peak_mb": row["peak_bytes"] / 1e6, "ratio": ms / peer}
+        rows.append({"model": name, "task": task, "format": row["format"], "precision": row["precision"], **sizes})
     return rows
 
 
@@ -181,12 +209,14 @@ def main():
     parser.add_argument("--only", default="", metavar="TEXT", help="models whose name contains this")
     parser.add_argument("--write", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--export", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    for step, function in ((arguments.write, write), (arguments.export, exported)):
+    for step, function in ((arguments.write, write), (arguments.export, exported), (arguments.run, run)):
         if step:
             return function(KINDS[step[0]], step[1])
     rows, failed = [], []
-    print("| model | task | format | precision | MB | ms | to PyTorch | peak MB |\n| " + "--- | " * 8)
+    print("| model | task | format | precision | MB | ms | to PyTorch | peak MB |")
+    print("| --- " * 8 + "|", flush=True)
     for name in list(KINDS)[: 1 if arguments.quick else None]:
         if arguments.only not in name:
             continue

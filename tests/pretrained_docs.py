@@ -22,6 +22,9 @@ not need are ignored by their names.
 Multi-modal folders of Gemma 3 (`Gemma3ForConditionalGeneration`: 4b, 12b, 27b) are read as their text model: tensors of
 `vision_tower` and `multi_modal_projector` are ignored, and `save_pretrained` writes a folder of `Gemma3ForCausalLM`.
 
+The task `base` returns the vectors of all tokens. Of T5 they are those of the encoder alone; of BART and mBART those of
+the decoder for the text itself, as `BartModel` returns them for `input_ids` alone.
+
 ## Families
 
 Each family is a table from the names of the checkpoint to our layers, which is read in both directions, and one

@@ -81,8 +81,6 @@ def _completed(entries):
 
 
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
-
-
 # Only the logits of tokens are of scaled outputs.
 _UNSCALED = {"decoder.final_layer_norm": "decoder/final_norm"}
 

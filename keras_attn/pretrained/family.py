@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -70,7 +71,7 @@ class Family:
         prefix: Name of the body in the classes with a head. The class without one has no prefix.
         tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
             the first that the file has counts. They are one variable if the file has only the table, or the same
-            numbers twice; the entry `tie_word_embeddings` then follows the file.
+            numbers twice; the entry `tie_word_embeddings` then follows the file, which may hold any of them.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
         generation: Function from the contents of `config.json` and the generation settings to settings without the
             family's own. `prefix_ids` are the tokens that every output starts with, as in `ForcedPrefix`.
@@ -88,11 +89,10 @@ class Family:
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
-        """`(task, head)` for a task, by default the one of the class that `config.json` names."""
+        """`(task, head)` for a task, by default the one of the class that `config.json` names, or else "base"."""
         if task is None:
-            named = architectures[0] if isinstance(architectures, list) and architectures else None
-            task = next((name for name, head in self.heads.items() if head.architecture == named), None)
-            if task is None:
+            task = self._task_of(architectures[0]) if isinstance(architectures, list) and architectures else "base"
+            if task not in self.heads:
                 raise ValueError(
                     f"`task` must be one of {list(self.heads)}, as config.json does not tell it. "
                     f"Received: task=None, architectures={architectures}"
@@ -101,9 +101,22 @@ class Family:
             raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
         return task, self.heads[task]
 
+    def _task_of(self, architecture):
+        """The task of a class, whose name may be one of early releases; None if it is unknown."""
+        named = str(architecture).replace("WithLMHeadModel", "ForConditionalGeneration").lower()
+        return next((task for task, head in self.heads.items() if head.architecture.lower() == named), None)
+
     def model_of(self, head: Head) -> type:
         """The class of the model with a head."""
         return EncoderModel if head.encodes else self.model
+
+    @property
+    def ignorable(self) -> tuple[str, ...]:
+        """Regular expressions of tensors that a model may leave unread: those of any head, and those of `ignored`."""
+        names = sorted({name for other in self.heads.values() for name in other.tensors})
+        rows = (rf"{re.escape(name)}(\..*)?".replace(r"\*", r"\d+") for name in names)
+        others = (x for other in self.heads.values() for x in other.ignored)
+        return (*self.ignored, *(() if self.tied is None else self.tied[:1]), *rows, *others)
 
     def table(self, config: CheckpointConfig, head: Head) -> Table:
         """The table of the body and the head."""

@@ -45,7 +45,8 @@ def from_pretrained(
     Args:
         folder: A folder, or the id of a repository on the Hugging Face Hub, such as "bert-base-uncased", which
             `huggingface_hub` downloads.
-        task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names.
+        task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names, or to
+            "base" if it names none.
         dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
             variable dtype.
         max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.
@@ -90,14 +91,11 @@ def from_pretrained(
         # Their order is checked before the old ones are forgotten.
         old, entries = CheckpointConfig(entries), new_head.with_labels(entries, labels)
     names = family.names(files.shapes())
-    ignored = family.ignored + head.ignored
     if labels is not None:
         names = new_head.kept_names(names, files, head, old, labels)
-        ignored += new_head.ignored_by_new_heads(family)
     if family.tied is not None and not head.encodes:
         tied = _is_tied(files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
-        ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
     budget = _Budget(files)
     # The settings of two towers are models.
@@ -129,7 +127,7 @@ def from_pretrained(
     table = family.table(config, head)
     new = [] if labels is None else new_head.new_entries(model, table, names, head)
     zeros = (*head.zeros, *(name for entry in new for name in entry.names))
-    load_weights(model, files, table, names, ignored, zeros)
+    load_weights(model, files, table, names, family.ignorable, zeros)
     new_head.draw(new)
     return model
 

@@ -99,6 +99,46 @@ FOLDERS = {
             "hidden_dropout_prob": 0.1,
         },
     ),
+    "tensors of 2018": Folder(
+        "BertForSequenceClassification",
+        renamed=[(r"LayerNorm\.weight$", "LayerNorm.gamma"), (r"LayerNorm\.bias$", "LayerNorm.beta")],
+        added={"bert.embeddings.position_ids": np.arange(40)[None]},
+    ),
+    "heads of pretraining": Folder(
+        "BertForSequenceClassification",
+        added={
+            "cls.seq_relationship.weight": zeros(2, 24),
+            "cls.seq_relationship.bias": zeros(2),
+            "cls.predictions.bias": zeros(53),
+            "cls.predictions.decoder.weight": zeros(53, 24),
+            "cls.predictions.decoder.bias": zeros(53),
+            "cls.predictions.transform.dense.weight": zeros(24, 24),
+        },
+    ),
+    "ELECTRA's discriminator": Folder(
+        "ElectraForSequenceClassification", added={"discriminator_predictions.dense.weight": zeros(24, 24)}
+    ),
+    "DeBERTa v3": Folder(
+        "DebertaV2ForSequenceClassification",
+        {"pos_att_type": "p2c|c2p", "legacy": ...},
+        added={
+            "deberta.embeddings.position_embeddings.weight": zeros(40, 24),
+            "mask_predictions.classifier.weight": zeros(1, 24),
+            "lm_predictions.lm_head.bias": zeros(53),
+        },
+    ),
+    "Wav2Vec2's pretraining": Folder(
+        "Wav2Vec2ForCTC",
+        renamed=[
+            (r"parametrizations\.weight\.original0", "weight_g"),
+            (r"parametrizations\.weight\.original1", "weight_v"),
+        ],
+        added={
+            "quantizer.codevectors": zeros(1, 4, 2),
+            "project_hid.bias": zeros(4),
+            "wav2vec2.masked_spec_embed": zeros(24),
+        },
+    ),
 }
 
 
@@ -111,6 +151,27 @@ def test_outputs(folder, tmp_path):
     for name, wanted in ((x.partition("/")[2], y) for x, y in stored.items() if x.startswith("output/")):
         values = found[name] if isinstance(found, dict) else found
         assert ours.difference(ours.real(values, inputs), ours.real(wanted, inputs)) <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("fixture", "architectures", "task"),
+    [
+        ("BertForSequenceClassification", ..., "base"),
+        ("BertForSequenceClassification", None, "base"),
+        ("T5ForConditionalGeneration", ["T5WithLMHeadModel"], "seq2seq_lm"),
+        ("LlamaForCausalLM", ["LLaMAForCausalLM"], "causal_lm"),
+    ],
+)
+def test_the_task_follows_from_the_class(fixture, architectures, task, tmp_path):
+    folder = Folder(fixture, {"architectures": architectures}).write(tmp_path)
+    assert from_pretrained(folder).checkpoint.task == task
+
+
+def test_an_unknown_class_needs_a_task(tmp_path):
+    folder = Folder("BertForSequenceClassification", {"architectures": ["BertForMagic"]}).write(tmp_path)
+    with pytest.raises(ValueError, match="BertForMagic"):
+        from_pretrained(folder)
+    assert from_pretrained(folder, "sequence_classification").checkpoint.task == "sequence_classification"
 
 
 @pytest.mark.parametrize("entries", [{"use_magic": True}, {"magic": 0}, {"magic": {"a": 1}}], ids=str)

@@ -106,7 +106,7 @@ WAV2VEC2 = Family(
     settings,
     tensors,
     {
-        "base": Head("Wav2Vec2Model", ignored=(r"(lm_head|projector|classifier|quantizer|project_(q|hid))\..*",)),
+        "base": Head("Wav2Vec2Model", ignored=(r"(quantizer|project_(q|hid))\..*",)),
         "speech_to_text": Head("Wav2Vec2ForCTC", {"lm_head": "head/classifier"}, _ctc, "lm_head.weight"),
         "audio_classification": Head(
             "Wav2Vec2ForSequenceClassification",

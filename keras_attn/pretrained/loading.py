@@ -94,7 +94,7 @@ def from_pretrained(
     if labels is not None:
         names = new_head.kept_names(names, files, head, old, labels)
     if family.tied is not None and not head.encodes:
-        tied = _is_tied(files, names, *family.tied)
+        tied = _is_tied(entries, files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
     config = CheckpointConfig(entries)
     budget = _Budget(files)
@@ -127,7 +127,8 @@ def from_pretrained(
     table = family.table(config, head)
     new = [] if labels is None else new_head.new_entries(model, table, names, head)
     zeros = (*head.zeros, *(name for entry in new for name in entry.names))
-    load_weights(model, files, table, names, family.ignorable, zeros)
+    shared = family.tied or ()
+    load_weights(model, files, table, names, family.ignorable, zeros, shared[1:] if head.encodes else shared)
     new_head.draw(new)
     return model
 
@@ -159,13 +160,14 @@ class _Budget:
             )
 
 
-def _is_tied(files, names, output, *tables):
+def _is_tied(entries, files, names, output, *tables):
     """Whether the output projection is the embedding table, by what the file holds."""
     if output not in names:
         return True
     table = next((x for x in tables if x in names), None)
     if table is None:
-        return False
+        # One tensor may have the name of either.
+        return entries.get("tie_word_embeddings") is not False
     shapes = files.shapes()
     if shapes[names[output]] != shapes[names[table]]:
         return False

@@ -127,6 +127,27 @@ FOLDERS = {
             "lm_predictions.lm_head.bias": zeros(53),
         },
     ),
+    "BART's table under another name": Folder(
+        "BartForConditionalGeneration", renamed=[(r"model\.shared\.", "model.decoder.embed_tokens.")]
+    ),
+    "BART's table under all names": Folder(
+        "BartForConditionalGeneration",
+        added={
+            "lm_head.weight": "model.shared.weight",
+            "model.encoder.embed_tokens.weight": "model.shared.weight",
+            "model.decoder.embed_tokens.weight": "model.shared.weight",
+            "model.encoder.version": zeros(1),
+        },
+    ),
+    "T5's table under another name": Folder(
+        "T5ForConditionalGeneration", renamed=[(r"^shared\.", "encoder.embed_tokens.")]
+    ),
+    "GPT-2's table under another name": Folder("GPT2LMHeadModel", renamed=[(r"transformer\.wte", "lm_head")]),
+    "Marian's table under another name": Folder(
+        "MarianMTModel",
+        renamed=[(r"model\.shared\.", "model.decoder.embed_tokens.")],
+        added={"model.encoder.embed_positions.weight": zeros(40, 24)},
+    ),
     "Wav2Vec2's pretraining": Folder(
         "Wav2Vec2ForCTC",
         renamed=[

@@ -90,7 +90,7 @@ def _settings(norm):
 
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
 BIASED_HEAD = LM_HEAD | {"final_logits_bias": reshaped("embedding/bias", lambda x: x[0], lambda x: x[None])}
-TIED = ("lm_head.weight", "shared.weight")
+TIED = ("lm_head.weight", "shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 IGNORED = (r"(en|de)coder\.embed_tokens\.weight", r"(en|de)coder\.version")
 
 

@@ -75,7 +75,7 @@ MARIAN = Family(
     _marian_tensors,
     seq2seq_lm("MarianMTModel"),
     prefix="model",
-    tied=("lm_head.weight", "decoder.embed_tokens.weight", "shared.weight"),
+    tied=("lm_head.weight", "decoder.embed_tokens.weight", "shared.weight", "encoder.embed_tokens.weight"),
     ignored=_IGNORED,
 )
 PEGASUS = Family(

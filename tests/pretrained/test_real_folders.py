@@ -195,6 +195,21 @@ def test_an_unknown_class_needs_a_task(tmp_path):
     assert from_pretrained(folder, "sequence_classification").checkpoint.task == "sequence_classification"
 
 
+def test_generation_settings_of_early_configs(tmp_path):
+    entries = {"bos_token_id": 3, "eos_token_id": 2, "force_bos_token_to_be_generated": True, "max_length": 7}
+    folder = Folder(
+        "BartForConditionalGeneration", {**entries, "forced_eos_token_id": ..., "decoder_start_token_id": ...}
+    ).write(tmp_path)
+    (folder / "generation_config.json").unlink()
+    model = from_pretrained(folder)
+    assert model.generation_config.start_id == 2
+    rows = np.asarray(model.generate(np.array([[5, 6, 7], [8, 9, 10]])))
+    # Six tokens follow the start: the first is forced, and the last is the end.
+    assert rows.shape[1] <= 6
+    assert (rows[:, 0] == 3).all()
+    assert all(2 in row for row in rows.tolist())
+
+
 @pytest.mark.parametrize("entries", [{"use_magic": True}, {"magic": 0}, {"magic": {"a": 1}}], ids=str)
 def test_what_may_change_numbers_is_refused(entries, tmp_path):
     folder = Folder("BertForSequenceClassification", entries).write(tmp_path)

@@ -112,7 +112,8 @@ def from_pretrained(
     limits = getattr(position, "max_length", None), modules and modules.max_length()
     tokenizer = None
     if "embeddings" not in arguments or first is not None:
-        tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
+        limit = min(filter(None, limits), default=None)
+        tokenizer = tokenizer_of(files, limit, max_length, first, modules is not None and modules.lowercases)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments and text_encoder is None:
         texts["pad_id"] = _pad_id(entries)

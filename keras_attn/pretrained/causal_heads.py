@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from keras_attn.layers import ClassificationHead, LastTokenPooling
@@ -23,7 +22,7 @@ def causal_heads(causal_lm: str, tensors: Table, name: str | None = None) -> dic
     classifier = f"{name}ForSequenceClassification"
     return {
         "causal_lm": Head(causal_lm, tensors),
-        "base": Head(f"{name}Model", ignored=tuple(map(re.escape, tensors)), conversion=CAUSAL_ENCODER),
+        "base": Head(f"{name}Model", conversion=CAUSAL_ENCODER),
         "sequence_classification": Head(
             classifier, {"score": "head/classifier"}, _classifier, "score.weight", conversion=CAUSAL_ENCODER
         ),

@@ -12,6 +12,10 @@ _HARMLESS = {
         "_name_or_path",
         "_commit_hash",
         "_attn_implementation",
+        "_attn_implementation_autoset",
+        "_flash_attn_2_enabled",
+        "attn_implementation",
+        "use_return_dict",
         "architectures",
         "auto_map",
         "model_type",
@@ -23,6 +27,8 @@ _HARMLESS = {
     ),
     # Of cross-encoders: what sentence-transformers does with the logits.
     *("sbert_ce_default_activation_function", "sentence_transformers"),
+    # Left by the programs that trained the model.
+    *("unsloth_fixed", "unsloth_version", "replacing_rate", "student_encoder_layers", "student_decoder_layers"),
     *("transformers_version", "torch_dtype", "dtype", "use_cache", "return_dict", "return_dict_in_generate"),
     *("output_hidden_states", "output_attentions", "output_past", "output_scores", "use_bfloat16", "pretraining_tp"),
     *("is_encoder_decoder", "is_decoder", "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder"),
@@ -131,12 +137,15 @@ class CheckpointConfig:
 
     def check_all_used(self) -> None:
         """Raises a ValueError that lists entries which no one read, and which may change the model's outputs."""
-        unknown = {
-            x: v for x, v in self.entries.items() if x not in self._used and x not in _HARMLESS and v is not None
-        }
+        known = self._used | _HARMLESS
+        unknown = {x: v for x, v in self.entries.items() if x not in known and not _is_empty(v)}
         if unknown:
             raise ValueError(
                 "`config.json` has entries that keras_attn does not know for "
                 f"{self.entries.get('model_type')!r}, and that may change the outputs. Remove them from a copy of the "
                 f"file only if they change nothing. Received: {unknown}"
             )
+
+
+def _is_empty(value):
+    return value is None or (isinstance(value, str | list | dict) and not value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -74,7 +75,7 @@ class Family:
         other_prefixes: Names of the body in files that are read, before `prefix` is tried.
         tied: Names, without the prefix, of the output projection and the embedding table, or of several tables of which
             the first that the file has counts. They are one variable if the file has only the table, or the same
-            numbers twice; the entry `tie_word_embeddings` then follows the file.
+            numbers twice; the entry `tie_word_embeddings` then follows the file, which may hold any of them.
         ignored: Regular expressions of tensors, without the prefix, that no model needs.
         generation: Function from the contents of `config.json` and the generation settings to settings without the
             family's own. `prefix_ids` are the tokens that every output starts with, as in `ForcedPrefix`.
@@ -95,11 +96,10 @@ class Family:
     completed: Callable[[dict[str, Any]], dict[str, Any]] = dict
 
     def head_of(self, architectures: Any, task: str | None) -> tuple[str, Head]:
-        """`(task, head)` for a task, by default the one of the class that `config.json` names."""
+        """`(task, head)` for a task, by default the one of the class that `config.json` names, or else "base"."""
         if task is None:
-            named = architectures[0] if isinstance(architectures, list) and architectures else None
-            task = next((name for name, head in self.heads.items() if head.architecture == named), None)
-            if task is None:
+            task = self._task_of(architectures[0]) if isinstance(architectures, list) and architectures else "base"
+            if task not in self.heads:
                 raise ValueError(
                     f"`task` must be one of {list(self.heads)}, as config.json does not tell it. "
                     f"Received: task=None, architectures={architectures}"
@@ -108,9 +108,26 @@ class Family:
             raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
         return task, self.heads[task]
 
+    def _task_of(self, architecture):
+        """The task of a class, whose name may be one of early releases; None if it is unknown."""
+        named = str(architecture).replace("WithLMHeadModel", "ForConditionalGeneration").lower()
+        return next((task for task, head in self.heads.items() if head.architecture.lower() == named), None)
+
     def model_of(self, head: Head) -> type:
         """The class of the model with a head."""
         return self.model if head.conversion is None else head.conversion.model
+
+    def ignorable(self, head: Head) -> tuple[str, ...]:
+        """Regular expressions of tensors that a model with this head may leave unread: those of any head, and others.
+
+        What the heads name in `ignored` may only be left out by models of the same class: the encoder of a translator
+        needs no decoder.
+        """
+        names = sorted({name for other in self.heads.values() for name in other.tensors})
+        rows = (rf"{re.escape(name)}(\..*)?".replace(r"\*", r"\d+") for name in names)
+        same = (other for other in (head, *self.heads.values()) if other.conversion == head.conversion)
+        ignored = dict.fromkeys(pattern for other in same for pattern in other.ignored)
+        return (*self.ignored, *(() if self.tied is None else self.tied[:1]), *rows, *ignored)
 
     def table(self, config: CheckpointConfig, head: Head) -> Table:
         """The table of the body and the head."""

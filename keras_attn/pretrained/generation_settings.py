@@ -78,7 +78,7 @@ def generation_config(
     Raises:
         ValueError: If a setting cannot be expressed; the message names it.
     """
-    source = family.generation(entries, dict(own or entries))
+    source = family.generation(entries, dict(own or _of_model_config(entries)))
     has_decoder = issubclass(family.model, Transformer)
     _check_expressed(source, own, has_decoder)
     found = {x: source[x] if source.get(x) is not None else default for x, default in _DEFAULTS.items()}
@@ -103,6 +103,13 @@ def generation_config(
         least = found["min_new_tokens"] + len(prefix)
     processors = _processors(found, prefix, least, ids["end_id"])
     return GenerationConfig(max_length=length, strategy=_strategy(found), processors=processors, **ids)
+
+
+def _of_model_config(entries):
+    """The settings of a `config.json` older than `generation_config.json`."""
+    # The first name of "forced_bos_token_id".
+    forces = entries.get("force_bos_token_to_be_generated") and entries.get("bos_token_id") is not None
+    return entries | ({"forced_bos_token_id": entries["bos_token_id"]} if forces else {})
 
 
 def start_id(entries: Mapping[str, Any], own: Mapping[str, Any]) -> int | None:

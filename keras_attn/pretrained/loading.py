@@ -45,7 +45,8 @@ def from_pretrained(
     Args:
         folder: A folder, or the id of a repository on the Hugging Face Hub, such as "bert-base-uncased", which
             `huggingface_hub` downloads.
-        task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names.
+        task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names, or to
+            "base" if it names none.
         dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
             variable dtype.
         max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.
@@ -91,14 +92,11 @@ def from_pretrained(
         # Their order is checked before the old ones are forgotten.
         old, entries = CheckpointConfig(entries), new_head.with_labels(entries, labels)
     names = family.names(files.shapes())
-    ignored = family.ignored + head.ignored
     if labels is not None:
         names = new_head.kept_names(names, files, head, old, labels)
-        ignored += new_head.ignored_by_new_heads(family)
     if family.tied is not None and head.conversion is None:
-        tied = _is_tied(files, names, *family.tied)
+        tied = _is_tied(entries, files, names, *family.tied)
         entries = {**entries, "tie_word_embeddings": tied}
-        ignored += (family.tied[0],) if tied else ()
     config = CheckpointConfig(entries)
     budget = _Budget(files)
     # The settings of two towers are models.
@@ -115,7 +113,8 @@ def from_pretrained(
     limits = getattr(position, "max_length", None), modules and modules.max_length()
     tokenizer = None
     if "embeddings" not in arguments or first is not None:
-        tokenizer = tokenizer_of(files, min(filter(None, limits), default=None), max_length, first)
+        limit = min(filter(None, limits), default=None)
+        tokenizer = tokenizer_of(files, limit, max_length, first, modules is not None and modules.lowercases)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments and text_encoder is None:
         texts["pad_id"] = _pad_id(entries)
@@ -130,7 +129,10 @@ def from_pretrained(
     table = family.table(config, head)
     new = [] if labels is None else new_head.new_entries(model, table, names, head)
     zeros = (*head.zeros, *(name for entry in new for name in entry.names))
-    load_weights(model, files, table, names, ignored, zeros)
+    shared = family.tied or ()
+    load_weights(
+        model, files, table, names, family.ignorable(head), zeros, shared if head.conversion is None else shared[1:]
+    )
     new_head.draw(new)
     return model
 
@@ -162,13 +164,14 @@ class _Budget:
             )
 
 
-def _is_tied(files, names, output, *tables):
+def _is_tied(entries, files, names, output, *tables):
     """Whether the output projection is the embedding table, by what the file holds."""
     if output not in names:
         return True
     table = next((x for x in tables if x in names), None)
     if table is None:
-        return False
+        # One tensor may have the name of either.
+        return entries.get("tie_word_embeddings") is not False
     shapes = files.shapes()
     if shapes[names[output]] != shapes[names[table]]:
         return False

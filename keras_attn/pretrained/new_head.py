@@ -12,7 +12,7 @@ import keras
 from keras_attn.labels import Labels
 from keras_attn.pretrained.buffers import assign
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
-from keras_attn.pretrained.family import Family, Head, Table
+from keras_attn.pretrained.family import Head, Table
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.weights import Assignment, assignments
 
@@ -57,14 +57,6 @@ def kept_names(
         return dict(names)
     module = head.classifier.rpartition(".")[0]
     return {name: value for name, value in names.items() if name.rpartition(".")[0] != module}
-
-
-def ignored_by_new_heads(family: Family) -> tuple[str, ...]:
-    """Regular expressions of the tensors of all other heads."""
-    others = [other for other in family.heads.values() if other.tensors]
-    names = {name for other in others for name in other.tensors}
-    own = tuple(rf"{re.escape(name)}(\..*)?".replace(r"\*", r"\d+") for name in sorted(names))
-    return own + tuple(x for other in family.heads.values() for x in other.ignored)
 
 
 def new_entries(model: keras.Model, table: Table, names: Iterable[str], head: Head) -> list[Assignment]:

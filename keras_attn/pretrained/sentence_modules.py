@@ -78,10 +78,8 @@ class SentenceModules:
 
     def max_length(self) -> int | None:
         """The maximum number of tokens per text; None for that of the Transformer."""
-        path = self.paths["Transformer"]
-        name = next((name for name in _LENGTHS if _joined(path, name) in self.files), _LENGTHS[0])
-        settings = self._config(path, name)
-        settings.only("do_lower_case", False)
+        settings = self._transformer()
+        settings.only("do_lower_case", False, True)
         for name, value in _TRANSFORMER.items():
             settings.only(name, value)
         length = settings.size("max_seq_length") if settings("max_seq_length", None) is not None else None
@@ -92,6 +90,11 @@ class SentenceModules:
                 f"change the entry in a copy of the file. Received: {name!r}"
             )
         return length
+
+    @property
+    def lowercases(self) -> bool:
+        """Whether texts are lowercased before the tokenizer reads them."""
+        return bool(self._transformer()("do_lower_case", False))
 
     def head(self, family: Family) -> Head:
         """The head of a family for these modules."""
@@ -126,6 +129,10 @@ class SentenceModules:
         if dense:
             found[self.paths["Dense"]] = {name.removeprefix(_DENSE_PREFIX): tensors[name] for name in dense}
         return found
+
+    def _transformer(self):
+        path = self.paths["Transformer"]
+        return self._config(path, next((name for name in _LENGTHS if _joined(path, name) in self.files), _LENGTHS[0]))
 
     def _config(self, path, name):
         return CheckpointConfig(self.files.get(_joined(path, name), {}))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
@@ -46,32 +45,26 @@ def text_heads(
         config.only("tie_word_embeddings", True)
         return {"head": "masked_lm", **masked_lm_options(config)}
 
-    # Files of any task may hold the pooler; a head that has one names it in its rows.
-    pooler = (r"pooler\..*",)
     choice = pooled if choice is None else choice
-    heads = {
+    return {
+        "base": Head(f"{name}Model"),
         "sequence_classification": Head(
-            f"{name}ForSequenceClassification", pooled, pooled_settings, classifier_of(pooled), pooler, body
+            f"{name}ForSequenceClassification", pooled, pooled_settings, classifier_of(pooled), body=body
         ),
-        "multiple_choice": Head(f"{name}ForMultipleChoice", choice, choice_settings, None, pooler, body),
+        "multiple_choice": Head(f"{name}ForMultipleChoice", choice, choice_settings, body=body),
         "token_classification": Head(
             f"{name}ForTokenClassification",
             {"classifier": "classifier"},
             classifier("token_classification"),
             "classifier.weight",
-            pooler,
         ),
         "question_answering": Head(
             f"{name}ForQuestionAnswering",
             {"qa_outputs": "classifier"},
             lambda config, _: {"head": "token_classification", "num_classes": 2},
-            ignored=pooler,
         ),
-        "masked_lm": Head(
-            f"{name}ForMaskedLM", masked_lm, masked_lm_settings, None, (*pooler, r"(.*\.)?decoder\.bias")
-        ),
+        "masked_lm": Head(f"{name}ForMaskedLM", masked_lm, masked_lm_settings, ignored=(r"(.*\.)?decoder\.bias",)),
     }
-    return {"base": Head(f"{name}Model", ignored=(*pooler, *modules_of(heads.values()))), **heads}
 
 
 def classifier(head: str) -> Callable[[CheckpointConfig, int | None], dict[str, Any]]:
@@ -82,9 +75,3 @@ def classifier(head: str) -> Callable[[CheckpointConfig, int | None], dict[str, 
 def classifier_of(rows: Table) -> str:
     """The tensor whose first axis has one entry per class."""
     return next(f"{theirs}.weight" for theirs, ours in rows.items() if ours == "classifier")
-
-
-def modules_of(heads: Sequence[Head]) -> tuple[str, ...]:
-    """Regular expressions of all tensors of heads."""
-    found = {name.partition(".")[0] for head in heads for name in head.tensors}
-    return tuple(rf"{re.escape(name)}\..*" for name in sorted(found))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keras_attn.pretrained.folder import CheckpointFolder
+from keras_attn.text.pretrained.components import flat
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer
 
@@ -11,7 +12,7 @@ _FILES += ("source.spm",)
 
 
 def tokenizer_of(
-    files: CheckpointFolder, limit: int | None, max_length: int | None, start_id: int | None
+    files: CheckpointFolder, limit: int | None, max_length: int | None, start_id: int | None, lowercases: bool = False
 ) -> PretrainedTokenizer | None:
     """The tokenizer of a folder, or None if there are no such files.
 
@@ -20,6 +21,7 @@ def tokenizer_of(
         limit: The maximum number of tokens that the model can read; None for no limit.
         max_length: The maximum number of tokens per text; None for as many as folder and model allow.
         start_id: The first input token of the decoder; None for that of the tokenizer.
+        lowercases: Whether texts are lowercased first.
     """
     if not any(files.has(name) for name in _FILES):
         if max_length is not None:
@@ -29,6 +31,7 @@ def tokenizer_of(
             )
         return None
     content, config = read_folder(files.path)
+    content = _lowercased(content) if lowercases else content
     lengths = [x for x in (config.get("model_max_length"), limit) if x is not None]
     if max_length is not None and lengths and max_length > min(lengths):
         raise ValueError(
@@ -36,3 +39,11 @@ def tokenizer_of(
         )
     length = min(lengths, default=None) if max_length is None else max_length
     return PretrainedTokenizer(content, config, length, start_id=start_id)
+
+
+def _lowercased(content):
+    """The content of a `tokenizer.json` that lowercases texts before anything else."""
+    parts = flat(content, "normalizer")
+    if any(part["type"] == "Lowercase" or part.get("lowercase") for part in parts):
+        return content
+    return {**content, "normalizer": {"type": "Sequence", "normalizers": [{"type": "Lowercase"}, *parts]}}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -89,6 +89,7 @@ def load_weights(
     names: Mapping[str, str],
     ignored: Iterable[str] = (),
     zeros: Iterable[str] = (),
+    shared: Sequence[str] = (),
 ) -> None:
     """Assigns the tensors of a folder to the variables of a model.
 
@@ -99,6 +100,7 @@ def load_weights(
         names: The name in the folder of each tensor, by its name in the table.
         ignored: Regular expressions of further tensors that may be there.
         zeros: Names of tensors that are zero if they are missing.
+        shared: Names of one tensor, of which a file may hold any.
 
     Raises:
         ValueError: If a variable has no tensor, a tensor no variable, or a shape differs; one message lists them all.
@@ -106,6 +108,7 @@ def load_weights(
     plan, unnamed = assignments(model, table)
     shapes = folder.shapes()
     wanted = {name for entry in plan for name in entry.names}
+    names = {**_found_elsewhere(wanted, names, shared), **names}
     faults = [f"no row of the table for {path}" for path in unnamed]
     faults += [f"no tensor {name!r}" for name in sorted(wanted - names.keys() - set(zeros))]
     unused = sorted(names[name] for name in names.keys() - wanted if not _any_matches(ignored, name))
@@ -123,6 +126,12 @@ def load_weights(
         )
         for part, value in zip(entry.parts, values, strict=True):
             assign(part.variable, value)
+
+
+def _found_elsewhere(wanted, names, shared):
+    """The names in the file of tensors that it has under another of their names."""
+    other = next((names[x] for x in shared if x in names and x not in wanted), None)
+    return {x: other for x in shared if x in wanted and x not in names and other is not None}
 
 
 def check_faults(what: str, faults: list[str]) -> None:

@@ -118,6 +118,23 @@ def test_encoder_of_t5(name, tmp_path):
     np.testing.assert_array_equal(from_pretrained(tmp_path / "written")(case_inputs(), training=False), found)
 
 
+@pytest.mark.parametrize("lowercases", [False, True])
+def test_texts_are_lowercased_if_a_module_says_so(lowercases, tmp_path):
+    source = FIXTURES / "BertForSequenceClassification-text"
+    folder_of(tmp_path, {"Pooling": MEAN})
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(source / name, tmp_path)
+    tokenizer = json.loads((source / "tokenizer.json").read_text())
+    tokenizer["normalizer"]["lowercase"] = False
+    write(tmp_path / "tokenizer.json", tokenizer)
+    write(tmp_path / "sentence_bert_config.json", {"max_seq_length": 16, "do_lower_case": lowercases})
+    model = from_pretrained(tmp_path)
+    upper, lower = model.tokenizer.encode(["A DOG", "a dog"]).tolist()
+    assert (upper == lower) is lowercases
+    model.save_pretrained(tmp_path / "written")
+    assert from_pretrained(tmp_path / "written").tokenizer == model.tokenizer
+
+
 def edit(path, change):
     def apply(folder):
         content = json.loads((folder / path).read_text())
@@ -157,7 +174,7 @@ BAD = {
         "can run code",
     ),
     "prompt": (settings("config_sentence_transformers.json", default_prompt_name="query"), "in front of your texts"),
-    "lower case": (settings("sentence_bert_config.json", do_lower_case=True), "'do_lower_case' only as False"),
+    "lower case": (settings("sentence_bert_config.json", do_lower_case="yes"), "'do_lower_case' only as False or True"),
     "unknown setting": (settings("sentence_bert_config.json", pooling_stride=2), "pooling_stride"),
 }
 

@@ -92,7 +92,7 @@ def _settings(norm):
 
 LM_HEAD = {"lm_head.weight": "embedding/reverse_embeddings"}
 BIASED_HEAD = LM_HEAD | {"final_logits_bias": reshaped("embedding/bias", lambda x: x[0], lambda x: x[None])}
-TIED = ("lm_head.weight", "shared.weight")
+TIED = ("lm_head.weight", "shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
 IGNORED = (r"(en|de)coder\.embed_tokens\.weight", r"(en|de)coder\.version")
 
 
@@ -111,10 +111,19 @@ def _heads(name, start_id):
     base = Head(
         f"{name}Model",
         settings=lambda config, _: settings(config),
-        ignored=(r"lm_head\..*", "final_logits_bias", r"classification_head\..*", r"qa_outputs\..*"),
         conversion=SEQ2SEQ_ENCODER,
     )
     return {**seq2seq_lm(f"{name}ForConditionalGeneration"), "base": base, **seq2seq_heads(name, settings)}
+
+
+def with_ids(**ids: int) -> Any:
+    """Function that adds ids which a config leaves out, and the end as last token unless it is another one."""
+
+    def completed(entries):
+        forced = {"forced_eos_token_id": ids["eos_token_id"]}
+        return ids | (forced if entries.get("eos_token_id") in (None, ids["eos_token_id"]) else {}) | entries
+
+    return completed
 
 
 BART = Family(
@@ -125,6 +134,7 @@ BART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
+    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2),
 )
 MBART = Family(
     Transformer,
@@ -134,4 +144,5 @@ MBART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
+    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2),
 )

@@ -1,6 +1,5 @@
 """BERT: [Devlin et al., 2019](https://arxiv.org/abs/1810.04805)."""
 
-import dataclasses
 from typing import Any
 
 from keras_attn.layers import LearnedPositionEmbedding
@@ -65,22 +64,19 @@ NEXT_SENTENCE = Head(
     "BertForNextSentencePrediction",
     {**POOLER, "cls.seq_relationship": "classifier"},
     lambda config, _: {"head": "sequence_classification", "num_classes": 2},
-    ignored=(r"cls\.predictions\..*",),
     body=("pooler.dense",),
 )
 PRETRAINING = Head(
     "BertForPreTraining",
     {**POOLER, **MASKED_LM, "cls.seq_relationship": "classifier"},
     lambda config, _: {**HEADS["masked_lm"].settings(config, _), "head": "pretraining"},
-    ignored=(r"cls\.predictions\.decoder\.bias",),
     body=("pooler.dense",),
 )
-MASKED = dataclasses.replace(HEADS["masked_lm"], ignored=(*HEADS["masked_lm"].ignored, r"cls\.seq_relationship\..*"))
 BERT = Family(
     EncoderModel,
     settings,
     TENSORS,
-    {**HEADS, "masked_lm": MASKED, "next_sentence_prediction": NEXT_SENTENCE, "pretraining": PRETRAINING},
+    {**HEADS, "next_sentence_prediction": NEXT_SENTENCE, "pretraining": PRETRAINING},
     prefix="bert",
     tied=("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
     ignored=(r"embeddings\.position_ids",),

@@ -89,7 +89,7 @@ def _part(config, name):
 
 def _encoder(config, sizes, act, epsilon):
     """The settings that images and texts share; `sizes` are the defaults of width, inner width and heads."""
-    config.ignore("projection_dim", "projection_size", "dropout")
+    config.ignore("projection_dim", "projection_size", "dropout", "tie_word_embeddings")
     config.only("pruned_heads", {})
     width, inner, heads = sizes
     return {

@@ -110,5 +110,6 @@ DEBERTA_V2 = Family(
     ),
     prefix="deberta",
     tied=("cls.predictions.decoder.weight", "embeddings.word_embeddings.weight"),
-    ignored=(r"embeddings\.position_ids", r"(lm|mask)_predictions\..*"),
+    # Of pretraining: its heads, and positions that `position_biased_input` leaves out.
+    ignored=(r"embeddings\.position_(ids|embeddings\..*)", r"(lm|mask)_predictions\..*"),
 )

@@ -24,6 +24,7 @@ DISCRIMINATOR = Head(
 def settings(config: CheckpointConfig) -> dict[str, Any]:
     config.set_defaults(hidden_size=256, num_attention_heads=4, intermediate_size=1024)
     config.ignore(*(f"summary_{x}" for x in ("type", "use_proj", "activation", "last_dropout")))
+    config.ignore("generator_size", "generator_hidden_size")
     found, width = bert.settings(config), config.size("embedding_size", 128)
     return {**found, "embedding_dim": None if width == found["hidden_dim"] else width}
 

@@ -31,7 +31,7 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("n_embd", 768)
     config.only("scale_attn_weights", True)
     config.only("scale_attn_by_inverse_layer_idx", False)
-    config.ignore("reorder_and_upcast_attn", "n_ctx", "embd_pdrop", *SUMMARY)
+    config.ignore("reorder_and_upcast_attn", "n_ctx", "embd_pdrop", "n_special", "predict_special_tokens", *SUMMARY)
     return {
         "vocabulary_size": config.size("vocab_size", 50257),
         "num_layers": config.size("n_layer", 12),

@@ -36,6 +36,8 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     width, num_heads = config.size("hidden_size", 6144), config.size("num_attention_heads", 64)
     for own, name, default in (("rotary_emb_base", "rope_theta", 1e4), ("rotary_pct", "partial_rotary_factor", 0.25)):
         config.entries[name] = config.number(own, config.entries.get(name, default))
+    # Of the first release; they are not used.
+    config.ignore("attention_probs_dropout_prob", "hidden_dropout_prob")
     in_parallel = {"parallel": "two_norms"} if config("use_parallel_residual", True) else {}
     return {
         "vocabulary_size": config.size("vocab_size", 50432),

@@ -31,7 +31,7 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     width = config.size("n_embd", 4096)
     config.only("rotary", True)
     config.only("scale_attn_weights", True)
-    config.ignore("embd_pdrop", "n_positions", *gpt2.SUMMARY)
+    config.ignore("embd_pdrop", "n_positions", "n_ctx", *gpt2.SUMMARY)
     rotary_dim = None if config("rotary_dim", 64) is None else config.size("rotary_dim", 64)
     return {
         "vocabulary_size": config.size("vocab_size", 50400),

@@ -117,7 +117,7 @@ T5 = Family(
     _tensors,
     heads("T5"),
     prefix="transformer",
-    tied=("lm_head.weight", "shared.weight"),
+    tied=("lm_head.weight", "shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight"),
     ignored=(
         r"(en|de)coder\.embed_tokens\.weight",
         r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",

@@ -126,7 +126,7 @@ VIT = Family(
     _settings(1),
     tensors,
     {
-        "base": Head("ViTModel", ignored=(r"pooler\..*", r"classifier\..*")),
+        "base": Head("ViTModel", ignored=(r"pooler\..*",)),
         "image_classification": Head(
             "ViTForImageClassification", {"classifier": "head/classifier"}, _vit_head, "classifier.weight"
         ),
@@ -138,7 +138,7 @@ DEIT = Family(
     _settings(2),
     tensors,
     {
-        "base": Head("DeiTModel", ignored=(r"pooler\..*", r"\w*classifier\..*")),
+        "base": Head("DeiTModel", ignored=(r"pooler\..*", r"classifier\..*")),
         "image_classification": Head(
             "DeiTForImageClassificationWithTeacher",
             {"cls_classifier": "cls_head/classifier", "distillation_classifier": "distillation_head/classifier"},
@@ -153,7 +153,7 @@ AUDIO_SPECTROGRAM_TRANSFORMER = Family(
     _ast_settings,
     lambda config: tensors(config, "front_end/patches"),
     {
-        "base": Head("ASTModel", ignored=(r"classifier\..*",)),
+        "base": Head("ASTModel"),
         "audio_classification": Head(
             "ASTForAudioClassification",
             {"classifier.layernorm": "head/norm", "classifier.dense": "head/classifier"},

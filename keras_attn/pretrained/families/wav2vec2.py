@@ -47,8 +47,11 @@ def settings(config: CheckpointConfig) -> dict[str, Any]:
     # Of the front end too, where it is no setting.
     config.only("layer_norm_eps", 1e-5)
     # Pretraining, losses and heads that are not read, changes of the features in training.
-    for prefix in ("mask_time_", "mask_feature_", "num_codevector", "tdnn_", "ctc_", "adapter_", "feat_", "xvector_"):
-        config.ignore(*(name for name in config.entries if name.startswith(prefix)))
+    prefixes = ("mask_time_", "mask_feature_", "mask_channel_", "no_mask_", "num_codevector")
+    prefixes += ("tdnn_", "ctc_", "adapter_", "feat_", "xvector_")
+    config.ignore(*(name for name in config.entries if name.startswith(prefixes)))
+    # Of the first release; they are not used.
+    config.ignore("hidden_dropout_prob", "freeze_feat_extract_train")
     config.ignore("apply_spec_augment", "contrastive_logits_temperature", "num_negatives", "codevector_dim")
     config.ignore("proj_codevector_dim", "diversity_loss_weight", "num_adapter_layers", "output_hidden_size")
     config.ignore(
@@ -105,7 +108,7 @@ WAV2VEC2 = Family(
     settings,
     tensors,
     {
-        "base": Head("Wav2Vec2Model", ignored=(r"(lm_head|projector|classifier|quantizer|project_(q|hid))\..*",)),
+        "base": Head("Wav2Vec2Model", ignored=(r"(quantizer|project_(q|hid))\..*",)),
         "speech_to_text": Head("Wav2Vec2ForCTC", {"lm_head": "head/classifier"}, _ctc, "lm_head.weight"),
         "audio_classification": Head(
             "Wav2Vec2ForSequenceClassification",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
+
 from keras_attn.pretrained.folder import CheckpointFolder
-from keras_attn.text.pretrained.components import flat
+from keras_attn.text.pretrained.components import UnsupportedTokenizerError, flat
 from keras_attn.text.pretrained.folder import read_folder
 from keras_attn.text.pretrained_tokenizer import PretrainedTokenizer
 
@@ -14,7 +16,7 @@ _FILES += ("source.spm",)
 def tokenizer_of(
     files: CheckpointFolder, limit: int | None, max_length: int | None, start_id: int | None, lowercases: bool = False
 ) -> PretrainedTokenizer | None:
-    """The tokenizer of a folder, or None if there are no such files.
+    """The tokenizer of a folder; None if there are no such files, or with a warning if they are of an unknown kind.
 
     Args:
         files: The folder.
@@ -30,7 +32,13 @@ def tokenizer_of(
                 f"files in {files.path}"
             )
         return None
-    content, config = read_folder(files.path)
+    try:
+        content, config = read_folder(files.path)
+    except UnsupportedTokenizerError as error:
+        if max_length is not None:
+            raise
+        warnings.warn(f"The model reads ids only, since its tokenizer is of an unknown kind. {error}", stacklevel=3)
+        return None
     content = _lowercased(content) if lowercases else content
     lengths = [x for x in (config.get("model_max_length"), limit) if x is not None]
     if max_length is not None and lengths and max_length > min(lengths):

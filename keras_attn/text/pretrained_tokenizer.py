@@ -85,7 +85,7 @@ class PretrainedTokenizer(Tokenizer):
                 raise ValueError(f"`tokenizer` must be the content of a tokenizer.json. Received: {error}") from error
         content = components.checked(dict(tokenizer) if isinstance(tokenizer, Mapping) else tokenizer)
         self._content = {**content, "truncation": None, "padding": None}
-        self.vocabulary = components.pieces_of(content)
+        self.vocabulary = list(map(components.shown_name, components.pieces_of(content)))
         decoders.check(content)
         self.config = _checked_config(config, self._ids_of_pieces)
         check_flag(split_special_tokens=split_special_tokens)

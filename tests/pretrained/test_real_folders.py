@@ -210,6 +210,16 @@ def test_generation_settings_of_early_configs(tmp_path):
     assert all(2 in row for row in rows.tolist())
 
 
+def test_a_model_without_its_tokenizer(tmp_path):
+    folder = Folder("M2M100ForConditionalGeneration").write(tmp_path)
+    (folder / "sentencepiece.bpe.model").write_bytes(b"")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "NllbTokenizer"}))
+    with pytest.warns(UserWarning, match="reads ids only.*nllb"):
+        assert from_pretrained(folder).tokenizer is None
+    with pytest.raises(ValueError, match="nllb"):
+        from_pretrained(folder, max_length=8)
+
+
 @pytest.mark.parametrize("entries", [{"use_magic": True}, {"magic": 0}, {"magic": {"a": 1}}], ids=str)
 def test_what_may_change_numbers_is_refused(entries, tmp_path):
     folder = Folder("BertForSequenceClassification", entries).write(tmp_path)

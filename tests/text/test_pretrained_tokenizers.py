@@ -229,6 +229,16 @@ def test_folders_without_a_tokenizer_json(tmp_path):
         tokenizer_from_folder(tmp_path / "qwen2")
 
 
+def test_settings_of_early_releases(tmp_path):
+    shutil.copytree(FIXTURES / "bert_uncased", tmp_path, dirs_exist_ok=True)
+    config = {"max_len": 32, "init_inputs": [], "never_split": None, "do_basic_tokenize": True, "bos_token": ""}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "special_tokens_map.json").write_text(json.dumps({"eos_token": {"content": "", "lstrip": False}}))
+    tokenizer = tokenizer_from_folder(tmp_path)
+    assert tokenizer.max_length == 32
+    assert not {"bos_token", "eos_token"} & tokenizer.special_tokens.keys()
+
+
 def test_byte_pairs_with_other_patterns(tokenizers):
     for name, settings in (
         ("llama_3", {"pattern": "llama3", "ignore_merges": True}),

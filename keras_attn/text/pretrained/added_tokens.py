@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keras_attn.argument_checks import is_count
-from keras_attn.text.pretrained.components import TOKEN_FLAGS, checked_added_tokens, flat, need, pieces_of
+from keras_attn.text.pretrained.components import TOKEN_FLAGS, checked_added_tokens, flat, hidden_name, need, pieces_of
 
 SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 LISTS = ("additional_special_tokens", "extra_special_tokens")
@@ -41,8 +41,12 @@ def with_added_tokens(
             _add(tokens, ids, {"content": text}, "added_tokens.json", number)
     config = dict(config)
     for name in SPECIAL_NAMES:
-        if config.get(name) is not None:
-            config[name] = _add_special(tokens, ids, config[name], name)
+        token = config.get(name)
+        # Early Whisper's unknown token is empty.
+        if (token.get("content") if isinstance(token, dict) else token) == "":
+            config[name] = None
+        elif token is not None:
+            config[name] = _add_special(tokens, ids, token, name)
     for name in LISTS:
         extra = config.get(name)
         if isinstance(extra, dict):
@@ -95,18 +99,13 @@ def without_special_pieces(content: dict[str, Any]) -> dict[str, Any]:
         names = {piece for piece, _ in model["vocab"]} & special
         unknown = model.get("unk_id")
         names -= set() if unknown is None else {model["vocab"][unknown][0]}
-        vocab = [[_hidden(piece) if piece in names else piece, score] for piece, score in model["vocab"]]
+        vocab = [[hidden_name(piece) if piece in names else piece, score] for piece, score in model["vocab"]]
     else:
         merged = {part for pair in model.get("merges", ()) for part in (*pair, "".join(pair))}
         names = (set(model["vocab"]) & special) - merged - {model.get("unk_token")}
-        vocab = {_hidden(piece) if piece in names else piece: i for piece, i in model["vocab"].items()}
+        vocab = {hidden_name(piece) if piece in names else piece: i for piece, i in model["vocab"].items()}
     kept = [token for token in content["added_tokens"] if token["content"] not in names]
     return {**content, "model": {**model, "vocab": vocab}, "added_tokens": kept}
-
-
-def _hidden(piece):
-    # Words contain no spaces, and texts no NUL.
-    return f"\0 {piece} \0"
 
 
 def _add_special(tokens, ids, token, name):

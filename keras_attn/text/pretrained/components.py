@@ -85,6 +85,17 @@ TYPES = {"normalizer": NORMALIZERS, "pre_tokenizer": PRE_TOKENIZERS, "post_proce
 TYPES |= {"decoder": DECODERS, "model": MODELS}
 TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 MAX_DEPTH = 20
+_HIDDEN = ("\0 ", " \0")
+
+
+def hidden_name(piece: str) -> str:
+    """A name for a piece that no text contains: words contain no spaces, and texts no NUL."""
+    return piece.join(_HIDDEN)
+
+
+def shown_name(name: str) -> str:
+    """The piece of a name that may be hidden."""
+    return name.removeprefix(_HIDDEN[0]).removesuffix(_HIDDEN[1])
 
 
 def flat(content: dict[str, Any], section: str) -> list[dict[str, Any]]:
@@ -148,6 +159,18 @@ def pieces_of(content: dict[str, Any]) -> list[str]:
     except UnicodeEncodeError as error:
         need(False, "text without surrogates", str(error), "vocab")
     return pieces
+
+
+class UnsupportedTokenizerError(ValueError):
+    """Files of a kind of tokenizer that is not read, though they may be right."""
+
+
+def need_kind(condition: Any, rule: str, received: Any, key: str, otherwise: str) -> None:
+    """As `need`, for kinds of tokenizers that need a `tokenizer.json`; `otherwise` says how to get one."""
+    if not condition:
+        raise UnsupportedTokenizerError(
+            f"`{key}` of the tokenizer must be {rule} without a tokenizer.json. {otherwise}. Received: {received!r}"
+        )
 
 
 def need(condition: Any, rule: str, received: Any, key: str) -> None:

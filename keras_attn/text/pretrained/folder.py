@@ -26,6 +26,9 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     config = read_object(folder / "tokenizer_config.json")
     for name, value in read_object(folder / "special_tokens_map.json").items():
         config.setdefault(name, value)
+    if "max_len" in config:
+        # The name in early releases.
+        config.setdefault("model_max_length", config["max_len"])
     model_config = read_object(folder / "config.json")
     if (folder / "tokenizer.json").is_file():
         content = checked(read_object(folder / "tokenizer.json"))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import string
 from typing import Any
 
 from keras_attn.argument_checks import is_count
 from keras_attn.extras import require
-from keras_attn.text.pretrained.components import need
+from keras_attn.text.pretrained.components import hidden_name, need, need_kind
 
 NAMES = ("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", "source.spm")
 SPACE = "\u2581"
@@ -15,13 +16,20 @@ NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 BPE = 2
 ENDS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 MASK = {"content": "<mask>", "lstrip": True}
-XLMR = {**ENDS, "sep_token": "</s>", "cls_token": "<s>", "pad_token": "<pad>", "mask_token": MASK}
+M2M = {**ENDS, "sep_token": "</s>", "pad_token": "<pad>"}
+XLMR = {**M2M, "cls_token": "<s>", "mask_token": MASK}
 ALBERT = {"bos_token": "[CLS]", "eos_token": "[SEP]", "unk_token": "<unk>", "sep_token": "[SEP]", "pad_token": "<pad>"}
 ALBERT |= {"cls_token": "[CLS]", "mask_token": {"content": "[MASK]", "lstrip": True}}
 DEBERTA = {**ALBERT, "unk_token": "[UNK]", "pad_token": "[PAD]", "mask_token": "[MASK]"}
 T5 = {"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
+SIGLIP = {**T5, "pad_token": "</s>"}
+PEGASUS = {**T5, "mask_token": "<mask_2>"}
 GEMMA = {"bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>", "pad_token": "<pad>"}
 SPECIAL = {"t5": T5, "mt5": T5, "xlmroberta": XLMR, "albert": ALBERT, "deberta": DEBERTA, "llama": ENDS, "gemma": GEMMA}
+SPECIAL |= {"camembert": XLMR, "mbart": XLMR, "mbart50": XLMR, "pegasus": PEGASUS, "siglip": SIGLIP}
+# Their pieces have the ids of a vocab.json.
+WITH_VOCABULARY = {"marian": {**T5, "model_max_length": 512}, "m2m100": M2M}
+SPECIAL |= WITH_VOCABULARY
 OTHER_NAMES = {
     "debertav2": "deberta",
     "debertav3": "deberta",
@@ -29,38 +37,104 @@ OTHER_NAMES = {
     "mistral": "llama",
     "phi3": "llama",
 }
+# The languages of mBART, those that mBART-50 adds, and those of M2M100, in the order of their ids.
+_MBART = (
+    "ar_AR cs_CZ de_DE en_XX es_XX et_EE fi_FI fr_XX gu_IN hi_IN it_IT ja_XX kk_KZ ko_KR lt_LT lv_LV my_MM ne_NP "
+    "nl_XX ro_RO ru_RU si_LK tr_TR vi_VN zh_CN"
+)
+_MBART_50 = (
+    "af_ZA az_AZ bn_IN fa_IR he_IL hr_HR id_ID ka_GE km_KH mk_MK ml_IN mn_MN mr_IN pl_PL ps_AF pt_XX sv_SE sw_KE "
+    "ta_IN te_IN th_TH tl_XX uk_UA ur_PK xh_ZA gl_ES sl_SI"
+)
+_M2M_100 = (
+    "af am ar ast az ba be bg bn br bs ca ceb cs cy da de el en es et fa ff fi fr fy ga gd gl gu ha he hi hr ht "
+    "hu hy id ig ilo is it ja jv ka kk km kn ko lb lg ln lo lt lv mg mk ml mn mr ms my ne nl no ns oc or pa pl ps "
+    "pt ro ru sd si sk sl so sq sr ss su sv sw ta th tl tn tr uk ur uz vi wo xh yi yo zh zu"
+)
+LANGUAGES = {
+    "mbart": _MBART.split(),
+    "mbart50": f"{_MBART} {_MBART_50}".split(),
+    "m2m100": [f"__{code}__" for code in _M2M_100.split()],
+}
 
 
 def content_of_model(
-    model: bytes, family: str, config: dict[str, Any], otherwise: str
+    model: bytes, family: str, config: dict[str, Any], otherwise: str, vocabulary: dict[str, int] | None = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The `tokenizer.json` and the config, with the special tokens that are usual for the class of the tokenizer.
+
+    Args:
+        model: The SentencePiece model.
+        family: The class of the tokenizer, in lower case and without the word "Tokenizer".
+        config: The content of `tokenizer_config.json`.
+        otherwise: What to do if the class is unknown.
+        vocabulary: The content of `vocab.json`, for the classes that have one beside the model.
 
     Raises:
         ValueError: If it is not a SentencePiece model, or the class of the tokenizer is unknown.
     """
     family = OTHER_NAMES.get(family, family)
-    rule = f"of a class among {sorted(SPECIAL)} without a tokenizer.json. {otherwise}"
-    need(family in SPECIAL, rule, family, "SentencePiece model")
+    need_kind(family in SPECIAL, f"of a class among {sorted(SPECIAL)}", family, "SentencePiece model", otherwise)
     proto = _proto(model)
     config = {**SPECIAL[family], **config}
+    pieces = _pieces(proto, family, config, vocabulary)
+    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
+    need(len(ids) == len(pieces), "without repeated pieces", "a piece more than once", "SentencePiece model")
+    if proto.trainer_spec.model_type == BPE:
+        model_section = _bpe(proto, ids)
+    else:
+        unknown = ids.get(SPECIAL[family]["unk_token"], proto.trainer_spec.unk_id)
+        model_section = _unigram(pieces, unknown, proto)
+    content = {"model": model_section, "added_tokens": _added(proto, ids, family)}
+    return content | _SECTIONS[family](proto, config, ids), config
+
+
+def _pieces(proto, family, config, vocabulary):
+    """`(piece, score)` in the order of their ids."""
     pieces = [(piece.piece, piece.score) for piece in proto.pieces]
-    if family == "xlmroberta":
+    languages = [(code, 0.0) for code in LANGUAGES.get(family, ())]
+    if family in WITH_VOCABULARY:
+        return _ordered(proto, family, vocabulary) + languages
+    if family in ("xlmroberta", "mbart", "mbart50"):
         # fairseq numbers its special tokens first.
-        pieces = [*((piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")), *pieces[3:], ("<mask>", 0.0)]
-    elif family in ("t5", "mt5"):
+        first = [(piece, 0.0) for piece in ("<s>", "<pad>", "</s>", "<unk>")]
+        return [*first, *pieces[3:], *languages, ("<mask>", 0.0)]
+    if family == "camembert":
+        first = [(piece, 0.0) for piece in ("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>")]
+        return [*first, ("<unk>NOTUSED", -100.0), *pieces[1:], ("<mask>", 0.0)]
+    if family == "pegasus":
+        reserved = [*((f"<mask_{i}>", 0.0) for i in (1, 2)), *((f"<unk_{i}>", -100.0) for i in range(2, 103))]
+        return [*pieces[:2], *reserved, *pieces[2:]]
+    if family in ("t5", "mt5"):
         extra = config.get("extra_ids", 100 if family == "t5" else 0)
         need(is_count(extra) and extra < 2**16, "a count", extra, "extra_ids")
         known = {piece for piece, _ in pieces}
-        pieces += [(name, 0.0) for i in reversed(range(extra)) if (name := f"<extra_id_{i}>") not in known]
-    elif family == "albert":
-        pieces = [(piece, score if _comma(piece) else score - 100) for piece, score in pieces]
-    ids = {piece: i for i, (piece, _) in enumerate(pieces)}
-    need(len(ids) == len(pieces), "without repeated pieces", "a piece more than once", "SentencePiece model")
-    unknown = {"xlmroberta": 3}.get(family, proto.trainer_spec.unk_id)
-    model_section = _bpe(proto, ids) if proto.trainer_spec.model_type == BPE else _unigram(pieces, unknown, proto)
-    content = {"model": model_section, "added_tokens": _added(proto, ids, family)}
-    return content | _SECTIONS[family](proto, config, ids), config
+        return pieces + [(name, 0.0) for i in reversed(range(extra)) if (name := f"<extra_id_{i}>") not in known]
+    if family == "albert":
+        return [(piece, score if _comma(piece) else score - 100) for piece, score in pieces]
+    return pieces
+
+
+def _ordered(proto, family, vocabulary):
+    """The pieces of a `vocab.json`. Those that the model lacks have names that no text contains.
+
+    Pieces of the model that `vocab.json` lacks are left out: texts with them have other pieces there.
+    """
+    need(isinstance(vocabulary, dict), "beside the SentencePiece model", type(vocabulary).__name__, "vocab.json")
+    scores = {piece.piece: piece.score for piece in proto.pieces if piece.type == NORMAL}
+    special = {*SPECIAL[family].values()}
+    found = sorted(vocabulary, key=vocabulary.__getitem__)
+    need([vocabulary[piece] for piece in found] == list(range(len(found))), "with ids from 0", None, "vocab.json")
+    is_shown = (piece in scores or piece in special or _is_language(piece) for piece in found)
+    return [
+        (piece if shown else hidden_name(piece), scores.get(piece, 0.0))
+        for piece, shown in zip(found, is_shown, strict=True)
+    ]
+
+
+def _is_language(piece):
+    """Whether a piece of Marian chooses the language of the translation."""
+    return piece.startswith(">>") and piece.endswith("<<")
 
 
 def _proto(model):
@@ -96,7 +170,12 @@ def _bpe(proto, ids):
 
 def _added(proto, ids, family):
     special = {"<start_of_turn>", "<end_of_turn>"} if family == "gemma" else set()
-    found = []
+    codes = LANGUAGES.get(family, ())
+    found = [{"id": ids[piece], "content": piece, "special": True} for piece in codes]
+    found += [{"id": i, "content": piece, "special": False} for piece, i in ids.items() if _is_language(piece)]
+    if family == "pegasus":
+        reserved = [piece for piece in ids if piece.startswith(("<mask_", "<unk_"))]
+        found += [{"id": ids[piece], "content": piece, "special": True} for piece in reserved]
     for piece in proto.pieces:
         if piece.type in (CONTROL, USER) and piece.piece in ids:
             is_special = piece.type == CONTROL or piece.piece in special
@@ -130,6 +209,14 @@ def _template(start, end, ids, between=()):
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": tokens}
 
 
+def _whole(start, end, ids):
+    """A template in which two texts are one."""
+    template = _template(start, end, ids)
+    single = template["single"]
+    second = {"Sequence": {"id": "B", "type_id": 0}}
+    return {**template, "pair": [*single[: len(start) + 1], second, *single[len(start) + 1 :]]}
+
+
 def _comma(piece):
     """Whether a piece is not a number that ends with a comma, as ALBERT splits those."""
     return len(piece) < 2 or piece[-1] != "," or not piece[-2].isdigit()
@@ -146,6 +233,41 @@ def _words(proto, config, ids):
         "post_processor": template,
         "decoder": _metaspace(),
     }
+
+
+def _mbart(proto, config, ids):
+    language = config.get("src_lang") or "en_XX"
+    return {**_words(proto, config, ids), "post_processor": _whole((), ("</s>", language), ids)}
+
+
+def _mbart_50(proto, config, ids):
+    language = config.get("src_lang") or "en_XX"
+    return {**_words(proto, config, ids), "post_processor": _whole((language,), ("</s>",), ids)}
+
+
+def _m2m_100(proto, config, ids):
+    language = f"__{config.get('src_lang') or 'en'}__"
+    return {**_marian(proto, config, ids), "post_processor": _whole((language,), ("</s>",), ids)}
+
+
+def _marian(proto, config, ids):
+    # Names that no text contains become pieces again.
+    names = [{"type": "Replace", "pattern": {"String": x}, "content": ""} for x in hidden_name("|").split("|")]
+    return {
+        **_words(proto, config, ids),
+        "post_processor": _whole((), ("</s>",), ids),
+        "decoder": {"type": "Sequence", "decoders": [*names, _metaspace()]},
+    }
+
+
+def _siglip(proto, config, ids):
+    """Without punctuation."""
+    found = _words(proto, config, ids)
+    case = [{"type": "Lowercase"}] if config.get("do_lower_case", True) else []
+    marks = "".join(rf"\{character}" for character in string.punctuation)
+    punctuation = {"type": "Replace", "pattern": {"Regex": f"[{marks}]"}, "content": ""}
+    rules = [found["normalizer"]] if found["normalizer"] else []
+    return {**found, "normalizer": {"type": "Sequence", "normalizers": [*case, punctuation, *rules]}}
 
 
 def _albert(proto, config, ids):
@@ -202,4 +324,5 @@ def _bytes_decoder(strip):
 
 
 _SECTIONS = {"t5": _words, "mt5": _words, "xlmroberta": _words, "albert": _albert, "deberta": _deberta}
-_SECTIONS |= {"llama": _llama, "gemma": _gemma}
+_SECTIONS |= {"llama": _llama, "gemma": _gemma, "camembert": _words, "mbart": _mbart, "mbart50": _mbart_50}
+_SECTIONS |= {"pegasus": _words, "siglip": _siglip, "marian": _marian, "m2m100": _m2m_100}

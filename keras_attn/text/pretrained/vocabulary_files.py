@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+from keras_attn.argument_checks import is_count
 from keras_attn.lines import read_lines, read_text
 from keras_attn.text.pretrained import sentence_piece_files
-from keras_attn.text.pretrained.components import need
+from keras_attn.text.pretrained.components import need, need_kind
 from keras_attn.text.pretrained.patterns import PATTERNS
 
 CONVERT = (
@@ -24,6 +25,7 @@ GPT2 = {"bos_token": END, "eos_token": END, "unk_token": END}
 CLIP = {**GPT2, "bos_token": "<|startoftext|>", "pad_token": END}
 WORD_PIECES = {"bert": BERT, "distilbert": BERT, "electra": BERT, "mobilebert": BERT, "mpnet": MPNET}
 BYTE_PAIRS = {"roberta": ROBERTA, "bart": ROBERTA, "longformer": ROBERTA, "gpt2": GPT2, "qwen2": GPT2, "clip": CLIP}
+BYTE_PAIRS |= dict.fromkeys(("gptneo", "gptj", "opt"), GPT2)
 
 
 def content_of_files(
@@ -39,7 +41,8 @@ def content_of_files(
     family = name.removesuffix("Fast").removesuffix("Tokenizer").replace("_", "").replace("-", "").lower()
     for file in sentence_piece_files.NAMES:
         if (folder / file).is_file():
-            return sentence_piece_files.content_of_model((folder / file).read_bytes(), family, config, CONVERT)
+            ids = _ids(folder) if family in sentence_piece_files.WITH_VOCABULARY else None
+            return sentence_piece_files.content_of_model((folder / file).read_bytes(), family, config, CONVERT, ids)
     if (folder / "vocab.txt").is_file():
         return _word_pieces(folder, family or "bert", config)
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -59,12 +62,7 @@ def around(start: str, end: str, ids: dict[str, int], kind: str = "BertProcessin
 
 
 def _word_pieces(folder, family, config):
-    need(
-        family in WORD_PIECES,
-        f"of a class among {sorted(WORD_PIECES)} without a tokenizer.json. {CONVERT}",
-        family,
-        "vocab.txt",
-    )
+    need_kind(family in WORD_PIECES, f"of a class among {sorted(WORD_PIECES)}", family, "vocab.txt", CONVERT)
     lines = read_lines(folder / "vocab.txt")
     ids = {piece: i for i, piece in enumerate(lines)}
     need(len(ids) == len(lines), "without repeated pieces", "a piece more than once", "vocab.txt")
@@ -90,17 +88,8 @@ def _word_pieces(folder, family, config):
 
 
 def _byte_pairs(folder, family, config):
-    need(
-        family in BYTE_PAIRS,
-        f"of a class among {sorted(BYTE_PAIRS)} without a tokenizer.json. {CONVERT}",
-        family,
-        "vocab.json",
-    )
-    try:
-        ids = json.loads(read_text(folder / "vocab.json"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"`folder` must have a valid vocab.json. Received: {error} in {folder}") from error
-    need(isinstance(ids, dict), "an object", ids, "vocab.json")
+    need_kind(family in BYTE_PAIRS, f"of a class among {sorted(BYTE_PAIRS)}", family, "vocab.json", CONVERT)
+    ids = _ids(folder)
     lines = [line for line in read_lines(folder / "merges.txt") if line]
     merges = [line for i, line in enumerate(lines) if i or not line.startswith("#version")]
     config = {**BYTE_PAIRS[family], **config}
@@ -125,6 +114,16 @@ def _byte_pairs(folder, family, config):
         content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, level]}
         content["post_processor"] = around(special["bos_token"], special["eos_token"], ids, "RobertaProcessing")
     return content, config
+
+
+def _ids(folder):
+    try:
+        ids = json.loads(read_text(folder / "vocab.json"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"`folder` must have a valid vocab.json. Received: {error} in {folder}") from error
+    right = isinstance(ids, dict) and all(map(is_count, ids.values()))
+    need(right, "an object of ids", type(ids).__name__, "vocab.json")
+    return ids
 
 
 def _split(name):

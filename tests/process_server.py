@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 
-import quick_graphs  # noqa: F401
 import training_run
 
 SECONDS = 240

@@ -1,6 +1,7 @@
 """Settings of Python and TensorFlow with which graphs are traced sooner; importing this module sets them.
 
 None of them changes a result: they are for the processes of tests, which trace thousands of graphs and run each once.
+They are not for processes with several replicas, whose threads would read one place in the code at the same time.
 """
 
 import functools

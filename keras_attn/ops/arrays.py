@@ -53,7 +53,7 @@ def axis_size(x, axis):
 
 def shape_of(x):
     """The same as `keras.ops.shape(x)`."""
-    return _sizes(x, range(len(x.shape)))
+    return _sizes(x, range(len(x.shape))) if hasattr(x, "shape") else ops.shape(x)
 
 
 def _sizes(x, axes):

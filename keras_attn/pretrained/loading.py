@@ -113,7 +113,9 @@ def from_pretrained(
     tokenizer = None
     if "embeddings" not in arguments or first is not None:
         limit = min(filter(None, limits), default=None)
-        tokenizer = tokenizer_of(files, limit, max_length, first, modules is not None and modules.lowercases)
+        size = arguments.get("source_vocabulary_size") or arguments.get("vocabulary_size")
+        lowercases = modules is not None and modules.lowercases
+        tokenizer = tokenizer_of(files, limit, max_length, first, size, lowercases)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments and text_encoder is None:
         texts["pad_id"] = _pad_id(entries)

@@ -220,6 +220,35 @@ def test_a_model_without_its_tokenizer(tmp_path):
         from_pretrained(folder, max_length=8)
 
 
+def test_special_tokens_without_a_row(tmp_path):
+    folder = Folder("BertForSequenceClassification-text").write(tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    size, wanted = len(tokenizer["model"]["vocab"]), from_pretrained(folder)
+    flags = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False)
+    tokenizer["added_tokens"].append({"id": size, "content": "<extra>", "special": True, **flags})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"mask_token": "<extra>"}))
+    found = from_pretrained(folder).tokenizer
+    assert found.vocabulary_size == size == wanted.tokenizer.vocabulary_size
+    assert found.mask_id is None
+    np.testing.assert_array_equal(found.encode(["a <extra> dog"]), wanted.tokenizer.encode(["a <extra> dog"]))
+    # A piece of texts without a row is an error.
+    tokenizer["added_tokens"][-1]["special"] = False
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("file", ["spm.model", "source.spm", "spiece.model"])
+def test_every_file_of_a_tokenizer_is_read(file, tmp_path):
+    folder = Folder("BertForSequenceClassification").write(tmp_path)
+    (folder / file).write_bytes(b"damaged")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer"}))
+    with pytest.raises(ValueError, match="SentencePiece model"):
+        from_pretrained(folder)
+
+
 @pytest.mark.parametrize("entries", [{"use_magic": True}, {"magic": 0}, {"magic": {"a": 1}}], ids=str)
 def test_what_may_change_numbers_is_refused(entries, tmp_path):
     folder = Folder("BertForSequenceClassification", entries).write(tmp_path)

@@ -100,16 +100,6 @@ def seq2seq_lm(architecture: Any, table: Any = BIASED_HEAD) -> Any:
     return {"seq2seq_lm": Head(architecture, table, zeros=zeros)}
 
 
-def with_ids(**ids: int) -> Any:
-    """Function that adds ids which a config leaves out, and the end as last token unless it is another one."""
-
-    def completed(entries):
-        forced = {"forced_eos_token_id": ids["eos_token_id"]}
-        return ids | (forced if entries.get("eos_token_id") in (None, ids["eos_token_id"]) else {}) | entries
-
-    return completed
-
-
 BART = Family(
     Transformer,
     _settings("post"),
@@ -118,7 +108,6 @@ BART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
-    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2),
 )
 MBART = Family(
     Transformer,
@@ -128,5 +117,4 @@ MBART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
-    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2),
 )

@@ -19,6 +19,7 @@ def tokenizer_of(
     limit: int | None,
     max_length: int | None,
     start_id: int | None,
+    end_ids: tuple[int, ...] = (),
     size: int | None = None,
     lowercases: bool = False,
 ) -> PretrainedTokenizer | None:
@@ -29,6 +30,7 @@ def tokenizer_of(
         limit: The maximum number of tokens that the model can read; None for no limit.
         max_length: The maximum number of tokens per text; None for as many as folder and model allow.
         start_id: The first input token of the decoder; None for that of the tokenizer.
+        end_ids: The tokens that end a generated text; empty for that of the tokenizer.
         size: The number of ids that the model knows; None for any.
         lowercases: Whether texts are lowercased first.
     """
@@ -55,7 +57,10 @@ def tokenizer_of(
             f"`max_length` must be at most {min(lengths)} for this checkpoint. Received: max_length={max_length}"
         )
     length = min(lengths, default=None) if max_length is None else max_length
-    return PretrainedTokenizer(content, config, length, start_id=start_id)
+    tokenizer = PretrainedTokenizer(content, config, length, start_id=start_id)
+    if not end_ids or tokenizer.end_id in end_ids:
+        return tokenizer
+    return PretrainedTokenizer(content, config, length, start_id=start_id, end_id=end_ids[0])
 
 
 def _without_rowless_tokens(content, config, size):

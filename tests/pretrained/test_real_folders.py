@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 import pytest
 from pretrained import ours
@@ -206,6 +207,17 @@ def test_generation_settings_of_early_configs(tmp_path):
     assert rows.shape[1] <= 6
     assert (rows[:, 0] == 3).all()
     assert all(1 in row for row in rows.tolist())
+
+
+def test_the_end_is_that_of_the_generation_settings(tmp_path):
+    folder = Folder("LlamaForCausalLM-text").write(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 8]}))
+    model = from_pretrained(folder)
+    assert model.tokenizer.end_id == 7
+    assert model.generation_config.end_ids == (7, 8)
+    assert isinstance(model.generate(["Hello"], max_length=3)[0], str)
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").tokenizer == model.tokenizer
 
 
 def test_a_model_without_its_tokenizer(tmp_path):

@@ -121,6 +121,12 @@ def start_id(entries: Mapping[str, Any], own: Mapping[str, Any]) -> int | None:
     return None
 
 
+def end_ids(entries: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[int, ...]:
+    """The tokens that end a text; empty if no file names one."""
+    found = _id(own or entries, "eos_token_id")
+    return found if isinstance(found, tuple) else () if found is None else (found,)
+
+
 def _check_expressed(source, own, has_decoder):
     """Raises a ValueError if a setting changes tokens and is not understood."""
     only = dict(_ONLY)

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 # What a repository is read for; no code and no pickles are downloaded.
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "*/*.safetensors", "*.jinja"]
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*/config.json", "*/*.safetensors", "*.jinja"]
 _REPOSITORY = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 

@@ -19,7 +19,7 @@ from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.folder import CheckpointFolder
-from keras_attn.pretrained.generation_settings import generation_config, start_id
+from keras_attn.pretrained.generation_settings import end_ids, generation_config, start_id
 from keras_attn.pretrained.hub import checkpoint_path
 from keras_attn.pretrained.sentence_modules import TASK as SENTENCE_EMBEDDING
 from keras_attn.pretrained.sentence_modules import SentenceModules
@@ -105,6 +105,7 @@ def from_pretrained(
         arguments = family.arguments(config, head, num_classes)
     generation = files.json("generation_config.json", {})
     model_class = family.model_of(head)
+    generates = "generation_config" in inspect.signature(model_class).parameters
     first = start_id(entries, generation) if issubclass(model_class, Transformer) else None
     # The positions of text: features have a limit of their own.
     position = arguments.get("decoder_position" if "embeddings" in arguments else "position")
@@ -114,11 +115,14 @@ def from_pretrained(
     tokenizer = None
     if "embeddings" not in arguments or first is not None:
         limit = min(filter(None, limits), default=None)
-        tokenizer = tokenizer_of(files, limit, max_length, first, modules is not None and modules.lowercases)
+        size = arguments.get("source_vocabulary_size") or arguments.get("vocabulary_size")
+        ends = end_ids(entries, generation) if generates else ()
+        lowercases = modules is not None and modules.lowercases
+        tokenizer = tokenizer_of(files, limit, max_length, first, ends, size, lowercases)
     texts = {} if tokenizer is None else {"tokenizer": tokenizer}
     if tokenizer is None and "pad_id" not in arguments and text_encoder is None:
         texts["pad_id"] = _pad_id(entries)
-    if "generation_config" in inspect.signature(model_class).parameters:
+    if generates:
         texts["generation_config"] = generation_config(family, entries, generation, tokenizer)
     remembered = Checkpoint(entries, task, generation, modules and modules.files)
     with compat.without_initial_values(budget.spend, zero_initializer):

@@ -55,6 +55,7 @@ class PretrainedTokenizer(Tokenizer):
             Defaults to `model_max_length` of the config; None for no limit.
         split_special_tokens: Whether special tokens spelled out in a text are text.
         start_id: The first input token of a decoder, if it is another one than `bos_token`.
+        end_id: The token that ends a text, if it is another one than `eos_token`.
 
     Raises:
         ValueError: If a setting is not understood, or the vocabulary is damaged.
@@ -77,6 +78,7 @@ class PretrainedTokenizer(Tokenizer):
         max_length: int | None = None,
         split_special_tokens: bool = True,
         start_id: int | None = None,
+        end_id: int | None = None,
     ) -> None:
         if isinstance(tokenizer, str):
             try:
@@ -91,9 +93,11 @@ class PretrainedTokenizer(Tokenizer):
         check_flag(split_special_tokens=split_special_tokens)
         self.split_special_tokens = bool(split_special_tokens)
         self._set_special_ids(content)
-        if start_id is not None:
-            check_vocabulary(len(self.vocabulary), start_id=start_id)
-            self.start_id = start_id
+        own = {"start_id": start_id, "end_id": end_id}
+        for name, value in own.items():
+            if value is not None:
+                check_vocabulary(len(self.vocabulary), **{name: value})
+                setattr(self, name, value)
         self._templates = templates(content, self._ids_of_pieces)
         self.prefix, self.suffix = self._templates.prefix, self._templates.suffix
         length = self.config.pop("model_max_length", None)
@@ -279,6 +283,7 @@ class PretrainedTokenizer(Tokenizer):
             "max_length": self.max_length,
             "split_special_tokens": self.split_special_tokens,
             "start_id": self.start_id,
+            "end_id": self.end_id,
         }
 
     def _truncated(self, ids, limit):

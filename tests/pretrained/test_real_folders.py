@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 
+import keras
 import numpy as np
 import pytest
 from pretrained import ours
@@ -196,18 +197,27 @@ def test_an_unknown_class_needs_a_task(tmp_path):
 
 
 def test_generation_settings_of_early_configs(tmp_path):
-    entries = {"bos_token_id": 3, "eos_token_id": 2, "force_bos_token_to_be_generated": True, "max_length": 7}
-    folder = Folder(
-        "BartForConditionalGeneration", {**entries, "forced_eos_token_id": ..., "decoder_start_token_id": ...}
-    ).write(tmp_path)
+    entries = {"bos_token_id": 3, "eos_token_id": 1, "forced_eos_token_id": 1, "max_length": 7}
+    entries["force_bos_token_to_be_generated"] = True
+    folder = Folder("BartForConditionalGeneration", entries).write(tmp_path)
     (folder / "generation_config.json").unlink()
     model = from_pretrained(folder)
-    assert model.generation_config.start_id == 2
     rows = np.asarray(model.generate(np.array([[5, 6, 7], [8, 9, 10]])))
     # Six tokens follow the start: the first is forced, and the last is the end.
     assert rows.shape[1] <= 6
     assert (rows[:, 0] == 3).all()
-    assert all(2 in row for row in rows.tolist())
+    assert all(1 in row for row in rows.tolist())
+
+
+def test_the_end_is_that_of_the_generation_settings(tmp_path):
+    folder = Folder("LlamaForCausalLM-text").write(tmp_path)
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [7, 8]}))
+    model = from_pretrained(folder)
+    assert model.tokenizer.end_id == 7
+    assert model.generation_config.end_ids == (7, 8)
+    assert isinstance(model.generate(["Hello"], max_length=3)[0], str)
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").tokenizer == model.tokenizer
 
 
 def test_a_model_without_its_tokenizer(tmp_path):
@@ -218,6 +228,35 @@ def test_a_model_without_its_tokenizer(tmp_path):
         assert from_pretrained(folder).tokenizer is None
     with pytest.raises(ValueError, match="nllb"):
         from_pretrained(folder, max_length=8)
+
+
+def test_special_tokens_without_a_row(tmp_path):
+    folder = Folder("BertForSequenceClassification-text").write(tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    size, wanted = len(tokenizer["model"]["vocab"]), from_pretrained(folder)
+    flags = dict.fromkeys(("lstrip", "rstrip", "single_word", "normalized"), False)
+    tokenizer["added_tokens"].append({"id": size, "content": "<extra>", "special": True, **flags})
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"mask_token": "<extra>"}))
+    found = from_pretrained(folder).tokenizer
+    assert found.vocabulary_size == size == wanted.tokenizer.vocabulary_size
+    assert found.mask_id is None
+    np.testing.assert_array_equal(found.encode(["a <extra> dog"]), wanted.tokenizer.encode(["a <extra> dog"]))
+    # A piece of texts without a row is an error.
+    tokenizer["added_tokens"][-1]["special"] = False
+    (folder / "tokenizer_config.json").unlink()
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    with pytest.raises(ValueError, match="vocabulary_size"):
+        from_pretrained(folder)
+
+
+@pytest.mark.parametrize("file", ["spm.model", "source.spm", "spiece.model"])
+def test_every_file_of_a_tokenizer_is_read(file, tmp_path):
+    folder = Folder("BertForSequenceClassification").write(tmp_path)
+    (folder / file).write_bytes(b"damaged")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer"}))
+    with pytest.raises(ValueError, match="SentencePiece model"):
+        from_pretrained(folder)
 
 
 @pytest.mark.parametrize("entries", [{"use_magic": True}, {"magic": 0}, {"magic": {"a": 1}}], ids=str)

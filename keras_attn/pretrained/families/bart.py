@@ -116,16 +116,6 @@ def _heads(name, start_id):
     return {**seq2seq_lm(f"{name}ForConditionalGeneration"), "base": base, **seq2seq_heads(name, settings)}
 
 
-def with_ids(**ids: int) -> Any:
-    """Function that adds ids which a config leaves out, and the end as last token unless it is another one."""
-
-    def completed(entries):
-        forced = {"forced_eos_token_id": ids["eos_token_id"]}
-        return ids | (forced if entries.get("eos_token_id") in (None, ids["eos_token_id"]) else {}) | entries
-
-    return completed
-
-
 BART = Family(
     Transformer,
     _settings("post"),
@@ -134,7 +124,6 @@ BART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
-    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2, decoder_start_token_id=2),
 )
 MBART = Family(
     Transformer,
@@ -144,5 +133,4 @@ MBART = Family(
     prefix="model",
     tied=TIED,
     ignored=IGNORED,
-    completed=with_ids(bos_token_id=0, pad_token_id=1, eos_token_id=2),
 )

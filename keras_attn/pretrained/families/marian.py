@@ -7,7 +7,7 @@
 
 from keras_attn.layers import SinusoidalPositionEncoding
 from keras_attn.models import Transformer
-from keras_attn.pretrained.families.bart import IGNORED, LM_HEAD, TIED, common_settings, seq2seq_lm, tensors, with_ids
+from keras_attn.pretrained.families.bart import IGNORED, LM_HEAD, TIED, common_settings, seq2seq_lm, tensors
 from keras_attn.pretrained.family import Family
 
 _IGNORED = (*IGNORED, r"(en|de)coder\.embed_positions\.weights?")
@@ -86,7 +86,6 @@ PEGASUS = Family(
     prefix="model",
     tied=TIED,
     ignored=_IGNORED,
-    completed=with_ids(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0),
 )
 M2M_100 = Family(
     Transformer,
@@ -96,5 +95,4 @@ M2M_100 = Family(
     prefix="model",
     tied=TIED,
     ignored=_IGNORED,
-    completed=lambda entries: {"pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2, **entries},
 )

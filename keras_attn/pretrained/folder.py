@@ -64,11 +64,12 @@ class CheckpointFolder:
         """The shape of each tensor by name."""
         return {name: self._headers[file][name][1] for name, file in self._files().items()}
 
-    def read(self, name: str, index: Any = ...) -> np.ndarray:
-        """A tensor or a part of it: floating point as float32, anything else as stored.
+    def read(self, name: str) -> np.ndarray:
+        """A tensor: floating point as float32, anything else as stored. The file is mapped for this tensor alone."""
+        return self._part(name, ...)
 
-        The file is mapped for this tensor alone.
-        """
+    def _part(self, name, index):
+        """A part of a tensor, as `read`; only this part is converted."""
         file = self._files()[name]
         kind, shape, start = self._headers[file][name]
         values = np.memmap(self.path / file, _DTYPES[kind], "r", start, shape) if 0 not in shape else np.zeros(shape)

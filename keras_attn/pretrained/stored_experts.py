@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
@@ -35,8 +34,8 @@ class FusedExperts(CheckpointFolder):
         empty = {name: np.broadcast_to(np.int8(0), stored[x])[index] for name, (x, index) in self._places.items()}
         return {name: x.shape for name, x in empty.items()}
 
-    def read(self, name: str, index: Any = ...) -> np.ndarray:
-        return super().read(*self._places[name])
+    def read(self, name: str) -> np.ndarray:
+        return self._part(*self._places[name])
 
 
 def _experts(stored, shape):
@@ -73,9 +72,9 @@ class Mxfp4Experts(CheckpointFolder):
             found[name] = (shape[0], shape[2] * shape[3] * 2, shape[1])
         return found
 
-    def read(self, name: str, index: Any = ...) -> np.ndarray:
+    def read(self, name: str) -> np.ndarray:
         if name in super().shapes():
-            return super().read(name, index)
+            return super().read(name)
         blocks, scales = super().read(name + _BLOCKS), super().read(name + _SCALES)
         if not blocks.dtype == scales.dtype == np.uint8:
             raise ValueError(

@@ -117,6 +117,12 @@ def _block_order(num_layers, share_weights):
     return tuple(share_weights)
 
 
+def stacks_of(model):
+    """The encoder and the decoder of a model by name, as far as it has them."""
+    found = {name: getattr(model, name, None) for name in ("encoder", "decoder")}
+    return {name: stack for name, stack in found.items() if isinstance(stack, Stack)}
+
+
 def norm_like(options, dtype, name):
     """A norm of the kind of those in blocks with these arguments."""
     own = {**_DEFAULTS, **options}

@@ -10,8 +10,9 @@ from keras import ops
 
 from keras_attn import compat
 from keras_attn.labels import Labels
+from keras_attn.layers.transformer.stack import stacks_of
 from keras_attn.training.distillation.distilled_model import DistilledModel
-from keras_attn.training.distillation.layer_map import layer_map, recorded, row_means, stacks_of
+from keras_attn.training.distillation.layer_map import layer_pairs, recorded, row_means
 from keras_attn.training.distillation.teacher_logits import NAME
 from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
 from keras_attn.typing import Nest, Tensor
@@ -102,7 +103,7 @@ class Distillation:
             if layer_map is not None:
                 raise ValueError("`layer_map` needs `hidden_weight` or `attention_weight` above 0. Received: 0 and 0")
             return
-        self._pairs = _layer_map(student, teacher, layer_map)
+        self._pairs = layer_pairs(student, teacher, layer_map)
         if attention_weight:
             _check_attention(student, teacher)
         if hidden_weight:
@@ -172,9 +173,6 @@ class Distillation:
         elif tuple(mask.shape[1:]) != tuple(vectors.shape[1:2]):
             mask = compat.keras_mask(vectors)
         return ops.ones(ops.shape(vectors)[:2], dtype="bool") if mask is None else ops.cast(mask, "bool")
-
-
-_layer_map = layer_map
 
 
 def _mean_square(x, y):

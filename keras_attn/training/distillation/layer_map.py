@@ -5,18 +5,11 @@ import contextlib
 from keras import ops
 
 from keras_attn import compat
+from keras_attn.layers.transformer.stack import stacks_of
 from keras_attn.ops.attention_recording import recording
 
-# The stacks of blocks of a model.
-STACKS = ("encoder", "decoder")
 
-
-def stacks_of(model):
-    """The stacks of a model by name."""
-    return {name: getattr(model, name) for name in STACKS if hasattr(getattr(model, name, None), "layers")}
-
-
-def layer_map(student, teacher, given=None):
+def layer_pairs(student, teacher, given=None):
     """`{stack: [(layer of the student, layer of the teacher), ...]}`; layer 0 is the embeddings, `i` the `i`-th block.
 
     Args:

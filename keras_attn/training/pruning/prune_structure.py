@@ -11,7 +11,7 @@ import numpy as np
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.template import Template
-from keras_attn.layers.transformer.block import Block
+from keras_attn.layers.transformer.stack import stacks_of
 from keras_attn.training.pruning.units import units_of
 from keras_attn.typing import Array
 
@@ -64,6 +64,12 @@ def prune_structure(
             raise ValueError(f"`{name}` must be a share, at least 0 and below 1. Received: {name}={share}")
     check_positive(channel_multiple=channel_multiple)
     units = units_of(model)
+    for name, stack in stacks_of(model).items():
+        if stack.share_weights and len(stack.blocks) > 1:
+            raise ValueError(
+                "`model` must share the weights of all layers or of none, since layers that share some have no sizes "
+                f"of their own. Received: {name} with share_weights={stack.share_weights}"
+            )
     for layer in compat.layers_of(model):
         if getattr(layer, "lora_enabled", False) or getattr(layer, "quantization_mode", None) is not None:
             raise ValueError(
@@ -106,14 +112,12 @@ def _check_heads(units):
         layer = unit.layer
         if unit.kind != "heads":
             continue
-        reasons = []
+        reason = "qk_norm='all_heads'" if layer.qk_norm == "all_heads" else None
         if getattr(layer.position, "num_heads", None) is not None:
-            reasons.append(f"a position with a bias per head, {type(layer.position).__name__}")
-        if layer.qk_norm == "all_heads":
-            reasons.append("qk_norm='all_heads'")
-        if reasons:
+            reason = f"a position with a bias per head, {type(layer.position).__name__}"
+        if reason is not None:
             raise ValueError(
-                f"`heads` must be 0 if something else depends on all heads. Received: {layer.path} with {reasons[0]}"
+                f"`heads` must be 0 if something else depends on all heads. Received: {layer.path} with {reason}"
             )
 
 
@@ -165,7 +169,7 @@ def _options(stack, index, units, kept):
     """The arguments of a block that differ from those of the stack: those given, and the remaining sizes."""
     given = stack.layer_options
     options = dict(given[index % len(given)]) if given else {}
-    block: Block = stack.blocks[index]
+    block = stack.blocks[index]
     for unit in units:
         count = len(kept[unit.layer.path])
         if count == unit.count:

@@ -7,8 +7,7 @@ import keras
 from keras_attn import compat
 from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.transformer.feed_forward import FeedForward
-
-STACKS = ("encoder", "decoder")
+from keras_attn.layers.transformer.stack import stacks_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +35,9 @@ def units_of(model):
         ValueError: If the model has no stack of blocks.
     """
     found = []
-    for stack in STACKS:
-        for index, block in enumerate(getattr(getattr(model, stack, None), "blocks", ())):
-            found += _units_of_block(block, stack, index)
+    for name, stack in stacks_of(model).items():
+        for index, block in enumerate(stack.blocks):
+            found += _units_of_block(block, name, index)
     if not found:
         raise ValueError(
             "`model` must have an encoder or decoder of this package with `MultiHeadAttention` or `FeedForward`. "

@@ -170,6 +170,9 @@ def test_models_and_scores_that_do_not_fit():
         prune_structure(model, {unit.layer.path: np.ones(3) for unit in units_of(model)}, 0.5)
     with pytest.raises(ValueError, match="`model` must have an encoder or decoder"):
         prune_structure(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), {}, 0.5)
+    groups = encoder(4, share_weights=[0, 0, 1, 1])
+    with pytest.raises(ValueError, match=r"`model` must share the weights .*share_weights=\(0, 0, 1, 1\)"):
+        prune_structure(groups, random_scores(groups), 0.5)
     with pytest.raises(ValueError, match="`batches` must hold batches"):
         importance(model, [], MaskedCrossEntropy())
     scores = random_scores(model)

@@ -56,6 +56,20 @@ def ag_news(folder, seed=0):
     return chosen[AG_NEWS_TEST:], chosen[:AG_NEWS_TEST]
 
 
+def debian_descriptions(folder, split):
+    """Descriptions of software packages, and the one-line summaries of their maintainers.
+
+    Args:
+        folder: The folder with `debian_descriptions/`.
+        split: "train", "val" or "test".
+
+    Returns:
+        `Records` of pairs.
+    """
+    path = _existing(Path(folder) / "debian_descriptions" / f"{split}.jsonl.gz")
+    return Records(path, columns=("document", "summary"))
+
+
 def _existing(path):
     if not path.exists():
         raise FileNotFoundError(f"--data must be a folder with {path.name}. Received: {path.parent}")

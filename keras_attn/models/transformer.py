@@ -56,8 +56,8 @@ class Transformer(AttentionModel):
             `embeddings` if it is a functional model with a dict of one input.
         embedding_norm: Whether to normalise the embeddings, after the positions, as in BART: source and target each
             with a norm of their own, of the `norm_layer` of the blocks.
-        pointer_generator: Optional `PointerGenerator` layer, with which the model copies tokens of the source: its scores
-            are those of one more attention head, from the outputs of the decoder to those of the encoder.
+        pointer_generator: Optional `PointerGenerator` layer, with which the model copies tokens of the source. Its
+            scores are those of one more attention head, from the outputs of the decoder to those of the encoder.
         tie_output: Whether the output projection is the target table.
         output_bias: Whether the logits have a bias.
         dropout: Dropout rate of the embeddings and of the output of each sub-layer.

@@ -86,7 +86,7 @@ def test_finetune(run, option, tmp_path):
     assert (tmp_path / "adapter" / "adapter_config.json").is_file() == (option[0] == "--lora")
 
 
-@pytest.mark.parametrize("options", [["60"], ["60", "--model", "rnn"], ["20", "--no-copy"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["60"], ["20", "--model", "rnn", "--no-copy"]], ids=" ".join)
 def test_summarize(run, options, tmp_path):
     report, model = run("summarize", *options)
     assert (model.pointer_generator is None) == ("--no-copy" in options)

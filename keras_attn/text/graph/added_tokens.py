@@ -31,10 +31,10 @@ class AddedTokens:
 
     def __init__(self, tokens, hidden):
         letters = {letter: i for i, letter in enumerate(sorted(set("".join(tokens))))}
-        rows = np.full((BARRIER, 1), -1, np.int32)
+        table = np.full((BARRIER, 1), -1, np.int32)
         for letter, i in letters.items():
-            rows[ord(letter)] = i
-        self.letters = CodePointTable(rows)
+            table[ord(letter)] = i
+        self.letters = CodePointTable(table)
         edges, ends = {}, {}
         for text, token in tokens.items():
             node = 0

@@ -26,10 +26,10 @@ class CharacterMap:
     def __init__(self, texts):
         changed = [(point, text) for point, text in enumerate(texts) if text != chr(point)]
         known = {}
-        rows = np.zeros((POINTS, 1), np.int32)
+        table = np.zeros((POINTS, 1), np.int32)
         for point, text in changed:
-            rows[point] = known.setdefault(text, len(known) + 1)
-        self.rows = CodePointTable(rows)
+            table[point] = known.setdefault(text, len(known) + 1)
+        self.rows = CodePointTable(table)
         self.lengths = np.array([1, *map(len, known)], np.int32)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths[:-1])]).astype(np.int32)
         self.text = np.array([0, *map(ord, "".join(known))], np.int32)

@@ -95,8 +95,8 @@ class Strip:
 
     def __init__(self, left, right):
         self.left, self.right = left, right
-        rows = [[chr(point).isspace() and not 0x1C <= point < 0x20] for point in range(BARRIER)]
-        self.spaces = CodePointTable(np.array(rows, np.int32))
+        table = [[chr(point).isspace() and not 0x1C <= point < 0x20] for point in range(BARRIER)]
+        self.spaces = CodePointTable(np.array(table, np.int32))
 
     def __call__(self, elements):
         elements = with_end(elements)

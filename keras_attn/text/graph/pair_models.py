@@ -63,11 +63,11 @@ class PairModel:
                     last[i] = self.ids.get(symbol + self.suffix, self.unknown_id)
         self.last = last
         if not self.is_bytes:
-            rows = np.full((BARRIER, 1), NONE, np.int32)
+            table = np.full((BARRIER, 1), NONE, np.int32)
             for symbol, i in self.ids.items():
                 if len(symbol) == 1:
-                    rows[ord(symbol)] = i
-            self.characters = CodePointTable(rows)
+                    table[ord(symbol)] = i
+            self.characters = CodePointTable(table)
 
     def _letters(self, elements):
         points = ops.where(is_character(elements), elements, 0)

@@ -66,13 +66,13 @@ class Precompiled:
         self.lengths = np.array([len(new) for new in news] or [0], np.int32)
         self.starts = (np.cumsum(self.lengths) - self.lengths).astype(np.int32)
         self.text = np.array([ord(c) for c in "".join(news)] or [0], np.int32)
-        rows = np.zeros((BARRIER, 3), np.int32)
-        rows[:, 0] = _cluster_classes()
-        rows[[ord(c) for c in singles], 1] = 1
-        rows[:, 2] = -1
+        table = np.zeros((BARRIER, 3), np.int32)
+        table[:, 0] = _cluster_classes()
+        table[[ord(c) for c in singles], 1] = 1
+        table[:, 2] = -1
         for c, i in letters.items():
-            rows[ord(c), 2] = i
-        self.rows = CodePointTable(rows)
+            table[ord(c), 2] = i
+        self.rows = CodePointTable(table)
 
     def __call__(self, elements):
         real = is_character(elements)

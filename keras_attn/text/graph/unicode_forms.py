@@ -142,10 +142,10 @@ def _numbers():
 
 
 def _letters():
-    rows = np.full((BARRIER, 1), -1, np.int32)
+    table = np.full((BARRIER, 1), -1, np.int32)
     for point, number in _numbers().items():
-        rows[point] = number
-    return CodePointTable(rows)
+        table[point] = number
+    return CodePointTable(table)
 
 
 def _numbered(pairs):

@@ -47,10 +47,10 @@ class UnigramModel:
         self.scores = np.where(self.ids >= 0, scores[np.maximum(self.ids, 0)], LOWEST).astype(np.float32)
         self.unknown_score = float(scores.min() - PENALTY)
         self.bytes = self._bytes(model)
-        rows = np.full((BARRIER, 1), OTHER, np.int32)
+        table = np.full((BARRIER, 1), OTHER, np.int32)
         for letter, i in letters.items():
-            rows[ord(letter)] = i
-        self.letters = CodePointTable(rows)
+            table[ord(letter)] = i
+        self.letters = CodePointTable(table)
         self.ids_of_words = WordsOfElements(self._word_ids, self._letters)
 
     def __call__(self, elements):

@@ -60,10 +60,10 @@ class WordPieces:
         numbers[_points(characters.spaces)] = SPACE
         lengths = characters.lengths
         starts = np.cumsum(lengths) - lengths
-        rows = np.full((len(lengths), lengths.max()), NOTHING, np.int32)
+        table = np.full((len(lengths), lengths.max()), NOTHING, np.int32)
         column = np.arange(len(characters.text)) - np.repeat(starts, lengths)
-        rows[np.repeat(np.arange(len(lengths)), lengths), column] = numbers[_points(characters.text)]
-        return CodePointTable(rows)
+        table[np.repeat(np.arange(len(lengths)), lengths), column] = numbers[_points(characters.text)]
+        return CodePointTable(table)
 
     def split(self, letters):
         """Splits each row greedily into the longest pieces; int32 `(W, L)`, -1 if no piece begins at a letter."""

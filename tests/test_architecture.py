@@ -36,7 +36,7 @@ HELPERS = {
 MAY_IMPORT = {
     "ops": set(),
     "layers": {"ops"},
-    "text": set(),
+    "text": {"ops"},
     "generation": {"ops", "text"},
     "models": {"ops", "layers", "text", "generation"},
     "training": {"ops", "layers", "models"},

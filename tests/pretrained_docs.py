@@ -25,6 +25,11 @@ Multi-modal folders of Gemma 3 (`Gemma3ForConditionalGeneration`: 4b, 12b, 27b) 
 The task `base` returns the vectors of all tokens. Of T5 they are those of the encoder alone; of BART and mBART those of
 the decoder for the text itself, as `BartModel` returns them for `input_ids` alone.
 
+A folder of sentence-transformers has the task `sentence_embedding`: one vector `(B, D)` per text, pooled and normalised
+as its `modules.json` says. Export it with `--task encode`; the output `sentence_embedding` of the artefact is that
+vector. `save_pretrained` writes the weights that the vector needs: `transformers` reports a pooler, which it does not,
+as newly initialised.
+
 ## Families
 
 Each family is a table from the names of the checkpoint to our layers, which is read in both directions, and one

@@ -90,7 +90,8 @@ class GenerationConfig(Settings):
 
         Args:
             tokenizer: The tokenizer of the model, or None. Ids that it lacks stay None.
-            pad_id: The padding id of the model, or None; ignored if there is a tokenizer.
+            pad_id: The padding id of the model, or None; ignored if there is a tokenizer. If it is negative, inputs
+                have no padding id, and rows that have ended are filled up with 0.
 
         Returns:
             `GenerationConfig`.
@@ -99,7 +100,7 @@ class GenerationConfig(Settings):
             ValueError: If an id differs from that of the tokenizer.
         """
         if tokenizer is None:
-            known = {"start_id": START_ID, "end_id": END_ID, "pad_id": 0 if pad_id is None else pad_id}
+            known = {"start_id": START_ID, "end_id": END_ID, "pad_id": max(0, pad_id or 0)}
         else:
             known = {name: getattr(tokenizer, name) for name in ("start_id", "end_id", "pad_id")}
             for name, value in known.items():

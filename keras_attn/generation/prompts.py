@@ -203,7 +203,7 @@ def settings_of(model, config=None, tokenizer=None):
         raise ValueError(
             f"`pad_id` of the model must be that of the tokenizer, {tokenizer.pad_id}. Received: pad_id={pad_id}"
         )
-    config = config.resolved(tokenizer, None if pad_id is None or pad_id < 0 else pad_id)
+    config = config.resolved(tokenizer, pad_id)
     if config.start_id is None and not continues(model):
         raise ValueError(
             "`start_id` of GenerationConfig must be the token that targets start with: the tokenizer has no start "

@@ -18,7 +18,7 @@ def checkpoint_path(folder: str | os.PathLike[str]) -> Path:
     path = Path(folder)
     if path.is_dir():
         return path
-    reason = "install huggingface_hub to download one"
+    reason = "huggingface_hub, which downloads a repository, is not installed"
     if isinstance(folder, str) and _REPOSITORY.fullmatch(folder):
         try:
             from huggingface_hub import snapshot_download
@@ -27,10 +27,11 @@ def checkpoint_path(folder: str | os.PathLike[str]) -> Path:
         except ImportError:
             pass
         except (OSError, ValueError, RuntimeError) as error:
-            reason = f"the Hub answered: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
+            answer = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else error}"
+            reason = f"the Hub did not give it ({answer}); without a network, download its files and pass their folder"
     else:
-        reason = "this is no such id"
+        reason = "it is no id such as owner/name"
     raise ValueError(
-        f"`folder` must be a folder with config.json and model.safetensors, or the id of a repository on the Hugging "
-        f"Face Hub ({reason}). Received: {os.fspath(folder)!r}"
+        "`folder` must be a folder with config.json and model.safetensors, or the id of a repository on the Hugging "
+        f"Face Hub. No such folder exists, and {reason}. Received: {os.fspath(folder)!r}"
     )

@@ -46,7 +46,8 @@ def from_pretrained(
         folder: A folder, or the id of a repository on the Hugging Face Hub, such as "bert-base-uncased", which
             `huggingface_hub` downloads.
         task: One of `keras_attn.pretrained.TASKS`. Defaults to that of the class which `config.json` names, or to
-            "base" if it names none.
+            "base" if it names none. A folder of sentence-transformers (with `modules.json`) defaults to
+            "sentence_embedding": one vector `(B, D)` per text, pooled and normalised as its modules say.
         dtype: Dtype or dtype policy of all layers. Defaults to Keras' global policy; weights are stored in its
             variable dtype.
         max_length: Optional maximum number of tokens per text, special tokens included, at most that of the tokenizer.

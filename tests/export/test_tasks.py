@@ -14,7 +14,7 @@ from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN
 from keras_attn.export import export, registry
 from keras_attn.export.tasks import reference
 from keras_attn.generation import BeamSearch, generate
-from keras_attn.layers import LearnedPositionEmbedding
+from keras_attn.layers import EmbeddingHead, LearnedPositionEmbedding
 from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 
 FORMATS = ["saved_model", "tflite", "onnx"]
@@ -121,6 +121,16 @@ def test_vectors_are_the_models_own():
     np.testing.assert_allclose(outputs["vectors"][0], expected[0], atol=1e-6)
     assert not np.any(outputs["vectors"][1, 2])
     np.testing.assert_allclose(outputs["mean_vector"][1], expected[1, :2].mean(axis=0), atol=1e-6)
+
+
+def test_embeddings_are_the_models_own_and_no_classes():
+    model = make(EncoderModel, head=EmbeddingHead())
+    ids = np.array([[5, 6, 7], [8, 9, 0]], "int32")
+    outputs = reference.outputs(registry.load("tasks", "encode")(model).call, {"source_ids": ids})
+    np.testing.assert_allclose(outputs["sentence_embedding"], model({"token_ids": ids}), atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(outputs["sentence_embedding"], axis=-1), 1, atol=1e-6)
+    with pytest.raises(ValueError, match="this one returns embeddings, which the task 'encode' exports"):
+        registry.load("tasks", "classify")(model)
 
 
 # Drives `prefill` and `decode` as an application would.

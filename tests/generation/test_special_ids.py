@@ -310,6 +310,17 @@ def test_steps_know_the_tokenizer_of_the_export(tokenizer):
     assert step.reference(case)["logits"].shape[-1] == tokenizer.vocabulary_size
 
 
+def test_a_model_whose_inputs_have_no_padding_id():
+    model = LanguageModel(9, **SIZES, pad_id=-1)
+    ids = np.array([[5, 6, 7], [4, 2, 1]])
+    free = np.asarray(model.generate(ids, config=GenerationConfig(6, end_id=8, pad_id=0)))
+    end = int(free[0, 2])
+    model.generation_config = GenerationConfig(6, end_id=end)
+    for row, expected in zip(np.asarray(model.generate(ids)).tolist(), free.tolist(), strict=True):
+        kept = expected[: expected.index(end) + 1] if end in expected else expected
+        assert row == kept + [0] * (6 - len(kept))
+
+
 def test_references_of_tokens_are_padded_as_outputs_are(tokenizer, tmp_path):
     model = Transformer(tokenizer.vocabulary_size, **SIZES, pad_id=tokenizer.pad_id)
     model.generation_config = GenerationConfig(6, end_id=tokenizer.end_id)

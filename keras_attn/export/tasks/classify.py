@@ -3,6 +3,7 @@
 import numpy as np
 
 from keras_attn.export.tasks import forward
+from keras_attn.export.tasks.encode import embedding_head
 from keras_attn.export.tasks.prompt_task import PromptTask
 
 
@@ -20,6 +21,8 @@ class Task(PromptTask):
         is_ids = len(specs) == 1 and len(specs[0].axes) == 2 and specs[0].dtype.startswith("int")
         if (self.reads_ids and not is_ids) or len(outputs) != 1 or len(outputs[0].shape) != 2:
             self.refuse("with one input of ids (batch, length) and one output of logits (batch, classes)")
+        if embedding_head(self.model) is not None:
+            self.refuse("with logits of classes; this one returns embeddings, which the task 'encode' exports")
 
     def call(self, **inputs):
         from keras import ops

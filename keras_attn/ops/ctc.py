@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_attn import compat
 from keras_attn.ops.arrays import axis_size, shape_of
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.scan import scan
@@ -84,7 +85,7 @@ def ctc_greedy(logits: Tensor, mask: Tensor | None = None, blank_id: int = 0, pa
 
     Args:
         logits: Float `(B, T, V)`.
-        mask: Optional bool `(B, T)`, False at padding.
+        mask: Optional bool `(B, T)`, False at padding. Defaults to the Keras mask of the logits.
         blank_id: The class of the blank.
         pad_id: What follows the ids of a row.
 
@@ -101,6 +102,7 @@ def ctc_greedy(logits: Tensor, mask: Tensor | None = None, blank_id: int = 0, pa
     >>> np.asarray(ctc_greedy(np.eye(4)[[[2, 2, 0, 2, 3]]]))
     array([[2, 2, 3, 0, 0]], dtype=int32)
     """
+    mask = compat.keras_mask(logits) if mask is None else mask
     length, num_classes = axis_size(logits, 1), logits.shape[-1]
     # The argmax of integers, as that of floats has no TFLite operator.
     best = ops.cast(ops.equal(logits, ops.max(logits, axis=-1, keepdims=True)), "int32")

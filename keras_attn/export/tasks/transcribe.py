@@ -1,6 +1,5 @@
 """CTC transcription: from features, such as samples, to tokens and optionally text."""
 
-from keras_attn import compat
 from keras_attn.export.tasks import forward, generate
 from keras_attn.export.tasks.prompt_task import PromptTask
 
@@ -23,7 +22,7 @@ class Task(PromptTask):
 
         [logits] = self.forward.call(**inputs).values()
         blank = self.model.pad_id
-        return {"tokens": ctc_greedy(logits, compat.keras_mask(logits), blank, blank)}
+        return {"tokens": ctc_greedy(logits, blank_id=blank, pad_id=blank)}
 
     agreement = staticmethod(generate.Task.agreement)
     score = staticmethod(generate.Task.score)

@@ -116,6 +116,20 @@ def _recording(name, file):
     return Recording(int(parts[1]), parts[2], int(parts[3]), samples)
 
 
+def debian_descriptions(folder, split):
+    """Descriptions of software packages, and the one-line summaries of their maintainers.
+
+    Args:
+        folder: The folder with `debian_descriptions/`.
+        split: "train", "val" or "test".
+
+    Returns:
+        `Records` of pairs.
+    """
+    path = _existing(Path(folder) / "debian_descriptions" / f"{split}.jsonl.gz")
+    return Records(path, columns=("document", "summary"))
+
+
 def _existing(path):
     if not path.exists():
         raise FileNotFoundError(f"--data must be a folder with {path.name}. Received: {path.parent}")

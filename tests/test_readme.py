@@ -1,9 +1,13 @@
-"""What README shows runs as it stands."""
+"""What README and the pages of the tasks show runs as it stands."""
 
+import importlib
+import os
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from safetensors.numpy import load_file
 from keras_attn import cli
 
 ROOT = Path(__file__).parents[1]
+TASKS = ("audio", "summarization")
 CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification-text"
 NEEDED = ("sentencepiece", "tensorflow_text", "tf2onnx", "onnxruntime", "ai_edge_litert", "matplotlib")
 
@@ -63,3 +68,33 @@ def test_files_that_it_names_are_there():
     named |= set(re.findall(r"(?:export|examples)/\w+\.py", text))
     assert len(named) > 8
     assert not [name for name in named if not (ROOT / name).exists()]
+
+
+class UnderstoodError(Exception):
+    """Ends an example after its arguments and data have been read; tests/examples run them."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_pages_of_tasks_run(task, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("tokenizers")
+    page = f"docs/{task}.md"
+    scope = {"__name__": "__main__"}
+    for cell in cells(page, "python"):
+        exec(compile(cell, page, "exec"), scope)
+        out = capsys.readouterr().out
+        for expected in re.findall(r"^print\(.*\)  # (.*)$", cell, re.MULTILINE):
+            assert expected in out.splitlines()
+    data = os.environ.get("KERAS_ATTN_DATA")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KERAS_ATTN_DATA", raising=False)
+    monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
+    lines = [line for cell in cells(page, "sh") for line in cell.splitlines()]
+    commands = [shlex.split(line, comments=True) for line in lines if line.startswith("python examples/")]
+    assert commands
+    for _, script, *arguments in commands:
+        if "DIR" in arguments and data is None:
+            continue
+        module = importlib.import_module(Path(script).stem)
+        monkeypatch.setattr(module, "Example", mock.Mock(side_effect=UnderstoodError))
+        with pytest.raises(UnderstoodError):
+            module.main([data if argument == "DIR" else argument for argument in arguments])

@@ -92,6 +92,11 @@ class ContrastiveSearch(SingleSequence):
                 "`strategy` must be another one for a model whose cache does not have one slot per token. "
                 f"Received: ContrastiveSearch for {type(model).__name__}"
             )
+        if getattr(model, "pointer_generator", None) is not None:
+            raise ValueError(
+                "`strategy` must be another one for a model with a `pointer_generator`, which computes its logits from "
+                f"more than hidden states. Received: ContrastiveSearch for {type(model).__name__}"
+            )
         size = vocabulary_size_of(model)
         if self.top_k > size:
             raise ValueError(f"`top_k` must be at most the vocabulary of {size}. Received: top_k={self.top_k}")

@@ -11,6 +11,7 @@ from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
 from keras_attn.layers.embeddings.token_type_embedding import TokenTypeEmbedding
 from keras_attn.layers.heads.classification_head import ClassificationHead
 from keras_attn.layers.heads.embedding_head import EmbeddingHead
+from keras_attn.layers.heads.pointer_generator import PointerGenerator
 from keras_attn.layers.heads.similarity import Similarity
 from keras_attn.layers.pooling.attention_pooling import AttentionPooling
 from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
@@ -84,6 +85,7 @@ __all__ = [
     "PaddingMask",
     "Parallel",
     "PatchEmbedding",
+    "PointerGenerator",
     "PositionEncoding",
     "Projection",
     "Recurrence",

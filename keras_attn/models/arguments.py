@@ -5,7 +5,8 @@ from collections.abc import Mapping
 
 import keras
 
-from keras_attn.layers import Decoder, DecoderBlock, EncoderBlock
+from keras_attn.argument_checks import check_vocabulary
+from keras_attn.layers import Decoder, DecoderBlock, EncoderBlock, PointerGenerator
 from keras_attn.layers.attention.attention_checks import check_position
 from keras_attn.layers.base.serialization import deserialized
 from keras_attn.layers.transformer.placement import deepnorm
@@ -39,6 +40,24 @@ def checked_position(name, position):
     position = deserialized(position)
     check_position(position, name)
     return position
+
+
+def checked_pointer_generator(layer, vocabulary_size, source_vocabulary_size, features=()):
+    """Deserialises an optional `PointerGenerator`; raises a ValueError if the model cannot copy with it."""
+    layer = deserialized(layer)
+    if layer is None:
+        return None
+    if not isinstance(layer, PointerGenerator):
+        raise ValueError(f"`pointer_generator` must be a PointerGenerator layer. Received: pointer_generator={layer!r}")
+    if features or source_vocabulary_size is not None:
+        raise ValueError(
+            "`pointer_generator` needs a source of the target's tokens: use it without `embeddings` and "
+            f"`source_vocabulary_size`. Received: inputs={list(features)}, "
+            f"source_vocabulary_size={source_vocabulary_size}"
+        )
+    if layer.extended_size:
+        check_vocabulary(vocabulary_size, unknown_id=layer.unknown_id)
+    return layer
 
 
 def split_options(kwargs):

@@ -61,6 +61,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     # The layer that embeds inputs other than token ids, and the specs of its inputs by name.
     embeddings = None
     features: Mapping[str, keras.KerasTensor] = types.MappingProxyType({})
+    # The layer by which the model copies tokens of the source.
+    pointer_generator = None
     # Name of the optional padding mask of the features.
     _feature_mask = "padding_mask"
 
@@ -105,7 +107,8 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         carried = {"tokenizer": tokenizer, **carried}
         carried = {name: deserialized(value) for name, value in carried.items()}
         texts = carried["tokenizer"], carried.get("generation_config")
-        pad_id = self._keep_texts(sizes.get("vocabulary_size"), pad_id, *texts)
+        rows = sizes.get("vocabulary_size")
+        pad_id = self._keep_texts(rows and rows + self._extended_size, pad_id, *texts)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])
@@ -221,7 +224,19 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     @property
     def vocabularies(self) -> dict[str, int]:
         """Vocabulary size of each input of ids by name. The prompt input comes first."""
-        return {name: getattr(self, table).input_dim for name, table in _TABLES.items() if name in self.input}
+        more = self._extended_size
+        return {name: getattr(self, table).input_dim + more for name, table in _TABLES.items() if name in self.input}
+
+    @property
+    def _extended_size(self):
+        """The number of tokens that can only be copied."""
+        return 0 if self.pointer_generator is None else self.pointer_generator.extended_size
+
+    def _embedded_ids(self, ids):
+        """The ids by which ids of the vocabulary are embedded."""
+        if not self._extended_size:
+            return ids
+        return self.pointer_generator.embedded_ids(ids, self.target_embedding.input_dim)
 
     @property
     def prompt_specs(self) -> dict[str, keras.KerasTensor]:
@@ -254,7 +269,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     def _embed_inputs(self, inputs, mask, table):
         """`(vectors, mask)` of token ids; for features the mask is attached to the vectors, and None here."""
         if not self.features:
-            return table(inputs), self.padding_mask(inputs, mask)
+            return table(self._embedded_ids(inputs)), self.padding_mask(inputs, mask)
         if not isinstance(inputs, dict):
             return self.embeddings(self.attach_mask(inputs, mask)), None
         first = next(iter(self.features))

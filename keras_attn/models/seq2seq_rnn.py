@@ -20,7 +20,7 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
-from keras_attn.models.arguments import symbolic_inputs
+from keras_attn.models.arguments import checked_pointer_generator, symbolic_inputs
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
@@ -29,6 +29,7 @@ from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.layers import PointerGenerator
     from keras_attn.text.tokenizer import Tokenizer
 
 
@@ -64,6 +65,8 @@ class Seq2SeqRNN(AttentionModel):
             samples. All its layers then run token by token, and the logits are computed twice.
         guided_alignment: Optional `GuidedAlignment` layer, which adds an input `alignments` to the model and trains the
             attention, or the first one of several, on them.
+        pointer_generator: Optional `PointerGenerator` layer, with which the model copies tokens of the source, by the
+            scores of its attention, or of the first one of several. Not with `scheduled_sampling`.
         pad_id: Padding id. Defaults to that of the tokenizer, or 0 without one.
         tokenizer: Optional tokenizer, saved with the model.
         generation_config: Optional `keras_attn.generation.GenerationConfig`, saved with the model.
@@ -76,13 +79,14 @@ class Seq2SeqRNN(AttentionModel):
             `guided_alignment`, optionally also `alignments`, float `(B, T, S)`.
 
     Returns:
-        Logits, float `(B, T, V)`.
+        Logits, float `(B, T, V)`; with `pointer_generator`, `(B, T, V + E)`.
 
     Raises:
         ValueError: If an argument or an input is invalid; the message names it.
 
     Reference:
-        [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473); [Wu et al., 2016](https://arxiv.org/abs/1609.08144)
+        [Bahdanau et al., 2015](https://arxiv.org/abs/1409.0473); [Wu et al., 2016](https://arxiv.org/abs/1609.08144);
+        copying [See et al., 2017](https://arxiv.org/abs/1704.04368)
 
     Example:
 
@@ -112,6 +116,7 @@ class Seq2SeqRNN(AttentionModel):
         tie_output: bool = True,
         scheduled_sampling: ScheduledSampling | None = None,
         guided_alignment: GuidedAlignment | None = None,
+        pointer_generator: PointerGenerator | None = None,
         pad_id: int | None = None,
         tokenizer: Tokenizer | None = None,
         generation_config: GenerationConfig | None = None,
@@ -121,6 +126,13 @@ class Seq2SeqRNN(AttentionModel):
         sizes = {"vocabulary_size": vocabulary_size, "num_layers": num_layers, "hidden_dim": hidden_dim}
         given, readout = each_deserialized(attention), deserialized(readout)
         scheduled_sampling, guided_alignment = deserialized(scheduled_sampling), deserialized(guided_alignment)
+        copying = checked_pointer_generator(pointer_generator, vocabulary_size, source_vocabulary_size)
+        if copying is not None and scheduled_sampling is not None:
+            raise ValueError(
+                "`pointer_generator` must be given without `scheduled_sampling`. "
+                f"Received: scheduled_sampling={scheduled_sampling!r}"
+            )
+        self.pointer_generator = copying
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
         check_arguments(given, cell, readout, num_layers, num_bidirectional_layers, residual_from)
         check_layer("scheduled_sampling", scheduled_sampling, ScheduledSampling)
@@ -172,14 +184,18 @@ class Seq2SeqRNN(AttentionModel):
             inputs["alignments"] = keras.Input((None, None), dtype="float32", name="alignments", optional=True)
         source_mask = self.padding_mask(inputs["source_ids"], inputs["source_mask"])
         memory, states = self._encode(inputs["source_ids"], source_mask)
-        x, _, scores = self._decode(
+        x, _, scores, features = self._decode(
             inputs["target_ids"],
             {"memory": memory, "memory_mask": source_mask, "cell_state": states[0] if bridge else None},
             states[1:] if bridge else [None] * (num_layers - 1),
             inputs["target_mask"],
-            return_attention_scores=guided_alignment is not None,
+            return_attention_scores=guided_alignment is not None or copying is not None,
         )
         x = self._guided(x, scores, inputs)
+        outputs = self.target_embedding(x, reverse=True)
+        if copying is not None:
+            options = {"inputs_mask": inputs["target_mask"]}
+            outputs = copying(features, outputs, _first(scores[0]), inputs["source_ids"], **options)
         config = {
             **sizes,
             "cell": cell,
@@ -194,8 +210,9 @@ class Seq2SeqRNN(AttentionModel):
             "tie_output": tie_output,
             "scheduled_sampling": scheduled_sampling,
             "guided_alignment": guided_alignment,
+            "pointer_generator": copying,
         }
-        super().__init__(inputs, self.logits(x), policy=policy, config=config, **kwargs)
+        super().__init__(inputs, outputs, policy=policy, config=config, **kwargs)
 
     @classmethod
     def bahdanau(cls, vocabulary_size: int, **kwargs: Any) -> Self:
@@ -239,9 +256,11 @@ class Seq2SeqRNN(AttentionModel):
             length, bounded: Not used, since states support any number of target positions.
 
         Returns:
-            `(cache, memory)` for `decode`: a tuple of states per decoder layer; keys, encoder outputs and their mask.
+            `(cache, memory)` for `decode`: a tuple of states per decoder layer; keys, encoder outputs and their mask,
+            with `pointer_generator` also the source.
         """
-        return self._prefill(source_ids, source_mask)
+        cache, memory = self._prefill(source_ids, source_mask)
+        return cache, memory if self.pointer_generator is None else (*memory, ops.cast(source_ids, "int32"))
 
     def _prefill(self, source_ids, source_mask, training=None):
         source_mask = self.padding_mask(source_ids, source_mask)
@@ -257,9 +276,16 @@ class Seq2SeqRNN(AttentionModel):
     ) -> tuple[Tensor, Nest]:
         """As `decode`, with the inputs of the output projection, float `(B, T, D)`, instead of logits.
 
-        `positions` and `attention_mask` are not used, since the states contain all earlier tokens.
+        `positions` and `attention_mask` are not used, since the states contain all earlier tokens. With
+        `pointer_generator`, whose probabilities depend on the memory too, these are the logits.
         """
-        return self._decode(target_ids, _attending(memory, cache), cache[1:])[:2]
+        *memory, source_ids = (*memory, None) if self.pointer_generator is None else memory
+        scored = {"return_attention_scores": source_ids is not None}
+        hidden, cache, scores, features = self._decode(target_ids, _attending(memory, cache), cache[1:], **scored)
+        if source_ids is not None:
+            logits = self.target_embedding(hidden, reverse=True)
+            hidden = self.pointer_generator(features, logits, _first(scores[0]), source_ids)
+        return hidden, cache
 
     def call(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         if training and self.scheduled_sampling is not None:
@@ -276,11 +302,11 @@ class Seq2SeqRNN(AttentionModel):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Logits `(B, T, V)` of what `decode_hidden` returned."""
-        return self.target_embedding(hidden, reverse=True)
+        return hidden if self.pointer_generator is not None else self.target_embedding(hidden, reverse=True)
 
     def _encode(self, source_ids, source_mask, training=None):
         """`(outputs, states)`, with the initial states of each decoder layer if there is a bridge."""
-        x, states = self.source_embedding(source_ids), []
+        x, states = self.source_embedding(self._embedded_ids(source_ids)), []
         for i, layer in enumerate(self.encoder_layers, start=1):
             outputs, *final = layer(self.dropout(x, training=training), mask=source_mask)
             x = self._with_residual(i, x, outputs)
@@ -291,12 +317,13 @@ class Seq2SeqRNN(AttentionModel):
         return x, states
 
     def _decode(self, target_ids, attending, states, target_mask=None, drop=None, **options):
-        """`(hidden, states, scores)`; `scores` is empty without `return_attention_scores` among the options.
+        """`(hidden, states, scores, features)`; `scores` is empty without `return_attention_scores` among the options.
 
-        `drop(x, i)` applies dropout to the inputs of layer `i`.
+        `drop(x, i)` applies dropout to the inputs of layer `i`. The features, by which the model decides whether to
+        copy, are those of the top layer, the context and the last token; None without `pointer_generator`.
         """
         drop = drop or (lambda x, i: self.dropout(x))
-        embedded = self.target_embedding(target_ids)
+        embedded = self.target_embedding(self._embedded_ids(target_ids))
         outputs, *scores, final = self.attention_layer(
             drop(embedded, 0), inputs_mask=target_mask, return_state=True, **attending, **options
         )
@@ -309,12 +336,15 @@ class Seq2SeqRNN(AttentionModel):
             outputs, *final = layer(inputs, initial_state=state, mask=target_mask)
             finals.append(tuple(final))
             x = self._with_residual(i + 1, x, outputs)
+        features = None
+        if self.pointer_generator is not None:
+            features = ops.concatenate([x, context, embedded], axis=-1)
         if self._readout == "maxout":
             x = self.readout_dense(ops.concatenate([x, context, embedded], axis=-1))
             x = ops.maximum(x[..., : self.hidden_dim], x[..., self.hidden_dim :])
         elif self.readout_dense is not None:
             x = self.readout_dense(ops.concatenate([x, context], axis=-1), training=options.get("training"))
-        return x, tuple(finals), scores
+        return x, tuple(finals), scores, features
 
     def _hidden_of_samples(self, inputs):
         """Hidden states `(B, T, D)` in training with scheduled sampling."""
@@ -331,7 +361,7 @@ class Seq2SeqRNN(AttentionModel):
             hidden, cache = state
             sample = self.scheduled_sampling.sample(ops.squeeze(self.logits(hidden), 1), seed.at(time))
             token = ops.expand_dims(ops.where(replace, sample, token), 1)
-            hidden, cache, scores = self._decode(
+            hidden, cache, scores, _ = self._decode(
                 token,
                 _attending(memory, cache),
                 cache[1:],

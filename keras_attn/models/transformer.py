@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 import keras
+from keras import ops
 
 from keras_attn.argument_checks import check_positive
-from keras_attn.layers import Decoder, Encoder, SinusoidalPositionEncoding, TokenEmbedding
+from keras_attn.layers import Decoder, Encoder, MultiHeadAttention, SinusoidalPositionEncoding, TokenEmbedding
 from keras_attn.layers.transformer.stack import norm_like
 from keras_attn.models.arguments import (
     checked_decoder_options,
+    checked_pointer_generator,
     checked_position,
     encoder_and_decoder,
     split_options,
@@ -24,6 +26,7 @@ from keras_attn.typing import Nest, Tensor
 
 if TYPE_CHECKING:
     from keras_attn.generation.generation_config import GenerationConfig
+    from keras_attn.layers import PointerGenerator
     from keras_attn.layers.positions.position_encoding import PositionEncoding
     from keras_attn.text.tokenizer import Tokenizer
 
@@ -53,6 +56,8 @@ class Transformer(AttentionModel):
             `embeddings` if it is a functional model with a dict of one input.
         embedding_norm: Whether to normalise the embeddings, after the positions, as in BART: source and target each
             with a norm of their own, of the `norm_layer` of the blocks.
+        pointer_generator: Optional `PointerGenerator` layer, with which the model copies tokens of the source. Its
+            scores are those of one more attention head, from the outputs of the decoder to those of the encoder.
         tie_output: Whether the output projection is the target table.
         output_bias: Whether the logits have a bias.
         dropout: Dropout rate of the embeddings and of the output of each sub-layer.
@@ -75,7 +80,7 @@ class Transformer(AttentionModel):
             tensor replaces `source_ids`, and `source_mask` is over its second axis if `embeddings` supports masking.
 
     Returns:
-        Logits, float `(B, T, V)`.
+        Logits, float `(B, T, V)`; with `pointer_generator`, `(B, T, V + E)`.
 
     Raises:
         ValueError: If an argument or an input is invalid; the message names it.
@@ -108,6 +113,7 @@ class Transformer(AttentionModel):
         embeddings: keras.layers.Layer | None = None,
         inputs: Mapping[str, Any] | None = None,
         embedding_norm: bool = False,
+        pointer_generator: PointerGenerator | None = None,
         tie_output: bool = True,
         output_bias: bool = False,
         dropout: float = 0.1,
@@ -134,6 +140,8 @@ class Transformer(AttentionModel):
                 "`embeddings` must read one tensor, and be given without `source_vocabulary_size`. Received: "
                 f"inputs={list(self.features)}, source_vocabulary_size={source_vocabulary_size}"
             )
+        copying = checked_pointer_generator(pointer_generator, vocabulary_size, source_vocabulary_size, self.features)
+        self.pointer_generator = copying
         policy = self._prepare(sizes, pad_id, dropout, dtype, tokenizer=tokenizer, generation_config=generation_config)
         self.num_layers = num_layers
         self.hidden_dim = hidden_dim
@@ -170,6 +178,9 @@ class Transformer(AttentionModel):
             self.decoder_embedding_norm = norm_like(decoder, policy, "decoder_embedding_norm")
         self.encoder = Encoder(**encoder, dtype=policy, name="encoder")
         self.decoder = Decoder(**decoder, dtype=policy, name="decoder")
+        self.copy_attention = None
+        if copying is not None:
+            self.copy_attention = MultiHeadAttention(1, hidden_dim, dtype=policy, name="copy_attention")
 
         masks = {"source_mask": 1, "target_mask": 1} | dict.fromkeys(_ATTENTION_MASKS, 2)
         tensors, source, source_mask = self._symbolic_inputs("source_ids", "target_ids", masks=masks)
@@ -184,6 +195,10 @@ class Transformer(AttentionModel):
             attention_mask=tensors["target_attention_mask"],
             memory_attention_mask=tensors["memory_attention_mask"],
         )
+        masks = {"query_mask": tensors["target_mask"], "attention_mask": tensors["memory_attention_mask"]}
+        outputs = self.target_embedding(x, reverse=True)
+        if copying is not None:
+            outputs = self._copied(x, outputs, source, value=memory, value_mask=source_mask, **masks)
         config = {
             **options,
             **sizes,
@@ -194,6 +209,7 @@ class Transformer(AttentionModel):
             "embeddings": self.embeddings,
             "inputs": config_of_specs(self.features),
             "embedding_norm": embedding_norm,
+            "pointer_generator": copying,
             "tie_output": tie_output,
             "output_bias": output_bias,
             "norm": norm,
@@ -201,7 +217,7 @@ class Transformer(AttentionModel):
             "position": position,
             "decoder_position": decoder_position,
         }
-        super().__init__(tensors, self.target_embedding(x, reverse=True), policy=policy, config=config, **own)
+        super().__init__(tensors, outputs, policy=policy, config=config, **own)
 
     @classmethod
     def base(cls, vocabulary_size: int, **kwargs: Any) -> Self:
@@ -260,18 +276,25 @@ class Transformer(AttentionModel):
             bounded: Whether a layer with a window keeps only its window; `decode` then takes one token per call.
 
         Returns:
-            `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask.
+            `(cache, memory)` for `decode`: the caches of `Decoder.init_cache`, and the projected memory with its mask;
+            with `pointer_generator`, also the keys and values of its attention, and the source.
         """
         encoded, source_mask = self.encode_with_mask(inputs, source_mask)
         cache = self.decoder.init_cache(axis_size(inputs, 0), length, bounded)
-        return cache, (self.decoder.project_memory(encoded), source_mask)
+        memory = self.decoder.project_memory(encoded), source_mask
+        if self.pointer_generator is not None:
+            memory = *memory, self.copy_attention.project_memory(encoded), ops.cast(inputs, "int32")
+        return cache, memory
 
     def decode_hidden(
         self, target_ids: Tensor, positions: Tensor, cache: Nest, memory: Nest, attention_mask: Tensor | None = None
     ) -> tuple[Tensor, Nest]:
-        """As `decode`, with the outputs of the decoder, float `(B, T, D)`, instead of logits."""
-        projected, source_mask = memory
-        return self.decoder.decode(
+        """As `decode`, with the outputs of the decoder, float `(B, T, D)`, instead of logits.
+
+        With `pointer_generator`, whose probabilities depend on the memory too, these are the logits.
+        """
+        projected, source_mask, *copied = memory
+        hidden, cache = self.decoder.decode(
             self._embed_target(target_ids, positions),
             positions,
             cache,
@@ -279,14 +302,29 @@ class Transformer(AttentionModel):
             attention_mask=attention_mask,
             memory_caches=projected,
         )
+        if copied:
+            projected, source_ids = copied
+            logits = self.target_embedding(hidden, reverse=True)
+            hidden = self._copied(hidden, logits, source_ids, memory_cache=projected, value_mask=source_mask)
+        return hidden, cache
+
+    def _copied(self, hidden, logits, source_ids, **attended):
+        """Logits of tokens that are generated or copied; `attended` are arguments of the attention to the memory."""
+        context, scores = self.copy_attention(hidden, return_attention_scores=True, **attended)
+        features = ops.concatenate([context, hidden], axis=-1)
+        mask = attended.get("query_mask")
+        return self.pointer_generator(features, logits, ops.squeeze(scores, 1), source_ids, inputs_mask=mask)
 
     def alignment_layers(self) -> list[str]:
+        if self.pointer_generator is not None:
+            return [self.copy_attention.path]
         return [block.cross_attention.layer.path for block in self.decoder.blocks]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Logits `(B, T, V)` from the outputs of the decoder."""
-        return self.target_embedding(hidden, reverse=True)
+        """Logits `(B, T, V)` of what `decode_hidden` returned."""
+        return hidden if self.pointer_generator is not None else self.target_embedding(hidden, reverse=True)
 
     def _embed_target(self, ids, positions):
-        x, norm = self.decoder_position(self.target_embedding(ids), positions), self.decoder_embedding_norm
+        x = self.decoder_position(self.target_embedding(self._embedded_ids(ids)), positions)
+        norm = self.decoder_embedding_norm
         return self.dropout(x if norm is None else norm(x))

@@ -118,7 +118,8 @@ class _Loop:
             if self.sinks is not None:
                 others[-1] = at.add_sinks(others[-1], mean)
             if self.logit_soft_cap is not None:
-                slopes *= at.cap_slopes
+                # Logits of what is at padding may be NaN.
+                slopes = tf.math.multiply_no_nan(at.cap_slopes, slopes)
             slopes = tf.cast(slopes, self.q.dtype)
             dq = at.put_queries(dq, tf.matmul(slopes, at.k) * tf.cast(self.scale, self.q.dtype))
             dk = at.add_keys(dk, tf.matmul(slopes, at.q, transpose_a=True))

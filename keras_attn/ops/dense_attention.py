@@ -67,13 +67,14 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
         logits = reshape_as(logits, whole, 1, num_heads, length, axis_size(k, 2))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
+    allowed, unmasked = (None, None) if mask is None else (mask.pairs, mask.unmasked_queries())
     if (cap := arguments.logit_soft_cap) is not None:
-        logits = cap * ops.tanh(logits / cap)
+        # Products of what is at padding may overflow to NaN, of which the slope of tanh would be NaN.
+        logits = cap * ops.tanh(mask_logits(logits, allowed) / cap)
     if (bias := arguments.bias) is not None:
         # Half precision turns -1e9 into -inf, and a row of those would become NaN.
         logits = add(logits, ops.maximum(ops.cast(bias, logits.dtype), MASKING_BIAS))
 
-    allowed, unmasked = (None, None) if mask is None else (mask.pairs, mask.unmasked_queries())
     adds = allowed is not None and mask.is_positional and unmasked is None
     if adds and keras.backend.standardize_dtype(q.dtype) != "float16":
         # A sum has a cheaper gradient than `where`. Logits of hidden tokens are finite, unlike those of padding.

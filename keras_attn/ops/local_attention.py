@@ -71,9 +71,10 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     logits = reshape(matmul_transposed(q, k), (-1, num_heads, chunks.padded, num_keys))
     if ops.dtype(logits) != "float64":
         logits = ops.cast(logits, "float32")
-    if (cap := arguments.logit_soft_cap) is not None:
-        logits = cap * ops.tanh(logits / cap)
     allowed = _allowed(mask, chunks, neighbours)
+    if (cap := arguments.logit_soft_cap) is not None:
+        # As in dense attention: the slope of tanh is NaN where logits are.
+        logits = cap * ops.tanh(mask_logits(logits, allowed) / cap)
     logits = mask_logits(logits, allowed)
     weights = ops.cast(softmax(logits) if sinks is None else softmax_with_sinks(logits, sinks), v.dtype)
     if arguments.active_dropout:

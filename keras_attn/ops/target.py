@@ -26,6 +26,7 @@ class Target:
         has_unequal_loops: Whether kernels may loop over blocks of different sizes. See `loops.available`, which also
             checks whether XLA compiles the graph.
         has_tensor_arrays: Whether a scan can collect its outputs in a TensorArray; otherwise it writes slices.
+        scatter_adds: Whether a scatter adds values of the same index; otherwise it keeps one of them.
         packs_weights: Parts of generation in which projections read weights that were packed to matrices before:
             `"prompt"`, `"loop"`, both or none.
 
@@ -44,6 +45,7 @@ class Target:
     cache_storage: str = "float"
     has_unequal_loops: bool = True
     has_tensor_arrays: bool = True
+    scatter_adds: bool = True
     packs_weights: tuple = ()
 
     def __post_init__(self):
@@ -59,7 +61,7 @@ XLA = Target("slice", has_tensor_arrays=False, packs_weights=("prompt", "loop"))
 # Exported graphs, with the dense form of kernels.
 SAVED_MODEL = dataclasses.replace(TENSORFLOW, has_unequal_loops=False)
 TFLITE = Target("slice", has_unequal_loops=False, has_tensor_arrays=False)
-ONNX = Target("select", has_unequal_loops=False)
+ONNX = Target("select", has_unequal_loops=False, scatter_adds=False)
 
 
 def current():

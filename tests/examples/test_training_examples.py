@@ -86,6 +86,16 @@ def test_finetune(run, option, tmp_path):
     assert (tmp_path / "adapter" / "adapter_config.json").is_file() == (option[0] == "--lora")
 
 
+@pytest.mark.parametrize("options", [["60"], ["20", "--model", "rnn", "--no-copy"]], ids=" ".join)
+def test_summarize(run, options, tmp_path):
+    report, model = run("summarize", *options)
+    assert (model.pointer_generator is None) == ("--no-copy" in options)
+    assert report["curves"]["val_rougeL"][-1] > 0
+    assert (tmp_path / "copying.png").is_file()
+    if model.pointer_generator is not None:
+        assert report["test_rougeL"] > 0.9
+
+
 @pytest.mark.parametrize(("name", "steps"), [("transformer", 25), ("rnn", 20)])
 def test_translate(run, name, steps):
     pytest.importorskip("sacrebleu", reason="translate.py measures BLEU with it")

@@ -64,7 +64,7 @@ SENTENCES = [
     "==-->> aaaa",
     "🙂👩\u200d👩\u200d👧 ☃\ufe0f",
     LETTERS[:100] + " " + LETTERS + " " + LETTERS[:70].replace("d", "é"),
-    "long text " * 200,
+    "long text " * 60,
 ]
 UNKNOWN = [*"🙂☃\t\n\r\x01\x7f\u2028Жⴰ\ue000\U0010ffff\u0378漢", "'s"]
 CHARACTERS = "".join(sorted(set("".join(SENTENCES[:23])) - set(UNKNOWN)))

@@ -28,7 +28,9 @@ def of_spec(rng, model, spec, shape):
 
 
 def _vocabulary_sizes(model):
-    return [layer.input_dim for layer in compat.layers_of(model) if hasattr(layer, "input_dim")]
+    # Tokens that can only be copied have no embedding of their own.
+    more = getattr(getattr(model, "pointer_generator", None), "extended_size", 0)
+    return [layer.input_dim + more for layer in compat.layers_of(model) if hasattr(layer, "input_dim")]
 
 
 def pad_id(model):

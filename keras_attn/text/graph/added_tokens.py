@@ -3,11 +3,11 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows, take_columns
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import (
     BARRIER,
     TOKEN,
-    chosen,
     columns_of,
     in_table,
     is_character,
@@ -16,7 +16,7 @@ from keras_attn.text.graph.elements import (
     reached,
     with_end,
 )
-from keras_attn.text.graph.ragged_rows import packed
+from keras_attn.text.graph.ragged_rows import packed, rows_of
 from keras_attn.text.graph.regular_expressions import members
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 
@@ -31,10 +31,10 @@ class AddedTokens:
 
     def __init__(self, tokens, hidden):
         letters = {letter: i for i, letter in enumerate(sorted(set("".join(tokens))))}
-        rows = np.full((BARRIER, 1), -1, np.int32)
+        table = np.full((BARRIER, 1), -1, np.int32)
         for letter, i in letters.items():
-            rows[ord(letter)] = i
-        self.letters = CodePointTable(rows)
+            table[ord(letter)] = i
+        self.letters = CodePointTable(table)
         edges, ends = {}, {}
         for text, token in tokens.items():
             node = 0
@@ -55,13 +55,13 @@ class AddedTokens:
         elements = with_end(elements)
         columns, real = columns_of(elements), is_character(elements)
         node, length = self._longest(elements, real)
-        last = ops.shape(elements)[1] - 1
+        last = axis_size(elements, 1) - 1
         jumps = ops.where(node > 0, columns + length, ops.minimum(columns + 1, last))
         accepted = (reached(jumps) == 1) & (node > 0) & ~in_table(self.hidden, node)
         ends = ops.where(accepted, columns + length, columns)
         if self.flags["single_word"].any():
             letter = ops.cast(self._is(self.word_letters, elements, real), "int32")
-            inside = (shifted(letter, 1, 0) == 1) | (chosen(letter, ends) == 1)
+            inside = (shifted(letter, 1, 0) == 1) | (take_columns(letter, ends) == 1)
             accepted = accepted & ~(in_table(self.flags["single_word"], node) & inside)
         ends = ops.where(accepted, columns + length, columns)
         starts = columns
@@ -69,10 +69,10 @@ class AddedTokens:
             space = self._is(self.spaces, elements, real)
             before = shifted(last_where(~space), 1) + 1
             starts = ops.where(accepted & in_table(self.flags["lstrip"], node), before, columns)
-            behind = chosen(next_where(~space), ends)
+            behind = take_columns(next_where(~space), ends)
             ends = ops.where(accepted & in_table(self.flags["rstrip"], node), behind, ends)
         covered = self._covered(starts, ends, accepted)
-        ids = ops.take(self.ids, node, axis=0)
+        ids = rows(self.ids, node)
         found = ops.where(accepted, TOKEN + ids, elements)
         return packed(found, (elements >= 0) & (accepted | ~covered))
 
@@ -91,7 +91,7 @@ class AddedTokens:
 
         def advance(depth, node, ahead, best, length):
             node = self.edges(node, ahead)
-            ends = (node >= 0) & (ops.take(self.ids, ops.maximum(node, 0), axis=0) >= 0)
+            ends = (node >= 0) & (rows(self.ids, ops.maximum(node, 0)) >= 0)
             best, length = ops.where(ends, node, best), ops.where(ends, depth + 1, length)
             return depth + 1, node, shifted(ahead, -1), best, length
 
@@ -101,12 +101,12 @@ class AddedTokens:
     @staticmethod
     def _covered(starts, ends, accepted):
         """Which columns are part of a token or of its spaces."""
-        size, width = ops.shape(starts)[0], ops.shape(starts)[1]
-        rows = ops.expand_dims(ops.arange(size, dtype="int32"), 1) + ops.zeros_like(starts)
+        size, width = axis_size(starts, 0), axis_size(starts, 1)
+        row = rows_of(starts)
         marks = ops.cast(accepted, "int32")
         edges = ops.zeros_like(starts)
         for columns, sign in ((starts, 1), (ends, -1)):
-            indices = ops.reshape(ops.stack([rows, columns], axis=-1), (-1, 2))
+            indices = ops.reshape(ops.stack([row, columns], axis=-1), (-1, 2))
             edges = edges + sign * ops.scatter(indices, ops.reshape(marks, (-1,)), [size, width])
         return ops.cumsum(edges, axis=1) > 0
 

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import rows
 from keras_attn.text.graph.byte_symbols import code_points, shifted, valid_utf8
 from keras_attn.text.graph.merges import Merges
 from keras_attn.text.graph.ragged_rows import packed, words
@@ -41,7 +42,7 @@ class BytePairs:
             space = ops.where(lacks, ord(" "), -1)
             symbols = ops.concatenate([space, symbols], axis=1)
             symbols = packed(symbols, symbols >= 0)
-        ids = ops.where(symbols >= 0, ops.take(self.byte_ids, ops.maximum(symbols, 0), axis=0), -1)
+        ids = ops.where(symbols >= 0, rows(self.byte_ids, ops.maximum(symbols, 0)), -1)
         found = words(ids, ids >= 0, self._starts(symbols))
         size, count, length = ops.shape(found)
         ids = ops.reshape(self.merge(ops.reshape(found, (size * count, length))), (size, count * length))

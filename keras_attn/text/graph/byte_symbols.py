@@ -6,6 +6,7 @@ import struct
 from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.ops.arrays import axis_size
 from keras_attn.text.graph.ragged_rows import packed
 
 # Bytes are mapped to characters from here on, because SentencePiece operators treat some characters specially.
@@ -70,7 +71,7 @@ def valid_utf8(symbols):
     first = ops.where(is_replaced, 0xEF, ops.where(is_kept, symbols, -1))
     others = (ops.where(is_replaced, byte, -1) for byte in (0xBF, 0xBD))
     found = ops.stack([first, *others], axis=-1)
-    found = ops.reshape(found, (ops.shape(symbols)[0], ops.shape(symbols)[1] * 3))
+    found = ops.reshape(found, (axis_size(symbols, 0), axis_size(symbols, 1) * 3))
     return packed(found, found >= 0)
 
 
@@ -104,4 +105,4 @@ def shifted(values, by, fill=-1):
     """Shifts rows by `by` columns to the right, or to the left if negative, and fills with `fill`."""
     width = [[0, 0], [by, 0] if by > 0 else [0, -by]]
     padded = ops.pad(values, width, constant_values=fill)
-    return padded[:, : ops.shape(values)[1]] if by > 0 else padded[:, -by:]
+    return padded[:, :-by] if by > 0 else padded[:, -by:]

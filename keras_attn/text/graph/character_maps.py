@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from keras_attn.extras import require
-from keras_attn.text.graph.elements import BARRIER, chosen, expanded, is_character
+from keras_attn.ops.arrays import rows, take_columns
+from keras_attn.text.graph.elements import BARRIER, expanded, is_character
 from keras_attn.text.graph.tables import CodePointTable
 
 POINTS, BLOCK = 0x110000, 0x800
@@ -25,10 +26,10 @@ class CharacterMap:
     def __init__(self, texts):
         changed = [(point, text) for point, text in enumerate(texts) if text != chr(point)]
         known = {}
-        rows = np.zeros((POINTS, 1), np.int32)
+        table = np.zeros((POINTS, 1), np.int32)
         for point, text in changed:
-            rows[point] = known.setdefault(text, len(known) + 1)
-        self.rows = CodePointTable(rows)
+            table[point] = known.setdefault(text, len(known) + 1)
+        self.rows = CodePointTable(table)
         self.lengths = np.array([1, *map(len, known)], np.int32)
         self.starts = np.concatenate([[0], np.cumsum(self.lengths[:-1])]).astype(np.int32)
         self.text = np.array([0, *map(ord, "".join(known))], np.int32)
@@ -38,20 +39,20 @@ class CharacterMap:
         if self.is_identity:
             return elements
         real = is_character(elements)
-        rows = ops.squeeze(self.rows(ops.minimum(elements, BARRIER - 1)), -1)
-        rows = ops.where(real, rows, 0)
+        entries = ops.squeeze(self.rows(ops.minimum(elements, BARRIER - 1)), -1)
+        entries = ops.where(real, entries, 0)
         if self.keeps_lengths:
-            return ops.where(rows > 0, self._characters(rows, 0), elements)
-        lengths = ops.where(elements >= 0, ops.take(self.lengths, rows, axis=0), 0)
+            return ops.where(entries > 0, self._characters(entries, 0), elements)
+        lengths = ops.where(elements >= 0, rows(self.lengths, entries), 0)
         sources, places = expanded(lengths)
         safe = ops.maximum(sources, 0)
-        rows = chosen(rows, safe)
-        found = ops.where(rows > 0, self._characters(rows, places), chosen(elements, safe))
+        entries = take_columns(entries, safe)
+        found = ops.where(entries > 0, self._characters(entries, places), take_columns(elements, safe))
         return ops.where(sources >= 0, found, -1)
 
-    def _characters(self, rows, places):
-        places = ops.take(self.starts, rows, axis=0) + places
-        return ops.take(self.text, ops.minimum(places, len(self.text) - 1), axis=0)
+    def _characters(self, entries, places):
+        places = rows(self.starts, entries) + places
+        return rows(self.text, ops.minimum(places, len(self.text) - 1))
 
 
 @functools.lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.ragged_rows import packed
 
@@ -50,26 +51,26 @@ class DetokenizerTable:
         """
         opened = ops.zeros_like(ids[..., :1])
         if after is not None:
-            known = ops.max(ops.take(self.opens_before, after, axis=0), axis=1, keepdims=True)
+            known = ops.max(rows(self.opens_before, after), axis=1, keepdims=True)
             opened = opened + (known if len(ids.shape) == 2 else ops.expand_dims(known, 1))
         ids, opened = (ops.reshape(x, (-1, x.shape[-1])) for x in (ids, opened))
-        opens = ops.take(self.opens, ids, axis=0)
+        opens = rows(self.opens, ids)
         first = ops.cast(ops.cumsum(opens, axis=1) - opens + opened == 0, "int32")
-        rows = ops.take(self.rows, ids + self.vocabulary_size * first, axis=0)
+        pieces = rows(self.rows, ids + self.vocabulary_size * first)
         if self.end_id is not None:
             is_end = ops.cast(ids == self.end_id, "int32")
             if self.start_id == self.end_id and after is None:
-                columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+                columns = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
                 is_end = ops.where(columns == 0, 0, is_end)
-            rows = ops.where(ops.expand_dims(ops.cumsum(is_end, axis=1), -1) > 0, 0, rows)
-        rows = ops.reshape(rows, (ops.shape(ids)[0], ids.shape[1] * self.width))
-        return self._repaired(rows) if np.any(self.bytes >= 0) else rows
+            pieces = ops.where(ops.expand_dims(ops.cumsum(is_end, axis=1), -1) > 0, 0, pieces)
+        pieces = ops.reshape(pieces, (axis_size(ids, 0), ids.shape[1] * self.width))
+        return self._repaired(pieces) if np.any(self.bytes >= 0) else pieces
 
-    def _repaired(self, rows):
+    def _repaired(self, pieces):
         """Replaces bytes that do not form a character by U+FFFD, as Python's decoder does."""
-        rows = packed(rows, rows != 0, width=rows.shape[1])
-        rows = ops.maximum(rows, 0)
-        lead = ops.take(self.bytes, rows, axis=0)
+        pieces = packed(pieces, pieces != 0, width=pieces.shape[1])
+        pieces = ops.maximum(pieces, 0)
+        lead = rows(self.bytes, pieces)
         second, third, fourth = (shifted(lead, -i) for i in (1, 2, 3))
         wanted = sum(ops.cast((lead >= low) & (lead < 0xF5), "int32") for low in (0xC2, 0xE0, 0xF0))
         low = ops.where(lead == 0xE0, 0xA0, ops.where(lead == 0xF0, 0x90, 0x80))
@@ -85,7 +86,7 @@ class DetokenizerTable:
             inside, in_whole = inside + reached, in_whole + reached * shifted(whole, i, 0)
         kept = (lead < 0) | (whole + in_whole > 0)
         replaced = ops.where(inside > 0, self.strings.index(NOTHING), self.strings.index(REPLACEMENT))
-        return ops.where(kept, rows, replaced)
+        return ops.where(kept, pieces, replaced)
 
 
 def _continues(byte):

@@ -3,10 +3,10 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, take_columns
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import (
     BARRIER,
-    chosen,
     columns_of,
     in_table,
     is_character,
@@ -60,11 +60,11 @@ class Matcher:
         """
         real = is_character(elements)
         classes = ops.squeeze(self.classes(ops.minimum(elements, BARRIER - 1)), -1)
-        rows = _Rows(ops.where(real, classes, len(self.flags) - 1), real, self)
-        ends = rows.ends(self.expression, columns_of(elements))
         columns = columns_of(elements)
+        rows = _Rows(ops.where(real, classes, len(self.flags) - 1), real, columns, self)
+        ends = rows.ends(self.expression, columns)
         is_match = ends > columns
-        last = ops.shape(elements)[1] - 1
+        last = axis_size(elements, 1) - 1
         reach = reached(ops.where(is_match, ends, ops.minimum(columns + 1, last))) == 1
         return reach & is_match, reach & ~is_match & real
 
@@ -72,8 +72,8 @@ class Matcher:
 class _Rows:
     """What the parts of an expression need to know about rows."""
 
-    def __init__(self, classes, real, matcher):
-        self.classes, self.real, self.matcher = classes, real, matcher
+    def __init__(self, classes, real, columns, matcher):
+        self.classes, self.real, self.columns, self.matcher = classes, real, columns, matcher
         self.found, self.runs = {}, {}
 
     def ends(self, part, after):
@@ -112,16 +112,16 @@ class _Rows:
         return (shifted(real, 1, 0) if is_start else real) == 0
 
     def _repeated(self, part: Characters, after):
-        columns = columns_of(after)
+        columns = self.columns
         if part.text not in self.runs:
             self.runs[part.text] = next_where(~self.is_in(part.text))
         furthest = ops.minimum(self.runs[part.text], columns + part.most)
         if part.is_possessive:
             place = furthest
         else:
-            place = chosen(last_where(after >= 0), furthest)
+            place = take_columns(last_where(after >= 0), furthest)
         fits = place >= columns + part.least
-        return ops.where(fits, chosen(after, ops.maximum(place, 0)), NONE)
+        return ops.where(fits, take_columns(after, ops.maximum(place, 0)), NONE)
 
 
 def padded_matches(matcher, elements):

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.tables import PairTable
 
@@ -22,7 +23,7 @@ class Merges:
 
     def __call__(self, ids):
         """Merges the pieces of each row, the pair of the lowest rank first, and the leftmost of equal ranks."""
-        columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+        columns = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
 
         def unfinished(ids, ranks):
             return ops.any(ranks < FAR)
@@ -31,7 +32,7 @@ class Merges:
             best = ops.min(ranks, axis=1, keepdims=True)
             place = ops.expand_dims(ops.cast(ops.argmin(ranks, axis=1), "int32"), 1)
             place = ops.where(best < FAR, place, FAR)
-            both = ops.take(self.joined, ops.minimum(best, len(self.joined) - 1), axis=0)
+            both = rows(self.joined, ops.minimum(best, len(self.joined) - 1))
             here, before = columns == place, columns == place - 1
             ids = ops.where(here, both, ops.where(columns > place, shifted(ids, -1), ids))
             left, right = (_chosen(ids, columns == place + by) for by in (-1, 1))

@@ -5,11 +5,11 @@ import json
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import rows, take_columns
 from keras_attn.text.graph.character_maps import CharacterMap, texts_of
 from keras_attn.text.graph.elements import (
     BARRIER,
     begins,
-    chosen,
     expanded,
     inserted,
     is_character,
@@ -71,8 +71,8 @@ class Replace:
         lengths = ops.where(matched, marks * self.length, ops.cast(elements >= 0, "int32"))
         sources, places = expanded(lengths)
         safe = ops.maximum(sources, 0)
-        new = ops.take(self.text, ops.minimum(places, len(self.text) - 1), axis=0)
-        found = ops.where(chosen(marks, safe) == 1, new, chosen(elements, safe))
+        new = rows(self.text, ops.minimum(places, len(self.text) - 1))
+        found = ops.where(take_columns(marks, safe) == 1, new, take_columns(elements, safe))
         return ops.where(sources >= 0, found, -1)
 
 
@@ -95,8 +95,8 @@ class Strip:
 
     def __init__(self, left, right):
         self.left, self.right = left, right
-        rows = [[chr(point).isspace() and not 0x1C <= point < 0x20] for point in range(BARRIER)]
-        self.spaces = CodePointTable(np.array(rows, np.int32))
+        table = [[chr(point).isspace() and not 0x1C <= point < 0x20] for point in range(BARRIER)]
+        self.spaces = CodePointTable(np.array(table, np.int32))
 
     def __call__(self, elements):
         elements = with_end(elements)
@@ -106,10 +106,10 @@ class Strip:
         if self.left:
             # The last column before that is no space, or the one before the text.
             edge = ops.maximum(last_where(~space), 0)
-            at_start = (last_where(~space) < 0) | ~_flag(chosen(ops.cast(real, "int32"), edge))
+            at_start = (last_where(~space) < 0) | ~_flag(take_columns(ops.cast(real, "int32"), edge))
             gone = ops.where(space & at_start, 1, gone)
         if self.right:
-            at_end = ~_flag(chosen(ops.cast(real, "int32"), next_where(~space)))
+            at_end = ~_flag(take_columns(ops.cast(real, "int32"), next_where(~space)))
             gone = ops.where(space & at_end, 1, gone)
         return packed(elements, (elements >= 0) & (gone == 0))
 

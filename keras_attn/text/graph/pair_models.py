@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.ops.arrays import axis_size, rows
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import BARRIER, inserted, is_character
 from keras_attn.text.graph.merges import Merges
@@ -62,21 +63,21 @@ class PairModel:
                     last[i] = self.ids.get(symbol + self.suffix, self.unknown_id)
         self.last = last
         if not self.is_bytes:
-            rows = np.full((BARRIER, 1), NONE, np.int32)
+            table = np.full((BARRIER, 1), NONE, np.int32)
             for symbol, i in self.ids.items():
                 if len(symbol) == 1:
-                    rows[ord(symbol)] = i
-            self.characters = CodePointTable(rows)
+                    table[ord(symbol)] = i
+            self.characters = CodePointTable(table)
 
     def _letters(self, elements):
         points = ops.where(is_character(elements), elements, 0)
         values = _utf8(points) if self.has_bytes else None
         if self.is_bytes:
-            return ops.where(values >= 0, ops.take(self.byte_ids, ops.maximum(values, 0), axis=0), NONE)
+            return ops.where(values >= 0, rows(self.byte_ids, ops.maximum(values, 0)), NONE)
         known = ops.squeeze(self.characters(points), -1)
         if not self.has_bytes:
             return self._with_unknown(known, elements)
-        found = ops.where(values >= 0, ops.take(self.byte_ids, ops.maximum(values, 0), axis=0), NONE)
+        found = ops.where(values >= 0, rows(self.byte_ids, ops.maximum(values, 0)), NONE)
         alone = ops.stack([known, *[ops.full_like(known, NONE)] * 3], axis=-1)
         return ops.where(ops.expand_dims(known >= 0, -1), alone, found)
 
@@ -92,7 +93,7 @@ class PairModel:
     def _word_ids(self, letters):
         if self.suffix:
             is_last = (letters >= 0) & (shifted(letters, -1) < 0)
-            letters = ops.where(is_last, ops.take(self.last, ops.maximum(letters, 0), axis=0), letters)
+            letters = ops.where(is_last, rows(self.last, ops.maximum(letters, 0)), letters)
         ids = self.merge(letters)
         return ids if self.whole is None else self.whole(letters, ids)
 
@@ -132,7 +133,7 @@ class _WholeWords:
         node = ops.zeros_like(letters[:, 0])
 
         def unfinished(place, node):
-            return (place < ops.shape(letters)[1]) & ops.any(node >= 0)
+            return (place < axis_size(letters, 1)) & ops.any(node >= 0)
 
         def advance(place, node):
             letter = ops.take(letters, place, axis=1)
@@ -140,9 +141,9 @@ class _WholeWords:
             return place + 1, ops.where(letter >= 0, self.edges(node, letter), node)
 
         _, node = ops.while_loop(unfinished, advance, (ops.zeros((), "int32"), node))
-        found = ops.where(node >= 0, ops.take(self.ids, ops.maximum(node, 0), axis=0), NONE)
+        found = ops.where(node >= 0, rows(self.ids, ops.maximum(node, 0)), NONE)
         found = ops.expand_dims(found, 1)
-        first = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0) == 0
+        first = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0) == 0
         return ops.where(found >= 0, ops.where(first, found, NONE), ids)
 
 

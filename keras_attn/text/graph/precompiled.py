@@ -10,9 +10,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.ops.arrays import rows, take_columns
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.character_maps import CharacterMap
-from keras_attn.text.graph.elements import BARRIER, chosen, columns_of, expanded, is_character, last_where, next_where
+from keras_attn.text.graph.elements import BARRIER, columns_of, expanded, is_character, last_where, next_where
 from keras_attn.text.graph.regular_expressions import UnsupportedExpressionError
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 from keras_attn.text.pretrained.charsmaps import short_rules
@@ -65,18 +66,18 @@ class Precompiled:
         self.lengths = np.array([len(new) for new in news] or [0], np.int32)
         self.starts = (np.cumsum(self.lengths) - self.lengths).astype(np.int32)
         self.text = np.array([ord(c) for c in "".join(news)] or [0], np.int32)
-        rows = np.zeros((BARRIER, 3), np.int32)
-        rows[:, 0] = _cluster_classes()
-        rows[[ord(c) for c in singles], 1] = 1
-        rows[:, 2] = -1
+        table = np.zeros((BARRIER, 3), np.int32)
+        table[:, 0] = _cluster_classes()
+        table[[ord(c) for c in singles], 1] = 1
+        table[:, 2] = -1
         for c, i in letters.items():
-            rows[ord(c), 2] = i
-        self.rows = CodePointTable(rows)
+            table[ord(c), 2] = i
+        self.rows = CodePointTable(table)
 
     def __call__(self, elements):
         real = is_character(elements)
-        rows = self.rows(ops.minimum(elements, BARRIER - 1))
-        kind, is_single, letter = (ops.where(real, rows[..., i], (CONTROL, 0, -1)[i]) for i in range(3))
+        entries = self.rows(ops.minimum(elements, BARRIER - 1))
+        kind, is_single, letter = (ops.where(real, entries[..., i], (CONTROL, 0, -1)[i]) for i in range(3))
         before = shifted(kind, 1, CONTROL)
         joins = (kind == EXTEND) & (before != CONTROL) | (before == PREPEND) & (kind != CONTROL)
         joins |= (elements == ord("\n")) & (shifted(elements, 1) == ord("\r"))
@@ -84,26 +85,26 @@ class Precompiled:
         sizes = 1 + sum(ops.cast(elements >= least, "int32") for least in (0x80, 0x800, 0x10000))
         totals = ops.cumsum(sizes, axis=1)
         start = last_where(first)
-        bytes_before = chosen(totals - sizes, ops.maximum(start, 0))
+        bytes_before = take_columns(totals - sizes, ops.maximum(start, 0))
         following = next_where(shifted(ops.cast(first, "int32"), -1, 1) == 1)
-        short = chosen(totals, following) - bytes_before < LONG
+        short = take_columns(totals, following) - bytes_before < LONG
         # All columns know the rule of their cluster.
-        one = chosen(is_single, ops.maximum(start, 0)) == 1
+        one = take_columns(is_single, ops.maximum(start, 0)) == 1
         several = following > start
-        rule = chosen(self.pairs(letter, shifted(letter, -1)), ops.maximum(start, 0))
+        rule = take_columns(self.pairs(letter, shifted(letter, -1)), ops.maximum(start, 0))
         two = (rule >= 0) & several & short & ~one
         rule = ops.maximum(rule, 0)
         columns = columns_of(elements)
         gone = several & short & (one | two) & (columns > start) & real
-        lengths = ops.where(two & real, ops.where(columns == start, ops.take(self.lengths, rule, axis=0), 0), 1)
+        lengths = ops.where(two & real, ops.where(columns == start, rows(self.lengths, rule), 0), 1)
         lengths = ops.where((elements < 0) | gone, 0, lengths)
         sources, places = expanded(lengths)
         safe = ops.maximum(sources, 0)
         # After the end of a row, `safe` is its first column.
-        is_new = (sources >= 0) & (chosen(ops.cast(two & real, "int32"), safe) == 1)
-        place = ops.take(self.starts, chosen(rule, safe), axis=0) + places
-        new = ops.take(self.text, ops.minimum(place, len(self.text) - 1), axis=0)
-        kept = ops.where(sources >= 0, chosen(elements, safe), -1)
+        is_new = (sources >= 0) & (take_columns(ops.cast(two & real, "int32"), safe) == 1)
+        place = rows(self.starts, take_columns(rule, safe)) + places
+        new = rows(self.text, ops.minimum(place, len(self.text) - 1))
+        kept = ops.where(sources >= 0, take_columns(elements, safe), -1)
         return self._replaced(kept, is_new, new)
 
     def _replaced(self, elements, is_new, new):

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, take_columns
+
 
 def packed(values, keep, width=None):
     """Moves the kept values to the front of their row.
@@ -17,8 +19,8 @@ def packed(values, keep, width=None):
     places = ops.cumsum(ops.cast(keep, "int32"), axis=1) - 1
     if width is None:
         width = ops.maximum(ops.max(places) + 1, 1)
-    size = ops.shape(values)[0]
-    return _placed(values, keep, [_rows(values), places], [size, width])
+    size = axis_size(values, 0)
+    return _placed(values, keep, [rows_of(values), places], [size, width])
 
 
 def words(symbols, keep, starts):
@@ -32,16 +34,15 @@ def words(symbols, keep, starts):
     Returns:
         Int32 `(B, N, L)`, the words, right-padded with -1.
     """
-    size, rows = ops.shape(symbols)[0], _rows(symbols)
+    size, row = axis_size(symbols, 0), rows_of(symbols)
     word = ops.cumsum(ops.cast(starts, "int32"), axis=1) - 1
     count = ops.maximum(ops.max(word) + 1, 1)
     kept = ops.cumsum(ops.cast(keep, "int32"), axis=1)
-    before = _placed(kept - ops.cast(keep, "int32"), starts, [rows, word], [size, count])
-    flat = ops.reshape(rows * count + ops.maximum(word, 0), (-1,))
-    before = ops.reshape(ops.take(ops.reshape(before, (-1,)), flat), ops.shape(symbols))
+    before = _placed(kept - ops.cast(keep, "int32"), starts, [row, word], [size, count])
+    before = take_columns(before, ops.maximum(word, 0))
     places = kept - 1 - before
     length = ops.maximum(ops.max(ops.where(keep, places, 0)) + 1, 1)
-    return _placed(symbols, keep, [rows, word, places], [size, count, length])
+    return _placed(symbols, keep, [row, word, places], [size, count, length])
 
 
 def add_special_tokens(ids, prefix, suffix, pad_id):
@@ -49,7 +50,7 @@ def add_special_tokens(ids, prefix, suffix, pad_id):
     lengths = ops.sum(ops.cast(ids >= 0, "int32"), axis=1, keepdims=True) + len(prefix)
     if prefix or suffix:
         ids = ops.pad(ids, [[0, 0], [len(prefix), len(suffix)]], constant_values=-1)
-        columns = ops.expand_dims(ops.arange(ops.shape(ids)[1], dtype="int32"), 0)
+        columns = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
         for i, token in enumerate(prefix):
             ids = ops.where(columns == i, token, ids)
         for i, token in enumerate(suffix):
@@ -59,9 +60,9 @@ def add_special_tokens(ids, prefix, suffix, pad_id):
     return ops.where(ids < 0, pad_id, ids)[:, :longest]
 
 
-def _rows(values):
-    """The row index of each value."""
-    return ops.expand_dims(ops.arange(ops.shape(values)[0], dtype="int32"), 1) + ops.zeros_like(values)
+def rows_of(values):
+    """The row index of each value, int32 `(B, S)`."""
+    return ops.cumsum(ops.ones_like(values), axis=0) - 1
 
 
 def _placed(values, keep, indices, shape):

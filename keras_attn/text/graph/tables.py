@@ -3,6 +3,8 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import rows
+
 MISSING = -1
 PAGE = 256
 
@@ -32,9 +34,9 @@ class PairTable:
         a, b = (ops.minimum(ops.maximum(key, 0), self.largest) for key in (first, second))
         slot = ops.mod(a * self.multipliers[0] + b * self.multipliers[1], self.size)
         slots = ops.expand_dims(slot, -1) + np.arange(self.probes, dtype=np.int32)
-        rows = ops.take(self.table, slots, axis=0)
-        same = (rows[..., 0] == ops.expand_dims(first, -1)) & (rows[..., 1] == ops.expand_dims(second, -1))
-        return ops.max(ops.where(same, rows[..., 2], MISSING), axis=-1)
+        found = rows(self.table, slots)
+        same = (found[..., 0] == ops.expand_dims(first, -1)) & (found[..., 1] == ops.expand_dims(second, -1))
+        return ops.max(ops.where(same, found[..., 2], MISSING), axis=-1)
 
     def _layout(self, keys, *multipliers):
         """Slots by linear probing: each key takes the first free slot from its hash on."""
@@ -65,5 +67,5 @@ class CodePointTable:
     def __call__(self, code_points):
         """Looks up code points; int32 `(..., E)`. The result for negative ones is arbitrary."""
         points = ops.maximum(code_points, 0)
-        page = ops.take(self.index, ops.floor_divide(points, PAGE), axis=0)
-        return ops.take(self.pages, page * PAGE + ops.mod(points, PAGE), axis=0)
+        page = rows(self.index, ops.floor_divide(points, PAGE))
+        return rows(self.pages, page * PAGE + ops.mod(points, PAGE))

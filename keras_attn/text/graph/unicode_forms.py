@@ -7,9 +7,10 @@ import unicodedata
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows, take_columns
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.character_maps import CharacterMap, texts_of
-from keras_attn.text.graph.elements import BARRIER, chosen, columns_of, is_character, last_where, next_where
+from keras_attn.text.graph.elements import BARRIER, columns_of, is_character, last_where, next_where
 from keras_attn.text.graph.ragged_rows import packed
 from keras_attn.text.graph.tables import CodePointTable, PairTable
 
@@ -77,7 +78,7 @@ class UnicodeForm:
             starter = ops.where(classes == STARTER, shifted(starter, 1), starter)
             adjacent = starter == columns - 1
             free = adjacent | ((classes > STARTER) & (shifted(classes, 1, STARTER) < classes))
-            base = chosen(elements, ops.maximum(starter, 0))
+            base = take_columns(elements, ops.maximum(starter, 0))
             number = self._pair(base, elements)
             fits = (number >= 0) & free & (starter >= 0) & (passed == 0)
             return fits, starter, number
@@ -91,17 +92,17 @@ class UnicodeForm:
             before = shifted(last_where(fits), 1)
             first = fits & (before <= starter)
             waits = ops.cast(first, "int32")
-            first = first & (chosen(waits, ops.maximum(starter, 0)) == 0)
+            first = first & (take_columns(waits, ops.maximum(starter, 0)) == 0)
             marks = ops.cast(first, "int32")
             target = ops.where(first, starter, -1)
             following = next_where(first)
-            composed = ops.take(self.composed, ops.maximum(chosen(number, following), 0), axis=0)
-            is_base = (chosen(target, following) == columns) & (chosen(marks, following) == 1)
-            inside = (chosen(target, following) < columns) & (chosen(marks, following) == 1) & ~first
+            composed = rows(self.composed, ops.maximum(take_columns(number, following), 0))
+            is_base = (take_columns(target, following) == columns) & (take_columns(marks, following) == 1)
+            inside = (take_columns(target, following) < columns) & (take_columns(marks, following) == 1) & ~first
             passed = ops.where(inside, 1, passed)
             elements = ops.where(is_base, composed, elements)
             keep = ~first & (elements >= 0)
-            width = ops.shape(elements)[1]
+            width = axis_size(elements, 1)
             passed = packed(passed, keep, width=width)
             return packed(elements, keep, width=width), ops.maximum(passed, 0)
 
@@ -141,10 +142,10 @@ def _numbers():
 
 
 def _letters():
-    rows = np.full((BARRIER, 1), -1, np.int32)
+    table = np.full((BARRIER, 1), -1, np.int32)
     for point, number in _numbers().items():
-        rows[point] = number
-    return CodePointTable(rows)
+        table[point] = number
+    return CodePointTable(table)
 
 
 def _numbered(pairs):

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import BARRIER, is_character
 from keras_attn.text.graph.ragged_rows import packed
@@ -46,10 +47,10 @@ class UnigramModel:
         self.scores = np.where(self.ids >= 0, scores[np.maximum(self.ids, 0)], LOWEST).astype(np.float32)
         self.unknown_score = float(scores.min() - PENALTY)
         self.bytes = self._bytes(model)
-        rows = np.full((BARRIER, 1), OTHER, np.int32)
+        table = np.full((BARRIER, 1), OTHER, np.int32)
         for letter, i in letters.items():
-            rows[ord(letter)] = i
-        self.letters = CodePointTable(rows)
+            table[ord(letter)] = i
+        self.letters = CodePointTable(table)
         self.ids_of_words = WordsOfElements(self._word_ids, self._letters)
 
     def __call__(self, elements):
@@ -77,9 +78,9 @@ class UnigramModel:
         node, ids, scores = ops.where(letters >= 0, 0, -1), [], []
         for length in range(1, self.depth + 1):
             node = self.edges(node, shifted(letters, 1 - length) if length > 1 else letters)
-            found = ops.take(self.ids, ops.maximum(node, 0), axis=0)
+            found = rows(self.ids, ops.maximum(node, 0))
             found = ops.where(node >= 0, found, -1)
-            score = ops.where(node >= 0, ops.take(self.scores, ops.maximum(node, 0), axis=0), LOWEST)
+            score = ops.where(node >= 0, rows(self.scores, ops.maximum(node, 0)), LOWEST)
             if length == 1:
                 lacks = (found < 0) & (letters >= 0)
                 found = ops.where(lacks, self.unknown_id, found)
@@ -93,9 +94,9 @@ class UnigramModel:
 
     def _best_lengths(self, letters, scores):
         """The length of the last piece of the best way to each letter; int32 `(L, W)`."""
-        width = ops.shape(letters)[1]
+        width = axis_size(letters, 1)
         window = ops.concatenate(
-            [ops.full((ops.shape(letters)[0], self.depth - 1), LOWEST), ops.zeros((ops.shape(letters)[0], 1))], axis=1
+            [ops.full((axis_size(letters, 0), self.depth - 1), LOWEST), ops.zeros((axis_size(letters, 0), 1))], axis=1
         )
         lengths = ops.transpose(ops.zeros_like(letters))
         places = ops.expand_dims(ops.arange(width, dtype="int32"), 1)
@@ -104,7 +105,7 @@ class UnigramModel:
             return place < width
 
         def advance(place, window, lengths):
-            sums = window + ops.take(scores, place, axis=0)
+            sums = window + rows(scores, place)
             most = ops.max(sums, axis=1, keepdims=True)
             # On floats, Keras' argmax has operators that the formats lack.
             best = ops.cast(ops.argmax(ops.cast(sums == most, "int32"), axis=1), "int32")
@@ -116,7 +117,7 @@ class UnigramModel:
 
     def _read_back(self, letters, pieces, lengths):
         """Follows the best way from the end of each word; unknown letters side by side have one id."""
-        width = ops.shape(letters)[1]
+        width = axis_size(letters, 1)
         left = ops.sum(ops.cast(letters >= 0, "int32"), axis=1)
         places = ops.expand_dims(ops.arange(width, dtype="int32"), 1)
 

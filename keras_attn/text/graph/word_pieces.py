@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size, rows
 from keras_attn.text.graph.byte_symbols import code_points, shifted
 from keras_attn.text.graph.ragged_rows import packed, words
 from keras_attn.text.graph.tables import CodePointTable, PairTable
@@ -41,7 +42,7 @@ class WordPieces:
         """Converts bytes `(B, S)` to ids, int32 `(B, L)`, both right-padded with -1."""
         points = code_points(symbols)
         found = ops.where(ops.expand_dims(points >= 0, -1), self.characters(points), NOTHING)
-        found = ops.reshape(found, (ops.shape(symbols)[0], ops.shape(symbols)[1] * self.width))
+        found = ops.reshape(found, (axis_size(symbols, 0), axis_size(symbols, 1) * self.width))
         found = packed(found, found != NOTHING)
         letters, before = found > SPACE, shifted(found, 1, SPACE)
         starts = letters & ((ops.mod(found, 2) == 1) | (before == SPACE) | (ops.mod(before, 2) == 1))
@@ -59,15 +60,15 @@ class WordPieces:
         numbers[_points(characters.spaces)] = SPACE
         lengths = characters.lengths
         starts = np.cumsum(lengths) - lengths
-        rows = np.full((len(lengths), lengths.max()), NOTHING, np.int32)
+        table = np.full((len(lengths), lengths.max()), NOTHING, np.int32)
         column = np.arange(len(characters.text)) - np.repeat(starts, lengths)
-        rows[np.repeat(np.arange(len(lengths)), lengths), column] = numbers[_points(characters.text)]
-        return CodePointTable(rows)
+        table[np.repeat(np.arange(len(lengths)), lengths), column] = numbers[_points(characters.text)]
+        return CodePointTable(table)
 
     def split(self, letters):
         """Splits each row greedily into the longest pieces; int32 `(W, L)`, -1 if no piece begins at a letter."""
         letters = letters[:, : self.max_word + 1]
-        columns = ops.expand_dims(ops.arange(ops.shape(letters)[1], dtype="int32"), 0)
+        columns = ops.expand_dims(ops.arange(axis_size(letters, 1), dtype="int32"), 0)
         lengths = ops.sum(ops.cast(letters >= 0, "int32"), axis=1, keepdims=True)
         none, zero = ops.full_like(lengths, -1), ops.zeros_like(lengths)
 
@@ -79,7 +80,7 @@ class WordPieces:
             letter = ops.sum(ops.where(columns == place, letters + 1, 0), axis=1, keepdims=True) - 1
             following = self.edges(node, letter)
             fits = following >= 0
-            known = ops.where(fits, ops.take(self.ids, ops.maximum(following, 0), axis=0), -1)
+            known = ops.where(fits, rows(self.ids, ops.maximum(following, 0)), -1)
             piece, end = ops.where(known >= 0, known, piece), ops.where(known >= 0, place + 1, end)
             failed = ~fits & (piece < 0) & (begin < lengths)
             ids = ops.where(~fits & (columns == begin), piece, ids)

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from keras_attn.ops.arrays import axis_size
 from keras_attn.text.graph.byte_symbols import shifted
 from keras_attn.text.graph.elements import BARRIER, TOKEN, is_character
 from keras_attn.text.graph.ragged_rows import packed, words
@@ -27,7 +28,7 @@ class WordsOfElements:
         first = ops.where(is_token, elements, letters if len(letters.shape) == 2 else letters[..., 0])
         starts = starts | is_token
         if len(letters.shape) == 3:
-            size, width = ops.shape(elements)[0], ops.shape(elements)[1] * letters.shape[2]
+            size, width = axis_size(elements, 0), axis_size(elements, 1) * letters.shape[2]
             letters = ops.concatenate([ops.expand_dims(first, -1), letters[..., 1:]], axis=-1)
             marks = ops.stack([ops.cast(starts, "int32")] + [ops.zeros_like(first)] * (letters.shape[2] - 1), axis=-1)
             first, starts = ops.reshape(letters, (size, width)), ops.reshape(marks, (size, width)) == 1

@@ -396,7 +396,7 @@ def check_masked_positions(case):
     for value in (-3.0, 1e30):
         tensors = _tensors(arguments)
         for name, mask in case.masks.items():
-            tensors[name] = tf.constant(np.where(named[mask][..., None], named[name], np.float32(value)))
+            tensors[name] = tf.constant(np.where(_over(named[mask], named[name]), named[name], np.float32(value)))
         with tf.GradientTape() as tape:
             tape.watch(tensors)
             outputs = tf.boolean_mask(keras.tree.flatten(call_with(layer, arguments, tensors))[0], real)
@@ -642,6 +642,11 @@ def _as_float64(arguments):
 
 def flat_arrays(outputs):
     return [np.asarray(x) for x in keras.tree.flatten(outputs)]
+
+
+def _over(mask, array):
+    """A mask with the rank of an array."""
+    return mask.reshape(mask.shape + (1,) * (array.ndim - mask.ndim))
 
 
 def _assert_equal(actual, expected):

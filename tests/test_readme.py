@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from keras_attn import cli
 
 ROOT = Path(__file__).parents[1]
-TASKS = ("summarization",)
+TASKS = ("audio", "summarization")
 CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification-text"
 NEEDED = ("sentencepiece", "tensorflow_text", "tf2onnx", "onnxruntime", "ai_edge_litert", "matplotlib")
 
@@ -78,6 +78,7 @@ class UnderstoodError(Exception):
 def test_pages_of_tasks_run(task, tmp_path, monkeypatch, capsys):
     pytest.importorskip("tokenizers")
     page = f"docs/{task}.md"
+    monkeypatch.chdir(tmp_path)
     scope = {"__name__": "__main__"}
     for cell in cells(page, "python"):
         exec(compile(cell, page, "exec"), scope)
@@ -85,7 +86,6 @@ def test_pages_of_tasks_run(task, tmp_path, monkeypatch, capsys):
         for expected in re.findall(r"^print\(.*\)  # (.*)$", cell, re.MULTILINE):
             assert expected in out.splitlines()
     data = os.environ.get("KERAS_ATTN_DATA")
-    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KERAS_ATTN_DATA", raising=False)
     monkeypatch.setattr(sys, "path", [str(ROOT / "examples"), *sys.path])
     lines = [line for cell in cells(page, "sh") for line in cell.splitlines()]

@@ -62,8 +62,9 @@ def export(
         format: `"saved_model"`, `"tflite"`, `"onnx"`, `"onnx_fused"` (opset 23, for runtimes that support it), or a
             list of them.
         tasks: `"generate"` (source ids to `tokens` and `scores`), `"forward"` (the model's inputs to logits), `"beam"`,
-            `"encode"`, `"classify"`, `"prefill"`, `"decode"`, `"step"`, or a list of them. Each is documented in its
-            file in `keras_attn/export/tasks/`. The first one is the default signature of a SavedModel.
+            `"encode"`, `"classify"`, `"transcribe"`, `"prefill"`, `"decode"`, `"step"`, or a list of them. Each is
+            documented in its file in `keras_attn/export/tasks/`. The first one is the default signature of a
+            SavedModel.
         tokenizer: A `Tokenizer`; defaults to that of the model. With a tokenizer, `generate` takes strings, `source`,
             and also returns strings, `text`. `False` exports a model of ids.
         shapes: Sizes of axes to fix, by name, such as `{"batch": 1, "source_length": 32}`. All other axes are dynamic.

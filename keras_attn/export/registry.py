@@ -18,7 +18,7 @@ _HOMES = {
     },
     "tasks": {
         name: f"tasks.{name}"
-        for name in ("beam", "classify", "decode", "encode", "forward", "generate", "prefill", "step")
+        for name in ("beam", "classify", "decode", "encode", "forward", "generate", "prefill", "step", "transcribe")
     },
 }
 _registered = {"formats": {}, "tasks": {}}

@@ -5,6 +5,7 @@ from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.padding_mask import PaddingMask
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.embeddings.audio_front_end import AudioFrontEnd
+from keras_attn.layers.embeddings.log_mel_spectrogram import LogMelSpectrogram
 from keras_attn.layers.embeddings.patch_embedding import PatchEmbedding
 from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
 from keras_attn.layers.embeddings.token_type_embedding import TokenTypeEmbedding
@@ -74,6 +75,7 @@ __all__ = [
     "LastTokenPooling",
     "LearnedPositionEmbedding",
     "LocationSensitiveAttention",
+    "LogMelSpectrogram",
     "LuongAttention",
     "MaxPooling",
     "MeanPooling",

@@ -89,6 +89,9 @@ def checked_embeddings(embeddings: Nest, inputs: Nest, reserved: tuple[str, ...]
             "`keras.Input`, or be a functional model whose inputs are such a dict. "
             f"Received: embeddings={embeddings!r}, inputs={inputs!r}"
         )
+    if isinstance(embeddings, keras.Model) and passes_masks(embeddings):
+        # Keras warns that a model loses the mask of its input, whatever its layers do.
+        embeddings.supports_masking = True
     specs = {name: _spec(name, value) for name, value in (inputs or {}).items()}
     for name in specs:
         if name in reserved or not isinstance(name, str) or not name.isidentifier():

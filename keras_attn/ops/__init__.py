@@ -12,6 +12,7 @@ from keras_attn.ops.attention_mask import AttentionMask
 from keras_attn.ops.attention_request import AttentionRequest
 from keras_attn.ops.attention_rollout import attention_rollout
 from keras_attn.ops.blockwise_attention import blockwise_attention
+from keras_attn.ops.ctc import ctc_beam_search, ctc_greedy, ctc_losses
 from keras_attn.ops.dense_attention import dense_attention
 from keras_attn.ops.expert_routing import expert_routing, load_balancing_loss, router_z_loss
 from keras_attn.ops.linear_attention import linear_attention
@@ -37,6 +38,9 @@ __all__ = [
     "blockwise_attention",
     "bucket_logits",
     "cache",
+    "ctc_beam_search",
+    "ctc_greedy",
+    "ctc_losses",
     "dense_attention",
     "distance_buckets",
     "expert_routing",

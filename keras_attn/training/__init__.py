@@ -8,6 +8,7 @@ from keras_attn.training.callbacks.progress_bar import ProgressBar
 from keras_attn.training.callbacks.sample_outputs import SampleOutputs
 from keras_attn.training.distribution_strategy import get_strategy
 from keras_attn.training.losses.contrastive_loss import ContrastiveLoss
+from keras_attn.training.losses.ctc_loss import CTCLoss
 from keras_attn.training.losses.masked_cross_entropy import MaskedCrossEntropy
 from keras_attn.training.losses.r_drop import RDrop
 from keras_attn.training.metrics.masked_accuracy import MaskedAccuracy
@@ -59,6 +60,7 @@ else:
 __all__ = [
     "Bleu",
     "BucketedDataset",
+    "CTCLoss",
     "CallableTokenizer",
     "Checkpoints",
     "Chrf",

@@ -147,14 +147,20 @@ def call_model(trainer, batch):
 def check_shown_labels(trainer, name, batch):
     """Checks the labels that `check_batch` could not, after a batch whose loss is not finite.
 
-    The Keras mask of the outputs may hide labels that are no class, and is known only once the model is called.
+    The Keras mask of the outputs may hide labels that are no class, and is known only once the model is called, as is
+    the number of frames that the labels of `CTCLoss` must fit.
     """
     loss = trainer.loss
-    if not _knows_labels_late(trainer.model, loss):
+    is_late, has_frames = _knows_labels_late(trainer.model, loss), hasattr(loss, "check_frames")
+    if not (is_late or has_frames):
         return
     _, labels, weights, _ = batch
     outputs = call_model(trainer, batch)
     if outputs is None:
+        return
+    if has_frames:
+        loss.check_frames(f"{name} labels", labels, outputs, weights)
+    if not is_late:
         return
     if (mask := compat.keras_mask(outputs)) is not None:
         mask = keras.ops.convert_to_numpy(mask)

@@ -5,13 +5,27 @@ import pytest
 from peers.torch_weights import copy_layer_norm, copy_linear, copy_multi_head_attention
 from samples import lengths, normal
 
-from keras_attn.layers import AttentionPooling, AudioFrontEnd, ConvolutionalPositionEncoding, PatchEmbedding
+from keras_attn.layers import (
+    AttentionPooling,
+    AudioFrontEnd,
+    ConvolutionalPositionEncoding,
+    LogMelSpectrogram,
+    PatchEmbedding,
+)
 from keras_attn.ops import gelu_tanh
 
 torch = pytest.importorskip("torch", reason="needs torch==2.13.0: make peers")
 pytest.importorskip("transformers", reason="needs transformers: make peers")
 
-from transformers import ASTConfig, SiglipVisionConfig, ViTConfig, Wav2Vec2Config, WhisperConfig  # noqa: E402
+from transformers import (  # noqa: E402
+    ASTConfig,
+    ASTFeatureExtractor,
+    SiglipVisionConfig,
+    ViTConfig,
+    Wav2Vec2Config,
+    WhisperConfig,
+    WhisperFeatureExtractor,
+)
 from transformers.models.audio_spectrogram_transformer.modeling_audio_spectrogram_transformer import (  # noqa: E402
     ASTEmbeddings,
 )
@@ -62,6 +76,36 @@ def test_overlapping_patches():
     ours.second_token.assign(theirs.distillation_token.detach().numpy())
     expected = theirs(torch.from_numpy(frames)) - theirs.position_embeddings
     np.testing.assert_allclose(ours(images), expected.detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.peer("LogMelSpectrogram", "transformers.WhisperFeatureExtractor")
+@pytest.mark.parametrize("seconds", [2, 31])
+def test_log_mel_of_whisper(seconds):
+    samples = normal(np.random.default_rng(0), seconds * 16000) * np.linspace(0.01, 0.3, seconds * 16000)
+    expected = WhisperFeatureExtractor()(samples, sampling_rate=16000, return_tensors="np")["input_features"]
+    # Whisper hears 30 seconds, of silence where there is nothing else.
+    samples = np.pad(samples, (0, max(0, 480000 - len(samples))))[None, :480000].astype("float32")
+    np.testing.assert_allclose(LogMelSpectrogram()(samples), expected.transpose(0, 2, 1), atol=1e-4)
+
+
+@pytest.mark.peer("LogMelSpectrogram", "transformers.ASTFeatureExtractor")
+def test_log_mel_of_ast():
+    samples = normal(np.random.default_rng(0), 16000) * np.linspace(0.01, 0.3, 16000).astype("float32")
+    expected = ASTFeatureExtractor()(samples, sampling_rate=16000, return_tensors="np")["input_values"]
+    layer = LogMelSpectrogram(
+        num_mels=128,
+        fft_length=512,
+        min_frequency=20,
+        framing="kaldi",
+        mel_scale="htk",
+        natural_log=True,
+        floor=2**-23,
+        dynamic_range=None,
+        mean=-4.2677393,
+        scale=2 * 4.5689974,
+    )
+    found = layer(samples[None])
+    np.testing.assert_allclose(found, expected[:, : found.shape[1]], atol=1e-4)
 
 
 @pytest.mark.peer("AudioFrontEnd", "transformers.Wav2Vec2Model")

@@ -58,10 +58,10 @@ class PointerGenerator(Configurable, keras.layers.Layer):
 
     >>> import numpy as np
     >>> from keras_attn.layers import PointerGenerator
-    >>> copy = PointerGenerator(extended_size=1)
+    >>> pointer = PointerGenerator(extended_size=1, unknown_id=0)
     >>> hidden, logits = np.zeros((1, 1, 4), "float32"), np.zeros((1, 1, 2), "float32")
     >>> scores = np.array([[[0.75, 0.25]]], "float32")
-    >>> np.round(np.exp(copy(hidden, logits, scores, np.array([[2, 0]]))), 3)
+    >>> np.round(np.exp(pointer(hidden, logits, scores, np.array([[2, 0]]))), 3)
     array([[[0.375, 0.25 , 0.375]]], dtype=float32)
     """
 

@@ -5,17 +5,21 @@ import os
 import re
 import tarfile
 import wave
+import zipfile
 import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_attn.training import Records
 
 AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")  # labels "1" to "4"
 AG_NEWS_TEST = 1000
 DIGIT_RATE = 8000  # samples per second
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # those that Keras reads
 
 
 def add_data_argument(parser):
@@ -128,6 +132,80 @@ def debian_descriptions(folder, split):
     """
     path = _existing(Path(folder) / "debian_descriptions" / f"{split}.jsonl.gz")
     return Records(path, columns=("document", "summary"))
+
+
+def cifar10(folder):
+    """Images of 32 x 32 pixels in ten classes (Krizhevsky, 2009), from `cifar10.zip`.
+
+    Returns:
+        `(train, test, names of the classes)`. A part is `(images, classes)`: uint8 `(B, 32, 32, 3)` and int `(B,)`.
+    """
+    path = _existing(Path(folder) / "cifar10.zip")
+    with zipfile.ZipFile(path) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+        labels = sorted({name.split("/")[-2] for name in names})
+        parts = []
+        for part in ("train", "test"):
+            chosen = [name for name in names if name.split("/")[-3] == part]
+            images = np.stack([_image(archive.read(name), path / name) for name in chosen])
+            parts.append((images, np.array([labels.index(name.split("/")[-2]) for name in chosen])))
+    return *parts, labels
+
+
+def _image(content, path, size=(32, 32)):
+    try:
+        image = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"{path} must be a readable image. Received: {len(content)} bytes") from error
+    if image.shape[:2] != size:
+        raise ValueError(f"{path} must be an image of {size} pixels. Received: {image.shape[:2]}")
+    return image
+
+
+def image_folder(folder, image_size, seed=0, held_out=0.2):
+    """Images in a folder per class, read and resized by `keras.utils.image_dataset_from_directory`.
+
+    Args:
+        folder: The folder. All images are held in memory, `3 * image_size**2` bytes each.
+        image_size: Height and width of the results; the longer side is cropped.
+        seed: Selects the held-out images.
+        held_out: Share of the held-out images.
+
+    Returns:
+        As `cifar10`.
+
+    Raises:
+        ValueError: If a class has no images, or a file is no image that Keras can read. The message names it.
+    """
+    folder = Path(folder)
+    classes = sorted(path for path in folder.glob("*/") if not path.name.startswith(".")) if folder.is_dir() else []
+    if len(classes) < 2:
+        raise ValueError(f"--folder must hold a folder per class, two or more. Received: {len(classes)} in {folder}")
+    for path in classes:
+        files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
+        if not files:
+            raise ValueError(f"{path} must hold images of the class {path.name!r}. Received: an empty folder")
+        if other := [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]:
+            raise ValueError(f"{other[0]} must be an image, {', '.join(IMAGE_SUFFIXES)}; convert or move it.")
+    data = keras.utils.image_dataset_from_directory(
+        folder,
+        batch_size=None,
+        image_size=(image_size, image_size),
+        shuffle=False,
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    )
+    images, numbers = [], []
+    try:
+        for image, number in data.as_numpy_iterator():
+            images.append(np.rint(image).astype("uint8"))
+            numbers.append(number)
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(f"{data.file_paths[len(images)]} must be a readable image; replace or remove it.") from error
+    images, numbers = np.stack(images), np.array(numbers)
+    order = np.random.default_rng(seed).permutation(len(images))
+    test, train = np.split(order, [max(1, int(held_out * len(order)))])
+    return (images[train], numbers[train]), (images[test], numbers[test]), data.class_names
 
 
 def _existing(path):

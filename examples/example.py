@@ -40,9 +40,9 @@ class Example:
         self._start = time.perf_counter()
 
     def lap(self, name):
-        """Records the seconds since the last call."""
-        now = time.perf_counter()
-        self.report["seconds"][name], self._start = round(now - self._start, 1), now
+        """Adds the seconds since the last call to those of `name`."""
+        now, seconds = time.perf_counter(), self.report["seconds"]
+        seconds[name], self._start = round(seconds.get(name, 0.0) + now - self._start, 1), now
 
     def draw(self, history, every, steps):
         """Plots the training curves as `curves.png`, and adds them to the report.
@@ -58,25 +58,30 @@ class Example:
         self.report["curves"] = {"step": at, **figures}
         keras_attn.plot.curves(figures, self.args.out / "curves.png", x=at, xlabel="step")
 
+    def export(self, model, formats, **options):
+        """Exports the model with the options of `export`, and adds the artefacts to the report.
+
+        Returns whether they agree with the model.
+        """
+        try:
+            exported = export(model, self.args.out, formats, **options)
+        except ExportError as error:
+            rich.print(f"[bold red]{error}")
+            return False
+        finally:
+            self.lap("export")
+        print(exported)
+        self.report.setdefault("artefacts", []).extend(exported.rows)
+        return exported.ok
+
     def finish(self, model, tasks, samples, labels=None, **options):
         """Saves the model, exports it with further options of `export`, and writes `report.json`.
 
         Returns the exit status.
         """
         model.save(self.args.out / "model.keras")
-        ok = True
-        if self.args.formats:
-            try:
-                options |= {"tasks": tasks, "samples": samples, "labels": labels}
-                exported = export(model, self.args.out, self.args.formats, **options)
-            except ExportError as error:
-                rich.print(f"[bold red]{error}")
-                ok = False
-            else:
-                print(exported)
-                self.report["artefacts"] = exported.rows
-                ok = exported.ok
-            self.lap("export")
+        options |= {"tasks": tasks, "samples": samples, "labels": labels}
+        ok = not self.args.formats or self.export(model, self.args.formats, **options)
         # `export` writes a report with the same name. Its rows are included here.
         (self.args.out / "report.json").write_text(json.dumps(self.report, indent=2) + "\n")
         rich.print(f"{self.report['seconds']}, everything in {self.args.out}")

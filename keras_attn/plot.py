@@ -1,4 +1,4 @@
-"""Plots of attention weights and training curves."""
+"""Plots of attention weights, also over images, and training curves."""
 
 from __future__ import annotations
 
@@ -78,6 +78,67 @@ def attention(
         captions = [name] if len(panels) == 1 else [_caption(name, head) for head in range(len(panels))]
         grid.append([(panel, *labels, caption) for panel, caption in zip(panels, captions, strict=True)])
     _write(_draw(grid, title), path)
+
+
+def image_attention(
+    images: Tensor,
+    weights: Tensor,
+    path: PathLike,
+    *,
+    titles: Sequence[str] | None = None,
+) -> None:
+    """Plots images, and below each the same image with attention weights laid over it, and writes a PNG file.
+
+    The weights of an image are enlarged to its size, and its largest weight has the brightest colour.
+
+    Args:
+        images: `(B, height, width, C)` with one or three channels, pixel values from 0 to 255.
+        weights: `(B, rows, columns)`, the weight of each part of an image.
+        path: The file to write.
+        titles: Optional title of each image.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the shape of `images` or `weights`, or the number of `titles` is invalid.
+
+    Example:
+
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> import keras_attn.plot
+    >>> path = os.path.join(tempfile.mkdtemp(), "attention.png")
+    >>> keras_attn.plot.image_attention(np.zeros((2, 32, 32, 3)), np.ones((2, 8, 8)), path, titles=["cat", "dog"])
+    >>> os.path.getsize(path) > 0
+    True
+    """
+    images, weights = np.asarray(images), np.asarray(weights)
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or not len(images):
+        raise ValueError(
+            "`images` must have shape (batch, height, width, channels), with one image or more and 1 or 3 channels. "
+            f"Received: shape {images.shape}"
+        )
+    if weights.ndim != 3 or len(weights) != len(images):
+        raise ValueError(f"`weights` must have shape ({len(images)}, rows, columns). Received: shape {weights.shape}")
+    if titles is not None and len(titles) != len(images):
+        raise ValueError(f"`titles` must have {len(images)} entries. Received: {len(titles)}")
+    count, height, width, _ = images.shape
+    size = 1.6 * max(1.0, width / height), 1.6 * max(1.0, height / width)
+    figure = require("matplotlib.figure", "plot").Figure(
+        figsize=(count * size[0], 2 * size[1] + 0.3), layout="constrained"
+    )
+    axes, fonts = figure.subplots(2, count, squeeze=False), _fonts()
+    for i, (image, shares) in enumerate(zip(np.clip(images, 0, 255).astype("uint8"), weights, strict=True)):
+        image = np.broadcast_to(image, (height, width, 3))
+        for place in axes[:, i]:
+            place.imshow(image, extent=(0, width, height, 0))
+            place.set_axis_off()
+        top = {"vmin": 0.0, "vmax": float(shares.max()) or 1.0}
+        axes[1, i].imshow(
+            shares, cmap="inferno", alpha=0.6, interpolation="bilinear", extent=(0, width, height, 0), **top
+        )
+        if titles is not None:
+            axes[0, i].set_title(str(titles[i]), fontsize=9, fontfamily=fonts)
+    _write(figure, path)
 
 
 def curves(

@@ -146,3 +146,32 @@ def test_curves_stand_beside_their_validation(monkeypatch, tmp_path):
 def test_curves_refuse(history, x, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         plot.curves(history, tmp_path / "x.png", x=x)
+
+
+def test_weights_over_images(monkeypatch, tmp_path):
+    figures, write = [], plot._write
+    monkeypatch.setattr(plot, "_write", lambda figure, path: (figures.append(figure), write(figure, path)))
+    images, shares = np.random.default_rng(0).uniform(0, 255, (B, 6, 8, 1)), weights(B, 3, 4)
+    plot.image_attention(images, shares, tmp_path / "attention.png", titles=["cat", "dog"])
+    axes = figures[0].axes
+    assert [place.get_title() for place in axes] == ["cat", "dog", "", ""]
+    assert [len(place.images) for place in axes] == [1, 1, 2, 2]
+    for image, share, place in zip(images, shares, axes[B:], strict=True):
+        below, above = place.images
+        np.testing.assert_array_equal(below.get_array()[..., 0], image[..., 0].astype("uint8"))
+        np.testing.assert_array_equal(above.get_array(), share)
+        assert above.get_extent() == below.get_extent()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": np.ones((6, 8, 3))}, r"`images` must have shape .*\(6, 8, 3\)"),
+        ({"weights": np.ones((1, 3, 4))}, r"`weights` must have shape \(2, rows, columns\).*\(1, 3, 4\)"),
+        ({"titles": ["cat"]}, "`titles` must have 2 entries. Received: 1"),
+    ],
+)
+def test_bad_images_or_weights(tmp_path, change, message):
+    arguments = {"images": np.ones((B, 6, 8, 3)), "weights": np.ones((B, 3, 4))} | change
+    with pytest.raises(ValueError, match=message):
+        plot.image_attention(path=tmp_path / "attention.png", **arguments)

@@ -16,7 +16,9 @@ from safetensors.numpy import load_file
 from keras_attn import cli
 
 ROOT = Path(__file__).parents[1]
-TASKS = ("audio", "summarization")
+TASKS = ("audio", "images", "summarization")
+# Their Python cells read what a long training run wrote.
+READ_FILES = ("images",)
 CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification-text"
 NEEDED = ("sentencepiece", "tensorflow_text", "tf2onnx", "onnxruntime", "ai_edge_litert", "matplotlib")
 
@@ -80,7 +82,7 @@ def test_pages_of_tasks_run(task, tmp_path, monkeypatch, capsys):
     page = f"docs/{task}.md"
     monkeypatch.chdir(tmp_path)
     scope = {"__name__": "__main__"}
-    for cell in cells(page, "python"):
+    for cell in [] if task in READ_FILES else cells(page, "python"):
         exec(compile(cell, page, "exec"), scope)
         out = capsys.readouterr().out
         for expected in re.findall(r"^print\(.*\)  # (.*)$", cell, re.MULTILINE):
@@ -92,7 +94,8 @@ def test_pages_of_tasks_run(task, tmp_path, monkeypatch, capsys):
     commands = [shlex.split(line, comments=True) for line in lines if line.startswith("python examples/")]
     assert commands
     for _, script, *arguments in commands:
-        if "DIR" in arguments and data is None:
+        # A folder of the reader's own is not there.
+        if "--folder" in arguments or ("DIR" in arguments and data is None):
             continue
         module = importlib.import_module(Path(script).stem)
         monkeypatch.setattr(module, "Example", mock.Mock(side_effect=UnderstoodError))

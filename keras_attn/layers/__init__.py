@@ -5,6 +5,7 @@ from keras_attn.layers.attention.multi_head_attention import MultiHeadAttention
 from keras_attn.layers.base.padding_mask import PaddingMask
 from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.embeddings.audio_front_end import AudioFrontEnd
+from keras_attn.layers.embeddings.convolutional_embedding import ConvolutionalEmbedding
 from keras_attn.layers.embeddings.log_mel_spectrogram import LogMelSpectrogram
 from keras_attn.layers.embeddings.patch_embedding import PatchEmbedding
 from keras_attn.layers.embeddings.token_embedding import TokenEmbedding
@@ -18,6 +19,7 @@ from keras_attn.layers.pooling.first_token_pooling import FirstTokenPooling
 from keras_attn.layers.pooling.last_token_pooling import LastTokenPooling
 from keras_attn.layers.pooling.max_pooling import MaxPooling
 from keras_attn.layers.pooling.mean_pooling import MeanPooling
+from keras_attn.layers.pooling.sequence_pooling import SequencePooling
 from keras_attn.layers.positions.alibi_position_bias import ALiBiPositionBias
 from keras_attn.layers.positions.axial_rotary_position_encoding import AxialRotaryPositionEncoding
 from keras_attn.layers.positions.convolutional_position_encoding import ConvolutionalPositionEncoding
@@ -60,6 +62,7 @@ __all__ = [
     "AudioFrontEnd",
     "AxialRotaryPositionEncoding",
     "ClassificationHead",
+    "ConvolutionalEmbedding",
     "ConvolutionalPositionEncoding",
     "Decoder",
     "DecoderBlock",
@@ -93,6 +96,7 @@ __all__ = [
     "Residual",
     "RotaryPositionEncoding",
     "ScheduledSampling",
+    "SequencePooling",
     "ShawRelativePosition",
     "Similarity",
     "SinusoidalPositionEncoding",

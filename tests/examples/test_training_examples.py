@@ -51,6 +51,34 @@ def test_classify_text(run):
     np.testing.assert_array_equal(np.argmax(logits, -1), [2, 1])
 
 
+def test_classify_images(run, tmp_path):
+    report, model = run("classify_images", "60")
+    assert report["accuracy"] > 0.9
+    assert model.labels == ["circle", "cross", "square", "triangle"]
+    assert (tmp_path / "attention.png").stat().st_size > 0
+
+
+def test_classify_a_folder_of_images(run, tmp_path):
+    for label, value in (("dark", 40), ("bright", 200)):
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for i in range(5):
+            pixels = np.full((20, 20, 3), value + i, "uint8")
+            keras.utils.save_img(tmp_path / "pictures" / label / f"{i}.png", pixels, scale=False)
+    options = ["--folder", str(tmp_path / "pictures"), "--image-size", "16", "--model", "vit", "--mix", "cutmix"]
+    report, model = run("classify_images", "2", *options)
+    assert report["curves"]["step"] == [1, 2]
+    assert model.labels == ["bright", "dark"]
+    assert model({"images": np.zeros((1, 16, 16, 3))}).shape == (1, 2)
+
+
+def test_the_size_of_the_compact_transformer(monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "examples"), *sys.path])
+    examples = importlib.import_module("classify_images")
+    model = examples.build_model("cct", np.zeros((1, 32, 32, 3)), [str(i) for i in range(10)])
+    # CCT-2/3x2 has 0.28 M parameters in the paper.
+    assert model.count_params() == 283_722
+
+
 @pytest.mark.parametrize("option", [["--lora", "2"], ["--freeze", "1"]], ids=lambda x: x[0])
 def test_finetune(run, option, tmp_path):
     if DATA is None:

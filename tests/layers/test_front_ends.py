@@ -11,7 +11,13 @@ from harness import LayerCase, pairs, run_check
 from harness_export import check_export
 from samples import DV, D, lengths, normal
 
-from keras_attn.layers import AudioFrontEnd, ConvolutionalPositionEncoding, EncoderBlock, PatchEmbedding
+from keras_attn.layers import (
+    AudioFrontEnd,
+    ConvolutionalEmbedding,
+    ConvolutionalPositionEncoding,
+    EncoderBlock,
+    PatchEmbedding,
+)
 
 ROWS, COLUMNS, C = 2, 3, 5
 
@@ -158,7 +164,47 @@ def convolutional_oracle(weights, inputs, inputs_mask):
     return (inputs + oracle.ACTIVATIONS["gelu"](y + bias)) * inputs_mask[..., None]
 
 
+def windows(images, window, stride, value):
+    """`(B, height, width, window, window, C)`: the windows centred at every `stride`-th row and column."""
+    ends = ((window - 1) // 2, window // 2)
+    images = np.pad(images, ((0, 0), ends, ends, (0, 0)), constant_values=value)
+    found = np.lib.stride_tricks.sliding_window_view(images, (window, window), (1, 2))[:, ::stride, ::stride]
+    return np.moveaxis(found, 3, -1)
+
+
+def convolutional_embedding_oracle(weights, images, strides, pool_strides, activation):
+    """A convolution and a maximum per window; with biases, which follow their filters."""
+    parts = [weights] if len(weights) == 1 else [weights[i : i + 2] for i in range(0, len(weights), 2)]
+    for filters, *bias in parts:
+        images = np.einsum("bhwijc,ijcd->bhwd", windows(images, len(filters), strides, 0.0), filters) + sum(bias)
+        images = windows(oracle.ACTIVATIONS[activation](images), 3, pool_strides, -np.inf).max(axis=(3, 4))
+    return images.reshape(len(images), -1, images.shape[-1])
+
+
+def convolutional_case(name, hidden_dim, strides=1, pool_strides=2, activation="relu", bad=(), **config):
+    settings = {"strides": strides, "pool_strides": pool_strides, "activation": activation}
+    return LayerCase(
+        f"convolutional_embedding_{name}",
+        partial(ConvolutionalEmbedding, hidden_dim=hidden_dim, **settings, **config),
+        lambda rng, B, T, S: {"images": normal(rng, B, T + 1, S + 2, C)},
+        partial(convolutional_embedding_oracle, **settings),
+        bad=bad,
+    )
+
+
 CASES = [
+    convolutional_case(
+        "relu",
+        D,
+        bad=(
+            ({"hidden_dim": ()}, r"`hidden_dim` must hold the channels of one convolution or more"),
+            ({"hidden_dim": (4, 0)}, "`hidden_dim`"),
+            ({"kernel_size": 0}, "`kernel_size`"),
+            ({"pool_strides": 0.5}, "`pool_strides`"),
+            ({"images": np.ones((2, 6, C), "float32")}, r"`images` must have rank 4.*\(2, 6, 5\)"),
+        ),
+    ),
+    convolutional_case("two", (4, D), strides=2, pool_strides=1, activation="gelu", kernel_size=4, use_bias=True),
     LayerCase(
         "convolutional_position",
         partial(ConvolutionalPositionEncoding, kernel_size=4, groups=2),

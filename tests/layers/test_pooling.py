@@ -10,7 +10,15 @@ from harness import LayerCase, pairs, run_check
 from harness_export import check_export
 from samples import DV, D, H, N, embedded, lengths, normal, padded
 
-from keras_attn.layers import AttentionPooling, FirstTokenPooling, LastTokenPooling, MaxPooling, MeanPooling
+from keras_attn.layers import (
+    AttentionPooling,
+    FirstTokenPooling,
+    LastTokenPooling,
+    MaxPooling,
+    MeanPooling,
+    SequencePooling,
+    recording,
+)
 
 
 def left_padded(rng, B, T, S):
@@ -42,6 +50,15 @@ def attention_oracle(weights, inputs, inputs_mask=None):
     query = np.repeat(query, len(inputs), axis=0)
     mask = True if inputs_mask is None else inputs_mask[:, None, None]
     return oracle.multi_head_attention(weights, query, inputs, mask=mask)[0][:, 0]
+
+
+def sequence_oracle(weights, inputs, inputs_mask=None):
+    pooled = []
+    for i, x in enumerate(inputs):
+        x = x if inputs_mask is None else x[inputs_mask[i]]
+        exponentials = np.exp(x @ weights[0])
+        pooled.append((exponentials / exponentials.sum() * x).sum(axis=0))
+    return np.stack(pooled)
 
 
 BAD = (
@@ -104,6 +121,8 @@ CASES = [
         bad=(({"index": -1}, "`index`"), ({"num_tokens": 0}, "`num_tokens`")),
     ),
     LayerCase("attention_pooling_all", AttentionPooling, embedded, attention_oracle),
+    masked_case("sequence_pooling", SequencePooling, sequence_oracle),
+    LayerCase("sequence_pooling_all", SequencePooling, embedded, sequence_oracle),
 ]
 
 
@@ -122,3 +141,14 @@ def test_a_mean_of_large_numbers_is_summed_in_float32(dtype):
     layer = MeanPooling(dtype=dtype)
     x = np.full((1, 4096, 1), 3e4, "float32")
     np.testing.assert_allclose(np.asarray(layer(x), "float32"), 3e4, rtol=1e-2)
+
+
+def test_the_weights_of_sequence_pooling_are_recorded():
+    layer = SequencePooling()
+    inputs, mask = padded(np.random.default_rng(0), 2, 5, 0).values()
+    with recording() as scores:
+        pooled = layer(inputs, inputs_mask=mask)
+    [weights] = scores.values()
+    assert weights.shape == (2, 1, 1, 5)
+    np.testing.assert_array_equal(np.asarray(weights)[:, 0, 0] > 0, mask)
+    np.testing.assert_allclose(np.einsum("bt,btd->bd", weights[:, 0, 0], inputs), pooled, atol=1e-6)

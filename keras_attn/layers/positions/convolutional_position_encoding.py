@@ -83,12 +83,13 @@ class ConvolutionalPositionEncoding(PositionEncoding):
     ) -> Tensor:
         mask = implicit_mask(inputs, inputs_mask, mask)
         x = without_padding(inputs, mask)
-        padded = ops.pad(x, ((0, 0), (self.kernel_size // 2, (self.kernel_size - 1) // 2), (0, 0)))
+        # One more frame than it takes: a convolution of fewer frames than its kernel has is an error or not empty,
+        # depending on the machine.
+        padded = ops.pad(x, ((0, 0), (self.kernel_size // 2, (self.kernel_size - 1) // 2 + 1), (0, 0)))
         filters = ops.cast(self.filters, x.dtype)
         # One convolution per group, as grouped ones do not run on every CPU and in every format.
         parts = zip(ops.split(padded, self.groups, axis=-1), ops.split(filters, self.groups, axis=-1), strict=True)
         y = ops.concatenate([ops.conv(*part, padding="valid", data_format="channels_last") for part in parts], axis=-1)
-        # TensorFlow's convolution of fewer frames than its kernel has is not empty.
         y = y[:, : axis_size(x, 1)]
         return without_padding(add(x, self.activation(add(y, ops.cast(self.bias, y.dtype)))), mask)
 

@@ -192,10 +192,10 @@ class Seq2SeqRNN(AttentionModel):
             return_attention_scores=guided_alignment is not None or copying is not None,
         )
         x = self._guided(x, scores, inputs)
-        outputs = self.target_embedding(x, reverse=True)
-        if copying is not None:
-            options = {"inputs_mask": inputs["target_mask"]}
-            outputs = copying(features, outputs, _first(scores[0]), inputs["source_ids"], **options)
+        if copying is None:
+            outputs = self.target_embedding(x, reverse=True)
+        else:
+            outputs = self._copied(x, features, scores, inputs["source_ids"], inputs["target_mask"])
         config = {
             **sizes,
             "cell": cell,
@@ -283,9 +283,13 @@ class Seq2SeqRNN(AttentionModel):
         scored = {"return_attention_scores": source_ids is not None}
         hidden, cache, scores, features = self._decode(target_ids, _attending(memory, cache), cache[1:], **scored)
         if source_ids is not None:
-            logits = self.target_embedding(hidden, reverse=True)
-            hidden = self.pointer_generator(features, logits, _first(scores[0]), source_ids)
+            hidden = self._copied(hidden, features, scores, source_ids)
         return hidden, cache
+
+    def _copied(self, hidden, features, scores, source_ids, mask=None):
+        """Logits of tokens that are generated or copied."""
+        logits = self.target_embedding(hidden, reverse=True)
+        return self.pointer_generator(features, logits, _first(scores[0]), source_ids, inputs_mask=mask)
 
     def call(self, inputs: Nest, training: bool | None = None, mask: Tensor | None = None) -> Tensor:
         if training and self.scheduled_sampling is not None:

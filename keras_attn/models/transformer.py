@@ -195,10 +195,11 @@ class Transformer(AttentionModel):
             attention_mask=tensors["target_attention_mask"],
             memory_attention_mask=tensors["memory_attention_mask"],
         )
-        masks = {"query_mask": tensors["target_mask"], "attention_mask": tensors["memory_attention_mask"]}
-        outputs = self.target_embedding(x, reverse=True)
-        if copying is not None:
-            outputs = self._copied(x, outputs, source, value=memory, value_mask=source_mask, **masks)
+        if copying is None:
+            outputs = self.target_embedding(x, reverse=True)
+        else:
+            attended = {"query_mask": tensors["target_mask"], "attention_mask": tensors["memory_attention_mask"]}
+            outputs = self._copied(x, source, value=memory, value_mask=source_mask, **attended)
         config = {
             **options,
             **sizes,
@@ -304,15 +305,14 @@ class Transformer(AttentionModel):
         )
         if copied:
             projected, source_ids = copied
-            logits = self.target_embedding(hidden, reverse=True)
-            hidden = self._copied(hidden, logits, source_ids, memory_cache=projected, value_mask=source_mask)
+            hidden = self._copied(hidden, source_ids, memory_cache=projected, value_mask=source_mask)
         return hidden, cache
 
-    def _copied(self, hidden, logits, source_ids, **attended):
+    def _copied(self, hidden, source_ids, **attended):
         """Logits of tokens that are generated or copied; `attended` are arguments of the attention to the memory."""
         context, scores = self.copy_attention(hidden, return_attention_scores=True, **attended)
         features = ops.concatenate([context, hidden], axis=-1)
-        mask = attended.get("query_mask")
+        logits, mask = self.target_embedding(hidden, reverse=True), attended.get("query_mask")
         return self.pointer_generator(features, logits, ops.squeeze(scores, 1), source_ids, inputs_mask=mask)
 
     def alignment_layers(self) -> list[str]:

@@ -13,7 +13,10 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import pytest
+import tensorflow as tf
 from tensorflow.python.util import tf_stack
+
+from keras_attn.export.verification import fresh_process
 
 pytest_plugins = ["layer_docs", "pretrained_docs"]
 # Graphs are millions of objects that live on, and collections that walk over them take a twentieth of the time.
@@ -22,6 +25,11 @@ gc.set_threshold(100_000, 50, 100)
 # in processes of several replicas: their threads would read one place at the same time.
 _PLACE = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: _PLACE
+# Most graphs run once, and rewriting them takes an eighth of the time. Those of clients and trainings, which are processes
+# of their own, are rewritten as a user's are.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+# Between two exports lie other tests, and importing TensorFlow anew takes seconds.
+fresh_process.IDLE_S = 1000
 # TensorFlow tests each argument for a protocol, whose members older versions of Python collect anew each time.
 if sys.version_info < (3, 12):
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)

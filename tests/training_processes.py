@@ -21,9 +21,11 @@ def run(**settings):
     return _run({"settings": settings})[0]
 
 
-def run_script(script):
-    """A program of its own, which may import what stands in this folder."""
-    return _run({"script": script})[0]
+def run_script(script, *arguments, directory="."):
+    """A program of its own, Python code or the path of a file, which may import what stands in this folder."""
+    program = {"file": str(script)} if isinstance(script, Path) else {"script": script}
+    arguments = [str(argument) for argument in arguments]
+    return _run({**program, "arguments": arguments, "directory": str(directory)})[0]
 
 
 def run_group(workers=2, **settings):

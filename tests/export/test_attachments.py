@@ -1,10 +1,8 @@
 """The vocabulary and the names of classes lie in every artefact, and its client answers by them."""
 
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
+import deployed_clients
 import keras
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from keras_attn.export import export, inspect, registry
 from keras_attn.export.labelled_data import class_ids
 from keras_attn.text import CharacterTokenizer, Tokenizer
 
-CLIENTS = Path(__file__).parents[2] / "export"
 PATHS = {"saved_model": "saved_model", "tflite": "model.tflite", "onnx": "classify.onnx"}
 LABELS = ["Wörter\u2028\x85", "news,\x1c world", "日"]
 TEXTS = ["abba", "e", "héé c", "日日", "dada"]
@@ -53,9 +50,9 @@ def test_attached(format, model, folder, tmp_path):
 def test_clients_answer_by_name(format, model, folder):
     expected = [LABELS[i] for i in np.argmax(model.predict(model.tokenizer.encode(TEXTS), verbose=0), axis=-1)]
     assert len(set(expected)) > 1
-    command = [sys.executable, CLIENTS / f"run_{format}.py", folder / PATHS[format], "--task", "classify", *TEXTS]
-    answers = subprocess.run(command, capture_output=True, check=True).stdout.decode()
-    assert answers.replace("\r\n", "\n") == "".join(f"{label}\n" for label in expected)
+    answers = deployed_clients.run(format, folder / PATHS[format], "--task", "classify", *TEXTS)
+    assert answers.returncode == 0, answers.stderr
+    assert answers.stdout == "".join(f"{label}\n" for label in expected)
 
 
 def test_ids_come_with_the_vocabulary(model, tmp_path):

@@ -1,11 +1,10 @@
 """One client that threads share gives each of them its own answers."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import pytest
+from training_processes import run_script
 
 from keras_attn.export import export
 from keras_attn.export.verification import clients
@@ -53,7 +52,7 @@ def folder(tmp_path_factory):
 )
 def test_eight_threads(format, name, folder):
     script = Path(clients.script(format))
-    command = [sys.executable, "-c", CODE, script.stem, name, str(folder / ARTEFACTS[format])]
-    process = subprocess.run(command, cwd=script.parent, capture_output=True, text=True, timeout=120)
+    code = f"import sys; sys.path.insert(0, {str(script.parent)!r})\n{CODE}"
+    process = run_script(code, script.stem, name, folder / ARTEFACTS[format])
     assert process.returncode == 0, process.stderr
     assert process.stdout.split() == ["800", "0"]

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import deployed_clients
 import keras
 import numpy as np
 import pytest
@@ -82,23 +83,17 @@ def test_cases_differ_in_batch_length_and_padding(exported):
 
 
 @pytest.mark.parametrize(
-    ("script", "artefact", "forbidden"),
+    ("format", "artefact", "forbidden"),
     [
-        ("run_saved_model.py", "saved_model", ["keras_attn"]),
-        ("run_tflite.py", "model.tflite", ["keras_attn"]),
-        ("run_onnx.py", "generate.onnx", ["keras_attn", "keras", "tensorflow"]),
+        ("saved_model", "saved_model", ["keras_attn"]),
+        ("tflite", "model.tflite", ["keras_attn"]),
+        ("onnx", "generate.onnx", ["keras_attn", "keras", "tensorflow"]),
     ],
 )
-def test_clients_answer_without_the_package(exported, transformer, script, artefact, forbidden):
+def test_clients_answer_without_the_package(exported, transformer, format, artefact, forbidden):
     path, _ = exported
     texts = ["bad cafe", "日é", ""]
-    code = f"import os, runpy, sys; sys.modules.update(dict.fromkeys({forbidden})); sys.argv = sys.argv[1:]; "
-    code += "sys.path.insert(0, os.path.dirname(sys.argv[0])); "
-    code += "sys.stdout.reconfigure(encoding='utf-8'); runpy.run_path(sys.argv[0], run_name='__main__')"
-    client = clients.script(script.removeprefix("run_").removesuffix(".py"))
-    process = subprocess.run(
-        [sys.executable, "-c", code, client, path / artefact, *texts], capture_output=True, encoding="utf-8"
-    )
+    process = deployed_clients.run(format, path / artefact, *texts, forbidden=forbidden)
     assert process.returncode == 0, process.stderr
     assert process.stdout.splitlines() == transformer.generate(texts)
 

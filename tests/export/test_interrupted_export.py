@@ -11,6 +11,7 @@ import interrupted_moves
 import keras
 import numpy as np
 import pytest
+from training_processes import run_script
 
 from keras_attn.export import export, verify
 from keras_attn.export.folder import staging
@@ -164,7 +165,7 @@ def test_an_export_after_one_that_was_killed(tmp_path):
     model = keras.Model(x, keras.layers.Dense(2)(x))
     export(model, tmp_path, "tflite", tasks="forward")
     before = bytes_of(tmp_path)
-    process = subprocess.run([sys.executable, "-c", EXPORT_AND_DIE, str(tmp_path)], capture_output=True, timeout=120)
+    process = run_script(EXPORT_AND_DIE, tmp_path)
     assert process.returncode == -9, process.stderr
     assert bytes_of(tmp_path) != before
     export(model, tmp_path, "onnx", tasks="forward")

@@ -1,8 +1,6 @@
 """A text that is longer than the model can read is cut where the tokenizer says so, and refused elsewhere."""
 
-import subprocess
-import sys
-
+import deployed_clients
 import numpy as np
 import pytest
 
@@ -21,8 +19,7 @@ WORDS = {
 
 
 def answered(format, folder, line):
-    command = [sys.executable, f"export/run_{format}.py", str(folder / CLIENTS[format]), line]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return deployed_clients.run(format, folder / CLIENTS[format], line)
 
 
 @pytest.fixture(scope="module")

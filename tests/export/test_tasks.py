@@ -1,14 +1,13 @@
 """Each task leaves with every kind of model that can do it, and is refused for others."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import onnx
 import pytest
 from onnx_checks import check_axes, empty_constants
+from training_processes import run_script
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.export import export, registry
@@ -178,7 +177,7 @@ def test_an_application_can_drive_the_steps(cls, format, tmp_path):
         length=LENGTH,
     )
     folder = clients.script(format).parent
-    run = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=300)
+    run = run_script(code, folder)
     assert run.returncode == 0, run.stderr
     expected = model.generate(np.array(ids, "int32"))
     tokens = np.array(json.loads(run.stdout.splitlines()[-1]))

@@ -29,7 +29,7 @@ def run(format_name, artefact, cases, repeat=20):
         format_name: Name of the format, which determines the client.
         artefact: Path of the artefact.
         cases: Dict from task name to the path of its npz file of cases.
-        repeat: Number of timed calls.
+        repeat: Number of timed calls, fewer where they are slow.
 
     Returns:
         A dict from task name to `(outputs, ms, peak_bytes)`: a dict from `"outputs/<case>/<name>"` to arrays, the

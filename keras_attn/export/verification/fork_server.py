@@ -1,11 +1,12 @@
 """The server program of `fresh_process`: imports a module once, and runs each script in a fork.
 
-    python fork_server.py tensorflow
+    python fork_server.py tensorflow 60
 
 Reads one line of JSON per script, the arguments of `become`, and writes the exit status as a line. Ends at the end of
-its input, or after a minute without a request.
+its input, or after the given seconds without a request.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -13,12 +14,10 @@ import runpy
 import select
 import sys
 
-IDLE_S = 60
 
-
-def serve(requests, answers):
+def serve(requests, answers, idle_s):
     """Serves requests until there are none; in a fork, returns the request to run."""
-    while select.select([requests], [], [], IDLE_S)[0]:
+    while select.select([requests], [], [], idle_s)[0]:
         line = requests.readline()
         if not line:
             break
@@ -48,7 +47,9 @@ def _main():
     requests, answers = os.fdopen(os.dup(0), "rb", buffering=0), os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     importlib.import_module(sys.argv[1])
-    request = serve(requests, answers)
+    # At its end, a fork would spend seconds on collecting what was imported.
+    gc.freeze()
+    request = serve(requests, answers, float(sys.argv[2]))
     if request is not None:
         requests.close()
         answers.close()

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from keras_attn.export.verification import fork_server
 
+# Seconds until a server without work ends, which takes as much memory as its module.
+IDLE_S = 60
 _servers, _lock = {}, threading.Lock()
 
 
@@ -44,7 +46,7 @@ def run(command, environment, timeout, imported=None):
                     return server.run(command, environment, timeout)
                 except BaseException as error:
                     _servers.pop(imported).close()
-                    # The server ends after a minute without a script, and never starts if the import fails.
+                    # The server ends after a time without a script, and never starts if the import fails.
                     if not isinstance(error, EOFError | BrokenPipeError):
                         raise
     process = subprocess.run(
@@ -66,7 +68,7 @@ class _Server:
 
     def __init__(self, imported, environment):
         # `-P` keeps the folder of the program out of `sys.path`.
-        program = [sys.executable, "-P", fork_server.__file__, imported]
+        program = [sys.executable, "-P", fork_server.__file__, imported, str(IDLE_S)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         # In its own session, it can be killed together with its fork, and does not receive Ctrl-C.
         self.process = subprocess.Popen(program, env=environment, bufsize=0, start_new_session=True, **pipes)

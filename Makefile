@@ -6,6 +6,8 @@ TORCH := torch==2.13.0
 PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.18,<0.19' \
   'tensorflow-serving-api>=2.21,<2.22' 'pandas>=2.2,<4' 'polars>=1.20,<3' 'datasets>=4,<6'
 JAX := 'jax>=0.10,<0.11'
+# Compilation is most of the time under JAX, and its processes compile much the same.
+JAX_CACHE := JAX_COMPILATION_CACHE_DIR=build/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 # Modules are compiled once, not by each of many processes.
 unexport PYTHONDONTWRITEBYTECODE
@@ -26,7 +28,7 @@ peers: $(VENV)/.peers
 # The layers' outputs and gradients on another backend of Keras.
 jax: $(VENV)/.test
 	$(BIN)/python -m pip install --quiet $(JAX)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
+	$(JAX_CACHE) JAX_DISABLE_MOST_OPTIMIZATIONS=1 KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
 
 # Writes docs/layers.md from a run of all layers' tests.
 layers: $(VENV)/.peers

@@ -14,6 +14,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import keras
 import pytest
 import tensorflow as tf
+from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
 from keras_attn.export.verification import fresh_process
@@ -30,6 +31,9 @@ tf_stack.extract_stack = lambda stacklevel=1: _PLACE
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # Between two exports lie other tests, and importing TensorFlow anew takes seconds.
 fresh_process.IDLE_S = 1000
+# A name of its own makes the eager runtime prepare the operation anew for each variable, a millisecond.
+_var_handle_op = gen_resource_variable_ops.var_handle_op
+gen_resource_variable_ops.var_handle_op = lambda *args, debug_name="", **kwargs: _var_handle_op(*args, **kwargs)
 # TensorFlow tests each argument for a protocol, whose members older versions of Python collect anew each time.
 if sys.version_info < (3, 12):
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)

@@ -126,7 +126,7 @@ def _gradients(layer, arguments, points, loss):
             ):
                 return loss(call_with(layer, arguments, tensors))
 
-        found = jax.grad(objective, argnums=(0, 1))(points, [w.value for w in layer.trainable_variables])
+        found = jax.jit(jax.grad(objective, argnums=(0, 1)))(points, [w.value for w in layer.trainable_variables])
         return [np.asarray(g) for g in (*(found[0][n] for n in points), *found[1])]
     tensors = {n: tf.constant(x) for n, x in points.items()}
     with tf.GradientTape() as tape:

@@ -26,8 +26,8 @@ gc.set_threshold(100_000, 50, 100)
 # in processes of several replicas: their threads would read one place at the same time.
 _PLACE = tf_stack.extract_stack()
 tf_stack.extract_stack = lambda stacklevel=1: _PLACE
-# Most graphs run once, and rewriting them takes an eighth of the time. Those of clients and trainings, which are processes
-# of their own, are rewritten as a user's are.
+# Most graphs run once, and rewriting them takes an eighth of the time. Those of clients and trainings, in processes of
+# their own, are rewritten as a user's are.
 tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # Between two exports lie other tests, and importing TensorFlow anew takes seconds.
 fresh_process.IDLE_S = 1000

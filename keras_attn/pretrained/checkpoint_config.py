@@ -139,6 +139,13 @@ class CheckpointConfig:
         """Raises a ValueError that lists entries which no one read, and which may change the model's outputs."""
         known = self._used | _HARMLESS
         unknown = {x: v for x, v in self.entries.items() if x not in known and not _is_empty(v)}
+        if "quantization_config" in unknown:
+            raise ValueError(
+                "`config.json` must be of a model that is not quantised: the tensors of others are read only where "
+                "keras_attn knows the method. Take the checkpoint from which it was quantised, or convert it with "
+                "transformers: `model.dequantize()`, then `model.save_pretrained(folder)`. "
+                f"Received: quantization_config={unknown['quantization_config']}"
+            )
         if unknown:
             raise ValueError(
                 "`config.json` has entries that keras_attn does not know for "

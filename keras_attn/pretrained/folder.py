@@ -109,6 +109,13 @@ class CheckpointFolder:
 
     def _no_weights(self):
         if pickles := [name for name in _PICKLES if self.has(name)]:
+            if pickles[0].startswith(("tf_", "flax_", "model.ckpt")):
+                return (
+                    f"`folder` must contain {self.weights}: {pickles[0]} has no safe reader here, and transformers 5 "
+                    "none at all. transformers 4 with TensorFlow or Flax converts it: "
+                    "`AutoModel.from_pretrained(folder, from_tf=True).save_pretrained(folder)`, or `from_flax=True`, "
+                    f"with the class of the model's task. Received: {self.path}"
+                )
             return (
                 f"`folder` must contain {self.weights}: {pickles[0]} can run code when it is read, or has no safe "
                 "reader here. Convert it once where its source is trusted, with PyTorch: "

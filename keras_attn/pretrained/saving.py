@@ -43,8 +43,10 @@ def save_pretrained(
         task: See `from_pretrained`.
 
     Raises:
-        ValueError: If `config` is missing, or does not describe the model.
+        ValueError: If `config` is missing, or does not describe the model; or if `folder` is a file.
     """
+    if Path(folder).is_file():
+        raise ValueError(f"`folder` must be a folder, which need not exist. Received a file: {os.fspath(folder)!r}")
     checkpoint = model.checkpoint if config is None else Checkpoint(dict(config), task)
     if checkpoint is None:
         raise ValueError(

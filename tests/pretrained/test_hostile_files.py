@@ -98,8 +98,8 @@ def index(weight_map):
     return edit
 
 
-def only_a_pickle(folder):
-    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+def renamed_weights(name):
+    return lambda folder: (folder / WEIGHTS).rename(folder / name)
 
 
 def rename(old, new):
@@ -139,7 +139,12 @@ HOSTILE = {
     "one layer too many": (edit_config(num_hidden_layers=3), "no tensor 'encoder.layer.2"),
     "one layer too few": (edit_config(num_hidden_layers=1), "no weight for tensor 'bert.encoder.layer.1"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), "must contain model.safetensors or"),
-    "only a pickle": (only_a_pickle, "pytorch_model.bin can run code.*AutoModel.from_pretrained"),
+    "only a pickle": (renamed_weights("pytorch_model.bin"), "pytorch_model.bin can run code.*AutoModel.from_pretr"),
+    "only Keras weights": (renamed_weights("tf_model.h5"), "tf_model.h5 has no safe reader.*from_tf=True"),
+    "quantised": (
+        edit_config(quantization_config={"quant_method": "gptq"}),
+        "must be of a model that is not quantised",
+    ),
     "empty weights": (write(WEIGHTS, b""), "must be a complete safetensors file"),
     "huge header": (write(WEIGHTS, struct.pack("<Q", 2**62) + b"{}"), "must be a complete safetensors file"),
     "header is no JSON": (write(WEIGHTS, struct.pack("<Q", 2) + b"{{"), "must be a complete safetensors file"),
@@ -214,6 +219,8 @@ def test_a_config_describes_the_model(folder, tmp_path):
     with pytest.raises(ValueError, match="must be of class LanguageModel"):
         save_pretrained(unread, tmp_path / "out", {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]})
     assert not (tmp_path / "out").exists()
+    with pytest.raises(ValueError, match=r"`folder` must be a folder, which need not exist\. Received a file"):
+        model.save_pretrained(folder / "config.json")
     unread.set_weights(model.get_weights())
     save_pretrained(unread, tmp_path / "out", config)
     for variable, other in zip(model.weights, from_pretrained(tmp_path / "out").weights, strict=True):

@@ -8,11 +8,14 @@ PEERS := 'transformers>=5.24,<6' 'keras-hub>=0.32,<0.33' 'onnxruntime-genai>=0.1
 JAX := 'jax>=0.10,<0.11'
 # Compilation is most of the time under JAX, and its processes compile much the same.
 JAX_CACHE := JAX_COMPILATION_CACHE_DIR=build/jax JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+BENCHMARKS := $(addprefix benchmark-,attention blocks training generation export)
 
 # Modules are compiled once, not by each of many processes.
 unexport PYTHONDONTWRITEBYTECODE
+# Most modules are never imported, and those that are get compiled then.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 
-.PHONY: demo test peers jax layers pretrained matrix check benchmark clean
+.PHONY: demo test peers jax layers pretrained matrix check benchmark $(BENCHMARKS) clean
 
 # Trains the date model, exports it to three formats and proves them equal.
 demo: $(VENV)/.demo
@@ -27,7 +30,7 @@ peers: $(VENV)/.peers
 
 # The layers' outputs and gradients on another backend of Keras.
 jax: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet $(JAX)
+	$(INSTALL) $(JAX)
 	$(JAX_CACHE) JAX_DISABLE_MOST_OPTIMIZATIONS=1 KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 --dist worksteal tests/layers -k "oracle or gradients"
 
 # Writes docs/layers.md from a run of all layers' tests.
@@ -47,24 +50,22 @@ check: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/static_types/public_types.py
 
-benchmark: $(VENV)/.test
-	$(BIN)/python -m benchmarks.attention $(ARGS)
-	$(BIN)/python -m benchmarks.blocks $(ARGS)
-	$(BIN)/python -m benchmarks.training $(ARGS)
-	$(BIN)/python -m benchmarks.generation $(ARGS)
-	$(BIN)/python -m benchmarks.export $(ARGS)
+benchmark: $(BENCHMARKS)
+
+$(BENCHMARKS): benchmark-%: $(VENV)/.test
+	$(BIN)/python -m benchmarks.$* $(ARGS)
 
 $(VENV)/.demo: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	$(INSTALL) --editable '.[demo]'
 	touch $@
 
 $(VENV)/.test: setup.cfg pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
 	touch $@ $(VENV)/.demo
 
 $(VENV)/.peers: $(VENV)/.test
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet $(PEERS)
+	$(INSTALL) $(TORCH)
+	$(INSTALL) $(PEERS)
 	touch $@
 
 $(BIN)/python:

@@ -14,14 +14,14 @@ from harness import OTHER_SIZES, SIZES, build, call_with, flat_arrays, named_arr
 from keras_attn.export import registry
 
 # Some of a converter's time grows with the square of the operations.
-_TOGETHER = 12
+TOGETHER = 12
 
 
 def check_export(cases, format_name, tmp_path):
     family = tuple(case for case in cases if "export" not in case.exempt)
     differences = []
-    for start in range(0, len(family), _TOGETHER):
-        cases = family[start : start + _TOGETHER]
+    for start in range(0, len(family), TOGETHER):
+        cases = family[start : start + TOGETHER]
         try:
             differences += _differences(cases, family, format_name, tmp_path / f"from_{start}")
         except Exception:
@@ -71,7 +71,7 @@ def _differences(cases, family, format_name, folder):
     )
     writer = registry.load("formats", format_name)()
     writer.write(writer.convert([task], folder), folder)
-    run = _RUNNERS[format_name](folder / writer.path("forward"))
+    run = RUNNERS[format_name](folder / writer.path("forward"))
     differences = []
     for sizes in (SIZES, OTHER_SIZES):
         arguments = {case.name: case.arguments(sizes) for case in cases}
@@ -107,4 +107,4 @@ def _onnx_runner(path):
     return lambda arrays: dict(zip(names, session.run(names, arrays), strict=True))
 
 
-_RUNNERS = {"saved_model": _saved_model_runner, "tflite": _tflite_runner, "onnx": _onnx_runner}
+RUNNERS = {"saved_model": _saved_model_runner, "tflite": _tflite_runner, "onnx": _onnx_runner}

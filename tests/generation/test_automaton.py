@@ -352,7 +352,7 @@ def test_one_graph_for_all_sizes(jit):
 
 @pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
 def test_export(format_name, tmp_path):
-    from harness_export import _RUNNERS
+    from harness_export import RUNNERS
 
     names = [f"output_{i}" for i in range(len(AUTOMATA))]
     task = types.SimpleNamespace(
@@ -364,7 +364,7 @@ def test_export(format_name, tmp_path):
     )
     writer = registry.load("formats", format_name)()
     writer.write(writer.convert([task], tmp_path), tmp_path)
-    artefact = _RUNNERS[format_name](tmp_path / writer.path("forward"))
+    artefact = RUNNERS[format_name](tmp_path / writer.path("forward"))
     for rows, width in ((5, 7), (2, 1)):
         given = arrays(AUTOMATA[1], rows, width, steps=3)
         actual = artefact(given)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from harness_export import RUNNERS, TOGETHER
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -498,29 +499,26 @@ def test_export(format_name, tmp_path):
         start = (ops.zeros((), "int32"), ops.zeros_like(logits), *state)
         return ops.while_loop(lambda step, *_: step < 3, advance, start)[1]
 
-    names = [f"output_{i}" for i in range(len(PROCESSORS))]
-    task = types.SimpleNamespace(
-        name="forward",
-        tokenizer=None,
-        call=lambda **x: {name: loop(p, **x) for name, p in zip(names, PROCESSORS, strict=True)},
-        inputs=SPECS,
-        model=types.SimpleNamespace(variables=[]),
-    )
     writer = registry.load("formats", format_name)()
-    writer.write(writer.convert([task], tmp_path), tmp_path)
-    artefact = runner(format_name, tmp_path / writer.path("forward"))
-    for rows, width in ((5, 7), (2, 1)):
-        given = arrays(rows, width, steps=3)
-        actual = artefact(given)
-        for name, processor in zip(names, PROCESSORS, strict=True):
-            wanted = run(processor, **given)
-            np.testing.assert_allclose(actual[name], wanted, rtol=1e-5, atol=1e-5, err_msg=str(processor))
-
-
-def runner(format_name, path):
-    from harness_export import _RUNNERS
-
-    return _RUNNERS[format_name](path)
+    for start in range(0, len(PROCESSORS), TOGETHER):
+        named = {f"output_{i}": processor for i, processor in enumerate(PROCESSORS[start : start + TOGETHER])}
+        task = types.SimpleNamespace(
+            name="forward",
+            tokenizer=None,
+            call=lambda named=named, **x: {name: loop(processor, **x) for name, processor in named.items()},
+            inputs=SPECS,
+            model=types.SimpleNamespace(variables=[]),
+        )
+        folder = tmp_path / str(start)
+        folder.mkdir()
+        writer.write(writer.convert([task], folder), folder)
+        artefact = RUNNERS[format_name](folder / writer.path("forward"))
+        for rows, width in ((5, 7), (2, 1)):
+            given = arrays(rows, width, steps=3)
+            actual = artefact(given)
+            for name, processor in named.items():
+                wanted = run(processor, **given)
+                np.testing.assert_allclose(actual[name], wanted, rtol=1e-5, atol=1e-5, err_msg=str(processor))
 
 
 @pytest.mark.parametrize(

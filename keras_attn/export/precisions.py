@@ -13,7 +13,8 @@ class Precision:
 
     Args:
         name: Name for `export`; part of the file name of an artefact.
-        max_abs_diff: Maximum difference of float outputs; if given, all other outputs must be identical.
+        max_abs_diff: Maximum difference of float outputs, apart from the rounding of large ones; if given, all other
+            outputs must be identical.
         cosine: Minimum cosine similarity of each float output and the model's.
         agreement: Minimum share of positions with the same top class.
         tokens: Minimum share of identical generated tokens. One different token changes all later ones.

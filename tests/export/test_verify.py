@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from keras_attn.export import export, verify
+from keras_attn.export import export, precisions, verify
 from keras_attn.export.folder import manifest
 from keras_attn.export.verification import comparison, verification
 
@@ -94,6 +94,13 @@ def test_no_manifest(content, tflite_folder):
         (tflite_folder / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=r"manifest\.json"):
         verify(tflite_folder)
+
+
+def test_large_numbers_may_round():
+    limits, large = precisions.TABLE["float32"], np.array([-300.0, 1.0], "float32")
+    assert comparison.difference(large, large + np.float32(3e-4), limits)[0] is None
+    assert comparison.difference(large, large + np.float32(5e-4), limits)[0] == "differs by 5.0e-04"
+    assert comparison.difference(large[1:], large[1:] + np.float32(3e-4), limits)[0] == "differs by 3.0e-04"
 
 
 def test_what_is_no_number_is_no_agreement():

@@ -31,7 +31,7 @@ def difference(expected, actual, limits: Precision, generated=False):
         return "holds NaN or infinity", 0.0, 1.0
     largest, alike = float(np.max(np.abs(expected - actual), initial=0.0)), cosine(expected, actual)
     if exact:
-        # Equal outputs may round to adjacent half-precision numbers, and sums in another order differ in some last bits.
+        # Equal outputs may round to adjacent half-precision numbers, and sums in another order differ in the last bits.
         rounding = 2.0**-9 if expected.itemsize < 4 else 2.0**-20
         allowed = limits.max_abs_diff + rounding * np.max(np.abs(expected), initial=0)
         return (f"differs by {largest:.1e}" if largest > allowed else None), largest, alike

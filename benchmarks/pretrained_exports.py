@@ -74,7 +74,7 @@ def image_and_text(numbers):
 
 def mel(numbers):
     features = numbers.standard_normal((1, 3000, 80), "float32")
-    ours = {"input_features": features, "source_mask": np.ones((1, 1500), bool)}
+    ours = {"input_features": features, "source_mask": np.ones((1, 3000), bool)}
     return ours, {"input_features": np.ascontiguousarray(features.transpose(0, 2, 1))}
 
 

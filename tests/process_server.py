@@ -2,14 +2,13 @@
 
 Reads lines of JSON, each a list of programs that run at the same time, and answers each with a line of what became of
 them: `{"returncode": ..., "stdout": ..., "stderr": ...}`. A program is `{"environment": {...}}` and either `settings`,
-those of tests/training_run.py, or a `script` or a `file`, with its `arguments` and `directory`.
+those of tests/training_run.py, or a `script` with its `arguments`.
 """
 
 import contextlib
 import gc
 import json
 import os
-import runpy
 import signal
 import sys
 import tempfile
@@ -57,10 +56,5 @@ if __name__ == "__main__" and (program := serve()):
     if "settings" in program:
         training_run.main(program["settings"])
     else:
-        os.chdir(program["directory"])
-        sys.argv = [program.get("file", "-c"), *program["arguments"]]
-        if "file" in program:
-            sys.path.insert(0, os.path.dirname(program["file"]))
-            runpy.run_path(program["file"], run_name="__main__")
-        else:
-            exec(program["script"], {"__name__": "__main__"})
+        sys.argv = ["-c", *program["arguments"]]
+        exec(program["script"], {"__name__": "__main__"})

@@ -8,7 +8,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from training_processes import run_script
 
 import keras_attn
 from keras_attn import EncoderModel, cli
@@ -248,8 +247,9 @@ def test_the_script_finds_what_a_model_is_made_of(tmp_path):
     model = keras_attn.LanguageModel(tokenizer.vocabulary_size, 1, 8, 2, 8, **settings)
     model.compile("adam", MaskedCrossEntropy())
     model.save(tmp_path / "model.keras")
-    process = run_script(script, "inspect", tmp_path / "model.keras")
-    assert "LanguageModel, float32" in process.stdout, process.stderr
+    command = [sys.executable, script, "inspect", tmp_path / "model.keras"]
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "LanguageModel, float32" in process.stdout
 
 
 def test_usage(capsys):

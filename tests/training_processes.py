@@ -21,11 +21,12 @@ def run(**settings):
     return _run({"settings": settings})[0]
 
 
-def run_script(script, *arguments, directory="."):
-    """A program of its own, Python code or the path of a file, which may import what stands in this folder."""
-    program = {"file": str(script)} if isinstance(script, Path) else {"script": script}
-    arguments = [str(argument) for argument in arguments]
-    return _run({**program, "arguments": arguments, "directory": str(directory)})[0]
+def run_script(script, *arguments):
+    """Python code in a process of its own, which can import the modules of this folder.
+
+    keras_attn is imported already: a test of what a program imports itself starts a new process.
+    """
+    return _run({"script": script, "arguments": [str(argument) for argument in arguments]})[0]
 
 
 def run_group(workers=2, **settings):

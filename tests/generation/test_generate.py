@@ -1,5 +1,7 @@
 import gc
 import json
+import subprocess
+import sys
 import weakref
 
 import keras
@@ -7,7 +9,6 @@ import numpy as np
 import pytest
 from keras import ops
 from model_checks import generated
-from training_processes import run_script
 
 from keras_attn import GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.generation import BeamSearch, MinLength, Sampling, TopK, generate
@@ -350,7 +351,8 @@ def test_a_fresh_process_knows_what_a_saved_model_carries(tmp_path):
     LanguageModel(7, **sizes, generation_config=config, tokenizer=tokenizer).save(tmp_path / "model.keras")
     code = "import keras, keras_attn, sys; model = keras.saving.load_model(sys.argv[1]); "
     code += "print(type(model.generation_config.strategy).__name__, model.tokenizer.tokenize(['a b']))"
-    process = run_script(code, tmp_path / "model.keras")
+    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert process.stdout.strip() == "Sampling [[5, 6]]", process.stderr
 
 

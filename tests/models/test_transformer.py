@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -6,7 +9,6 @@ import pytest
 import tensorflow as tf
 from keras import ops
 from model_checks import rounding
-from training_processes import run_script
 
 from keras_attn import GenerationConfig, Transformer, attention_maps
 from keras_attn.layers import LearnedPositionEmbedding, RotaryPositionEncoding
@@ -403,6 +405,6 @@ from numpy import load, save
 model = keras.saving.load_model("model.keras")
 save("logits.npy", model({"source_ids": load("source.npy"), "target_ids": load("target.npy")}))
 """
-    process = run_script(script, directory=tmp_path)
-    assert process.returncode == 0, process.stderr
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits(model), atol=1e-6)

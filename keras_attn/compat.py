@@ -1,10 +1,11 @@
-"""All uses of private names of Keras, TensorFlow and tf2onnx, and all patches of their objects.
+"""All uses of private names of Keras, TensorFlow and others, and all patches of their objects.
 
 This is the only file to port to another release of them. Each docstring tells what the public interface lacks.
 `tests/test_compat.py` has a test per name that fails if it is missing or has changed its meaning.
 """
 
 import contextlib
+import copy
 import logging
 import re
 import threading
@@ -387,12 +388,43 @@ def tf2onnx_passes():
     """The passes of tf2onnx's optimizer; the public `optimize_graph` copies the graph before each, and hides errors."""
     from tf2onnx import optimizer
 
-    return [make() for make in optimizer._get_optimizers().values()]
+    makers = optimizer._get_optimizers()
+
+    class TransposeOptimizer(makers["optimize_transpose"]):
+        """That of tf2onnx looks for a transpose among all nodes again after each change."""
+
+        is_prepared = False
+
+        @property
+        def nodes(self):
+            return [node for node in super().nodes if not self.is_prepared or node.op.op_type == "Transpose"]
+
+        def pre_optimize_action(self):
+            self.is_prepared = False
+            super().pre_optimize_action()
+            self.is_prepared = True
+
+    return [make() for make in {**makers, "optimize_transpose": TransposeOptimizer}.values()]
 
 
 def run_pass(optimization, graph):
     """The graph after a pass; the public `optimize` also serialises the whole graph."""
     return optimization._optimize(graph)
+
+
+@contextlib.contextmanager
+def copying_conditions_alone():
+    """Within the scope, tf2onnx copies the condition of a loop without the graphs around it, which hold all weights."""
+    from tf2onnx.onnx_opset import controlflow
+
+    def deepcopy(graph):
+        return copy.deepcopy(graph, {id(graph.parent_graph): None})
+
+    controlflow.copy = types.SimpleNamespace(deepcopy=deepcopy)
+    try:
+        yield
+    finally:
+        controlflow.copy = copy
 
 
 @contextlib.contextmanager
@@ -415,6 +447,17 @@ def ops_that_tf2onnx_lacks():
     finally:
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+# Protocol buffers.
+
+
+def protobuf_implementation():
+    """Name of the implementation that this process uses, as its environment variable takes it; that variable may have
+    changed since it was read."""
+    from google.protobuf.internal import api_implementation
+
+    return api_implementation.Type()
 
 
 # Archives of Keras and NumPy.

@@ -34,14 +34,27 @@ fresh_process.IDLE_S = 1000
 # A name of its own makes the eager runtime prepare the operation anew for each variable, a millisecond.
 _var_handle_op = gen_resource_variable_ops.var_handle_op
 gen_resource_variable_ops.var_handle_op = lambda *args, debug_name="", **kwargs: _var_handle_op(*args, **kwargs)
+# Keras and TensorFlow look at each attribute of a layer for what they track, and raise two errors at each new one.
+_PLAIN = {str, int, float, bool, type(None)}
+_track_and_set = keras.Layer.__setattr__
+
+
+def _set(layer, name, value):
+    setter = object.__setattr__ if type(value) in _PLAIN else _track_and_set
+    setter(layer, name, value)
+
+
+keras.Layer.__setattr__ = _set
 # TensorFlow tests each argument for a protocol, whose members older versions of Python collect anew each time.
 if sys.version_info < (3, 12):
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)
 
 
 def pytest_collection_finish():
-    """Keras collects garbage at every quantisation, TensorFlow at every conversion: not among what was imported."""
+    # Keras collects garbage at every quantisation, TensorFlow at every conversion: not among what was imported.
     gc.freeze()
+    # onnxruntime_extensions sets it, and protocol buffers in Python take seconds in each process that is started.
+    os.environ.pop("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", None)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,5 +1,6 @@
-"""Each private name of Keras, TensorFlow and tf2onnx in `keras_attn.compat` is there and means what is said of it."""
+"""Each private name of Keras, TensorFlow and others in `keras_attn.compat` is there and means what is said of it."""
 
+import contextlib
 import threading
 import time
 import types
@@ -620,6 +621,28 @@ def test_tf2onnx_passes():
     assert not any(node.type == "Transpose" for node in graph.get_nodes())
 
 
+def test_copying_conditions_alone(monkeypatch):
+    from tf2onnx.graph import Node
+
+    def loop(x):
+        x = tf.matmul(x, tf.reshape(x, (3, 2)))
+        return tf.while_loop(lambda y: tf.reduce_sum(y) < 8, lambda y: [y + 1], [x])[0]
+
+    def reduced(node, protocol):
+        nodes.append(node.type)
+        return object.__reduce_ex__(node, protocol)
+
+    nodes, counts = [], []
+    monkeypatch.setattr(Node, "__reduce_ex__", reduced)
+    for scope in (contextlib.nullcontext, compat.copying_conditions_alone):
+        nodes.clear()
+        with scope():
+            onnx_graph(loop)
+        counts.append((nodes.count("MatMul"), nodes.count("ReduceSum")))
+    # The condition is copied to before the loop and into it.
+    assert counts == [(2, 3), (0, 2)]
+
+
 def test_ops_that_tf2onnx_lacks(caplog):
     with compat.ops_that_tf2onnx_lacks() as lacking:
         onnx_graph(tf.tanh)
@@ -627,6 +650,17 @@ def test_ops_that_tf2onnx_lacks(caplog):
         onnx_graph(lambda x: tf.math.igamma(x, x))
     assert lacking == {"Igamma"}
     assert not [record for record in caplog.records if record.name.startswith("tf2onnx")]
+
+
+# Protocol buffers.
+
+
+def test_protobuf_implementation(monkeypatch):
+    found = compat.protobuf_implementation()
+    assert found == "upb"
+    assert "google._upb._message" in {base.__module__ for base in tf.compat.v1.GraphDef.__mro__}
+    monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    assert compat.protobuf_implementation() == found
 
 
 # Archives.

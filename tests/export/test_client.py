@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_attn.export.verification import clients
+from keras_attn.export.verification import clients, fresh_process
 
 PATH = Path(clients.script("onnx")).with_name("client.py")
 SPEC = importlib.util.spec_from_file_location("client", PATH)
@@ -31,3 +31,18 @@ def test_texts_that_are_not_utf8(text, bytes_of_it, dtype):
 def test_no_texts():
     with pytest.raises(ValueError, match=r"must hold at least one text. Received: shape \(0,\)"):
         client.texts(np.array([], "U1"))
+
+
+def test_it_reads_protocol_buffers_as_this_process_does(monkeypatch):
+    class StartedError(Exception):
+        pass
+
+    def start(command, environment, timeout, imported):
+        assert environment["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] == "upb"
+        raise StartedError
+
+    monkeypatch.setattr(fresh_process, "run", start)
+    # As onnxruntime_extensions leaves it.
+    monkeypatch.setenv("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", "python")
+    with pytest.raises(StartedError):
+        clients.run("saved_model", "artefact", {"encode": "cases.npz"})

@@ -51,7 +51,7 @@ def speech(tokenizer):
     )
     inputs, labels = spoken(WORDS, tokenizer)
     data = tf.data.Dataset.from_tensors((inputs, labels)).repeat()
-    Trainer(model, keras.optimizers.Adam(0.01), MaskedCrossEntropy()).fit(data, 150)
+    Trainer(model, keras.optimizers.Adam(0.003), MaskedCrossEntropy()).fit(data, 300)
     return model
 
 

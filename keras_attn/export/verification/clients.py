@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_attn import compat
 from keras_attn.export import registry
 from keras_attn.export.verification import fresh_process
 
@@ -46,6 +47,8 @@ def run(format_name, artefact, cases, repeat=20):
         imported = registry.load("formats", format_name)().slow_import(Path(artefact))
         # Verification is on the CPU, as the parent process may occupy all GPU memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        # onnxruntime_extensions sets it to the one in Python when imported, which takes seconds to read a SavedModel.
+        environment["PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION"] = compat.protobuf_implementation()
         try:
             status, written = fresh_process.run(command, environment, TIMEOUT_S, imported)
         except subprocess.TimeoutExpired as error:

@@ -152,7 +152,8 @@ def _convert(task):
         "output_names": [tensor.name for tensor in concrete.outputs],
     }
     frozen = compat.frozen_graph(concrete, **ends)
-    with tf.Graph().as_default() as graph, compat.ops_that_tf2onnx_lacks() as unsupported:
+    collected = compat.ops_that_tf2onnx_lacks()
+    with tf.Graph().as_default() as graph, collected as unsupported, compat.copying_conditions_alone():
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(
             graph, opset=OPSET, custom_op_handlers=_HANDLERS, tensors_to_rename=names, **ends

@@ -134,9 +134,11 @@ def _import(options):
         with contextlib.suppress(FileNotFoundError):
             os.remove(unfinished)
     found = {"model": type(model).__name__, "task": model.checkpoint.task, "weights": model.count_params()}
+    tokenizer = getattr(model, "tokenizer", None)
     if options.json:
-        return json.dumps({**found, "path": options.out}), []
-    return f"{options.out}: {found['model']} for {found['task']}, {found['weights']:,} weights", []
+        return json.dumps({**found, "tokenizer": tokenizer is not None, "path": options.out}), []
+    reads = "" if tokenizer is not None or getattr(model, "features", None) else "; it reads ids, without a tokenizer"
+    return f"{options.out}: {found['model']} for {found['task']}, {found['weights']:,} weights{reads}", []
 
 
 def _quantize(options):
@@ -180,6 +182,11 @@ def _model(path):
         from keras_attn.pretrained import from_pretrained
 
         return from_pretrained(path)
+    if not os.path.exists(path):
+        raise ValueError(
+            "`MODEL` must be a .keras file, or a folder with a Hugging Face checkpoint. "
+            f"Received: {path}, which does not exist"
+        )
     from keras_attn.export.loading import load_model
 
     return load_model(path)

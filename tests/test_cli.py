@@ -75,7 +75,9 @@ CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenc
 
 def test_import_of_a_checkpoint(tmp_path, capsys):
     assert cli.main(["import", str(CHECKPOINT), str(tmp_path / "model.keras")]) == 0
-    assert "EncoderModel for sequence_classification" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "EncoderModel for sequence_classification" in out
+    assert "it reads ids, without a tokenizer" in out
     assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
     model = keras.models.load_model(tmp_path / "model.keras")
     ids = np.array([[5, 6, 7]])
@@ -83,6 +85,13 @@ def test_import_of_a_checkpoint(tmp_path, capsys):
     assert cli.main(["import", str(CHECKPOINT), str(tmp_path / "model.h5")]) == 2
     assert cli.main(["import", str(tmp_path), str(tmp_path / "other.keras")]) == 2
     assert "must contain config.json" in capsys.readouterr().err
+
+
+def test_a_model_that_is_not_there(tmp_path, capsys):
+    status, _, err = run(capsys, "export", tmp_path / "none", "--format", "tflite", "--out", tmp_path / "out")
+    assert status == 2
+    assert "must be a .keras file, or a folder with a Hugging Face checkpoint. Received: " in err
+    assert "none, which does not exist" in err
 
 
 def test_export_of_a_checkpoint(tmp_path, capsys):

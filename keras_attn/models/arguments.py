@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 
 import keras
+import numpy as np
 
 from keras_attn.argument_checks import check_vocabulary
 from keras_attn.layers import Decoder, DecoderBlock, EncoderBlock, PointerGenerator
@@ -33,6 +34,18 @@ def symbolic_inputs(*ids, masks, optional_ids=(), features=(), choices=False):
     for name in optional_ids:
         inputs[name] = keras.Input((*more, None), dtype="int32", name=name, optional=True)
     return inputs
+
+
+def check_no_texts(inputs, model):
+    """Raises a ValueError if a call is given texts instead of ids."""
+    for x in keras.tree.flatten(inputs):
+        dtype = getattr(x, "dtype", None)
+        is_text = dtype.kind in "OSU" if isinstance(dtype, np.dtype) else getattr(dtype, "name", None) == "string"
+        if is_text or isinstance(x, str | bytes):
+            how = "`model.tokenizer.encode(texts)` makes them" if model.tokenizer else "the model has no tokenizer"
+            how += ", and `model.generate` takes texts" if model.tokenizer and model.generation_config else ""
+            received = str(dtype) if is_text else repr(x)
+            raise ValueError(f"`inputs` must be numbers, not texts; {how}. Received: {received}")
 
 
 def checked_position(name, position):

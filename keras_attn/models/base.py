@@ -22,7 +22,7 @@ from keras_attn.layers import PaddingMask, TokenEmbedding
 from keras_attn.layers.base.composite import Composite
 from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
-from keras_attn.models.arguments import symbolic_inputs
+from keras_attn.models.arguments import check_no_texts, symbolic_inputs
 from keras_attn.models.features import AttachMask, FeatureMask, passes_masks
 from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
 from keras_attn.ops.arrays import shape_of
@@ -152,6 +152,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         )
 
     def _all_inputs(self, inputs):
+        check_no_texts(inputs, self)
         if not isinstance(inputs, dict):
             required = self._required_inputs()
             if len(required) > 1 or isinstance(inputs, list | tuple):
@@ -190,6 +191,12 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
                 f"On several replicas, `fit` {'; '.join(faults)}. `keras_attn.training.Trainer` does not.", stacklevel=2
             )
         return super().fit(x, *args, **kwargs)
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.predict`."""
+        # Keras would only say that it does not know the type of data.
+        check_no_texts(x, self)
+        return super().predict(x, *args, **kwargs)
 
     def quantize(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.quantize`; LoRA of `keras_attn.pretrained.enable_lora` must be merged before."""
@@ -269,6 +276,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
     def _embed_inputs(self, inputs, mask, table):
         """`(vectors, mask)` of token ids; for features the mask is attached to the vectors, and None here."""
         if not self.features:
+            check_no_texts(inputs, self)
             return table(self._embedded_ids(inputs)), self.padding_mask(inputs, mask)
         if not isinstance(inputs, dict):
             return self.embeddings(self.attach_mask(inputs, mask)), None

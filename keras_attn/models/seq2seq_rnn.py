@@ -20,7 +20,7 @@ from keras_attn.layers import (
 )
 from keras_attn.layers.base.serialization import deserialized, each_deserialized
 from keras_attn.layers.recurrent.alignment import Alignment
-from keras_attn.models.arguments import checked_pointer_generator, symbolic_inputs
+from keras_attn.models.arguments import check_no_texts, checked_pointer_generator, symbolic_inputs
 from keras_attn.models.base import AttentionModel
 from keras_attn.models.seq2seq_rnn_checks import CELLS, check_arguments, check_layer
 from keras_attn.ops import scan
@@ -240,6 +240,7 @@ class Seq2SeqRNN(AttentionModel):
     def encode(self, source_ids: Tensor, source_mask: Tensor | None = None) -> Tensor:
         """Runs the encoder: int32 `(B, S)` and optional bool `(B, S)`, to float `(B, S, D)`, twice as wide if its only
         layer is bidirectional."""
+        check_no_texts(source_ids, self)
         return self._encode(source_ids, self.padding_mask(source_ids, source_mask))[0]
 
     # The cache holds one state per row instead of one slot per token.

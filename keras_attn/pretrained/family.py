@@ -105,7 +105,10 @@ class Family:
                     f"Received: task=None, architectures={architectures}"
                 )
         if task not in self.heads:
-            raise ValueError(f"`task` must be one of {list(self.heads)} for this checkpoint. Received: task={task!r}")
+            raise ValueError(
+                f"`task` must be one of {list(self.heads)} for this checkpoint, or 'sentence_embedding' for a folder "
+                f"of sentence-transformers, which has a modules.json. Received: task={task!r}"
+            )
         return task, self.heads[task]
 
     def _task_of(self, architecture):

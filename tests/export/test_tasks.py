@@ -66,9 +66,9 @@ def test_a_task_leaves_in_every_format(case, tmp_path):
             "step",
             "'step' only for a LanguageModel; use 'prefill' and 'decode' for others. Received: Transformer",
         ),
-        (EncoderModel, "prefill", "'prefill' only for a model whose `generation_config` is set"),
-        (EncoderModel, "decode", "'prefill' only for a model whose `generation_config` is set"),
-        (EncoderModel, "beam", "'beam' only for a model whose `generation_config` is set"),
+        (EncoderModel, "prefill", "'prefill' only for a model that generates and whose `generation_config` is set"),
+        (EncoderModel, "decode", "'prefill' only for a model that generates and whose `generation_config` is set"),
+        (EncoderModel, "beam", "'beam' only for a model that generates and whose `generation_config` is set"),
     ],
 )
 def test_a_task_that_a_model_cannot_do(cls, task, message, tmp_path):

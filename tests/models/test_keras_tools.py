@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from keras_attn import EncoderModel, GenerationConfig, LanguageModel, Seq2SeqRNN, Transformer
 from keras_attn.generation import BeamSearch
@@ -74,3 +75,29 @@ def test_what_a_model_carries(cleared_registry, tmp_path):
     config = LanguageModel.gpt2(20, 16, **small).get_config()
     keras.saving.get_custom_objects().clear()
     assert LanguageModel.from_config(config).decoder.blocks[0].activation.__name__ == "gelu_tanh"
+
+
+@pytest.mark.parametrize("make", MODELS.values(), ids=MODELS)
+def test_texts_are_no_ids(make):
+    model = make()
+    calls = [model, model.predict, lambda x: model({next(iter(model.vocabularies)): x})]
+    calls += [model.encode] if hasattr(model, "encode") else []
+    for texts in ("a", ["a", "b"], np.array(["a"]), np.array([["a"]], object), tf.constant([["a"]])):
+        for call in calls:
+            with pytest.raises(ValueError, match=r"be numbers, not texts; the model has no tokenizer\. Received: "):
+                call(texts)
+
+
+@pytest.mark.parametrize(
+    ("make", "settings", "words"),
+    [
+        (EncoderModel, {}, r"makes them\. Received"),
+        (LanguageModel, {"generation_config": GenerationConfig(3)}, r"makes them, and `model\.generate` takes texts"),
+    ],
+    ids=["encoder", "language"],
+)
+def test_texts_have_a_tokenizer(make, settings, words):
+    tokenizer = CharacterTokenizer("ab")
+    model = make(tokenizer.vocabulary_size, **SIZES, **HEADS, tokenizer=tokenizer, **settings)
+    with pytest.raises(ValueError, match=rf"`model\.tokenizer\.encode\(texts\)` {words}"):
+        model(["ab"])

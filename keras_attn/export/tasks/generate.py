@@ -12,7 +12,7 @@ class Task(PromptTask):
 
     def check_model(self):
         if self.config is None:
-            self.refuse("whose `generation_config` is set")
+            self.refuse("that generates and whose `generation_config` is set")
         from keras_attn.generation.generative_model import as_generative
 
         self.generative = as_generative(self.model)

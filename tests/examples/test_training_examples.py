@@ -51,6 +51,37 @@ def test_classify_text(run):
     np.testing.assert_array_equal(np.argmax(logits, -1), [2, 1])
 
 
+def test_long_text(run):
+    report, model = run("long_sequences", "16", "--length", "32", "--mechanism", "local", "--window", "8")
+    attention = [block.self_attention.layer for block in model.decoder.blocks]
+    assert {(layer.mechanism, layer.window) for layer in attention} == {("local", 8)}
+    assert report["validation_loss"] < 0.95 * np.log(model.tokenizer.vocabulary_size)
+    assert report["bits"] == pytest.approx(report["validation_loss"] / np.log(2))
+
+
+def test_long_lists(run):
+    report, model = run("long_sequences", "40", "--task", "lists")
+    # The most frequent value is that of a seventh.
+    assert report["accuracy"] > 0.25
+    assert model.labels == list("0123456789")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--length", "8"], "--length must be 16 or more"),
+        (["--length", "400"], "--length must be less than 241, the characters of a part"),
+        (["--mechanism", "local"], "--mechanism local needs --window"),
+    ],
+    ids=["too short", "too long", "no window"],
+)
+def test_long_sequences_of_bad_sizes(run, options, words, capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        run("long_sequences", "4", *options)
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_classify_images(run, tmp_path):
     report, model = run("classify_images", "60")
     assert report["accuracy"] > 0.9

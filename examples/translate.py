@@ -37,6 +37,8 @@ from keras_attn.training import (
 VOCABULARY_SIZE = 10_000
 MAX_LENGTH = 64
 TOKENS_PER_BATCH = 4096
+# Of the sentences that are made up.
+SHORT_LENGTH, FEW_TOKENS = 16, 1024
 AVERAGED = 10  # checkpoints
 NUMBERS = {"a": "ein", "one": "ein", "the": "der", "this": "dieser"}
 COLOURS = {"red": "rote", "blue": "blaue", "green": "grüne", "old": "alte", "young": "junge"}
@@ -52,8 +54,8 @@ def made_up():
     return [pair for i, pair in enumerate(pairs) if i % 7], pairs[::7]
 
 
-def build_model(name, tokenizer, strategy=None):
-    config = GenerationConfig(max_length=MAX_LENGTH, strategy=strategy or BeamSearch(5, length_penalty=1.0))
+def build_model(name, tokenizer, max_length):
+    config = GenerationConfig(max_length=max_length, strategy=BeamSearch(5, length_penalty=1.0))
     carried = {"tokenizer": tokenizer, "generation_config": config, "dropout": 0.3}
     size = tokenizer.vocabulary_size
     if name == "rnn":
@@ -101,12 +103,13 @@ def main(argv=None):
     )
     # XLA compiles each shape.
     shapes = 8 if args.data else 1
-    settings = {"tokens_per_batch": TOKENS_PER_BATCH, "max_length": MAX_LENGTH, "num_shapes": shapes, "seed": args.seed}
+    tokens, length = (TOKENS_PER_BATCH, MAX_LENGTH) if args.data else (FEW_TOKENS, SHORT_LENGTH)
+    settings = {"tokens_per_batch": tokens, "max_length": length, "num_shapes": shapes, "seed": args.seed}
     data = ParallelTextDataset(train, tokenizer, **settings)
     held_out = ParallelTextDataset(validation, tokenizer, **settings, shuffle=False, epochs=1)
     strategy = get_strategy()
     with strategy.scope():
-        model = build_model(args.model, tokenizer)
+        model = build_model(args.model, tokenizer, length)
         optimizer = build_optimizer(args.model, steps)
     rich.print(f"{len(train):,} pairs, {tokenizer.vocabulary_size:,} pieces, {model.count_params():,} parameters")
     print(data.summary)

@@ -33,6 +33,7 @@ BATCH_SIZE = 64
 MAX_LENGTH = 96  # longer texts are truncated
 VOCABULARY_SIZE = 8000
 AVERAGED = 4  # checkpoints of the last part of training
+SIZES = {"num_layers": 2, "hidden_dim": 128, "num_heads": 4, "intermediate_dim": 256}
 WORDS = {
     "1": "minister election treaty border parliament army peace talks president vote",
     "2": "match season coach goal champion league player win final score",
@@ -48,13 +49,10 @@ def made_up(count, seed):
     return [(" ".join(rng.choice(WORDS[label].split(), 7)), label) for label in labels]
 
 
-def build_model(tokenizer):
+def build_model(tokenizer, sizes=SIZES, name="news"):
     return keras_attn.EncoderModel(
         tokenizer.vocabulary_size,
-        num_layers=2,
-        hidden_dim=128,
-        num_heads=4,
-        intermediate_dim=256,
+        **sizes,
         head="sequence_classification",
         num_classes=len(AG_NEWS_CLASSES),
         # The words of a short text matter more than their positions.
@@ -63,12 +61,33 @@ def build_model(tokenizer):
         dropout=0.4,
         position=keras_attn.layers.LearnedPositionEmbedding(MAX_LENGTH),
         tokenizer=tokenizer,
-        name="news",
+        name=name,
     )
+
+
+def build_optimizer(steps, rate=1e-3):
+    optimizer = FusedAdamW(LinearSchedule(rate, steps, steps // 10), weight_decay=0.1, global_clipnorm=1.0)
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def text_of(record):
     return " ".join(record[:-1])
+
+
+def read(args):
+    """`(training records, held-out records)`."""
+    if args.data:
+        return ag_news(args.data, args.seed)
+    return made_up(400, args.seed), made_up(100, args.seed + 1)
+
+
+def datasets(train, test, seed):
+    """`(tokenizer, training batches, held-out batches)`."""
+    tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE)
+    settings = {"labels": list(WORDS), "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
+    data = LabelledTextDataset(train, tokenizer, **settings, seed=seed)
+    return tokenizer, data, LabelledTextDataset(test, tokenizer, **settings, shuffle=False, epochs=1)
 
 
 def main(argv=None):
@@ -78,18 +97,14 @@ def main(argv=None):
     steps = args.steps or (600 if args.data else 80)
     if steps < AVERAGED:
         parser.error(f"--steps must be {AVERAGED} or more")
-    train, test = ag_news(args.data, args.seed) if args.data else (made_up(400, args.seed), made_up(100, args.seed + 1))
+    train, test = read(args)
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
-    tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE)
-    settings = {"labels": list(WORDS), "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
-    data = LabelledTextDataset(train, tokenizer, **settings, seed=args.seed)
-    held_out = LabelledTextDataset(test, tokenizer, **settings, shuffle=False, epochs=1)
+    tokenizer, data, held_out = datasets(train, test, args.seed)
     strategy = get_strategy()
     with strategy.scope():
         model = build_model(tokenizer)
-        optimizer = FusedAdamW(LinearSchedule(1e-3, steps, steps // 10), weight_decay=0.1, global_clipnorm=1.0)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimizer = build_optimizer(steps)
     rich.print(f"{len(train):,} + {len(test):,} texts, {tokenizer.vocabulary_size:,} pieces")
     rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")

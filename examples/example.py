@@ -58,13 +58,13 @@ class Example:
         self.report["curves"] = {"step": at, **figures}
         keras_attn.plot.curves(figures, self.args.out / "curves.png", x=at, xlabel="step")
 
-    def export(self, model, formats, **options):
+    def export(self, model, formats, folder=None, **options):
         """Exports the model with the options of `export`, and adds the artefacts to the report.
 
-        Returns whether they agree with the model.
+        `folder` is that of the example by default. Returns whether they agree with the model.
         """
         try:
-            exported = export(model, self.args.out, formats, **options)
+            exported = export(model, folder or self.args.out, formats, **options)
         except ExportError as error:
             rich.print(f"[bold red]{error}")
             return False

@@ -1,0 +1,137 @@
+"""Makes a text classifier smaller: by distillation, by pruning, in int8, and by all three, in one table.
+
+python examples/compress.py --out build/compressed                generated texts
+python examples/compress.py --data DIR --out build/compressed     AG News
+"""
+
+import json
+import os
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import rich
+from classify_text import SIZES, build_model, build_optimizer, datasets, read, text_of
+from corpora import AG_NEWS_CLASSES, add_data_argument
+from example import Example, argument_parser
+from rich.table import Table
+
+from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, ProgressBar, Trainer
+from keras_attn.training.distillation import Distillation
+from keras_attn.training.pruning import importance, prune_structure
+
+TEACHER = {"num_layers": 4, "hidden_dim": 256, "num_heads": 8, "intermediate_dim": 1024}
+# Heads and channels go in two halves, with training after each.
+SHARES = (0.3, 0.5)
+LOSS = {"label_smoothing": 0.1}
+
+
+class Classifiers:
+    """Trains and measures models on the same texts.
+
+    Args:
+        args: The arguments of the example.
+        example: The `Example`.
+        train, test: Records.
+    """
+
+    def __init__(self, args, example, train, test):
+        self.args, self.example, self.test, self.rows = args, example, test, []
+        self.tokenizer, self.data, self.held_out = datasets(train, test, args.seed)
+
+    def train(self, model, steps, rate=1e-3, compute_loss=None):
+        """Trains a model in place."""
+        trainer = Trainer(
+            model,
+            build_optimizer(steps, rate),
+            MaskedCrossEntropy(**LOSS),
+            weighted_metrics=[MaskedAccuracy(name="accuracy")],
+            compute_loss=compute_loss,
+            jit_compile=self.args.jit_compile,
+        )
+        trainer.fit(self.data, steps, [ProgressBar()])
+
+    def distilled(self, teacher, steps):
+        """A small model that learns from the logits, hidden vectors and attention of a large one."""
+        student = build_model(self.tokenizer, SIZES, "student")
+        loss = MaskedCrossEntropy(**LOSS)
+        distillation = Distillation(student, teacher, loss, alpha=0.7, hidden_weight=0.1, attention_weight=0.1)
+        self.train(distillation.model, steps, compute_loss=distillation)
+        return student
+
+    def pruned(self, model, steps):
+        """A model without half of the heads and channels, trained again by what the whole model says."""
+        small, taken = model, 0.0
+        for share in SHARES:
+            scores = importance(small, self.data, MaskedCrossEntropy(**LOSS))
+            # A share of what earlier rounds left.
+            part = 1 - (1 - share) / (1 - taken)
+            small, taken = prune_structure(small, scores, heads=part, channels=part), share
+            distillation = Distillation(small, model, MaskedCrossEntropy(**LOSS), alpha=0.7)
+            self.train(small, steps, rate=5e-4, compute_loss=distillation)
+        return small
+
+    def measure(self, name, model, precision):
+        """Saves and exports a model, and adds its rows. Returns whether all artefacts agree with it."""
+        folder = self.args.out / name
+        folder.mkdir(exist_ok=True)
+        model.save(folder / "model.keras")
+        texts, classes = [text_of(record) for record in self.test], [int(record[-1]) - 1 for record in self.test]
+        options = {"tasks": "classify", "precision": precision, "samples": texts, "references": classes}
+        ok = self.example.export(model, self.args.formats, folder=folder, labels=AG_NEWS_CLASSES, **options)
+        for row in self.example.report["artefacts"][len(self.rows) :] if ok else ():
+            self.rows.append({**row, "model": name, "weights": model.count_params()})
+        self.example.lap(name)
+        return ok
+
+
+def table(rows):
+    """The rows, each with its size and latency as shares of those of the first in its format."""
+    shown = Table("model", "format", "weights", "MB", "ms", "size", "latency", "accuracy")
+    first = {}
+    for row in rows:
+        base = first.setdefault(row["format"], row)
+        size, latency = (f"{row[key] / base[key]:.2f}" for key in ("bytes", "ms"))
+        numbers = f"{row['weights']:,}", f"{row['bytes'] / 1e6:.2f}", f"{row['ms']:.2f}"
+        shown.add_row(row["model"], row["format"], *numbers, size, latency, f"{row['accuracy']:.1%}")
+    return shown
+
+
+def main(argv=None):
+    parser = argument_parser(__doc__, "compressed")
+    add_data_argument(parser)
+    parser.set_defaults(formats=["tflite", "onnx"])
+    args = parser.parse_args(argv)
+    steps = args.steps or (600 if args.data else 60)
+    if steps < 2:
+        parser.error("--steps must be 2 or more")
+    train, test = read(args)
+    example = Example(args)
+    keras.utils.set_random_seed(args.seed)
+    models = Classifiers(args, example, train, test)
+    teacher = build_model(models.tokenizer, TEACHER, "teacher")
+    models.train(teacher, steps, rate=5e-4)
+    example.lap("teacher")
+    student = models.distilled(teacher, 2 * steps)
+    example.lap("student")
+    pruned = models.pruned(teacher, steps // 2)
+    smallest = models.pruned(student, steps // 2)
+    example.lap("pruning")
+    variants = {
+        "as trained": (teacher, "float32"),
+        "distilled": (student, "float32"),
+        "pruned": (pruned, "float32"),
+        "int8": (teacher, "int8"),
+        "all three": (smallest, "int8"),
+    }
+    measured = [models.measure(name.replace(" ", "_"), *variant) for name, variant in variants.items()]
+    example.report |= {"steps": steps, "rows": models.rows}
+    (args.out / "report.json").write_text(json.dumps(example.report, indent=2) + "\n")
+    rich.print(table(models.rows))
+    rich.print(f"{example.report['seconds']}, everything in {args.out}")
+    return 0 if all(measured) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

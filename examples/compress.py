@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import rich
-from classify_text import SIZES, build_model, build_optimizer, datasets, read, text_of
+from classify_text import build_model, build_optimizer, datasets, read, text_of
 from corpora import AG_NEWS_CLASSES, add_data_argument
 from example import Example, argument_parser
 from rich.table import Table
@@ -21,9 +21,13 @@ from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, ProgressBar,
 from keras_attn.training.distillation import Distillation
 from keras_attn.training.pruning import importance, prune_structure
 
-TEACHER = {"num_layers": 4, "hidden_dim": 256, "num_heads": 8, "intermediate_dim": 1024}
-# Heads and channels go in two halves, with training after each.
-SHARES = (0.3, 0.5)
+# With `--data`, and for the generated texts. A student has half the layers and the width.
+TEACHERS = (
+    {"num_layers": 4, "hidden_dim": 256, "num_heads": 8, "intermediate_dim": 1024},
+    {"num_layers": 2, "hidden_dim": 64, "num_heads": 4, "intermediate_dim": 128},
+)
+# The heads and channels that are gone after each round of pruning, which training follows.
+SHARES = (0.3, 0.5), (0.5,)
 LOSS = {"label_smoothing": 0.1}
 
 
@@ -38,6 +42,7 @@ class Classifiers:
 
     def __init__(self, args, example, train, test):
         self.args, self.example, self.test, self.rows = args, example, test, []
+        self.sizes, self.shares = TEACHERS[not args.data], SHARES[not args.data]
         self.tokenizer, self.data, self.held_out = datasets(train, test, args.seed)
 
     def train(self, model, steps, rate=1e-3, compute_loss=None):
@@ -54,7 +59,7 @@ class Classifiers:
 
     def distilled(self, teacher, steps):
         """A small model that learns from the logits, hidden vectors and attention of a large one."""
-        student = build_model(self.tokenizer, SIZES, "student")
+        student = build_model(self.tokenizer, {name: size // 2 for name, size in self.sizes.items()}, "student")
         loss = MaskedCrossEntropy(**LOSS)
         distillation = Distillation(student, teacher, loss, alpha=0.7, hidden_weight=0.1, attention_weight=0.1)
         self.train(distillation.model, steps, compute_loss=distillation)
@@ -63,7 +68,7 @@ class Classifiers:
     def pruned(self, model, steps):
         """A model without half of the heads and channels, trained again by what the whole model says."""
         small, taken = model, 0.0
-        for share in SHARES:
+        for share in self.shares:
             scores = importance(small, self.data, MaskedCrossEntropy(**LOSS))
             # A share of what earlier rounds left.
             part = 1 - (1 - share) / (1 - taken)
@@ -79,10 +84,10 @@ class Classifiers:
         model.save(folder / "model.keras")
         texts, classes = [text_of(record) for record in self.test], [int(record[-1]) - 1 for record in self.test]
         options = {"tasks": "classify", "precision": precision, "samples": texts, "references": classes}
-        ok = self.example.export(model, self.args.formats, folder=folder, labels=AG_NEWS_CLASSES, **options)
-        for row in self.example.report["artefacts"][len(self.rows) :] if ok else ():
+        options |= {"folder": folder, "labels": AG_NEWS_CLASSES}
+        ok = not self.args.formats or self.example.export(model, self.args.formats, **options)
+        for row in self.example.report.get("artefacts", [])[len(self.rows) :]:
             self.rows.append({**row, "model": name, "weights": model.count_params()})
-        self.example.lap(name)
         return ok
 
 
@@ -110,7 +115,7 @@ def main(argv=None):
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
     models = Classifiers(args, example, train, test)
-    teacher = build_model(models.tokenizer, TEACHER, "teacher")
+    teacher = build_model(models.tokenizer, models.sizes, "teacher")
     models.train(teacher, steps, rate=5e-4)
     example.lap("teacher")
     student = models.distilled(teacher, 2 * steps)

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from keras_attn import cli
 
 ROOT = Path(__file__).parents[1]
-TASKS = ("audio", "images", "long_sequences", "summarization")
+TASKS = ("audio", "compression", "images", "long_sequences", "summarization")
 # Their Python cells read what a long training run wrote.
 READ_FILES = ("images",)
 CHECKPOINT = Path(__file__).parent / "fixtures" / "pretrained" / "BertForSequenceClassification-text"

@@ -21,7 +21,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """Runs an example without an export: `(its report, the model that it saved)`."""
+    """Runs an example without an export: `(its report, the model that it saved, if it is one)`."""
     monkeypatch.delenv("KERAS_ATTN_DATA", raising=False)
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "examples"), *sys.path])
 
@@ -29,7 +29,8 @@ def run(tmp_path, monkeypatch):
         module = importlib.import_module(name)
         assert module.main(["--out", str(tmp_path), "--formats", "--steps", *arguments]) == 0
         report = json.loads((tmp_path / "report.json").read_text())
-        return report, keras.saving.load_model(tmp_path / "model.keras", compile=False)
+        path = tmp_path / "model.keras"
+        return report, keras.saving.load_model(path, compile=False) if path.is_file() else None
 
     return run
 
@@ -80,6 +81,25 @@ def test_long_sequences_of_bad_sizes(run, options, words, capsys, tmp_path):
         run("long_sequences", "4", *options)
     assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_compress(run, tmp_path):
+    run("compress", "40")
+    models = {
+        name: keras.saving.load_model(tmp_path / name / "model.keras", compile=False)
+        for name in ("as_trained", "distilled", "pruned", "int8", "all_three")
+    }
+    heads = {name: [block.num_heads for block in model.encoder.blocks] for name, model in models.items()}
+    assert {name: sum(numbers) for name, numbers in heads.items()} == {
+        "as_trained": 8,
+        "distilled": 2,
+        "pruned": 4,
+        "int8": 8,
+        "all_three": 1,
+    }
+    ids = models["pruned"].tokenizer.encode(["oil prices profit bank", "goal coach match win"])
+    for name in ("as_trained", "pruned"):
+        np.testing.assert_array_equal(np.argmax(models[name](ids), -1), [2, 1])
 
 
 def test_classify_images(run, tmp_path):

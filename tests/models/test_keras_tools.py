@@ -101,3 +101,16 @@ def test_texts_have_a_tokenizer(make, settings, words):
     model = make(tokenizer.vocabulary_size, **SIZES, **HEADS, tokenizer=tokenizer, **settings)
     with pytest.raises(ValueError, match=rf"`model\.tokenizer\.encode\(texts\)` {words}"):
         model(["ab"])
+
+
+def test_features_may_be_texts():
+    class Lengths(keras.layers.Layer):
+        def call(self, texts):
+            return tf.cast(tf.strings.length(texts), self.compute_dtype)[..., None] * tf.ones((100,))
+
+        def compute_output_spec(self, texts):
+            return keras.KerasTensor((*texts.shape, 100))
+
+    inputs = {"words": keras.Input((None,), dtype="string", name="words")}
+    model = EncoderModel(None, **SIZES, **HEADS, embeddings=Lengths(), inputs=inputs)
+    assert model({"words": tf.constant([["a", "bcd"]])}).shape == (1, 2, 100)

@@ -26,7 +26,7 @@ test: $(VENV)/.test
 
 # Comparisons with libraries that are too heavy for the plain test run.
 peers: $(VENV)/.peers
-	$(BIN)/python -m pytest -n 2 tests/peers
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/peers
 
 # The layers' outputs and gradients on another backend of Keras.
 jax: $(VENV)/.test

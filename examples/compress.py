@@ -4,7 +4,6 @@ python examples/compress.py --out build/compressed                generated text
 python examples/compress.py --data DIR --out build/compressed     AG News
 """
 
-import json
 import os
 import sys
 
@@ -43,7 +42,7 @@ class Classifiers:
     def __init__(self, args, example, train, test):
         self.args, self.example, self.test, self.rows = args, example, test, []
         self.sizes, self.shares = TEACHERS[not args.data], SHARES[not args.data]
-        self.tokenizer, self.data, self.held_out = datasets(train, test, args.seed)
+        self.tokenizer, self.data, _ = datasets(train, test, args.seed)
 
     def train(self, model, steps, rate=1e-3, compute_loss=None):
         """Trains a model in place."""
@@ -124,17 +123,16 @@ def main(argv=None):
     smallest = models.pruned(student, steps // 2)
     example.lap("pruning")
     variants = {
-        "as trained": (teacher, "float32"),
+        "as_trained": (teacher, "float32"),
         "distilled": (student, "float32"),
         "pruned": (pruned, "float32"),
         "int8": (teacher, "int8"),
-        "all three": (smallest, "int8"),
+        "all_three": (smallest, "int8"),
     }
-    measured = [models.measure(name.replace(" ", "_"), *variant) for name, variant in variants.items()]
+    measured = [models.measure(name, *variant) for name, variant in variants.items()]
     example.report |= {"steps": steps, "rows": models.rows}
-    (args.out / "report.json").write_text(json.dumps(example.report, indent=2) + "\n")
     rich.print(table(models.rows))
-    rich.print(f"{example.report['seconds']}, everything in {args.out}")
+    example.write_report()
     return 0 if all(measured) else 1
 
 

@@ -82,10 +82,13 @@ class Example:
         model.save(self.args.out / "model.keras")
         options |= {"tasks": tasks, "samples": samples, "labels": labels}
         ok = not self.args.formats or self.export(model, self.args.formats, **options)
-        # `export` writes a report with the same name. Its rows are included here.
+        self.write_report()
+        return 0 if ok else 1
+
+    def write_report(self):
+        """Writes `report.json`, in the place of the one of `export`, whose rows are included."""
         (self.args.out / "report.json").write_text(json.dumps(self.report, indent=2) + "\n")
         rich.print(f"{self.report['seconds']}, everything in {self.args.out}")
-        return 0 if ok else 1
 
 
 def _plain(value):

@@ -63,6 +63,15 @@ I never writ, nor no man ever loved.
 """
 
 
+def read(folder, share=0.9):
+    """`(training text, rest, tokenizer, ids of both)` of tiny Shakespeare, or of the sonnets, split at a share."""
+    end = int(len(SONNETS) * share)
+    train, rest = tiny_shakespeare(folder) if folder else (SONNETS[:end], SONNETS[end:])
+    # Without merges, a token is a byte, which is a character in English text.
+    tokenizer = BytePairTokenizer.train([train], vocabulary_size=1)
+    return train, rest, tokenizer, [tokenizer.tokenize([text])[0] for text in (train, rest)]
+
+
 def build_model(tokenizer):
     return keras_attn.LanguageModel(
         tokenizer.vocabulary_size,
@@ -100,13 +109,9 @@ def main(argv=None):
     steps = args.steps or (2000 if args.data else 100)
     if steps < 2:
         parser.error("--steps must be 2 or more")
-    end = int(len(SONNETS) * 0.9)
-    train, rest = tiny_shakespeare(args.data) if args.data else (SONNETS[:end], SONNETS[end:])
+    train, rest, tokenizer, ids = read(args.data)
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
-    # Without merges, a token is a byte, which is a character in English text.
-    tokenizer = BytePairTokenizer.train([train], vocabulary_size=1)
-    ids = [tokenizer.tokenize([text])[0] for text in (train, rest)]
     data = TokenBlockDataset(ids[0], BLOCK, BATCH_SIZE, seed=args.seed)
     # Each character of the rest is a label once. nanoGPT estimates this mean with random blocks.
     validation = TokenBlockDataset(ids[1], BLOCK, 16 * BATCH_SIZE, shuffle=False, epochs=1)

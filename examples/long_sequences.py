@@ -14,14 +14,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import rich
-from corpora import add_data_argument, tiny_shakespeare
+from corpora import add_data_argument
 from example import Example, argument_parser
-from language_model import PROMPT, SONNETS, build_optimizer
+from language_model import PROMPT, build_optimizer, read
 from list_corpus import ALPHABET, Lists
 
 import keras_attn
 from keras_attn.generation import GenerationConfig
-from keras_attn.text import BytePairTokenizer, CharacterTokenizer
+from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, ProgressBar, TokenBlockDataset, Trainer
 
 # Tokens of a row of each task by default.
@@ -37,10 +37,7 @@ def attention(args):
 
 def characters(args):
     """`(model, training data, validation data, task of the export, samples)` of a language model."""
-    end = int(len(SONNETS) * 0.8)
-    train, rest = tiny_shakespeare(args.data) if args.data else (SONNETS[:end], SONNETS[end:])
-    tokenizer = BytePairTokenizer.train([train], vocabulary_size=1)
-    ids = [tokenizer.tokenize([text])[0] for text in (train, rest)]
+    _, _, tokenizer, ids = read(args.data, share=0.8)
     if min(map(len, ids)) <= args.length:
         raise ValueError(f"--length must be less than {min(map(len, ids))}, the characters of a part of the text")
     data = TokenBlockDataset(ids[0], args.length, args.batch_size, seed=args.seed)

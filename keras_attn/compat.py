@@ -397,7 +397,8 @@ def tf2onnx_passes():
 
         @property
         def nodes(self):
-            return [node for node in super().nodes if not self.is_prepared or node.op.op_type == "Transpose"]
+            nodes = super().nodes
+            return [node for node in nodes if node.op.op_type == "Transpose"] if self.is_prepared else nodes
 
         def pre_optimize_action(self):
             self.is_prepared = False

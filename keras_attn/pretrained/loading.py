@@ -135,9 +135,15 @@ def from_pretrained(
     new = [] if labels is None else new_head.new_entries(model, table, names, head)
     zeros = (*head.zeros, *(name for entry in new for name in entry.names))
     shared = family.tied or ()
-    load_weights(
-        model, files, table, names, family.ignorable(head), zeros, shared if head.conversion is None else shared[1:]
-    )
+    try:
+        load_weights(
+            model, files, table, names, family.ignorable(head), zeros, shared if head.conversion is None else shared[1:]
+        )
+    except ValueError as error:
+        if labels is None and new_head.new_entries(model, table, names, head):
+            lacks = f"It lacks the head of {head.architecture}: choose another `task` than {task!r}"
+            raise ValueError(f"{error}. {lacks}") from None
+        raise
     new_head.draw(new)
     return model
 

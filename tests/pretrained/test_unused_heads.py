@@ -60,3 +60,8 @@ def test_an_output_table_of_its_own_is_refused(folder):
     with pytest.raises(ValueError, match="'tie_word_embeddings' only as True"):
         from_pretrained(folder, "masked_lm")
     from_pretrained(folder, "base")
+
+
+def test_a_head_that_is_not_there_is_named():
+    with pytest.raises(ValueError, match=r"no tensor 'cls.*lacks the head of BertForMaskedLM: choose another `task`"):
+        from_pretrained(FIXTURES / "BertForSequenceClassification", "masked_lm")

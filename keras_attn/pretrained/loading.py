@@ -140,7 +140,8 @@ def from_pretrained(
             model, files, table, names, family.ignorable(head), zeros, shared if head.conversion is None else shared[1:]
         )
     except ValueError as error:
-        if labels is None and new_head.new_entries(model, table, names, head):
+        lacking = new_head.new_entries(model, table, names, head) if labels is None else []
+        if any(not set(entry.names) <= set(head.zeros) for entry in lacking):
             lacks = f"It lacks the head of {head.architecture}: choose another `task` than {task!r}"
             raise ValueError(f"{error}. {lacks}") from None
         raise

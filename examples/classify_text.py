@@ -110,7 +110,7 @@ def main(argv=None):
     example.lap("data and model")
     # Rows of padding have weight 0, which only weighted metrics use.
     loss = MaskedCrossEntropy(label_smoothing=0.1)
-    every = max(1, steps // 20)
+    every = min(steps, max(10, steps // 20))
     checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     trainer = Trainer(
         model,

@@ -147,19 +147,33 @@ def cifar10(folder):
         parts = []
         for part in ("train", "test"):
             chosen = [name for name in names if name.split("/")[-3] == part]
-            images = np.stack([_image(archive.read(name), path / name) for name in chosen])
+            images = _images([archive.read(name) for name in chosen], [path / name for name in chosen])
             parts.append((images, np.array([labels.index(name.split("/")[-2]) for name in chosen])))
     return *parts, labels
 
 
-def _image(content, path, size=(32, 32)):
+def _images(contents, paths, size=(32, 32)):
+    """The decoded images. In Python, asking for one image at a time would take ten times as long as decoding it."""
+
+    def decoded(content):
+        return tf.ensure_shape(tf.io.decode_image(content, channels=3, expand_animations=False), (*size, 3))
+
+    data = tf.data.Dataset.from_tensor_slices(contents).map(decoded, num_parallel_calls=tf.data.AUTOTUNE)
     try:
-        image = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+        return np.concatenate(list(data.batch(1000).as_numpy_iterator()))
+    except tf.errors.InvalidArgumentError:
+        for content, path in zip(contents, paths, strict=True):
+            _check_image(content, path, size)
+        raise
+
+
+def _check_image(content, path, size):
+    try:
+        shape = tf.io.decode_image(content, channels=3, expand_animations=False).shape
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"{path} must be a readable image. Received: {len(content)} bytes") from error
-    if image.shape[:2] != size:
-        raise ValueError(f"{path} must be an image of {size} pixels. Received: {image.shape[:2]}")
-    return image
+    if shape[:2] != size:
+        raise ValueError(f"{path} must be an image of {size} pixels. Received: {tuple(shape[:2])}")
 
 
 def image_folder(folder, image_size, seed=0, held_out=0.2):

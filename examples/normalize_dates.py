@@ -1,11 +1,13 @@
 """Trains a model that converts dates in 48 languages to ISO 8601, and exports it to three formats with verification.
 
 python examples/normalize_dates.py --out build/dates
+python examples/normalize_dates.py --teacher build/dates/model.keras --out build/small_dates
 """
 
 import collections
 import os
 import sys
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -21,8 +23,10 @@ import keras_attn.plot
 from keras_attn.generation import AutomatonConstraint, GenerationConfig, TokenAutomaton
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import FusedAdam, MaskedCrossEntropy, ProgressBar, SampleOutputs, Trainer, get_strategy
+from keras_attn.training.distillation import Distillation
 
 BATCH_SIZE = 64
+WIDTHS = 128, 56  # of a model, and of one with less than a quarter of the weights that learns from it
 COLUMNS = 4  # of the accuracy table
 ISO_LENGTH = 11  # ten characters and the end token
 # Exactly the dates from 1900 to 2099; 1900 is not a leap year, 2000 is.
@@ -32,15 +36,15 @@ ISO_DATE = (
 )
 
 
-def build_model(tokenizer):
+def build_model(tokenizer, width=WIDTHS[0]):
     # In every artefact, outputs are always valid dates, whatever the input.
     dates = AutomatonConstraint(TokenAutomaton.from_regex(ISO_DATE, tokenizer.id_to_character))
     return keras_attn.Transformer(
         tokenizer.vocabulary_size,
         num_layers=2,
-        hidden_dim=128,
+        hidden_dim=width,
         num_heads=4,
-        intermediate_dim=512,
+        intermediate_dim=4 * width,
         norm="pre",
         dropout=0.0,
         # The neighbours of a digit matter more than its absolute position.
@@ -101,11 +105,14 @@ def draw_attention(model, text, path):
 def main(argv=None):
     parser = argument_parser(__doc__, "dates")
     parser.add_argument("--per-locale", type=int, default=100, help="held-out dates per locale for evaluation")
+    parser.add_argument("--teacher", type=Path, help="model.keras of an earlier run, which a small model learns from")
     parser.set_defaults(seed=7)
     args = parser.parse_args(argv)
-    steps = 1500 if args.steps is None else args.steps
+    steps = (3000 if args.teacher else 1500) if args.steps is None else args.steps
     if steps < 2 or args.per_locale < 1:
         parser.error("--steps must be 2 or more, --per-locale 1 or more")
+    if args.teacher and not args.teacher.is_file():
+        parser.error(f"--teacher must be a model.keras that this example wrote. Received: {args.teacher}")
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
     corpus = DateCorpus()
@@ -115,12 +122,17 @@ def main(argv=None):
     texts = [text for _, text, _ in samples]
     strategy = get_strategy()
     with strategy.scope():
-        model = build_model(tokenizer)
+        model = build_model(tokenizer, WIDTHS[args.teacher is not None])
+        distillation = None
+        if args.teacher:
+            distillation = Distillation(model, keras.saving.load_model(args.teacher, compile=False), alpha=0.9)
+        trained = distillation.model if distillation else model
         optimizer = build_optimizer(steps)
     rich.print(f"{len(corpus.locales)} locales, {corpus.forms} forms, {len(corpus.characters)} characters")
     rich.print(f"{model.count_params():,} parameters, {strategy.__class__.__name__}")
     example.lap("data and model")
-    trainer = Trainer(model, optimizer, MaskedCrossEntropy(), strategy=strategy, jit_compile=args.jit_compile)
+    settings = {"strategy": strategy, "jit_compile": args.jit_compile, "compute_loss": distillation}
+    trainer = Trainer(trained, optimizer, MaskedCrossEntropy(), **settings)
     shown = SampleOutputs(texts, [iso for _, _, iso in samples], every=max(1, steps // 8))
     trainer.fit(training_data(corpus, tokenizer, args.seed), steps, [ProgressBar(), shown])
     example.lap("training")

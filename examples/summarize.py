@@ -40,7 +40,12 @@ from keras_attn.training import (
 VOCABULARY_SIZE = 8_000
 MAX_LENGTH = 128  # of a description; longer ones are cut
 SUMMARY_LENGTH = 32
-TOKENS_PER_BATCH = 4096, 512  # with `--data`, and of the made-up pairs
+# With `--data`, and for the made-up pairs.
+TOKENS_PER_BATCH = 4096, 512
+SIZES = (
+    {"num_layers": 3, "hidden_dim": 256, "num_heads": 4, "intermediate_dim": 512},
+    {"num_layers": 2, "hidden_dim": 128, "num_heads": 4, "intermediate_dim": 256},
+)
 AVERAGED = 5  # checkpoints
 MADE_UP = {
     "name": ("Quill", "Tessera", "Brine", "Ostinato", "Lantern", "Kestrel", "Moss", "Vellum"),
@@ -61,7 +66,7 @@ def made_up():
     return [pair for i, pair in enumerate(pairs) if i % 11], pairs[::11]
 
 
-def build_model(name, tokenizer, copies):
+def build_model(name, tokenizer, sizes, copies):
     # A summary does not say the same twice.
     config = GenerationConfig(
         SUMMARY_LENGTH, strategy=BeamSearch(4, length_penalty=1.0), processors=(NoRepeatNGram(2),)
@@ -71,10 +76,8 @@ def build_model(name, tokenizer, copies):
         settings["pointer_generator"] = PointerGenerator(coverage_weight=0.1, name="pointer_generator")
     size = tokenizer.vocabulary_size
     if name == "rnn":
-        return keras_attn.Seq2SeqRNN(size, num_layers=1, hidden_dim=256, **settings)
-    return keras_attn.Transformer(
-        size, num_layers=3, hidden_dim=256, num_heads=4, intermediate_dim=512, norm="pre", **settings
-    )
+        return keras_attn.Seq2SeqRNN(size, num_layers=1, hidden_dim=sizes["hidden_dim"], **settings)
+    return keras_attn.Transformer(size, norm="pre", **sizes, **settings)
 
 
 def draw_copying(model, document, summary, path):
@@ -124,7 +127,7 @@ def main(argv=None):
     held_out = ParallelTextDataset(validation, tokenizer, max_length=MAX_LENGTH, **settings, shuffle=False, epochs=1)
     strategy = get_strategy()
     with strategy.scope():
-        model = build_model(args.model, tokenizer, args.copy)
+        model = build_model(args.model, tokenizer, SIZES[not args.data], args.copy)
         warmup = max(1, steps // 20)
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, steps - warmup, 0.02, warmup_target=1e-3, warmup_steps=warmup

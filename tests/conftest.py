@@ -1,7 +1,10 @@
 import functools
 import gc
+import inspect
+import math
 import os
 import sys
+import types
 import typing
 import zlib
 
@@ -14,6 +17,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import keras
 import pytest
 import tensorflow as tf
+from keras.src.initializers import constant_initializers, random_initializers
 from tensorflow.python.ops import gen_resource_variable_ops
 from tensorflow.python.util import tf_stack
 
@@ -35,7 +39,7 @@ fresh_process.IDLE_S = 1000
 _var_handle_op = gen_resource_variable_ops.var_handle_op
 gen_resource_variable_ops.var_handle_op = lambda *args, debug_name="", **kwargs: _var_handle_op(*args, **kwargs)
 # Keras and TensorFlow look at each attribute of a layer for what they track, and raise two errors at each new one.
-_PLAIN = {str, int, float, bool, type(None)}
+_PLAIN = {str, int, float, bool, type(None), types.FunctionType, inspect.Signature, keras.DTypePolicy}
 _track_and_set = keras.Layer.__setattr__
 
 
@@ -45,6 +49,28 @@ def _set(layer, name, value):
 
 
 keras.Layer.__setattr__ = _set
+
+
+def _made_once(module, names):
+    """Small initial values that are the same each time, made once: each takes up to eight operations.
+
+    Each test starts from one seed, so the variables of a layer get the values that they got in the test before.
+    """
+    made = dict(vars(module))
+    for make in (made[name] for name in names):
+        again = functools.lru_cache(maxsize=4096)(make)
+
+        def found(shape, *, make=make, again=again, **settings):
+            same = isinstance(settings.get("seed", 0), int) and math.prod(shape) <= 4096 and tf.executing_eagerly()
+            return (again if same else make)(tuple(shape), **settings)
+
+        made[make.__name__] = found
+    return types.SimpleNamespace(**made)
+
+
+if keras.backend.backend() == "tensorflow":
+    random_initializers.random = _made_once(random_initializers.random, ["normal", "truncated_normal", "uniform"])
+    constant_initializers.ops = _made_once(constant_initializers.ops, ["zeros", "ones"])
 # TensorFlow tests each argument for a protocol, whose members older versions of Python collect anew each time.
 if sys.version_info < (3, 12):
     typing._get_protocol_attrs = functools.cache(typing._get_protocol_attrs)

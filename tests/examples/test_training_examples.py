@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import keras_attn
+from keras_attn.text import CharacterTokenizer
 
 pytest.importorskip("tokenizers", reason="the examples train their tokenizers with it")
 
@@ -165,7 +166,7 @@ def test_finetune(run, option, tmp_path):
     assert (tmp_path / "adapter" / "adapter_config.json").is_file() == (option[0] == "--lora")
 
 
-@pytest.mark.parametrize("options", [["60"], ["20", "--model", "rnn", "--no-copy"]], ids=" ".join)
+@pytest.mark.parametrize("options", [["45"], ["20", "--model", "rnn", "--no-copy"]], ids=" ".join)
 def test_summarize(run, options, tmp_path):
     report, model = run("summarize", *options)
     assert (model.pointer_generator is None) == ("--no-copy" in options)
@@ -173,6 +174,18 @@ def test_summarize(run, options, tmp_path):
     assert (tmp_path / "copying.png").is_file()
     if model.pointer_generator is not None:
         assert report["test_rougeL"] > 0.9
+
+
+def test_a_small_model_of_dates(run, tmp_path, capsys):
+    pytest.importorskip("babel", reason="the date corpus is made from the CLDR data in babel")
+    dates, corpora = importlib.import_module("normalize_dates"), importlib.import_module("date_corpus")
+    teacher = dates.build_model(CharacterTokenizer(corpora.DateCorpus().characters))
+    teacher.save(tmp_path / "teacher.keras")
+    _, student = run("normalize_dates", "2", "--per-locale", "1", "--teacher", str(tmp_path / "teacher.keras"))
+    assert student.count_params() < teacher.count_params() / 4
+    with pytest.raises(SystemExit):
+        run("normalize_dates", "2", "--teacher", str(tmp_path))
+    assert "--teacher must be a model.keras" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "steps"), [("transformer", 25), ("rnn", 20)])

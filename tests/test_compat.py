@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras import ops
 
 from keras_attn import compat
+from keras_attn.export.formats import converter_compat
 
 
 def dense(units=2, **kwargs):
@@ -535,11 +536,11 @@ def test_tflite_calibration_and_quantization():
     from keras_attn.export.formats.tflite import graphs
 
     values = np.linspace(-3, 4, 16, dtype="float32").reshape(2, 8)
-    calibrated = bytes(compat.calibrate_tflite(tflite(), [("serving_default", {"x": values})]))
+    calibrated = bytes(converter_compat.calibrate_tflite(tflite(), [("serving_default", {"x": values})]))
     _, model = graphs.unpacked(calibrated)
     tensor = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
     assert (tensor.quantization.min[0], tensor.quantization.max[0]) == (-3, 4)
-    content = bytes(compat.quantize_tflite(calibrated, ["TANH"]))
+    content = bytes(converter_compat.quantize_tflite(calibrated, ["TANH"]))
     schema, model = graphs.unpacked(content)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     dtypes = {}
@@ -564,7 +565,7 @@ def test_tflite_converter(tmp_path, monkeypatch):
     tf.saved_model.save(module, str(tmp_path), signatures=functions)
     known = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path), signature_keys=[*functions]).convert()
     monkeypatch.setattr(lite, "_load", lambda *_: pytest.fail("the SavedModel is loaded"))
-    made = compat.tflite_converter(str(tmp_path), [*functions]).convert()
+    made = converter_compat.tflite_converter(str(tmp_path), [*functions]).convert()
     assert graphs.operators(made) == graphs.operators(known)
     assert graphs.signatures(made) == graphs.signatures(known)
     assert graphs.constants(made) == graphs.constants(known)
@@ -580,7 +581,7 @@ def onnx_graph(function):
 
     concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((2, 3), name="x"))
     ends = {"input_names": [concrete.inputs[0].name], "output_names": [concrete.outputs[0].name]}
-    frozen = compat.frozen_graph(concrete, **ends)
+    frozen = converter_compat.frozen_graph(concrete, **ends)
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(frozen, name="")
         return tfonnx.process_tf_graph(graph, opset=18, **ends)
@@ -597,7 +598,7 @@ def test_frozen_graph():
 
     concrete = tf.function(function, autograph=False).get_concrete_function(tf.TensorSpec((None, 3), name="x"))
     ends = {"input_names": ["x:0"], "output_names": [concrete.outputs[0].name]}
-    made, known = compat.frozen_graph(concrete, **ends), tf_loader.from_function(concrete, **ends)
+    made, known = converter_compat.frozen_graph(concrete, **ends), tf_loader.from_function(concrete, **ends)
 
     def contents(graph):
         nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
@@ -612,9 +613,9 @@ def test_tf2onnx_passes():
     graph = onnx_graph(lambda x: tf.transpose(tf.transpose(x)))
     assert sum(node.type == "Transpose" for node in graph.get_nodes()) == 2
     changed = []
-    for optimization in compat.tf2onnx_passes():
+    for optimization in converter_compat.tf2onnx_passes():
         optimization.opt_iteration = 0
-        graph = compat.run_pass(optimization, graph)
+        graph = converter_compat.run_pass(optimization, graph)
         changed.append(optimization.graph_been_opt)
     graph.delete_unused_nodes(graph.outputs)
     assert any(changed)
@@ -634,7 +635,7 @@ def test_copying_conditions_alone(monkeypatch):
 
     nodes, counts = [], []
     monkeypatch.setattr(Node, "__reduce_ex__", reduced)
-    for scope in (contextlib.nullcontext, compat.copying_conditions_alone):
+    for scope in (contextlib.nullcontext, converter_compat.copying_conditions_alone):
         nodes.clear()
         with scope():
             onnx_graph(loop)
@@ -644,7 +645,7 @@ def test_copying_conditions_alone(monkeypatch):
 
 
 def test_ops_that_tf2onnx_lacks(caplog):
-    with compat.ops_that_tf2onnx_lacks() as lacking:
+    with converter_compat.ops_that_tf2onnx_lacks() as lacking:
         onnx_graph(tf.tanh)
         assert lacking == set()
         onnx_graph(lambda x: tf.math.igamma(x, x))

@@ -20,7 +20,7 @@ class Task(generate.Task):
         from keras_attn.generation import BeamSearch
 
         config = super().config
-        if config is None or (isinstance(config.strategy, BeamSearch) and config.strategy.num_sequences > 1):
+        if isinstance(config.strategy, BeamSearch) and config.strategy.num_sequences > 1:
             return config
         chosen = config.strategy if isinstance(config.strategy, BeamSearch) else BeamSearch(NUM_BEAMS)
         return dataclasses.replace(config, strategy=dataclasses.replace(chosen, num_sequences=chosen.num_beams))

@@ -11,11 +11,7 @@ class Task(PromptTask):
     name = "generate"
 
     def check_model(self):
-        if self.config is None:
-            self.refuse("that generates and whose `generation_config` is set")
-        from keras_attn.generation.generative_model import as_generative
-
-        self.generative = as_generative(self.model)
+        self.generative = self.checked_generative()
         self.config.validate(self.vocabulary_size)
         self.config.chosen_strategy.validate(self.generative, self.config)
         self.check_length()
@@ -45,12 +41,9 @@ class Task(PromptTask):
     @property
     def config(self):
         """The `GenerationConfig` of the artefact."""
-        own = getattr(self.model, "generation_config", None)
-        if own is None:
-            return None
         from keras_attn.generation.prompts import settings_of
 
-        return settings_of(self.model, own, self.tokenizer)
+        return settings_of(self.model, tokenizer=self.tokenizer)
 
     @property
     def vocabulary_size(self):

@@ -27,11 +27,7 @@ class Task(PromptTask):
         self.known_tokenizer, self.tokenizer = self.tokenizer, None
 
     def check_model(self):
-        if getattr(self.model, "generation_config", None) is None:
-            self.refuse("that generates and whose `generation_config` is set")
-        from keras_attn.generation.generative_model import as_generative
-
-        self.generative = as_generative(self.model)
+        self.generative = self.checked_generative()
 
     def accepts(self, inputs):
         try:

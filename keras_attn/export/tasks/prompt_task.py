@@ -57,6 +57,14 @@ class PromptTask(SizedTask):
             f"`tasks` may hold {self.name!r} only for a model {wanted}. Received: {type(self.model).__name__}"
         )
 
+    def checked_generative(self):
+        """The model as a `GenerativeModel`; refused if it does not generate."""
+        if getattr(self.model, "generation_config", None) is None:
+            self.refuse("that generates and whose `generation_config` is set")
+        from keras_attn.generation.generative_model import as_generative
+
+        return as_generative(self.model)
+
     def prompt(self, inputs):
         """`(prompt, mask)` of inputs by name, as `prefill` and `encode` take them."""
         *names, last = self.inputs

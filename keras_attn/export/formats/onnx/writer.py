@@ -3,8 +3,8 @@
 import copy
 import types
 
-from keras_attn import compat
 from keras_attn.export import registry
+from keras_attn.export.formats import converter_compat
 from keras_attn.export.formats.format import Format
 from keras_attn.export.precisions import suffixed
 from keras_attn.export.report import ExportError
@@ -151,9 +151,9 @@ def _convert(task):
         "input_names": [tensor.name for tensor in inputs],
         "output_names": [tensor.name for tensor in concrete.outputs],
     }
-    frozen = compat.frozen_graph(concrete, **ends)
-    collected = compat.ops_that_tf2onnx_lacks()
-    with tf.Graph().as_default() as graph, collected as unsupported, compat.copying_conditions_alone():
+    frozen = converter_compat.frozen_graph(concrete, **ends)
+    collected = converter_compat.ops_that_tf2onnx_lacks()
+    with tf.Graph().as_default() as graph, collected as unsupported, converter_compat.copying_conditions_alone():
         tf.import_graph_def(frozen, name="")
         converted = tfonnx.process_tf_graph(
             graph, opset=OPSET, custom_op_handlers=_HANDLERS, tensors_to_rename=names, **ends
@@ -182,9 +182,9 @@ def _optimized(graph):
     changed, iteration = True, 0
     while changed:
         changed = False
-        for optimization in compat.tf2onnx_passes():
+        for optimization in converter_compat.tf2onnx_passes():
             optimization.opt_iteration = iteration
-            graph = compat.run_pass(optimization, graph)
+            graph = converter_compat.run_pass(optimization, graph)
             if optimization.graph_been_opt:
                 graph.delete_unused_nodes(graph.outputs)
                 changed = True

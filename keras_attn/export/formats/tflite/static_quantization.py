@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_attn import compat
+from keras_attn.export.formats import converter_compat
 from keras_attn.export.formats.tflite import graphs
 
 _LEAST_RANGE = 1e-5
@@ -20,7 +20,7 @@ def quantized(content, calibration, quantizes):
         Bytes.
     """
     others = sorted(set(graphs.operators(content)) - {quantizes})
-    return compat.quantize_tflite(_calibrated(content, calibration), others)
+    return converter_compat.quantize_tflite(_calibrated(content, calibration), others)
 
 
 def _calibrated(content, calibration):
@@ -33,7 +33,7 @@ def _calibrated(content, calibration):
             groups.setdefault((name, *shapes), []).append((name, case))
     ranges, model = {}, None
     for samples in groups.values():
-        schema, model = graphs.unpacked(compat.calibrate_tflite(content, samples))
+        schema, model = graphs.unpacked(converter_compat.calibrate_tflite(content, samples))
         for place, tensor in _tensors(model):
             if (measured := tensor.quantization) is not None and measured.min is not None and len(measured.min):
                 ranges.setdefault(place, []).append((measured.min[0], measured.max[0]))

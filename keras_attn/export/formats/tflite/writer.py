@@ -3,7 +3,7 @@
 import re
 import tempfile
 
-from keras_attn import compat
+from keras_attn.export.formats import converter_compat
 from keras_attn.export.formats.format import Format
 from keras_attn.export.report import ExportError
 
@@ -46,7 +46,7 @@ class FormatWriter(Format):
         tasks, saved_model = converted
         names = [task.name for task in tasks]
         with signatures.quiet_tensorflow():
-            converter = compat.tflite_converter(saved_model, names)
+            converter = converter_compat.tflite_converter(saved_model, names)
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
             # Only reports of the converter read its metadata, for which it parses and writes the whole file once more.
             converter.exclude_conversion_metadata = True

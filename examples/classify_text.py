@@ -84,7 +84,7 @@ def read(args):
 
 def datasets(train, test, seed):
     """`(tokenizer, training batches, held-out batches)`."""
-    tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE)
+    tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE, max_length=MAX_LENGTH)
     settings = {"labels": list(WORDS), "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
     data = LabelledTextDataset(train, tokenizer, **settings, seed=seed)
     return tokenizer, data, LabelledTextDataset(test, tokenizer, **settings, shuffle=False, epochs=1)

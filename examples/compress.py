@@ -44,6 +44,14 @@ class Classifiers:
         self.sizes, self.shares = TEACHERS[not args.data], SHARES[not args.data]
         self.tokenizer, self.data, _ = datasets(train, test, args.seed)
 
+    def save(self, name, model):
+        """Saves a model as soon as it is trained."""
+        folder = self.args.out / name
+        folder.mkdir(exist_ok=True)
+        model.save(folder / "model.keras")
+        self.example.lap(name)
+        return model
+
     def train(self, model, steps, rate=1e-3, compute_loss=None):
         """Trains a model in place."""
         trainer = Trainer(
@@ -77,13 +85,10 @@ class Classifiers:
         return small
 
     def measure(self, name, model, precision):
-        """Saves and exports a model, and adds its rows. Returns whether all artefacts agree with it."""
-        folder = self.args.out / name
-        folder.mkdir(exist_ok=True)
-        model.save(folder / "model.keras")
+        """Exports a model and adds its rows. Returns whether all artefacts agree with it."""
         texts, classes = [text_of(record) for record in self.test], [int(record[-1]) - 1 for record in self.test]
         options = {"tasks": "classify", "precision": precision, "samples": texts, "references": classes}
-        options |= {"folder": folder, "labels": AG_NEWS_CLASSES}
+        options |= {"folder": self.args.out / name, "labels": AG_NEWS_CLASSES}
         ok = not self.args.formats or self.example.export(model, self.args.formats, **options)
         for row in self.example.report.get("artefacts", [])[len(self.rows) :]:
             self.rows.append({**row, "model": name, "weights": model.count_params()})
@@ -116,17 +121,15 @@ def main(argv=None):
     models = Classifiers(args, example, train, test)
     teacher = build_model(models.tokenizer, models.sizes, "teacher")
     models.train(teacher, steps, rate=5e-4)
-    example.lap("teacher")
-    student = models.distilled(teacher, 2 * steps)
-    example.lap("student")
-    pruned = models.pruned(teacher, steps // 2)
-    smallest = models.pruned(student, steps // 2)
-    example.lap("pruning")
+    models.save("as_trained", teacher)
+    student = models.save("distilled", models.distilled(teacher, 2 * steps))
+    pruned = models.save("pruned", models.pruned(teacher, steps // 2))
+    smallest = models.save("all_three", models.pruned(student, steps // 2))
     variants = {
         "as_trained": (teacher, "float32"),
         "distilled": (student, "float32"),
         "pruned": (pruned, "float32"),
-        "int8": (teacher, "int8"),
+        "int8": (models.save("int8", teacher), "int8"),
         "all_three": (smallest, "int8"),
     }
     measured = [models.measure(name, *variant) for name, variant in variants.items()]

@@ -180,10 +180,10 @@ class WordPieceTokenizer(Tokenizer):
 
     @classmethod
     def train(cls, texts: Iterable[str], vocabulary_size: int, min_frequency: int = 2, **settings: Any) -> Self:
-        """Trains a vocabulary with the `tokenizers` library.
+        """Trains a vocabulary with the `tokenizers` library. The same texts give the same vocabulary.
 
         Args:
-            texts: An iterable of training texts.
+            texts: An iterable of training texts, which is read twice; the texts of an iterator are held in memory.
             vocabulary_size: The maximum number of pieces, special tokens included.
             min_frequency: How often a pair must occur to be merged.
             **settings: The constructor's arguments except `vocabulary`.
@@ -198,17 +198,24 @@ class WordPieceTokenizer(Tokenizer):
         names = ("pad_token", "unknown_token", "start_token", "end_token", "mask_token")
         specials = [settings.get(name, inspect.signature(cls).parameters[name].default) for name in names]
         pieces = list(dict.fromkeys([*specials, *settings.get("unsplittable_tokens", ())]))
-        whole = cls(pieces, **settings)
-        trainer = require("tokenizers.trainers", "text").WordPieceTrainer(
-            vocab_size=vocabulary_size,
-            min_frequency=min_frequency,
-            special_tokens=pieces,
-            continuing_subword_prefix=whole.suffix_indicator,
-            show_progress=False,
-        )
-        learner = whole._tokenizer
-        learner.train_from_iterator(texts, trainer)
-        return cls(sorted(learner.get_vocab(), key=learner.token_to_id), **settings)
+        prefix = cls(pieces, **settings).suffix_indicator
+        texts = list(texts) if iter(texts) is texts else texts
+
+        def learn(size, first):
+            trainer = require("tokenizers.trainers", "text").WordPieceTrainer(
+                vocab_size=size,
+                min_frequency=min_frequency,
+                special_tokens=first,
+                continuing_subword_prefix=prefix,
+                show_progress=False,
+            )
+            learner = cls(pieces, **settings)._tokenizer
+            learner.train_from_iterator(texts, trainer)
+            return sorted(learner.get_vocab(), key=learner.token_to_id)
+
+        # The library numbers characters within words in random order, which decides between pairs of the same count.
+        within = [x for x in learn(1, pieces) if x.startswith(prefix) and len(x) == len(prefix) + 1]
+        return cls(learn(vocabulary_size, [*pieces, *sorted(set(within) - {*pieces})]), **settings)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:

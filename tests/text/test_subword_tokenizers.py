@@ -211,3 +211,12 @@ def test_sentence_piece_refuses_other_content():
 def test_byte_pairs_refuse_merges_of_unknown_pieces():
     with pytest.raises(ValueError, match="must contain all pieces of `merges`"):
         BytePairTokenizer(["<|endoftext|>", "a"], ["a b"])
+
+
+@pytest.mark.parametrize("cls", [WordPieceTokenizer, BytePairTokenizer, SentencePieceTokenizer])
+def test_training_is_the_same_each_time(cls):
+    # All pairs of characters occur as often, so it takes a rule to say which are merged first.
+    words = ["".join(order) for order in itertools.permutations("abcde")]
+    size = {SentencePieceTokenizer: 40}.get(cls, 290)
+    first, *others = [cls.train(texts, size) for texts in (words, iter(words), words, words)]
+    assert [other.get_config() for other in others] == [first.get_config()] * 3

@@ -58,7 +58,7 @@ def _made_once(module, names):
     """
     made = dict(vars(module))
     for make in (made[name] for name in names):
-        again = functools.lru_cache(maxsize=4096)(make)
+        again = functools.lru_cache(maxsize=1024)(make)
 
         def found(shape, *, make=make, again=again, **settings):
             same = isinstance(settings.get("seed", 0), int) and math.prod(shape) <= 4096 and tf.executing_eagerly()

@@ -115,7 +115,9 @@ class Trainer:
         self.accumulation_steps, self.jit_compile, self.checkpoints = accumulation_steps, jit_compile, checkpoints
         self.compute_loss = compute_loss
         trainer_checks.check_arguments(self, optimizer)
-        self._rated = [x for x in (self.loss, *self.metrics) if x is not None]
+        # A loss within `compute_loss` may be another object than `loss`, and ignores the same labels.
+        losses = self.loss, getattr(compute_loss, "loss", None)
+        self._rated = [x for x in (*losses, *self.metrics) if x is not None]
         outputs = keras.tree.flatten(getattr(model, "outputs", None))
         self.metrics.build(outputs[0] if len(outputs) == 1 else None)
         check_ignored(model, self._rated)

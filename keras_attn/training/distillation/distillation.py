@@ -34,8 +34,8 @@ class Distillation:
     Args:
         student: The model to train.
         teacher: A trained model with the same inputs and classes or tokens, of any size.
-        loss: Loss of the labels, one with `total` and `entry_weights`. Defaults to `MaskedCrossEntropy()`. Give it to
-            the `Trainer` too, which tells it the label of padding.
+        loss: Loss of the labels, one with `total` and `entry_weights`. Defaults to `MaskedCrossEntropy()`. The
+            `Trainer` tells it the label of padding.
         alpha: Share of the teacher's probabilities, between 0 and 1.
         temperature: `T`, above 0.
         hidden_weight: Weight of `H`, at least 0. The student's projections, one per mapped layer without bias, are

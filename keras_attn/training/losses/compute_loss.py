@@ -25,7 +25,8 @@ class ComputeLoss(Protocol):
     only the model's variables change. Build them in the scope of the trainer's `strategy`.
 
     The function is traced, without AutoGraph, once per batch shape: write it in `keras.ops`; a value that changes from
-    step to step must be a tensor or a variable, such as `optimizer.iterations`. Validation calls it too.
+    step to step must be a tensor or a variable, such as `optimizer.iterations`. Validation calls it too. If it is an
+    object with an attribute `loss`, that loss is told the label of padding, as the one of the trainer is.
 
     Call arguments:
         model: The model of the trainer.

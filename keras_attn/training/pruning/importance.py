@@ -13,6 +13,7 @@ from keras import ops
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
+from keras_attn.training.id_checks import agree
 from keras_attn.training.pruning.units import units_of
 from keras_attn.typing import Array
 
@@ -27,7 +28,7 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
         model: A model of this package with an encoder or decoder.
         batches: A data set of this package, a `tf.data.Dataset`, or any iterable of `(inputs, labels)` or
             `(inputs, labels, sample_weight)`.
-        loss: A loss with `total`, such as `MaskedCrossEntropy()`.
+        loss: A loss with `total`, such as `MaskedCrossEntropy()`, which is told the label of padding.
         steps: Number of batches to use.
 
     Returns:
@@ -35,7 +36,7 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
         float32 `(intermediate_dim,)`. Grouped heads are ranked by group.
 
     Raises:
-        ValueError: If the model has no such layers, or there are no batches.
+        ValueError: If the model has no such layers, there are no batches, or model, data and loss disagree on ids.
 
     Reference:
         [Michel et al., 2019](https://arxiv.org/abs/1905.10650)
@@ -55,6 +56,7 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
 
     check_positive(steps=steps)
     units = units_of(model)
+    agree("batches", batches, model, [loss])
 
     @tf.function(autograph=False, reduce_retracing=True)
     def gradients(inputs, labels, weights):

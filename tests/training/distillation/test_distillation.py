@@ -234,3 +234,18 @@ def test_bad_arguments(teacher, settings, message):
     student = encoder(1, 8, labels=["a", "b", "c"], tokenizer=CharacterTokenizer("abcde"))
     with pytest.raises(ValueError, match=message):
         Distillation(student, teacher(), **settings)
+
+
+@pytest.mark.parametrize("given", ["no", "the same", "another"])
+@pytest.mark.parametrize("case", ["encoder", "decoder"])
+def test_the_trainer_tells_the_loss_which_labels_are_padding(case, given):
+    make, inputs, labels = CASES[case]
+    student, teacher, loss = make(1, 8), make(2, 12), MaskedCrossEntropy()
+    distillation = Distillation(student, teacher, loss)
+    others = {"no": None, "the same": loss, "another": MaskedCrossEntropy()}
+    trainer = Trainer(student, keras.optimizers.Adam(), others[given], compute_loss=distillation)
+    weights = np.where(labels == (-1 if case == "encoder" else 0), 0.0, 1.0)
+    logits = [np.asarray(model(inputs), "float64") for model in (student, teacher)]
+    expected = expected_of_logits(labels, *logits, weights, 0.5, 2.0) / weights.sum()
+    data = tf.data.Dataset.from_tensors((inputs, labels))
+    np.testing.assert_allclose(trainer.evaluate(data)["loss"], expected, rtol=1e-5)

@@ -179,3 +179,9 @@ def test_models_and_scores_that_do_not_fit():
     keras_attn.pretrained.enable_lora(model, 2)
     with pytest.raises(ValueError, match="`model` must have merged LoRA"):
         prune_structure(model, scores, 0.5)
+
+
+def test_no_class_is_taken_for_padding():
+    model = keras_attn.EncoderModel(20, 1, 8, 2, 16, head="sequence_classification", num_classes=3)
+    batch = {"token_ids": np.array([[4, 5], [6, 7]])}, np.array([0, 0])
+    assert all(np.any(scores) for scores in importance(model, [batch], MaskedCrossEntropy()).values())

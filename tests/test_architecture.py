@@ -71,7 +71,7 @@ MAY_IMPORT_INSIDE = {
         "text_metrics": set(),
         "checkpoints": {"losses", "metrics", "data"},
         "distillation": {"losses"},
-        "pruning": {"callbacks"},
+        "pruning": {"callbacks", "losses"},
     },
     "export": {
         "registry": set(),

@@ -22,9 +22,9 @@ from keras_attn.training.checkpoints.place import Place
 from keras_attn.training.checkpoints.resumption import resumed
 from keras_attn.training.data import batch_sharding
 from keras_attn.training.data.batches import Batches
-from keras_attn.training.id_checks import agree, check_ignored
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
 from keras_attn.training.losses.compute_loss import ComputeLoss
+from keras_attn.training.losses.id_checks import agree, check_ignored
 from keras_attn.training.metrics.metric_accumulator import MetricAccumulator, open_epoch
 from keras_attn.training.metrics.metric_set import MetricSet
 from keras_attn.training.refused_step import check_updated, explained

@@ -22,7 +22,7 @@ from keras_attn.training import (
     Trainer,
     mask_tokens,
 )
-from keras_attn.training.id_checks import agree
+from keras_attn.training.losses.id_checks import agree
 
 pytest.importorskip("tokenizers", reason="it trains and encodes")
 

@@ -13,7 +13,7 @@ from keras import ops
 
 from keras_attn import compat
 from keras_attn.argument_checks import check_positive
-from keras_attn.training.id_checks import agree
+from keras_attn.training.losses.id_checks import agree
 from keras_attn.training.pruning.units import units_of
 from keras_attn.typing import Array
 

@@ -214,8 +214,8 @@ class WordPieceTokenizer(Tokenizer):
             return sorted(learner.get_vocab(), key=learner.token_to_id)
 
         # The library numbers characters within words in random order, which decides between pairs of the same count.
-        within = [x for x in learn(1, pieces) if x.startswith(prefix) and len(x) == len(prefix) + 1]
-        return cls(learn(vocabulary_size, [*pieces, *sorted(set(within) - {*pieces})]), **settings)
+        within = {x for x in learn(1, pieces) if x.startswith(prefix) and len(x) == len(prefix) + 1}
+        return cls(learn(vocabulary_size, [*pieces, *sorted(within.difference(pieces))]), **settings)
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **settings: Any) -> Self:

@@ -46,6 +46,7 @@ SIZES = (
     {"num_layers": 3, "hidden_dim": 256, "num_heads": 4, "intermediate_dim": 512},
     {"num_layers": 2, "hidden_dim": 128, "num_heads": 4, "intermediate_dim": 256},
 )
+DROPOUT = 0.2
 AVERAGED = 5  # checkpoints
 MADE_UP = {
     "name": ("Quill", "Tessera", "Brine", "Ostinato", "Lantern", "Kestrel", "Moss", "Vellum"),
@@ -66,12 +67,25 @@ def made_up():
     return [pair for i, pair in enumerate(pairs) if i % 11], pairs[::11]
 
 
+def dataset(pairs, tokenizer, seed, is_real, **options):
+    return ParallelTextDataset(
+        pairs,
+        tokenizer,
+        max_length=MAX_LENGTH,
+        tokens_per_batch=TOKENS_PER_BATCH[not is_real],
+        num_shapes=6 if is_real else 1,
+        seed=seed,
+        too_long="truncate",
+        **options,
+    )
+
+
 def build_model(name, tokenizer, sizes, copies):
     # A summary does not say the same twice.
     config = GenerationConfig(
         SUMMARY_LENGTH, strategy=BeamSearch(4, length_penalty=1.0), processors=(NoRepeatNGram(2),)
     )
-    settings = {"tokenizer": tokenizer, "generation_config": config, "dropout": 0.2, "name": name}
+    settings = {"tokenizer": tokenizer, "generation_config": config, "dropout": DROPOUT, "name": name}
     if copies:
         settings["pointer_generator"] = PointerGenerator(coverage_weight=0.1, name="pointer_generator")
     size = tokenizer.vocabulary_size
@@ -116,15 +130,8 @@ def main(argv=None):
         add_prefix_space=True,
         max_length=MAX_LENGTH,
     )
-    shapes = 6 if args.data else 1
-    settings = {
-        "tokens_per_batch": TOKENS_PER_BATCH[not args.data],
-        "num_shapes": shapes,
-        "seed": args.seed,
-        "too_long": "truncate",
-    }
-    data = ParallelTextDataset(train, tokenizer, max_length=MAX_LENGTH, **settings)
-    held_out = ParallelTextDataset(validation, tokenizer, max_length=MAX_LENGTH, **settings, shuffle=False, epochs=1)
+    data = dataset(train, tokenizer, args.seed, bool(args.data))
+    held_out = dataset(validation, tokenizer, args.seed, bool(args.data), shuffle=False, epochs=1)
     strategy = get_strategy()
     with strategy.scope():
         model = build_model(args.model, tokenizer, SIZES[not args.data], args.copy)

@@ -37,12 +37,24 @@ def set_untracked(layer, name, value):
 
 @contextlib.contextmanager
 def overriding_call(layer, function):
-    """Within the scope, `layer.call` is `function`; Keras has no hook after a call, and tracks set attributes."""
-    object.__setattr__(layer, "call", function)
+    """Within the scope, `layer.call` is `function` in this thread; Keras has no hook after a call.
+
+    Other threads, such as one that prepares batches with the same model, call what was there before. The public
+    `setattr` of a layer would track the function.
+    """
+    thread, before, outer = threading.get_ident(), layer.call, vars(layer).get("call")
+
+    def call(*args, **kwargs):
+        return (function if threading.get_ident() == thread else before)(*args, **kwargs)
+
+    object.__setattr__(layer, "call", call)
     try:
         yield
     finally:
-        object.__delattr__(layer, "call")
+        if outer is None:
+            object.__delattr__(layer, "call")
+        else:
+            object.__setattr__(layer, "call", outer)
 
 
 def takes_training(layer):

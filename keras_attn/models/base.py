@@ -107,8 +107,14 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         carried = {"tokenizer": tokenizer, **carried}
         carried = {name: deserialized(value) for name, value in carried.items()}
         texts = carried["tokenizer"], carried.get("generation_config")
-        rows = sizes.get("vocabulary_size")
-        pad_id = self._keep_texts(rows and rows + self._extended_size, pad_id, *texts)
+        rows, more = sizes.get("vocabulary_size"), self._extended_size
+        pad_id = self._keep_texts(rows and rows + more, pad_id, *texts)
+        if more and self.tokenizer is not None and self.tokenizer.vocabulary_size != rows + more:
+            raise ValueError(
+                "`vocabulary_size` must leave out the tokens that can only be copied, the last `extended_size` of the "
+                f"{self.tokenizer.vocabulary_size} of the tokenizer. "
+                f"Received: vocabulary_size={rows}, extended_size={more}"
+            )
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])

@@ -74,8 +74,9 @@ class TextSettings:
 
     def check_tokenizer(self, tokenizer: Tokenizer) -> None:
         """Raises a ValueError if the model cannot read or write the texts of a tokenizer."""
-        check_tokenizer(tokenizer, min(self.vocabularies.values()), self.pad_id)
-        limit, length = next(iter(self.max_lengths.values())), tokenizer.max_length
+        # A model of features without ids writes tokens as classes, as for CTC.
+        check_tokenizer(tokenizer, min(self.vocabularies.values(), default=self.outputs[0].shape[-1]), self.pad_id)
+        limit, length = next(iter(self.max_lengths.values()), None), tokenizer.max_length
         if limit is not None and length is not None and length > limit:
             raise ValueError(
                 f"`tokenizer` must have a `max_length` of at most the {limit} positions of the model. "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import shutil
@@ -13,6 +14,7 @@ import keras
 
 from keras_attn.extras import require
 from keras_attn.layers.base.serialization import serialized
+from keras_attn.layers.transformer.stack import Stack
 from keras_attn.pretrained.checkpoint import Checkpoint
 from keras_attn.pretrained.checkpoint_config import CheckpointConfig
 from keras_attn.pretrained.families import family_of
@@ -21,6 +23,7 @@ from keras_attn.pretrained.folder import INDEX, WEIGHTS
 from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.weights import tensors_of
 
+_UNKNOWN = object()
 # What a checkpoint does not describe.
 _OWN = ("name", "trainable", "dtype", "tokenizer", "generation_config", "checkpoint", "pad_id", "sublayers")
 
@@ -69,7 +72,7 @@ def save_pretrained(
             f"`model` must be of class {family.model_of(head).__name__}, as its `config` says. "
             f"Received: {type(model).__name__}"
         )
-    _check_described(family.arguments(parsed, head, num_classes), actual)
+    _check_described(family.arguments(parsed, head, num_classes), actual, type(model))
     body = tensors_of(model, family.table(parsed, head))
     named = prefixed(family, head, body)
     files = {"config.json": as_json({**entries, "architectures": [head.architecture], "dtype": "float32"})}
@@ -97,16 +100,27 @@ def _remove_shards(folder):
         path.unlink(missing_ok=True)
 
 
-def _check_described(arguments, actual):
+def _check_described(arguments, actual, model_class):
     """Raises a ValueError if the model is not the one that the config describes."""
     described = serialized({**arguments})
+    # What the config does not describe has the default.
+    described = {name: _default(name, model_class) for name in actual if name not in described} | described
     differs = {}
     for name, value in described.items():
         mine = actual.get(name)
-        if _plain(value) != _plain(mine) and name not in _OWN:
+        if value is not _UNKNOWN and _plain(value) != _plain(mine) and name not in _OWN:
             differs[name] = {"config": _plain(value), "model": _plain(mine)}
     if differs:
         raise ValueError(f"`config` must describe the model. Received a difference in {differs}")
+
+
+def _default(name, model_class):
+    """The default of an argument of a model, which hands those of a stack on; models have own ones for blocks."""
+    for takes in (model_class, Stack):
+        parameter = inspect.signature(takes).parameters.get(name)
+        if parameter is not None and parameter.default is not parameter.empty:
+            return parameter.default
+    return _UNKNOWN
 
 
 def _plain(value):

@@ -172,10 +172,10 @@ class Trainer:
         check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
         batch_sharding.check_source("dataset", dataset)
         check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
-        agree("dataset", dataset, self.model, self._rated)
+        self._agree("dataset", dataset)
         if validation_data is not None:
             batch_sharding.check_source("validation_data", validation_data, endless=False)
-            agree("validation_data", validation_data, self.model, self._rated)
+            self._agree("validation_data", validation_data)
         self._labels = labels_of(dataset)
         callbacks = keras.tree.flatten(callbacks)
         trainer_checks.check_callbacks(callbacks)
@@ -253,10 +253,16 @@ class Trainer:
         """
         batch_sharding.check_source("dataset", dataset, endless=False)
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
-        agree("dataset", dataset, self.model, self._rated)
+        self._agree("dataset", dataset)
         with self._step.all_or_nothing("evaluation"):
             callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
             return self._evaluate("dataset", dataset, callbacks, ends_evaluation())
+
+    def _agree(self, name, dataset):
+        """Raises a ValueError if a data set is not one for the model, its losses or `compute_loss`."""
+        agree(name, dataset, self.model, self._rated)
+        if hasattr(self.compute_loss, "check_dataset"):
+            self.compute_loss.check_dataset(name, dataset)
 
     def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()

@@ -36,6 +36,7 @@ def check_arguments(trainer, optimizer):
         )
     _check_model(trainer)
     _check_loss(trainer)
+    _check_variables(trainer.model, trainer.strategy)
     _check_optimizer(optimizer, trainer.strategy)
 
 
@@ -221,3 +222,16 @@ def _check_optimizer(optimizer, strategy):
         )
     if compat.strategy_of(updater) is not strategy and strategy.num_replicas_in_sync > 1:
         raise ValueError("`optimizer` and `model` must be made in the scope of `strategy`. Received: one made outside")
+
+
+def _check_variables(model, strategy):
+    import tensorflow as tf
+
+    if strategy.num_replicas_in_sync == 1:
+        return
+    for variable in model.variables:
+        if not isinstance(variable.value, tf.distribute.DistributedValues):
+            raise ValueError(
+                "`model` must be made in the scope of `strategy`, with all its layers. "
+                f"Received: {variable.path!r}, made outside"
+            )

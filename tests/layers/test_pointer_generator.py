@@ -48,6 +48,7 @@ CASES = [
             ({"extended_size": -1}, "`extended_size` must be a non-negative integer"),
             ({"unknown_id": None}, "`unknown_id` must be given with `extended_size`"),
             ({"coverage_weight": -1}, "`coverage_weight` must not be negative"),
+            ({"coverage_weight": "1"}, "`coverage_weight` must be a finite number"),
             ({"inputs": np.ones((2, D), "float32"), "inputs_mask": None}, "`inputs` must have rank 3"),
             ({"logits": np.ones((2, 4, V), "float32")}, "`logits` must have the batch and length"),
             ({"source_ids": np.ones((2, 3), "int32")}, "`source_ids` must have the shape"),
@@ -103,3 +104,18 @@ def test_large_logits_do_not_lose_the_copied_token():
     layer = PointerGenerator()
     found = keras.ops.convert_to_numpy(layer(np.zeros((1, 1, 2), "float32"), logits, scores, np.array([[1]])))
     np.testing.assert_allclose(found, np.log(0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("bias", [-16.0, -8.0, 8.0, 16.0])
+def test_small_shares_keep_their_digits(bias):
+    arguments = {name: x for name, x in inputs(np.random.default_rng(0), 3, 5, 7, V).items() if name != "inputs_mask"}
+    layer = PointerGenerator()
+    layer(**arguments)
+    layer.gate.kernel.assign(np.zeros(layer.gate.kernel.shape))
+    layer.gate.bias.assign([bias])
+    # Tokens that are generated alone, or copied alone.
+    arguments["logits"][..., 0], arguments["source_ids"][:] = -60, 0
+    generated = special.log_softmax(arguments["logits"].astype("float64"), axis=-1) + special.log_expit(bias)
+    found = np.asarray(layer(**arguments))
+    np.testing.assert_allclose(found[..., 1:], generated[..., 1:], atol=1e-5)
+    np.testing.assert_allclose(found[..., 0], special.log_expit(-bias), atol=1e-5)

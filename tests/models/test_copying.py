@@ -11,7 +11,7 @@ from keras_attn.export import export
 from keras_attn.generation import BeamSearch, ContrastiveSearch, Greedy
 from keras_attn.layers import AudioFrontEnd, LuongAttention, PointerGenerator, ScheduledSampling
 from keras_attn.models import Seq2SeqRNN, Transformer
-from keras_attn.text import BytePairTokenizer
+from keras_attn.text import BytePairTokenizer, CharacterTokenizer
 from keras_attn.training import FusedAdam, MaskedCrossEntropy, Trainer
 
 V, E = 12, 8
@@ -110,7 +110,7 @@ def test_texts_with_copied_pieces_leave_in_every_format(kind, task, tmp_path):
     model = MAKERS[kind](tokenizer.vocabulary_size - 12, **options)
     # So that nearly all tokens are copied.
     bias = model.pointer_generator.gate.bias
-    bias.assign(bias - 5)
+    bias.assign(bias - 12)
     texts = ["the plugh tool for python", "install xyzzy and the library for the tool"]
     for text, output in zip(texts, model.generate(texts), strict=True):
         assert any(word in text.split() for word in output.split())
@@ -145,6 +145,10 @@ def test_texts_with_copied_pieces_leave_in_every_format(kind, task, tmp_path):
         (
             lambda: MAKERS["transformer"](pointer_generator=pointer()).generate(np.array([[V + E]]), max_length=2),
             "`inputs` must hold ids of the vocabulary, 0 to 19",
+        ),
+        (
+            lambda: MAKERS["transformer"](pointer_generator=pointer(), tokenizer=CharacterTokenizer("abc")),
+            "`vocabulary_size` must leave out the tokens that can only be copied",
         ),
     ],
 )

@@ -167,10 +167,10 @@ def checked_tokenizer(model, tokenizer):
         )
     if found is None or found is own:
         return found
+    size = random_inputs.vocabulary_size(model)
     if hasattr(model, "check_tokenizer"):
         model.check_tokenizer(found)
-    size = random_inputs.vocabulary_size(model)
-    if found.vocabulary_size > size:
+    elif found.vocabulary_size > size:
         raise ValueError(
             f"`tokenizer` must have at most as many ids as the model embeds, {size}. "
             f"Received: a tokenizer with {found.vocabulary_size}"

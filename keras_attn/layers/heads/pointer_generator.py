@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_attn.argument_checks import check_count
+from keras_attn.argument_checks import check_count, check_finite
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.projection import Projection
@@ -78,7 +78,8 @@ class PointerGenerator(Configurable, keras.layers.Layer):
                 "`unknown_id` must be given with `extended_size`: the token that is embedded instead of those that "
                 f"can only be copied. Received: extended_size={extended_size}, unknown_id=None"
             )
-        if not coverage_weight >= 0:
+        check_finite(coverage_weight=coverage_weight)
+        if coverage_weight < 0:
             raise ValueError(f"`coverage_weight` must not be negative. Received: coverage_weight={coverage_weight}")
         super().__init__(**kwargs)
         self.supports_masking = True
@@ -121,9 +122,12 @@ class PointerGenerator(Configurable, keras.layers.Layer):
         logits, scores = ops.cast(logits, dtype), ops.cast(scores, dtype)
         if training and self.coverage_weight:
             self.add_loss(self.coverage_weight * _repeated(scores, inputs_mask))
-        copied = ops.subtract(1.0, ops.sigmoid(ops.cast(self.gate(inputs), dtype)))
-        scores = ops.multiply(scores, copied)
-        generated = ops.multiply(ops.softmax(logits, axis=-1), 1 - ops.sum(scores, axis=-1, keepdims=True))
+        gate = ops.cast(self.gate(inputs), dtype)
+        # Without a source there is nothing to copy. A difference from 1 would lose all digits of a small probability.
+        has_source = ops.greater(ops.sum(scores, axis=-1, keepdims=True), 0)
+        share = ops.where(has_source, ops.sigmoid(gate), 1.0)
+        generated = ops.multiply(ops.softmax(logits, axis=-1), share)
+        scores = ops.multiply(scores, ops.sigmoid(ops.negative(gate)))
         if self.extended_size:
             generated = ops.pad(generated, ((0, 0), (0, 0), (0, self.extended_size)))
         size = logits.shape[-1] + self.extended_size

@@ -52,6 +52,8 @@ class Dataset:
     epochs = None
     row_divisor = 1
     tokenizers = ()
+    # Those of `map`, in the order of their calls.
+    functions = ()
     # Whether rows are padded with the padding id of their tokenizer.
     holds_padding = True
 
@@ -142,8 +144,9 @@ class Dataset:
         return _Mapped(self, function)
 
     def _with_ids(self, other):
-        """Copies the tokenizers and the padding label to `other`."""
+        """Copies what the batches were made with to `other`."""
         other.tokenizers, other.holds_padding = self.tokenizers, self.holds_padding
+        other.functions = self.functions
         if hasattr(self, "ignore_id"):
             other.ignore_id = self.ignore_id
         return other
@@ -163,6 +166,7 @@ class _Mapped(Dataset):
         self.epochs, self.row_divisor = dataset.epochs, dataset.row_divisor
         dataset._with_ids(self)
         self.labels = getattr(dataset, "labels", None)
+        self.functions = (*dataset.functions, function)
 
     def __len__(self) -> int:
         return len(self._dataset)

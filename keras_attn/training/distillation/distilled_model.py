@@ -14,6 +14,8 @@ from keras_attn.typing import Nest, Tensor
 class DistilledModel(keras.Model):
     """Computes what the student does; projections are trained and saved beside it, and are of no use afterwards.
 
+    It has the public attributes of the student, such as `tokenizer` and `generate`, for trainers and callbacks.
+
     Args:
         student: The student.
         projections: Names of the projections.
@@ -21,7 +23,7 @@ class DistilledModel(keras.Model):
     """
 
     def __init__(self, student: keras.Model, projections: Sequence[str], width: int) -> None:
-        super().__init__(name=f"distilled_{student.name}")
+        super().__init__(name=f"distilled_{student.name}", dtype=student.dtype_policy)
         self.student, self.width = student, width
         self.projections = {
             name: keras.layers.Dense(width, use_bias=False, name=f"projection_{name}") for name in projections
@@ -38,20 +40,14 @@ class DistilledModel(keras.Model):
     def outputs(self) -> list[keras.KerasTensor]:
         return self.student.outputs
 
-    @property
-    def vocabularies(self) -> dict[str, int]:
-        return getattr(self.student, "vocabularies", {})
-
-    @property
-    def labels(self) -> list[str] | None:
-        return getattr(self.student, "labels", None)
+    def __getattr__(self, name: str) -> Any:
+        # Private names are of Keras, which asks what kind of model this is.
+        if name.startswith("_") or (student := vars(self).get("student")) is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(student, name)
 
     def call(self, inputs: Nest, training: bool | None = None) -> Tensor:
         return self.student(inputs, training=training)
-
-    def generate(self, *args: Any, **kwargs: Any) -> Any:
-        """As that of the student, for callbacks that generate."""
-        return self.student.generate(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         student = keras.saving.serialize_keras_object(self.student)

@@ -50,6 +50,7 @@ class Recorded:
 
     Attributes:
         vectors: `{stack: [float (B, T, D), the input of the first block and the output of each]}`.
+        masks: `{stack: bool (B, T), True at the positions that the stack reads, or None}`.
         scores: `{stack: [list of float (B, N, T, S) of each layer]}`; a decoder's layer has those of self-attention and
             of cross-attention.
     """
@@ -57,6 +58,7 @@ class Recorded:
     def __init__(self, stacks):
         self._stacks = stacks
         self.vectors = {name: [] for name in stacks}
+        self.masks = dict.fromkeys(stacks)
         self.scores = {}
 
     def take(self, scores):
@@ -73,10 +75,11 @@ def recorded(model, with_scores):
     stacks = stacks_of(model)
     found = Recorded(stacks)
 
-    def collecting(call, vectors):
+    def collecting(call, name):
         def collecting_call(x, *args, **kwargs):
-            outputs = call(x, *args, **kwargs)
+            outputs, vectors = call(x, *args, **kwargs), found.vectors[name]
             vectors.extend([outputs] if vectors else [x, outputs])
+            found.masks[name] = kwargs.get("inputs_mask")
             return outputs
 
         return collecting_call
@@ -84,7 +87,7 @@ def recorded(model, with_scores):
     with contextlib.ExitStack() as scopes:
         for name, stack in stacks.items():
             for block in stack.blocks:
-                scopes.enter_context(compat.overriding_call(block, collecting(block.call, found.vectors[name])))
+                scopes.enter_context(compat.overriding_call(block, collecting(block.call, name)))
         scores = scopes.enter_context(recording()) if with_scores else {}
         yield found
     found.take(scores)

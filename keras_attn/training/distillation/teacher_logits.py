@@ -20,19 +20,26 @@ NAME = "teacher_logits"
 # What the files of a folder belong to.
 RECORD = "teacher.json"
 _KEY_BYTES = 16
+# Parts of a config on which the outputs do not depend.
+_NO_SETTINGS = (
+    *("name", "trainable", "build_config", "compile_config", "shared_object_id", "checkpoint", "generation_config"),
+    *("input_layers", "output_layers", "inbound_nodes"),
+)
 
 
 class TeacherLogits:
     """Adds a teacher's logits to batches: `dataset.map(TeacherLogits(teacher, folder))`.
 
     The batches get the input `teacher_logits`, which `Distillation` uses in place of the teacher. An example is known
-    by its inputs, without padding, so the logits serve any order, batch size and number of epochs, also of later runs.
-    They are computed at the first sight of an example, without dropout, written to the folder batch by batch, and kept
-    in memory. Several processes may share a folder.
+    by its inputs, without padding that the teacher masks, so the logits serve any order, batch size and number of
+    epochs, also of later runs. They are computed at the first sight of an example, without dropout, written to the
+    folder batch by batch, and kept in memory. Positions of padding that a later batch adds get zeros. Several processes
+    may share a folder.
 
     Args:
         teacher: A model with one output of logits `(B, V)` or `(B, T, V)`, whose inputs are a dict of tensors.
-        folder: The folder, created if it does not exist. It belongs to this teacher with its present weights.
+        folder: The folder, created if it does not exist. It belongs to this teacher with its present weights and
+            settings.
         dtype: Dtype of the stored logits, "float32" or "float16".
 
     Call arguments:
@@ -62,6 +69,9 @@ class TeacherLogits:
         self.teacher, self.folder, self.dtype = teacher, pathlib.Path(folder), dtype
         self._known: dict[bytes, Array] = {}
         self._call = None
+        self.fingerprint = fingerprint(teacher)
+        # Padding that the teacher sees is a part of the example.
+        self._pad_id = getattr(teacher, "pad_id", None) if getattr(teacher, "mask_padding", True) else None
         self.folder.mkdir(parents=True, exist_ok=True)
         self._check_teacher()
         for path in sorted(self.folder.glob("*.npz")):
@@ -74,25 +84,27 @@ class TeacherLogits:
                 f"`batch` must have a dict of arrays by name as its inputs. Received: {type(inputs).__name__}"
             )
         inputs = {name: np.asarray(x) for name, x in inputs.items()}
-        keys, lengths = self._keys(inputs), self._lengths(inputs)
+        keys = self._keys(inputs)
         if not all(key in self._known for key in keys):
-            self._compute(inputs, keys, lengths)
-        width = None if lengths is None else len(self._ids(inputs)[0])
+            self._compute(inputs, keys)
+        width = self._width(inputs)
         found = [_padded(self._known[key].astype("float32"), width) for key in keys]
         return ({**inputs, NAME: np.stack(found)}, *rest)
 
-    def _compute(self, inputs, keys, lengths):
+    def _compute(self, inputs, keys):
         import tensorflow as tf
 
         if self._call is None:
             self._call = tf.function(lambda x: self.teacher(x, training=False), autograph=False, reduce_retracing=True)
-        logits = np.asarray(self._call(inputs), self.dtype)
+        logits = np.asarray(self._call(inputs))
         if not np.isfinite(logits).all():
             raise ValueError("`teacher` must have finite logits. Received: NaN or infinity for a batch of the data")
-        new = {}
-        for i, key in enumerate(keys):
-            if key not in self._known:
-                new[key] = logits[i] if lengths is None else logits[i, : lengths[i]]
+        largest = np.abs(logits).max()
+        if largest > np.finfo(self.dtype).max:
+            raise ValueError(
+                f"`dtype` must be 'float32' for logits as large as {largest:.3g}. Received: {self.dtype!r}"
+            )
+        new = {key: row for key, row in zip(keys, logits.astype(self.dtype), strict=True) if key not in self._known}
         self._write(new)
         self._known |= new
 
@@ -126,7 +138,7 @@ class TeacherLogits:
         self._known |= {key.tobytes(): part if of_tokens else part[0] for key, part in zip(keys, parts, strict=True)}
 
     def _check_teacher(self):
-        own = {"teacher": fingerprint(self.teacher), "dtype": self.dtype}
+        own = {"teacher": self.fingerprint, "dtype": self.dtype}
         path = self.folder / RECORD
         if path.exists():
             try:
@@ -135,28 +147,23 @@ class TeacherLogits:
                 found = None
             if found != own:
                 raise ValueError(
-                    "`folder` must hold the logits of this teacher, with its present weights and this `dtype`; give "
-                    f"another folder. Received: {self.folder}, with {found}, not {own}"
+                    "`folder` must hold the logits of this teacher, with its present weights and settings and this "
+                    f"`dtype`; give another folder. Received: {self.folder}, with {found}, not {own}"
                 )
             return
         unfinished = path.with_name(f"{uuid.uuid4().hex}.unfinished")
         unfinished.write_text(json.dumps(own), encoding="utf-8")
         os.replace(unfinished, path)
 
-    def _ids(self, inputs):
-        """The ids of the tokens that logits `(B, T, V)` belong to, or None."""
-        return next((inputs[name] for name in ("target_ids", "token_ids") if name in inputs), None)
-
-    def _lengths(self, inputs):
-        """The number of positions of each row to keep; None for logits of whole rows."""
-        if len(self.teacher.outputs[0].shape) < 3 or (ids := self._ids(inputs)) is None:
+    def _width(self, inputs):
+        """The number of positions of logits `(B, T, V)` that belong to tokens; None for others."""
+        if len(self.teacher.outputs[0].shape) < 3 or "mask_positions" in inputs:
             return None
-        return [len(self._trimmed(row)) for row in ids]
+        return next((inputs[name].shape[1] for name in ("target_ids", "token_ids") if name in inputs), None)
 
     def _trimmed(self, row):
         """A row of ids without the padding at its end."""
-        pad_id = getattr(self.teacher, "pad_id", None)
-        real = np.flatnonzero(row != pad_id)
+        real = np.flatnonzero(row != self._pad_id)
         return row[: real[-1] + 1 if len(real) else 0]
 
     def _keys(self, inputs):
@@ -166,8 +173,8 @@ class TeacherLogits:
             checksum = blake2b(digest_size=_KEY_BYTES)
             for name in sorted(inputs):
                 row = inputs[name][i]
-                if row.ndim == 1 and row.dtype.kind == "i":
-                    row = self._trimmed(row).astype("int64")
+                if row.ndim == 1 and name.endswith("_ids"):
+                    row = row.astype("int64") if self._pad_id is None else self._trimmed(row).astype("int64")
                 checksum.update(f"{name} {row.shape} {row.dtype}".encode())
                 checksum.update(np.ascontiguousarray(row).tobytes())
             keys.append(checksum.digest())
@@ -177,14 +184,31 @@ class TeacherLogits:
 def _padded(logits, width):
     if width is None:
         return logits
-    return np.pad(logits, ((0, width - len(logits)), (0, 0)))
+    return np.pad(logits[:width], ((0, max(0, width - len(logits))), (0, 0)))
 
 
 def fingerprint(model: keras.Model) -> str:
-    """A checksum of the weights of a model."""
-    checksum = blake2b(digest_size=16)
-    for variable in model.variables:
+    """A checksum of the weights and settings of a model, without names; the states of random generators change."""
+    checksum = blake2b(json.dumps(_settings(model), sort_keys=True, default=_class_name).encode(), digest_size=16)
+    for variable in model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         checksum.update(f"{value.shape} {value.dtype}".encode())
         checksum.update(value.tobytes())
     return checksum.hexdigest()
+
+
+def _settings(model):
+    try:
+        return _unnamed(keras.saving.serialize_keras_object(model))
+    except NotImplementedError:  # a model class without `get_config`
+        return _class_name(model)
+
+
+def _class_name(value):
+    return type(value).__name__
+
+
+def _unnamed(value):
+    if isinstance(value, dict):
+        return {key: _unnamed(x) for key, x in value.items() if key not in _NO_SETTINGS}
+    return [_unnamed(x) for x in value] if isinstance(value, list | tuple) else value

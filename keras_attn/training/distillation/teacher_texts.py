@@ -61,10 +61,12 @@ def teacher_texts(
     ['ab', 'c']
     """
     check_positive(batch_size=batch_size)
+    if isinstance(sources, str):
+        raise ValueError(f"`sources` must be a list of strings. Received a single one: {sources[:40]!r}")
     sources = list(sources)
     if not sources or not all(isinstance(source, str) for source in sources):
         raise ValueError(f"`sources` must be a list of strings, and not empty. Received: {sources[:3]}")
-    if getattr(teacher, "tokenizer", None) is None:
+    if getattr(teacher, "tokenizer", None) is None or not hasattr(teacher, "prefill"):
         raise ValueError(f"`teacher` must be a generative model with a tokenizer. Received: {teacher!r}")
     config = teacher.generation_config if config is None else config
     if config is None:
@@ -77,7 +79,13 @@ def teacher_texts(
     }
     unfinished = path.with_name(f"{path.name}.unfinished")
     if path.exists():
-        return _read(path, head, sources)
+        pairs = _read(path, head, sources)
+        if len(pairs) != len(sources):
+            raise ValueError(
+                f"`path` must hold a pair for each of {len(sources)} sources; remove it. Received: {path} with "
+                f"{len(pairs)}"
+            )
+        return pairs
     pairs = _read(unfinished, head, sources) if unfinished.exists() else []
     _rewrite(unfinished, head, pairs)
     with open(unfinished, "a", encoding="utf-8") as file:
@@ -113,8 +121,8 @@ def _read(path, head, sources):
         )
     try:
         pairs = [tuple(json.loads(line)) for line in lines]
-    except ValueError:
-        pairs = []
+    except (ValueError, TypeError):
+        pairs = [()]
     if not all(len(pair) == 2 for pair in pairs) or [pair[0] for pair in pairs] != sources[: len(lines)]:
         raise ValueError(f"`path` must hold the pairs that `teacher_texts` wrote; remove it. Received: {path}")
     return pairs

@@ -26,7 +26,8 @@ class ComputeLoss(Protocol):
 
     The function is traced, without AutoGraph, once per batch shape: write it in `keras.ops`; a value that changes from
     step to step must be a tensor or a variable, such as `optimizer.iterations`. Validation calls it too. If it is an
-    object with an attribute `loss`, that loss is told the label of padding, as the one of the trainer is.
+    object with an attribute `loss`, that loss is told the label of padding, as the one of the trainer is; if it has a
+    method `check_dataset`, this is called with the name and the data set of each argument, before anything is trained.
 
     Call arguments:
         model: The model of the trainer.

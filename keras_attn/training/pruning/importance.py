@@ -36,7 +36,8 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
         float32 `(intermediate_dim,)`. Grouped heads are ranked by group.
 
     Raises:
-        ValueError: If the model has no such layers, there are no batches, or model, data and loss disagree on ids.
+        ValueError: If the model has no such layers, there are no batches, model, data and loss disagree on ids, or a
+            score is not finite.
 
     Reference:
         [Michel et al., 2019](https://arxiv.org/abs/1905.10650)
@@ -55,6 +56,8 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
     import tensorflow as tf
 
     check_positive(steps=steps)
+    if not hasattr(loss, "total"):
+        raise ValueError(f"`loss` must have `total`, as `MaskedCrossEntropy` has. Received: loss={loss!r}")
     units = units_of(model)
     agree("batches", batches, model, [loss])
 
@@ -84,6 +87,12 @@ def importance(model: keras.Model, batches: Iterable[Any], loss: Any, steps: int
         count += 1
     if not count:
         raise ValueError("`batches` must hold batches. Received: none")
+    for unit, x in zip(units, sums, strict=True):
+        if not np.isfinite(x).all():
+            raise ValueError(
+                "`model` must have a finite loss and finite gradients for each batch. Received: NaN or infinity in the "
+                f"scores of {unit.layer.path!r}"
+            )
     norms = [np.linalg.norm(x) or 1.0 for x in sums]
     return {unit.layer.path: (x / norm).astype("float32") for unit, x, norm in zip(units, sums, norms, strict=True)}
 
@@ -96,12 +105,14 @@ def _masked(unit, mask):
 
     def masked_call(x, *args, **kwargs):
         factors = ops.cast(mask, x.dtype)
+        if mask.shape[0] is None or mask.shape[0] != x.shape[0]:
+            # Several texts of a row are rows of the layer.
+            factors = ops.repeat(factors, ops.shape(x)[0] // ops.shape(factors)[0], axis=0)
+        shape = [-1, *[1] * (len(x.shape) - 2), unit.count]
         if unit.kind == "heads":
             factors = ops.repeat(factors, x.shape[-2] // unit.count, axis=1)
-            factors = ops.expand_dims(ops.expand_dims(factors, 1), -1)
-        else:
-            factors = ops.expand_dims(factors, 1)
-        return call(ops.multiply(x, factors), *args, **kwargs)
+            shape = [-1, *[1] * (len(x.shape) - 3), x.shape[-2], 1]
+        return call(ops.multiply(x, ops.reshape(factors, shape)), *args, **kwargs)
 
     with compat.overriding_call(projection, masked_call):
         yield

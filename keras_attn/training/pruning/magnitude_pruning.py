@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 from keras import ops
 
 from keras_attn import compat
-from keras_attn.argument_checks import check_count, check_positive
+from keras_attn.argument_checks import check_count, check_finite, check_positive
 from keras_attn.layers.base.projection import Projection
 from keras_attn.training.callbacks.step_callback import StepCallback
+from keras_attn.training.checkpoints.run_settings import unnumbered
 from keras_attn.typing import Array, Tensor
 
 SCORES = ("magnitude", "movement")
@@ -25,10 +27,14 @@ class MagnitudePruning(StepCallback):
 
     After step `t`, the share of zeros is `s (1 - (1 - (t - begin) / (end - begin))^3)`, from 0 at `begin` to `s` at
     `end`, updated every `every` steps; training between the updates lets the other weights make up for it. Weights
-    that are zero stay zero after every step. Works with `Trainer.fit` and `Model.fit`. With `Checkpoints` of a
-    `Trainer`, a resumed run gives the same weights as an uninterrupted one, bit for bit.
+    that are zero stay zero after every step, those of `use_ema` too, and in later calls of `fit` with this object.
+    Works with `Trainer.fit` and `Model.fit`, where steps are those after which callbacks are called. With `Checkpoints`
+    of a `Trainer`, a resumed run gives the same weights as an uninterrupted one, bit for bit; an average of checkpoints
+    has all zeros only if they are from `end` on. Put it before callbacks that save weights, and after those that
+    restore them, such as `EarlyStopping`.
 
-    The kernels are those of `Dense` layers and of this package's projections, as matrices from inputs to outputs.
+    The kernels are the trainable ones of `Dense` layers and of this package's projections, as matrices from inputs to
+    outputs.
     Sparse kernels are as large as before in memory and in an artefact; they are small in a compressed file, and fast
     only where a runtime has sparse matrix products. `prune_structure` makes a model smaller and faster everywhere.
 
@@ -44,9 +50,13 @@ class MagnitudePruning(StepCallback):
             fine-tuning.
         layers: Patterns of paths of layers, such as `"*/feed_forward/*"`; all kernels by default.
 
+    Attributes:
+        masks: The masks of the kernels, bool, True at weights that are kept.
+        pruned_to: The share of zeros of the latest update.
+
     Raises:
-        ValueError: If an argument is invalid; in `fit`, if no layer matches or a kernel has other sizes than the
-            pattern needs.
+        ValueError: If an argument is invalid; in `fit`, if no layer matches, a kernel has other sizes than the pattern
+            needs, or a checkpoint is of other kernels or other arguments that decide which weights are pruned.
 
     Reference:
         schedule [Zhu and Gupta, 2017](https://arxiv.org/abs/1710.01878); movement
@@ -66,7 +76,7 @@ class MagnitudePruning(StepCallback):
     0.75
     """
 
-    checkpointed = ("masks", "movements", "pruned_at")
+    checkpointed = ("settings", "masks", "movements", "pruned_to")
 
     def __init__(
         self,
@@ -79,6 +89,7 @@ class MagnitudePruning(StepCallback):
         layers: Sequence[str] = ("*",),
     ) -> None:
         super().__init__()
+        check_finite(sparsity=sparsity)
         if not 0 < sparsity < 1:
             raise ValueError(f"`sparsity` must be above 0 and below 1. Received: sparsity={sparsity}")
         check_count(begin=begin)
@@ -90,7 +101,7 @@ class MagnitudePruning(StepCallback):
         if pattern == TWO_OF_FOUR and sparsity != 0.5:
             raise ValueError(f"`sparsity` must be 0.5 with pattern='2:4'. Received: sparsity={sparsity}")
         if pattern not in (UNSTRUCTURED, TWO_OF_FOUR):
-            if isinstance(pattern, str) or len(pattern) != 2:
+            if not isinstance(pattern, Sequence) or isinstance(pattern, str) or len(pattern) != 2:
                 raise ValueError(
                     "`pattern` must be 'unstructured', '2:4' or the sizes of blocks, (inputs, outputs). "
                     f"Received: pattern={pattern!r}"
@@ -99,8 +110,11 @@ class MagnitudePruning(StepCallback):
             pattern = tuple(pattern)
         self.sparsity, self.begin, self.end, self.every = sparsity, begin, end, every
         self.pattern, self.scores = pattern, scores
-        self.layers = [layers] if isinstance(layers, str) else list(layers)
-        self.pruned_at = -1
+        self.layers = [layers] if isinstance(layers, str) else layers
+        if not isinstance(self.layers, Sequence) or not all(isinstance(x, str) for x in self.layers):
+            raise ValueError(f"`layers` must be patterns of paths of layers. Received: layers={layers!r}")
+        self.pruned_to = 0.0
+        self._seen = 0
         self._kernels: list[tuple[Any, tuple[int, int]]] = []
         self._masks: list[Array] = []
         self._movements: list[Array] = []
@@ -116,7 +130,6 @@ class MagnitudePruning(StepCallback):
 
     @property
     def masks(self) -> list[Array]:
-        """The masks of the kernels, bool, True at weights that are kept."""
         return self._masks
 
     @masks.setter
@@ -132,35 +145,74 @@ class MagnitudePruning(StepCallback):
     def movements(self, values: list[Array]) -> None:
         self._movements = [np.asarray(value, "float32") for value in values]
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """What decides which weights are pruned, a checksum of each; a checkpoint of other ones is refused."""
+        paths = [(unnumbered(kernel.path), tuple(kernel.shape)) for kernel, _ in self._kernels]
+        found = {"layers": paths, "pattern": self.pattern, "scores": self.scores}
+        return {name: zlib.crc32(repr(value).encode()) for name, value in found.items()}
+
+    @settings.setter
+    def settings(self, values: dict[str, float]) -> None:
+        differs = [name for name, value in self.settings.items() if values.get(name, value) != value]
+        if differs:
+            names = " and ".join(f"`{name}`" for name in differs)
+            raise ValueError(
+                f"{names} must be as in the run that this one goes on from, or give other checkpoints. "
+                f"Received: {', '.join(f'{name}={getattr(self, name)!r}' for name in differs)}"
+            )
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._kernels = self._found()
-        if [mask.shape for mask in self._masks] != [tuple(kernel.shape) for kernel, _ in self._kernels]:
-            self._masks = [np.ones(kernel.shape, bool) for kernel, _ in self._kernels]
-            self._movements = [np.zeros(x.shape, "float32") for x in self._masks] if self._moves else []
-            self.pruned_at = -1
+        before, self._kernels = self._kernels, self._found()
+        kernels = [kernel for kernel, _ in self._kernels]
+        if len(before) != len(kernels) or any(x is not y for (x, _), y in zip(before, kernels, strict=True)):
+            self.masks = [np.ones(kernel.shape, bool) for kernel in kernels]
+            self._movements = [np.zeros(kernel.shape, "float32") for kernel in kernels] if self._moves else []
+            self.pruned_to = 0.0
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self._seen = self._before + batch
         if self._moves:
             self._old = self._values()
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         super().on_train_batch_end(batch, logs)
-        if self.step <= self.begin:
+        if self.step > self.begin:
+            # Several steps may have passed since the last call.
+            is_due = self.step // self.every > self._seen // self.every or self.step >= self.end
+            is_due = is_due and self.sparsity_at(self.step) > self.pruned_to
+            values = self._values() if is_due or self._moves else []
+            if self._moves:
+                self._movements = [
+                    total + before * (value - before)
+                    for total, before, value in zip(self._movements, self._old, values, strict=True)
+                ]
+            if is_due:
+                self._update_masks(values)
+        self._apply_masks()
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        # The averages of `use_ema` have become the weights, or earlier weights were restored.
+        self._apply_masks()
+
+    def _apply_masks(self):
+        if not self.pruned_to:
             return
-        is_due = self.pruned_at < self.end and (self.step % self.every == 0 or self.step >= self.end)
-        values = self._values() if is_due or self._moves else []
-        if self._moves:
-            self._movements = [
-                total + before * (value - before)
-                for total, before, value in zip(self._movements, self._old, values, strict=True)
-            ]
-        if is_due:
-            self._update_masks(values)
-        if self.pruned_at >= 0:
-            if self._tensors is None:
-                self._tensors = [ops.convert_to_tensor(mask) for mask in self._masks]
-            for (kernel, _), mask in zip(self._kernels, self._tensors, strict=True):
-                kernel.assign(ops.where(mask, kernel, ops.zeros_like(kernel)))
+        if self._tensors is None:
+            self._tensors = [ops.convert_to_tensor(mask) for mask in self._masks]
+        averages = self._averages()
+        for (kernel, _), mask in zip(self._kernels, self._tensors, strict=True):
+            for variable in (kernel, *averages.get(id(kernel), ())):
+                variable.assign(ops.where(mask, variable, ops.zeros_like(variable)))
+
+    def _averages(self):
+        """The moving averages of `use_ema`, by the ids of their variables."""
+        optimizer = getattr(self.model, "optimizer", None)
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        if not getattr(optimizer, "use_ema", False):
+            return {}
+        pairs = zip(self.model.trainable_variables, compat.moving_averages(optimizer), strict=True)
+        return {id(variable): [average] for variable, average in pairs if average is not None}
 
     @property
     def _moves(self):
@@ -176,8 +228,8 @@ class MagnitudePruning(StepCallback):
         for (_, shape), mask, scores in zip(self._kernels, self._masks, found, strict=True):
             # What is zero stays zero.
             scores = np.where(mask, scores, -np.inf).reshape(shape)
-            masks.append(self._mask(scores, share).reshape(mask.shape))
-        self.masks, self.pruned_at = masks, self.step
+            masks.append(mask & self._mask(scores, share).reshape(mask.shape))
+        self.masks, self.pruned_to = masks, share
 
     def _mask(self, scores, share):
         """The weights of a matrix that are kept, bool, of the least scores of which `share` are not."""
@@ -207,14 +259,19 @@ class MagnitudePruning(StepCallback):
                     f"Received: {layer.path}"
                 )
             kernel = layer.kernel
+            if not kernel.trainable:
+                continue
             rows = int(np.prod(kernel.shape[: getattr(layer, "num_contracted", 1)]))
             shape = rows, int(np.prod(kernel.shape)) // rows
             self._check_sizes(layer, shape)
-            found[kernel.path] = kernel, shape
+            # Nested models may have layers of the same path.
+            found[id(kernel)] = kernel, shape
         if not found:
-            paths = [x.path for x in compat.layers_of(self.model) if isinstance(x, keras.layers.Dense | Projection)]
+            layers = [x for x in compat.layers_of(self.model) if isinstance(x, keras.layers.Dense | Projection)]
+            paths = [layer.path for layer in layers if layer.kernel.trainable]
             raise ValueError(
-                f"`layers` must match kernels of the model, such as {paths[:4]}. Received: layers={self.layers}"
+                f"`layers` must match trainable kernels of the model, such as {paths[:4]}. "
+                f"Received: layers={self.layers}"
             )
         return list(found.values())
 

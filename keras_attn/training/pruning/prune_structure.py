@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_attn import compat
-from keras_attn.argument_checks import check_positive
+from keras_attn.argument_checks import check_finite, check_positive
 from keras_attn.layers.base.template import Template
 from keras_attn.layers.transformer.stack import stacks_of
 from keras_attn.training.pruning.units import units_of
@@ -29,7 +29,9 @@ def prune_structure(
     The shares are of the whole model: layers whose units matter more keep more of them, and at least one. The model
     that is returned really has smaller matrices, with other widths per layer in its config (`layer_options`): it is
     saved, trained, exported and run as any other. Its outputs are those of the given model with the units set to zero.
-    The self- and cross-attention of a decoder's block keep equally many heads.
+    The self- and cross-attention of a decoder's block keep equally many heads, and the experts of a
+    `MixtureOfExperts` the same channels. A model that was read from a checkpoint is no longer the one that its
+    config.json describes.
 
     Args:
         model: An `EncoderModel`, `LanguageModel` or `Transformer`. It does not change.
@@ -37,7 +39,7 @@ def prune_structure(
         heads: Share of the heads to take out, at least 0 and below 1.
         channels: Share of the inner channels of the feed-forward networks to take out.
         channel_multiple: The number of channels that a layer keeps is rounded to a multiple of this, if the layer is as
-            wide: matrix products are fast in such sizes.
+            wide and loses any: matrix products are fast in such sizes.
 
     Returns:
         A model of the same class with copies of the remaining weights.
@@ -59,6 +61,7 @@ def prune_structure(
     >>> sum(block.num_heads for block in small.encoder.blocks), small.count_params() < model.count_params()
     (4, True)
     """
+    check_finite(heads=heads, channels=channels)
     for name, share in (("heads", heads), ("channels", channels)):
         if not 0 <= share < 1:
             raise ValueError(f"`{name}` must be a share, at least 0 and below 1. Received: {name}={share}")
@@ -77,6 +80,8 @@ def prune_structure(
                 f"Received: {layer.path} with lora_enabled={layer.lora_enabled}, "
                 f"quantization_mode={layer.quantization_mode!r}"
             )
+    if not isinstance(scores, Mapping):
+        raise ValueError(f"`scores` must be a dict, as `importance` returns it. Received: scores={scores!r}")
     for unit in units:
         found = np.shape(scores.get(unit.layer.path))
         if found != (unit.count,):
@@ -84,10 +89,15 @@ def prune_structure(
                 f"`scores` must have {unit.count} numbers for {unit.layer.path!r}, as `importance` returns them. "
                 f"Received: {'none' if found == () else f'shape {found}'}"
             )
+        if not np.isfinite(scores[unit.layer.path]).all():
+            raise ValueError(f"`scores` must be finite. Received: NaN or infinity for {unit.layer.path!r}")
     kept = {unit.layer.path: np.arange(unit.count) for unit in units}
     if heads:
-        _check_heads(units)
-        kept |= _chosen(_tied(units), scores, heads, 1)
+        blocks = _tied(units)
+        if not blocks:
+            raise ValueError(f"`heads` must be 0 for a model without `MultiHeadAttention`. Received: heads={heads}")
+        _check_heads(units, blocks)
+        kept |= _chosen(blocks, scores, heads, 1)
     if channels:
         groups = [[unit] for unit in units if unit.kind == "channels"]
         if not groups:
@@ -107,7 +117,14 @@ def _tied(units):
     return list(blocks.values())
 
 
-def _check_heads(units):
+def _check_heads(units, blocks):
+    for block in blocks:
+        counts = [unit.count for unit in block]
+        if len(set(counts)) > 1:
+            raise ValueError(
+                "`heads` must be 0 for blocks whose self- and cross-attention have other numbers of key/value heads. "
+                f"Received: {counts} of them in block {block[0].index} of the {block[0].stack}"
+            )
     for unit in units:
         layer = unit.layer
         if unit.kind != "heads":
@@ -137,8 +154,9 @@ def _chosen(groups, scores, share, multiple):
     kept = {}
     for number, group in enumerate(groups):
         count = group[0].count
-        left = count - sum(owner == number for _, owner in out)
-        if count >= multiple:
+        lost = sum(owner == number for _, owner in out)
+        left = count - lost
+        if lost and count >= multiple:
             left = max(multiple, multiple * round(left / multiple))
         left = min(count, left)
         for unit in group:
@@ -150,44 +168,57 @@ def _chosen(groups, scores, share, multiple):
 def _config(model, units, kept):
     """The config of the smaller model."""
     config = dict(model.get_config())
+    if "checkpoint" in config:
+        config["checkpoint"] = None
     by_block = {}
     for unit in units:
         by_block.setdefault((unit.stack, unit.index), []).append(unit)
     for stack in dict.fromkeys(unit.stack for unit in units):
         layers = getattr(model, stack)
-        own = [_options(layers, i, by_block.get((stack, i), ()), kept) for i in range(len(layers.blocks))]
+        # What a decoder's options leave out is what the encoder has.
+        is_second = stack == "decoder" and "decoder_options" in config
+        own = [_options(layers, i, by_block.get((stack, i), ()), kept, is_second) for i in range(len(layers.blocks))]
+        options = {"layer_options": own}
         if layers.share_weights:
-            config |= own[0]
-        elif stack == "decoder" and "decoder_options" in config:
-            config["decoder_options"] = {**(config["decoder_options"] or {}), "layer_options": own}
+            options = {**own[0], "layer_options": None}
+        if is_second:
+            config["decoder_options"] = {**(config["decoder_options"] or {}), **options}
         else:
-            config["layer_options"] = own
+            config |= options
     return config
 
 
-def _options(stack, index, units, kept):
+def _options(stack, index, units, kept, all_sizes):
     """The arguments of a block that differ from those of the stack: those given, and the remaining sizes."""
     given = stack.layer_options
     options = dict(given[index % len(given)]) if given else {}
     block = stack.blocks[index]
     for unit in units:
         count = len(kept[unit.layer.path])
-        if count == unit.count:
+        if count == unit.count and (not all_sizes or (unit.kind == "heads" and block._attention is not None)):
             continue
         if unit.kind == "heads":
-            layer = unit.layer
-            if block._attention is not None:
-                raise ValueError(
-                    f"`heads` must be 0 for blocks with an `attention` of their own. Received: {layer.path}"
-                )
-            options |= {"num_heads": count * layer.num_heads // layer.num_kv_heads, "key_dim": layer.key_dim}
-            if block.num_kv_heads is not None:
-                options["num_kv_heads"] = count
+            options |= _head_options(block, unit.layer, count)
         elif block._feed_forward is None:
             options["intermediate_dim"] = count
         else:
             options["feed_forward"] = block._feed_forward.new(intermediate_dim=count)
     return {name: x.new() if isinstance(x, Template) else x for name, x in options.items()}
+
+
+def _head_options(block, layer, count):
+    """The arguments of a block whose attention layer has `count` key/value heads."""
+    if block._attention is not None:
+        raise ValueError(f"`heads` must be 0 for blocks with an `attention` of their own. Received: {layer.path}")
+    options = {"num_heads": count * layer.num_heads // layer.num_kv_heads, "key_dim": layer.key_dim}
+    is_cross = layer not in compat.layers_of(block.side_by_side if block.parallel else block.self_attention)
+    name = "cross_attention_options" if is_cross else "attention_options"
+    own = getattr(block, name) or {}
+    if own.get("num_kv_heads") is not None:
+        options[name] = {**own, "num_kv_heads": count}
+    elif block.num_kv_heads is not None:
+        options["num_kv_heads"] = count
+    return options
 
 
 def _copy_weights(model, small, units, kept):
@@ -220,7 +251,7 @@ def _cut_weights(unit, kept):
             if dense is not None:
                 cut(dense.kernel, -1, kept)
                 cut(dense.bias, -1, kept)
-        cut(layer.output_dense.kernel, 0, kept)
+        cut(layer.output_dense.kernel, -2, kept)
         return found
     group = layer.num_heads // layer.num_kv_heads
     queries = (kept[:, None] * group + np.arange(group)).reshape(-1)

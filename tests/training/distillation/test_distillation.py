@@ -1,5 +1,7 @@
 """The loss of a student against NumPy, and training with it."""
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 import keras_attn
 from keras_attn.text import CharacterTokenizer
-from keras_attn.training import Checkpoints, MaskedAccuracy, MaskedCrossEntropy, Trainer
+from keras_attn.training import Checkpoints, CTCLoss, MaskedAccuracy, MaskedCrossEntropy, Trainer, trainer_checks
 from keras_attn.training.distillation import Distillation
 
 RNG = np.random.default_rng(0)
@@ -222,7 +224,14 @@ def test_layers_can_be_chosen():
         (lambda: keras_attn.EncoderModel(21, 1, 8, 2, 8, head="sequence_classification", num_classes=3), {},
          "the same vocabularies.*20.*21"),
         (lambda: encoder(1, 8), {"alpha": 1.5}, "`alpha` must be between 0 and 1"),
-        (lambda: encoder(1, 8), {"temperature": 0}, "`temperature` must be above 0"),
+        (lambda: encoder(1, 8), {"temperature": 0}, "`temperature` must be a positive number"),
+        (lambda: encoder(1, 8), {"alpha": "x"}, "`alpha` must be a finite number"),
+        (lambda: encoder(1, 8, pad_id=1), {}, "the same `pad_id`. Received: pad_id=0 and 1"),
+        (lambda: encoder(1, 8, head="token_classification"), {}, "outputs of the same rank"),
+        (lambda: encoder(1, 8), {"loss": "sparse_categorical_crossentropy"}, "`loss` must have `total`"),
+        (lambda: encoder(1, 8), {"attention_weight": 1.0, "layer_map": {0: 0}}, "`layer_map` must map a block"),
+        (lambda: encoder(1, 8, attention=keras.layers.MultiHeadAttention(2, 4)), {"attention_weight": 1.0},
+         "as many layers of `MultiHeadAttention`"),
         (lambda: encoder(1, 8), {"hidden_weight": -1}, "`hidden_weight` must be at least 0"),
         (lambda: encoder(1, 8), {"layer_map": {1: 1}}, "`layer_map` needs `hidden_weight` or"),
         (lambda: encoder(1, 8, remat=True), {"attention_weight": 1.0}, "must be 0 with `remat`"),
@@ -249,3 +258,71 @@ def test_the_trainer_tells_the_loss_which_labels_are_padding(case, given):
     expected = expected_of_logits(labels, *logits, weights, 0.5, 2.0) / weights.sum()
     data = tf.data.Dataset.from_tensors((inputs, labels))
     np.testing.assert_allclose(trainer.evaluate(data)["loss"], expected, rtol=1e-5)
+
+
+def test_losses_of_whole_rows_count_by_row():
+    student, teacher = (encoder(1, w, head="token_classification", num_classes=5) for w in (8, 12))
+    inputs, labels = {"token_ids": IDS}, np.array([[1, 2]] * 4 + [[3, 1]] * 2)
+    distillation = Distillation(student, teacher, CTCLoss(), alpha=1.0, temperature=1.0)
+    total, *_ = distillation(student, inputs, labels, WEIGHTS, False)
+    p, q = (log_softmax(np.asarray(model(inputs), "float64")) for model in (teacher, student))
+    by_row = (np.exp(p) * (p - q)).sum((-1, -2))
+    np.testing.assert_allclose(float(total), (WEIGHTS * by_row).sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("weight", ["hidden_weight", "attention_weight"])
+def test_what_the_model_does_not_read_does_not_count(weight):
+    student, teacher = (encoder(1, width, end_id=19) for width in (8, 12))
+    distillation = Distillation(student, teacher, alpha=0.0, **{weight: 1.0})
+    texts = [[[5, 6, 19, 7, 8]], [[5, 6, 19, 3, 2]], [[5, 6, 19]]]
+    found = [
+        float(distillation(distillation.model, {"token_ids": np.array(ids)}, np.array([1]), None, False)[0])
+        for ids in texts
+    ]
+    np.testing.assert_allclose(found[1:], found[0], rtol=1e-5)
+
+
+def test_choices_of_a_row_count_as_one():
+    student, teacher = (encoder(1, width, head="multiple_choice", num_classes=None) for width in (8, 12))
+    distillation = Distillation(student, teacher, hidden_weight=1.0, attention_weight=1.0)
+    ids, labels = RNG.integers(1, 19, (4, 3, 5)), np.array([0, 2, 1, 1])
+    total, weight, _ = distillation(distillation.model, {"token_ids": ids}, labels, WEIGHTS[:4], False)
+    parts = [
+        distillation(distillation.model, {"token_ids": ids[i : i + 1]}, labels[i : i + 1], WEIGHTS[i : i + 1], False)[
+            :2
+        ]
+        for i in range(4)
+    ]
+    np.testing.assert_allclose(np.sum(parts, axis=0), [float(total), float(weight)], rtol=1e-5)
+
+
+def test_another_model_is_refused():
+    student, teacher = encoder(1, 8), encoder(2, 12)
+    for distillation in (Distillation(student, teacher, hidden_weight=1.0), Distillation(encoder(1, 8), teacher)):
+        trainer = Trainer(student, keras.optimizers.SGD(0.1), compute_loss=distillation)
+        with pytest.raises(ValueError, match=r"`model` of the `Trainer` must be `distillation.model`"):
+            trainer.fit(rows(), 1)
+
+
+def test_the_student_is_seen_through_its_projections():
+    student = encoder(1, 8, dtype="mixed_float16", tokenizer=CharacterTokenizer("abc"))
+    distillation = Distillation(student, encoder(1, 12), hidden_weight=1.0)
+    trainer = Trainer(distillation.model, keras.optimizers.SGD(0.1), compute_loss=distillation)
+    assert isinstance(trainer.optimizer, keras.optimizers.LossScaleOptimizer)
+    for name in ("max_lengths", "tokenizer", "pad_id", "labels", "vocabularies", "generation_config", "hidden_dim"):
+        assert getattr(distillation.model, name) == getattr(student, name)
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = distillation.model.nothing
+    with pytest.raises(ValueError, match="no longer than the"):
+        trainer.fit(tf.data.Dataset.from_tensors(({"token_ids": np.ones((2, 600), "int32")}, np.ones(2, "int32"))), 1)
+
+
+def test_a_student_made_outside_the_scope_is_refused():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:0"][:1])
+    check = trainer_checks._check_variables
+    assert check(encoder(1, 8), strategy) is None
+    several = types.SimpleNamespace(num_replicas_in_sync=2)
+    with pytest.raises(ValueError, match="`model` must be made in the scope of `strategy`"):
+        check(encoder(1, 8), several)
+    with strategy.scope():
+        assert check(encoder(1, 8), several) is None

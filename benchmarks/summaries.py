@@ -124,7 +124,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     seconds = args.seconds or json.loads((args.ours / "report.json").read_text())["seconds"]["training"]
     tokenizer = keras.saving.load_model(args.ours / "model.keras", compile=False).tokenizer
-    pairs, test = (list(debian_descriptions(args.data, split)) for split in ("train", "test"))
+    pairs, test = (debian_descriptions(args.data, split) for split in ("train", "test"))
     torch.manual_seed(args.seed)
     model = build(args.shape, tokenizer)
     batches = summarize.dataset(pairs, tokenizer, args.seed, is_real=True).batches()

@@ -18,7 +18,7 @@ import numpy as np
 import rich
 import tensorflow as tf
 from corpora import add_data_argument, cifar10, image_folder
-from example import Example, argument_parser
+from example import Example, argument_parser, positive
 
 import keras_attn
 import keras_attn.plot
@@ -142,12 +142,14 @@ def main(argv=None):
     parser = argument_parser(__doc__, "images")
     add_data_argument(parser)
     parser.add_argument("--folder", type=Path, help="folder with a folder of images per class, instead of --data")
-    parser.add_argument("--image-size", type=int, default=32, help="height and width to which --folder is resized")
+    parser.add_argument("--image-size", type=positive, help="height and width to which --folder is resized (32)")
     parser.add_argument("--model", choices=("cct", "vit"), default="cct")
     parser.add_argument("--mix", choices=("none", "mixup", "cutmix"), default="none", help="for long training runs")
     args = parser.parse_args(argv)
+    if args.image_size and not args.folder:
+        parser.error("--image-size needs --folder")
     if args.folder:
-        train, test, labels = image_folder(args.folder, args.image_size, args.seed)
+        train, test, labels = image_folder(args.folder, args.image_size or 32, args.seed)
     elif args.data:
         train, test, labels = cifar10(args.data)
     else:

@@ -1,6 +1,7 @@
 """Public data sets in the folder given by `--data`."""
 
 import gzip
+import io
 import os
 import re
 import tarfile
@@ -48,8 +49,7 @@ def multi30k(folder, split, source="en", target="de", tokenized=True):
 
 def tiny_shakespeare(folder):
     """The text of `tinyshakespeare.txt.gz`, split as in nanoGPT: `(first nine tenths, rest)`."""
-    with gzip.open(_existing(Path(folder) / "tinyshakespeare.txt.gz"), "rt", encoding="utf-8") as file:
-        text = file.read()
+    text = _unpacked(_existing(Path(folder) / "tinyshakespeare.txt.gz")).decode("utf-8")
     end = int(len(text) * 0.9)
     return text[:end], text[end:]
 
@@ -61,6 +61,10 @@ def ag_news(folder, seed=0):
     """
     path = _existing(Path(folder) / "ag_news_test.csv.gz")
     records = list(Records(path, columns=(1, 2, 0)))
+    if len(records) <= AG_NEWS_TEST:
+        raise ValueError(f"{path} must hold more than {AG_NEWS_TEST} records. Received: {len(records)}")
+    if others := {record[-1] for record in records} - {str(i + 1) for i in range(len(AG_NEWS_CLASSES))}:
+        raise ValueError(f"{path} must hold labels from 1 to {len(AG_NEWS_CLASSES)}. Received: {sorted(others)[:3]}")
     order = np.random.default_rng(seed).permutation(len(records))
     chosen = [records[i] for i in order]
     return chosen[AG_NEWS_TEST:], chosen[:AG_NEWS_TEST]
@@ -87,11 +91,12 @@ def spoken_digits(folder):
     archive, found = Path(folder) / "spoken_digits.tar.gz", []
     if archive.exists():
         try:
-            with tarfile.open(archive) as files:
-                found = [_recording(x.name, files.extractfile(x)) for x in files if x.name.endswith(".wav")]
-        except (tarfile.TarError, EOFError, zlib.error) as error:
+            with tarfile.open(fileobj=io.BytesIO(_unpacked(archive))) as files:
+                found = [_recording(x.name, files.extractfile(x)) for x in files if _is_recording(Path(x.name))]
+        except tarfile.TarError as error:
             raise ValueError(f"{archive} is damaged: {error}") from None
-    for path in [] if found else sorted(Path(folder).glob("*.wav")):
+    paths = Path(folder).iterdir() if Path(folder).is_dir() and not found else ()
+    for path in sorted(filter(_is_recording, paths)):
         with path.open("rb") as file:
             found.append(_recording(str(path), file))
     if not found:
@@ -99,20 +104,26 @@ def spoken_digits(folder):
     return sorted(found, key=lambda recording: recording[:3])
 
 
+def _is_recording(path):
+    return path.suffix.lower() == ".wav" and not path.name.startswith(".")
+
+
 def _recording(name, file):
-    parts = re.fullmatch(r"(\d)_([^_]+)_(\d+)\.wav", Path(name).name)
+    parts = re.fullmatch(r"(\d)_([^_]+)_(\d+)\.wav", Path(name).name, re.IGNORECASE)
     if parts is None:
         raise ValueError(f"{name} must be named digit_speaker_take.wav, such as 7_jackson_32.wav")
     try:
         with wave.open(file) as sound:
             kind = sound.getframerate(), sound.getnchannels(), 8 * sound.getsampwidth()
             frames = sound.readframes(sound.getnframes())
+            if len(frames) < sound.getnframes() * sound.getsampwidth() * sound.getnchannels():
+                raise EOFError
     except (wave.Error, EOFError) as error:
         raise ValueError(f"{name} is not a WAV file: {str(error) or 'it ends early'}") from None
     if kind != (DIGIT_RATE, 1, 16):
         raise ValueError(
             f"{name} must have {DIGIT_RATE} samples per second, 1 channel and 16 bits. Received: {kind[0]} samples per "
-            f"second, {kind[1]} channels and {kind[2]} bits"
+            f"second, {kind[1]} channel(s) and {kind[2]} bits"
         )
     if not frames:
         raise ValueError(f"{name} must hold samples. Received: an empty recording")
@@ -128,10 +139,13 @@ def debian_descriptions(folder, split):
         split: "train", "val" or "test".
 
     Returns:
-        `Records` of pairs.
+        A list of pairs.
     """
     path = _existing(Path(folder) / "debian_descriptions" / f"{split}.jsonl.gz")
-    return Records(path, columns=("document", "summary"))
+    pairs = list(Records(path, columns=("document", "summary")))
+    if not pairs:
+        raise ValueError(f"{path} must hold descriptions. Received: none")
+    return pairs
 
 
 def cifar10(folder):
@@ -141,14 +155,21 @@ def cifar10(folder):
         `(train, test, names of the classes)`. A part is `(images, classes)`: uint8 `(B, 32, 32, 3)` and int `(B,)`.
     """
     path = _existing(Path(folder) / "cifar10.zip")
-    with zipfile.ZipFile(path) as archive:
-        names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
-        labels = sorted({name.split("/")[-2] for name in names})
-        parts = []
-        for part in ("train", "test"):
-            chosen = [name for name in names if name.split("/")[-3] == part]
-            images = _images([archive.read(name) for name in chosen], [path / name for name in chosen])
-            parts.append((images, np.array([labels.index(name.split("/")[-2]) for name in chosen])))
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = sorted(name for name in archive.namelist() if name.endswith(".jpg"))
+            contents = {name: archive.read(name) for name in names}
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    places = {name: name.split("/")[-3:-1] for name in names if name.count("/") > 1}
+    labels = sorted({label for _, label in places.values()})
+    parts = []
+    for part in ("train", "test"):
+        chosen = [name for name, (split, _) in places.items() if split == part]
+        if not chosen:
+            raise ValueError(f"{path} must hold images {part}/<class>/<number>.jpg. Received: {names[:2]}")
+        images = _images([contents[name] for name in chosen], [path / name for name in chosen])
+        parts.append((images, np.array([labels.index(places[name][1]) for name in chosen])))
     return *parts, labels
 
 
@@ -183,13 +204,14 @@ def image_folder(folder, image_size, seed=0, held_out=0.2):
         folder: The folder. All images are held in memory, `3 * image_size**2` bytes each.
         image_size: Height and width of the results; the longer side is cropped.
         seed: Selects the held-out images.
-        held_out: Share of the held-out images.
+        held_out: Share of the held-out images of each class, at least one.
 
     Returns:
         As `cifar10`.
 
     Raises:
-        ValueError: If a class has no images, or a file is no image that Keras can read. The message names it.
+        ValueError: If a class has fewer than two images, or a file is no image that Keras can read. The message names
+            it.
     """
     folder = Path(folder)
     classes = sorted(path for path in folder.glob("*/") if not path.name.startswith(".")) if folder.is_dir() else []
@@ -197,8 +219,11 @@ def image_folder(folder, image_size, seed=0, held_out=0.2):
         raise ValueError(f"--folder must hold a folder per class, two or more. Received: {len(classes)} in {folder}")
     for path in classes:
         files = [file for file in path.rglob("*") if file.is_file() and not file.name.startswith(".")]
-        if not files:
-            raise ValueError(f"{path} must hold images of the class {path.name!r}. Received: an empty folder")
+        if len(files) < 2:
+            raise ValueError(
+                f"{path} must hold two or more images of the class {path.name!r}, one of them for the test. "
+                f"Received: {len(files)}"
+            )
         if other := [file for file in files if file.suffix.lower() not in IMAGE_SUFFIXES]:
             raise ValueError(f"{other[0]} must be an image, {', '.join(IMAGE_SUFFIXES)}; convert or move it.")
     data = keras.utils.image_dataset_from_directory(
@@ -217,9 +242,22 @@ def image_folder(folder, image_size, seed=0, held_out=0.2):
     except tf.errors.InvalidArgumentError as error:
         raise ValueError(f"{data.file_paths[len(images)]} must be a readable image; replace or remove it.") from error
     images, numbers = np.stack(images), np.array(numbers)
-    order = np.random.default_rng(seed).permutation(len(images))
-    test, train = np.split(order, [max(1, int(held_out * len(order)))])
+    generator, train, test = np.random.default_rng(seed), [], []
+    for number in range(len(data.class_names)):
+        order = generator.permutation(np.flatnonzero(numbers == number))
+        end = max(1, int(held_out * len(order)))
+        test.extend(order[:end])
+        train.extend(order[end:])
     return (images[train], numbers[train]), (images[test], numbers[test]), data.class_names
+
+
+def _unpacked(path):
+    """The content of a gzip file, with its checksum verified."""
+    try:
+        with gzip.open(path) as file:
+            return file.read()
+    except (OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
 
 
 def _existing(path):

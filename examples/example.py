@@ -13,12 +13,24 @@ from keras_attn.export import ExportError, export
 FORMATS = ("saved_model", "tflite", "onnx")
 
 
+def positive(text):
+    """An argument that is a positive integer."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"must be a positive integer. Received: {text}")
+    return int(text)
+
+
+def count(text):
+    """An argument that is an integer of 0 or more."""
+    return int(text) if text.isdecimal() and not int(text) else positive(text)
+
+
 def argument_parser(description, name):
     """The arguments of all examples."""
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build") / name, help="folder for the model and its artefacts")
-    parser.add_argument("--steps", type=int, help="training steps (default: depends on the data)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=positive, help="training steps (default: depends on the data)")
+    parser.add_argument("--seed", type=count, default=0)
     parser.add_argument("--jit-compile", action=argparse.BooleanOptionalAction, default=False, help="train with XLA")
     parser.add_argument(
         "--formats", nargs="*", choices=FORMATS, default=FORMATS, help="formats to export to; may be empty"
@@ -34,7 +46,10 @@ class Example:
     """
 
     def __init__(self, args):
-        args.out.mkdir(parents=True, exist_ok=True)
+        try:
+            args.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--out must be a folder, which need not exist. Received: {args.out}: {error}") from None
         self.args = args
         self.report = {"arguments": {name: _plain(value) for name, value in vars(args).items()}, "seconds": {}}
         self._start = time.perf_counter()

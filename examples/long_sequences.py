@@ -15,7 +15,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import rich
 from corpora import add_data_argument
-from example import Example, argument_parser
+from example import Example, argument_parser, positive
 from language_model import PROMPT, build_optimizer, read
 from list_corpus import ALPHABET, Lists
 
@@ -84,10 +84,10 @@ def main(argv=None):
     parser = argument_parser(__doc__, "long_sequences")
     add_data_argument(parser)
     parser.add_argument("--task", choices=LENGTHS, default="characters")
-    parser.add_argument("--length", type=int, help="tokens of a block (default: 128), or most tokens of a list (32)")
-    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--length", type=positive, help="tokens of a block (128), or most tokens of a list (32)")
+    parser.add_argument("--batch-size", type=positive, default=16)
     parser.add_argument("--mechanism", choices=("auto", "dense", "blockwise", "local"), default="auto")
-    parser.add_argument("--window", type=int, help="keys at this distance or further are hidden")
+    parser.add_argument("--window", type=positive, help="keys at this distance or further are hidden")
     args = parser.parse_args(argv)
     args.length = args.length or LENGTHS[args.task]
     if args.length < 16:

@@ -17,7 +17,7 @@ import rich
 import rich.table
 import tensorflow as tf
 from date_corpus import DateCorpus
-from example import Example, argument_parser
+from example import Example, argument_parser, positive
 
 import keras_attn.plot
 from keras_attn.generation import AutomatonConstraint, GenerationConfig, TokenAutomaton
@@ -92,6 +92,19 @@ def show_accuracy(overall, locales, count):
     rich.print(table)
 
 
+def read_teacher(path, tokenizer):
+    """The model of an earlier run, or a ValueError that says what else the file is."""
+    wanted = f"--teacher must be a model.keras that this example wrote. Received: {path}"
+    try:
+        teacher = keras.saving.load_model(path, compile=False)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{wanted}: {str(error).splitlines()[0]}") from None
+    given = getattr(teacher, "tokenizer", None)
+    if not isinstance(teacher, keras_attn.Transformer) or given != tokenizer:
+        raise ValueError(f"{wanted}, a {type(teacher).__name__} with the tokenizer {repr(given)[:60]}")
+    return teacher
+
+
 def draw_attention(model, text, path):
     """Plots the cross-attention of generated dates, averaged over heads and layers."""
     tokenizer, output = model.tokenizer, model.generate([text])[0]
@@ -104,19 +117,23 @@ def draw_attention(model, text, path):
 
 def main(argv=None):
     parser = argument_parser(__doc__, "dates")
-    parser.add_argument("--per-locale", type=int, default=100, help="held-out dates per locale for evaluation")
+    parser.add_argument("--per-locale", type=positive, default=100, help="held-out dates per locale for evaluation")
     parser.add_argument("--teacher", type=Path, help="model.keras of an earlier run, which a small model learns from")
     parser.set_defaults(seed=7)
     args = parser.parse_args(argv)
-    steps = (3000 if args.teacher else 1500) if args.steps is None else args.steps
-    if steps < 2 or args.per_locale < 1:
-        parser.error("--steps must be 2 or more, --per-locale 1 or more")
-    if args.teacher and not args.teacher.is_file():
-        parser.error(f"--teacher must be a model.keras that this example wrote. Received: {args.teacher}")
-    example = Example(args)
-    keras.utils.set_random_seed(args.seed)
+    steps = args.steps or (3000 if args.teacher else 1500)
+    if steps < 2:
+        parser.error("--steps must be 2 or more")
+    if args.teacher and args.teacher.resolve() == (args.out / "model.keras").resolve():
+        parser.error(f"--out must not be the folder of --teacher, which it would replace. Received: {args.out}")
     corpus = DateCorpus()
     tokenizer = CharacterTokenizer(corpus.characters)
+    try:
+        teacher = read_teacher(args.teacher, tokenizer) if args.teacher else None
+    except ValueError as error:
+        parser.error(str(error))
+    example = Example(args)
+    keras.utils.set_random_seed(args.seed)
     held_out = corpus.held_out(args.per_locale, args.seed)
     samples = [held_out[i] for i in np.random.default_rng(args.seed).permutation(len(held_out))[:64]]
     texts = [text for _, text, _ in samples]
@@ -125,7 +142,7 @@ def main(argv=None):
         model = build_model(tokenizer, WIDTHS[args.teacher is not None])
         distillation = None
         if args.teacher:
-            distillation = Distillation(model, keras.saving.load_model(args.teacher, compile=False), alpha=0.9)
+            distillation = Distillation(model, teacher, alpha=0.9)
         trained = distillation.model if distillation else model
         optimizer = build_optimizer(steps)
     rich.print(f"{len(corpus.locales)} locales, {corpus.forms} forms, {len(corpus.characters)} characters")

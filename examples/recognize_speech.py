@@ -125,11 +125,11 @@ def main(argv=None):
     parser.add_argument("--stream", action="store_true", help="transcribe a long recording in windows at the end")
     args = parser.parse_args(argv)
     transcribes, is_ctc = args.task == "transcribe", args.head == "ctc"
+    if is_ctc and not transcribes:
+        parser.error("--head ctc needs --task transcribe")
     if args.stream and not transcribes:
         parser.error("--stream needs --task transcribe")
     steps = args.steps or (6000 if args.data else 200)
-    if steps < 1:
-        parser.error("--steps must be 1 or more")
     # Every file is read before anything is written.
     train, test = digit_corpus.split(
         spoken_digits(args.data) if args.data else digit_corpus.made_up(seed=args.seed), args.hold_out
@@ -156,9 +156,9 @@ def main(argv=None):
     trainer = Trainer(
         model,
         optimizer,
-        CTCLoss() if transcribes and is_ctc else MaskedCrossEntropy(label_smoothing=0.1),
+        CTCLoss() if is_ctc else MaskedCrossEntropy(label_smoothing=0.1),
         strategy=strategy,
-        weighted_metrics=[] if transcribes and is_ctc else [MaskedAccuracy(name="accuracy")],
+        weighted_metrics=[] if is_ctc else [MaskedAccuracy(name="accuracy")],
         jit_compile=args.jit_compile,
         checkpoints=checkpoints,
     )

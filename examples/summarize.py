@@ -112,10 +112,10 @@ def main(argv=None):
     parser.add_argument("--copy", action=argparse.BooleanOptionalAction, default=True, help="copy words of the source")
     args = parser.parse_args(argv)
     steps = args.steps or (6000 if args.data else 150)
-    if steps < 1:
-        parser.error("--steps must be 1 or more")
+    if steps < 2:
+        parser.error("--steps must be 2 or more")
     if args.data:
-        train, validation, test = (list(debian_descriptions(args.data, split)) for split in ("train", "val", "test"))
+        train, validation, test = (debian_descriptions(args.data, split) for split in ("train", "val", "test"))
     else:
         train, test = made_up()
         validation = test
@@ -170,7 +170,8 @@ def main(argv=None):
     figures = evaluation.evaluate()
     example.lap("evaluation")
     (args.out / "summaries.txt").write_text("\n".join(evaluation.outputs) + "\n", encoding="utf-8")
-    draw_copying(model, documents[0], evaluation.outputs[0], args.out / "copying.png")
+    if args.copy:
+        draw_copying(model, documents[0], evaluation.outputs[0], args.out / "copying.png")
     example.report |= {"steps": steps, "averaged": averaged, "validation": trainer.evaluate(held_out), **figures}
     shown = ", ".join(f"{name.removeprefix('test_')} {100 * value:.1f}" for name, value in figures.items())
     rich.print(f"{shown} on {len(test):,} descriptions, average of {len(averaged)} checkpoints")

@@ -235,7 +235,8 @@ class CharacterTokenizer(Tokenizer):
         return {"characters": self.characters, "max_length": self.max_length}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.characters!r})"
+        shown = self.characters if len(self.characters) <= 60 else f"{self.characters[:57]}..."
+        return f"{type(self).__name__}({shown!r})"
 
 
 def _is_text(character: str) -> bool:

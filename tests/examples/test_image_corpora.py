@@ -65,8 +65,7 @@ def test_a_bad_image_of_cifar10_is_named(corpora, tmp_path, content, message):
 def test_a_folder_of_any_sizes(corpora, tmp_path):
     train, test, labels = corpora.image_folder(write_folder(tmp_path), 8, held_out=0.25)
     assert labels == ["cat", "dog"]
-    assert train[0].shape == (3, 8, 8, 3)
-    assert test[0].shape == (1, 8, 8, 3)
+    assert train[0].shape == test[0].shape == (2, 8, 8, 3)
     for images, classes in (train, test):
         np.testing.assert_array_equal(images, np.broadcast_to(100 * classes[:, None, None, None], images.shape))
 
@@ -76,15 +75,17 @@ def test_a_folder_of_any_sizes(corpora, tmp_path):
     [
         ("dog/7.png", b"not an image", r"dog/7\.png must be a readable image"),
         ("dog/notes.txt", b"text", r"dog/notes\.txt must be an image, \.bmp"),
-        ("fish/", None, r"fish must hold images of the class 'fish'"),
+        ("fish/", None, r"fish must hold two or more images of the class 'fish'.*Received: 0"),
+        ("fish/1.png", b"", r"fish must hold two or more images of the class 'fish'.*Received: 1"),
     ],
-    ids=["unreadable", "text", "empty"],
+    ids=["unreadable", "text", "empty", "one"],
 )
 def test_a_bad_file_of_a_folder_is_named(corpora, tmp_path, path, content, message):
     write_folder(tmp_path)
     if content is None:
         (tmp_path / path).mkdir()
     else:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
         (tmp_path / path).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         corpora.image_folder(tmp_path, 8)
@@ -93,3 +94,26 @@ def test_a_bad_file_of_a_folder_is_named(corpora, tmp_path, path, content, messa
 def test_a_folder_without_classes(corpora, tmp_path):
     with pytest.raises(ValueError, match=r"--folder must hold a folder per class, two or more\. Received: 0"):
         corpora.image_folder(tmp_path / "missing", 8)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"no archive", r"cifar10\.zip is damaged"),
+        (b"PK\5\6" + bytes(18), r"cifar10\.zip must hold images train/<class>/<number>\.jpg. Received: \[\]"),
+    ],
+)
+def test_a_bad_archive_is_named(corpora, tmp_path, content, message):
+    (tmp_path / "cifar10.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        corpora.cifar10(tmp_path)
+
+
+def test_images_in_no_folder_of_a_class(corpora, tmp_path):
+    write_zip(tmp_path)
+    with zipfile.ZipFile(tmp_path / "cifar10.zip", "a") as archive:
+        archive.writestr("0001.jpg", tf.io.encode_jpeg(picture(9)).numpy())
+        archive.writestr("test/0002.jpg", tf.io.encode_jpeg(picture(9)).numpy())
+    (images, _), _, labels = corpora.cifar10(tmp_path)
+    assert labels == ["cat", "dog"]
+    assert len(images) == 2

@@ -4,6 +4,7 @@ import importlib
 import json
 import os
 import sys
+import tarfile
 import wave
 from pathlib import Path
 
@@ -123,16 +124,37 @@ def write(path, frames=b"\0\0" * 9, rate=8000, channels=1):
         file.writeframes(frames)
 
 
+def cut(path, count):
+    write(path)
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+def pack(path, damage):
+    """Archives a recording, and changes the bytes of the archive."""
+    with tarfile.open(path, "w:gz") as archive:
+        archive.add(path.parent / "2_me_0.wav", "recordings/2_me_0.wav")
+    path.write_bytes(damage(path.read_bytes()))
+
+
 @pytest.mark.parametrize(
     ("name", "make", "message"),
     [
         ("3_me_0.wav", lambda path: write(path, rate=16000), "8000 samples per second.*Received: 16000 samples"),
-        ("3_me_0.wav", lambda path: write(path, channels=2, frames=b"\0" * 8), "Received: .* 2 channels"),
+        ("3_me_0.wav", lambda path: write(path, channels=2, frames=b"\0" * 8), r"Received: .* 2 channel\(s\)"),
         ("3_me_0.wav", lambda path: write(path, frames=b""), "must hold samples"),
         ("3_me_0.wav", lambda path: path.write_bytes(b""), "is not a WAV file: it ends early"),
         ("3_me_0.wav", lambda path: path.write_bytes(b"ID3 is a music file"), "is not a WAV file"),
+        ("3_me_0.wav", lambda path: cut(path, 1), "is not a WAV file: it ends early"),
+        ("3_me_0.wav", lambda path: cut(path, 4), "is not a WAV file: it ends early"),
+        ("3_me_0.WAV", lambda path: write(path, rate=16000), "8000 samples per second"),
         ("three.wav", write, "must be named digit_speaker_take.wav"),
         ("spoken_digits.tar.gz", lambda path: path.write_bytes(b"no archive"), "is damaged"),
+        ("spoken_digits.tar.gz", lambda path: pack(path, lambda content: content[:-20]), "is damaged"),
+        (
+            "spoken_digits.tar.gz",
+            lambda path: pack(path, lambda content: content[:-6] + b"12" + content[-4:]),
+            "is damaged: CRC",
+        ),
     ],
 )
 def test_files_that_cannot_be_used_are_named(corpora, name, make, message, tmp_path):

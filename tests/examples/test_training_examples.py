@@ -183,9 +183,51 @@ def test_a_small_model_of_dates(run, tmp_path, capsys):
     teacher.save(tmp_path / "teacher.keras")
     _, student = run("normalize_dates", "2", "--per-locale", "1", "--teacher", str(tmp_path / "teacher.keras"))
     assert student.count_params() < teacher.count_params() / 4
+    other = dates.build_model(CharacterTokenizer("0123456789-"))
+    other.save(tmp_path / "other.keras")
+    (tmp_path / "cut.keras").write_bytes((tmp_path / "teacher.keras").read_bytes()[:-99])
+    shutil.copy(tmp_path / "teacher.keras", tmp_path / "model.keras")
+    before = sorted(tmp_path.iterdir())
+    for name, words in (
+        ("", "--teacher must be a model.keras"),
+        ("none.keras", "--teacher must be a model.keras"),
+        ("cut.keras", "--teacher must be a model.keras"),
+        ("other.keras", "a Transformer with the tokenizer CharacterTokenizer("),
+        ("model.keras", "--out must not be the folder of --teacher"),
+    ):
+        with pytest.raises(SystemExit):
+            run("normalize_dates", "2", "--teacher", str(tmp_path / name))
+        assert words in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+EXAMPLES = "classify_images classify_text compress language_model long_sequences recognize_speech summarize translate"
+
+
+@pytest.mark.parametrize("name", EXAMPLES.split())
+def test_bad_arguments(run, name, tmp_path, capsys):
+    for arguments in (["0"], ["-3"], ["4", "--seed", "-1"], ["4", "--seed", "1.5"]):
+        with pytest.raises(SystemExit):
+            run(name, *arguments)
+        assert "must be a positive integer. Received: " in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="--out must be a folder"):
+        run(name, "40", "--out", str(tmp_path / "file"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("recognize_speech", ["--head", "ctc"], "--head ctc needs --task transcribe"),
+        ("recognize_speech", ["--stream"], "--stream needs --task transcribe"),
+        ("classify_images", ["--image-size", "64"], "--image-size needs --folder"),
+        ("long_sequences", ["--task", "lists", "--batch-size", "0"], "--batch-size: must be a positive integer"),
+    ],
+)
+def test_arguments_that_would_do_nothing(run, name, options, words, capsys):
     with pytest.raises(SystemExit):
-        run("normalize_dates", "2", "--teacher", str(tmp_path))
-    assert "--teacher must be a model.keras" in capsys.readouterr().err
+        run(name, "4", *options)
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "steps"), [("transformer", 25), ("rnn", 20)])

@@ -24,7 +24,7 @@ from keras_attn.training.data import batch_sharding
 from keras_attn.training.data.batches import Batches
 from keras_attn.training.losses.compiled_loss import as_loss, sums_up
 from keras_attn.training.losses.compute_loss import ComputeLoss
-from keras_attn.training.losses.id_checks import agree, check_ignored
+from keras_attn.training.losses.id_checks import check_ignored
 from keras_attn.training.metrics.metric_accumulator import MetricAccumulator, open_epoch
 from keras_attn.training.metrics.metric_set import MetricSet
 from keras_attn.training.refused_step import check_updated, explained
@@ -117,10 +117,10 @@ class Trainer:
         trainer_checks.check_arguments(self, optimizer)
         # A loss within `compute_loss` may be another object than `loss`, and ignores the same labels.
         losses = self.loss, getattr(compute_loss, "loss", None)
-        self._rated = [x for x in (*losses, *self.metrics) if x is not None]
+        self.rated = [x for x in (*losses, *self.metrics) if x is not None]
         outputs = keras.tree.flatten(getattr(model, "outputs", None))
         self.metrics.build(outputs[0] if len(outputs) == 1 else None)
-        check_ignored(model, self._rated)
+        check_ignored(model, self.rated)
         with self.strategy.scope():
             if model.dtype_policy.compute_dtype == "float16" and not hasattr(optimizer, "inner_optimizer"):
                 optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
@@ -172,10 +172,10 @@ class Trainer:
         check_positive(steps=steps, validation_freq=1 if validation_freq is None else validation_freq)
         batch_sharding.check_source("dataset", dataset)
         check_agreement(model=self.model, dataset=dataset, validation_data=validation_data)
-        self._agree("dataset", dataset)
+        trainer_checks.check_dataset(self, "dataset", dataset)
         if validation_data is not None:
             batch_sharding.check_source("validation_data", validation_data, endless=False)
-            self._agree("validation_data", validation_data)
+            trainer_checks.check_dataset(self, "validation_data", validation_data)
         self._labels = labels_of(dataset)
         callbacks = keras.tree.flatten(callbacks)
         trainer_checks.check_callbacks(callbacks)
@@ -253,16 +253,10 @@ class Trainer:
         """
         batch_sharding.check_source("dataset", dataset, endless=False)
         check_agreement(model=self.model, training_data=self._labels, dataset=dataset)
-        self._agree("dataset", dataset)
+        trainer_checks.check_dataset(self, "dataset", dataset)
         with self._step.all_or_nothing("evaluation"):
             callbacks = callbacks or keras.callbacks.CallbackList([], model=self.model)
             return self._evaluate("dataset", dataset, callbacks, ends_evaluation())
-
-    def _agree(self, name, dataset):
-        """Raises a ValueError if a data set is not one for the model, its losses or `compute_loss`."""
-        agree(name, dataset, self.model, self._rated)
-        if hasattr(self.compute_loss, "check_dataset"):
-            self.compute_loss.check_dataset(name, dataset)
 
     def _evaluate(self, name, dataset, callbacks, stopping=None):
         callbacks.on_test_begin()

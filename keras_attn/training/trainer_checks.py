@@ -13,6 +13,7 @@ from keras_attn.training.checkpoints.checkpoints import Checkpoints
 from keras_attn.training.losses.compiled_loss import check_labels, decides_itself, sums_up
 from keras_attn.training.losses.compute_loss import computed
 from keras_attn.training.losses.entries import aligned, only
+from keras_attn.training.losses.id_checks import agree
 
 
 def check_arguments(trainer, optimizer):
@@ -52,6 +53,13 @@ def _takes_five(function):
         # Some builtins have no signature.
         return True
     return True
+
+
+def check_dataset(trainer, name, dataset):
+    """Raises a ValueError if a data set is not one for the model, its losses or `compute_loss`."""
+    agree(name, dataset, trainer.model, trainer.rated)
+    if hasattr(trainer.compute_loss, "check_dataset"):
+        trainer.compute_loss.check_dataset(name, dataset)
 
 
 def check_callbacks(callbacks):

@@ -540,7 +540,7 @@ def test_tflite_calibration_and_quantization():
     _, model = graphs.unpacked(calibrated)
     tensor = model.subgraphs[0].tensors[model.subgraphs[0].inputs[0]]
     assert (tensor.quantization.min[0], tensor.quantization.max[0]) == (-3, 4)
-    content = bytes(converter_compat.quantize_tflite(calibrated, ["TANH"]))
+    content = bytes(converter_compat.quantize_tflite(calibrated, ["TANH"], []))
     schema, model = graphs.unpacked(content)
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     dtypes = {}

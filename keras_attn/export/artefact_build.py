@@ -6,6 +6,7 @@ import shutil
 from keras_attn.export import memory
 from keras_attn.export.conversion import convert_or_raise
 from keras_attn.export.folder import manifest
+from keras_attn.export.quantization.float_constants import float_constants
 from keras_attn.export.verification import diagnosis, verification
 
 LOGGER = logging.getLogger("keras_attn.export")
@@ -100,7 +101,8 @@ class ArtefactBuild:
         return verification.stored_case(self.folder / manifest.cases_name(task.name), 0)
 
     def _write(self, converted, folder, calibration):
-        self.writer.write(converted, folder, self.precision, self.float32_weights, calibration)
+        keep = [*self.float32_weights, *float_constants(self.tasks[0].model)]
+        self.writer.write(converted, folder, self.precision, keep, calibration)
 
     def _write_one(self, task, folder):
         """Writes the artefact of another task with the same settings and returns its path."""

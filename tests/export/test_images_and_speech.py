@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_attn import EncoderModel, GenerationConfig, Transformer
 from keras_attn.export import export, verify
 from keras_attn.generation import BeamSearch
-from keras_attn.layers import AudioFrontEnd, LearnedPositionEmbedding, PatchEmbedding
+from keras_attn.layers import AudioFrontEnd, LearnedPositionEmbedding, LogMelSpectrogram, PatchEmbedding
 from keras_attn.text import CharacterTokenizer
 from keras_attn.training import MaskedCrossEntropy, Trainer
 
@@ -98,3 +98,16 @@ def test_an_image_classifier_is_exported(tmp_path):
     assert losses[-1] < 0.1
     report = export(model, tmp_path, ["saved_model", "tflite", "onnx"], tasks="classify", samples={"images": images})
     assert all(row["identical"] == row["total"] for row in report.rows)
+
+
+@pytest.mark.parametrize(("format", "precision"), [("tflite", "int8"), ("tflite", "int8_full"), ("onnx", "int8")])
+def test_no_precision_rounds_a_spectrogram(format, precision, tmp_path):
+    samples = keras.Input((None,), name="samples")
+    spectrogram = LogMelSpectrogram(8000, num_mels=32, frame_length=200, frame_step=80, fft_length=256)
+    model = keras.Model(samples, keras.layers.Dense(8)(spectrogram(samples)))
+    # A loud tone, and one of a thousandth of its volume, which 8 bits cannot tell from nothing.
+    time = np.arange(4000) / 8000
+    tones = [np.sin(2 * np.pi * low * time) + 1e-3 * np.sin(2 * np.pi * 3000 * time) for low in (300, 500, 700)]
+    tones = 0.5 * np.array(tones, "float32")
+    report = export(model, tmp_path, format, tasks="forward", precision=precision, samples={"samples": tones})
+    assert report.rows[0]["cosine"] > 0.999

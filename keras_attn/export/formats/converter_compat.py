@@ -28,13 +28,18 @@ def calibrate_tflite(content, cases):
     return Calibrator(content).calibrate(lambda: iter(cases))
 
 
-def quantize_tflite(content, float_ops):
-    """Quantises a calibrated `.tflite` file to int8, except `float_ops`; the public converter has no exceptions."""
+def quantize_tflite(content, float_ops, float_nodes):
+    """Quantises a calibrated `.tflite` file to int8, except operators of the kinds `float_ops`, and those with the
+    outputs `float_nodes`; the public converter has no exceptions."""
     import tensorflow as tf
     from tensorflow.lite.python import convert
 
     return convert.mlir_quantize(
-        content, denylisted_ops=float_ops, input_data_type=tf.float32, output_data_type=tf.float32
+        content,
+        denylisted_ops=float_ops,
+        denylisted_nodes=float_nodes or None,
+        input_data_type=tf.float32,
+        output_data_type=tf.float32,
     )
 
 

@@ -17,7 +17,7 @@ from keras_attn.layers.base.without_padding import without_padding
 from keras_attn.ops.arrays import axis_size, reshape_rows, rows
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import num_windows
-from keras_attn.typing import Shape, Tensor
+from keras_attn.typing import Array, Shape, Tensor
 
 FRAMINGS = ("centered", "valid", "kaldi")
 
@@ -140,6 +140,11 @@ class LogMelSpectrogram(Configurable, keras.layers.Layer):
         # Frames are made of whole blocks of `frame_step` samples; the matrix is zero at the surplus.
         surplus = self._blocks * self.frame_step - self.frame_length
         self._fourier = np.pad(self._fourier, ((0, surplus), (0, 0)))
+
+    @property
+    def float_constants(self) -> dict[str, Array]:
+        """The matrices of the Fourier transform and the mel filters, which no export may round."""
+        return {"fourier": self._fourier, "filters": self._filters}
 
     @property
     def _blocks(self):

@@ -3,24 +3,26 @@
 import numpy as np
 
 from keras_attn.export.formats import converter_compat
-from keras_attn.export.formats.tflite import graphs
+from keras_attn.export.formats.tflite import graphs, weights
 
 _LEAST_RANGE = 1e-5
 
 
-def quantized(content, calibration, quantizes):
+def quantized(content, calibration, quantizes, keep=()):
     """Quantises one kind of operator in a `.tflite` file to int8.
 
     Args:
         content: The bytes of a float32 file.
         calibration: Cases by signature, `{name: [{input: array}]}`.
         quantizes: Name of the operator to quantise; all others stay in float32.
+        keep: Variables or constants with which the operator stays in float32, too.
 
     Returns:
         Bytes.
     """
     others = sorted(set(graphs.operators(content)) - {quantizes})
-    return converter_compat.quantize_tflite(_calibrated(content, calibration), others)
+    nodes = weights.users(content, keep) if keep else []
+    return converter_compat.quantize_tflite(_calibrated(content, calibration), others, nodes)
 
 
 def _calibrated(content, calibration):

@@ -9,6 +9,7 @@ import math
 import numpy as np
 
 from keras_attn.export.formats.tflite import graphs
+from keras_attn.export.quantization.float_constants import FloatConstant
 from keras_attn.export.report import ExportError
 
 # A rounded weight is off by up to half a level, and its scale is rounded too.
@@ -20,7 +21,7 @@ def restored(content, variables):
 
     Args:
         content: The bytes of the file, with weights in dynamic-range int8 or float16.
-        variables: Keras variables.
+        variables: Keras variables, or `FloatConstant`s, of which each task may use some.
 
     Returns:
         Bytes.
@@ -45,11 +46,25 @@ def restored(content, variables):
                 tensor.buffer, tensor.type, tensor.quantization = buffers[key], schema.TensorType.FLOAT32, None
         _remove_widening(schema, model, graph)
     # The converter may remove a bias of zeros.
-    matrices = {v.path for v in variables if len(v.shape) > 1 and v.path.rpartition("/")[2] != "bias"}
+    weights = [v for v in variables if not isinstance(v, FloatConstant)]
+    matrices = {v.path for v in weights if len(v.shape) > 1 and v.path.rpartition("/")[2] != "bias"}
     if lost := sorted(matrices - found):
         raise ExportError(f"tflite: {lost[0]} cannot stay in float32: the converter has transformed it")
     _clear_unused(model)
     return graphs.packed(schema, model)
+
+
+def users(content, variables):
+    """The names of the outputs of operators that read one of the variables in a float32 file."""
+    schema, model = graphs.unpacked(content)
+    forms = {variable.path: _forms(np.asarray(variable)) for variable in variables}
+    found = []
+    for graph in model.subgraphs:
+        holds = [_match(schema, model, tensor, forms) is not None for tensor in graph.tensors]
+        for operator in graph.operators:
+            if any(holds[i] for i in operator.inputs if i >= 0):
+                found += [graph.tensors[i].name.decode() for i in operator.outputs]
+    return found
 
 
 def _forms(value):

@@ -60,13 +60,13 @@ class FormatWriter(Format):
                 if precision == "int8_full":
                     # Only products with constant matrices are quantised. Scores, softmax and norms lose most in 8 bits,
                     # and masks stretch the range of scores so far that no resolution is left.
-                    content = static_quantization.quantized(content, calibration, "FULLY_CONNECTED")
+                    content = static_quantization.quantized(content, calibration, "FULLY_CONNECTED", keep)
             except Exception as error:
                 lacking = _lacking(str(error))
                 if not lacking:
                     raise
                 raise ExportError(_refusal(names, lacking)) from error
-        if keep and precision != "float32":
+        if keep and precision in self.selective:
             content = weights.restored(content, keep)
         if foreign := [name for name in graphs.operators(content) if _is_foreign(name)]:
             raise ExportError(_refusal(names, foreign))

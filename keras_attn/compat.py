@@ -6,6 +6,7 @@ fails if it is missing or has changed its meaning.
 """
 
 import contextlib
+import re
 import threading
 import time
 import types
@@ -18,6 +19,11 @@ from typing import Any
 def layers_of(model, include_self=True):
     """All layers in a model or layer, at any depth; the public `layers` has only the first level of a model."""
     return model._flatten_layers(include_self=include_self)
+
+
+def unnumbered(name):
+    """A name or path without the numbers that Keras appends, which no function tells from those of the user."""
+    return re.sub(r"_\d+(?=[_/]|$)", "", name)
 
 
 def sublayers_of(layer):

@@ -22,6 +22,11 @@ def dense(units=2, **kwargs):
     return layer
 
 
+def test_unnumbered():
+    assert compat.unnumbered("encoder_1/dense_12/kernel") == "encoder/dense/kernel"
+    assert compat.unnumbered(f"{dense().name}/x") == "dense/x"
+
+
 def nested():
     """`(model, inner model, dense layer of the inner model)`."""
     x = keras.Input((3,))

@@ -6,7 +6,7 @@ import shutil
 from keras_attn.export import memory
 from keras_attn.export.conversion import convert_or_raise
 from keras_attn.export.folder import manifest
-from keras_attn.export.quantization.float_constants import float_constants
+from keras_attn.export.formats.float_constants import float_constants
 from keras_attn.export.verification import diagnosis, verification
 
 LOGGER = logging.getLogger("keras_attn.export")

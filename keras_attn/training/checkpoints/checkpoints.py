@@ -21,7 +21,7 @@ from keras_attn import compat
 from keras_attn.argument_checks import is_integer
 from keras_attn.folder_lock import FolderInUseError, FolderLock
 from keras_attn.training.checkpoints.record import MODEL, STATE, damage, read_record, write_record
-from keras_attn.training.checkpoints.run_settings import differences, format_differences, unnumbered
+from keras_attn.training.checkpoints.run_settings import differences, format_differences
 from keras_attn.typing import Array, PathLike
 
 # Prefix of an earlier checkpoint of the same step, until it is replaced.
@@ -374,7 +374,7 @@ def _remove(path):
 
 def named(kind, variables):
     """Variables by names that do not depend on Keras' automatic numbering."""
-    paths = [unnumbered(variable.path) for variable in variables]
+    paths = [compat.unnumbered(variable.path) for variable in variables]
     return {f"{kind}/{i}/{path}": v for i, (path, v) in enumerate(zip(paths, variables, strict=True))}
 
 

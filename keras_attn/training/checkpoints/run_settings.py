@@ -73,11 +73,6 @@ def _is_learning_rate(name):
     return name.startswith("optimizer") and name.endswith("learning_rate")
 
 
-def unnumbered(name):
-    """A name without the numbers that Keras appends."""
-    return re.sub(r"_\d+(?=[_/]|$)", "", name)
-
-
 def _differences(name, then, now):
     if isinstance(then, dict) and isinstance(now, dict) and then.get("class_name") == now.get("class_name"):
         pairs = [(f"{name}.{key}", then[key], now[key]) for key in now if key in then]
@@ -130,7 +125,7 @@ def _plain(value):
         plain = [_plain(x) for x in value]
         return plain if len(plain) <= _MOST_VALUES or _is_nested(plain) else batch_sharding.checksum(plain)
     if isinstance(value, str):
-        return unnumbered(value) if len(value) <= 200 else batch_sharding.checksum(value)
+        return compat.unnumbered(value) if len(value) <= 200 else batch_sharding.checksum(value)
     if value is None or isinstance(value, (bool, int, float)):
         return value
     return getattr(value, "__name__", type(value).__name__)

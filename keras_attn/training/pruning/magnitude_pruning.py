@@ -15,7 +15,6 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_count, check_finite, check_positive
 from keras_attn.layers.base.projection import Projection
 from keras_attn.training.callbacks.step_callback import StepCallback
-from keras_attn.training.checkpoints.run_settings import unnumbered
 from keras_attn.typing import Array, Tensor
 
 SCORES = ("magnitude", "movement")
@@ -148,7 +147,7 @@ class MagnitudePruning(StepCallback):
     @property
     def settings(self) -> dict[str, float]:
         """What decides which weights are pruned, a checksum of each; a checkpoint of other ones is refused."""
-        paths = [(unnumbered(kernel.path), tuple(kernel.shape)) for kernel, _ in self._kernels]
+        paths = [(compat.unnumbered(kernel.path), tuple(kernel.shape)) for kernel, _ in self._kernels]
         found = {"layers": paths, "pattern": self.pattern, "scores": self.scores}
         return {name: zlib.crc32(repr(value).encode()) for name, value in found.items()}
 

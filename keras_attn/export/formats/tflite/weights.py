@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
+from keras_attn.export.formats.float_constants import FloatConstant
 from keras_attn.export.formats.tflite import graphs
-from keras_attn.export.quantization.float_constants import FloatConstant
 from keras_attn.export.report import ExportError
 
 # A rounded weight is off by up to half a level, and its scale is rounded too.

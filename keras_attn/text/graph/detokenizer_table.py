@@ -53,7 +53,8 @@ class DetokenizerTable:
         if after is not None:
             known = ops.max(rows(self.opens_before, after), axis=1, keepdims=True)
             opened = opened + (known if len(ids.shape) == 2 else ops.expand_dims(known, 1))
-        ids, opened = (ops.reshape(x, (-1, x.shape[-1])) for x in (ids, opened))
+        length = axis_size(ids, -1)
+        ids, opened = ops.reshape(ids, (-1, length)), ops.reshape(opened, (-1, 1))
         opens = rows(self.opens, ids)
         first = ops.cast(ops.cumsum(opens, axis=1) - opens + opened == 0, "int32")
         pieces = rows(self.rows, ids + self.vocabulary_size * first)
@@ -63,12 +64,12 @@ class DetokenizerTable:
                 columns = ops.expand_dims(ops.arange(axis_size(ids, 1), dtype="int32"), 0)
                 is_end = ops.where(columns == 0, 0, is_end)
             pieces = ops.where(ops.expand_dims(ops.cumsum(is_end, axis=1), -1) > 0, 0, pieces)
-        pieces = ops.reshape(pieces, (axis_size(ids, 0), ids.shape[1] * self.width))
+        pieces = ops.reshape(pieces, (axis_size(ids, 0), length * self.width))
         return self._repaired(pieces) if np.any(self.bytes >= 0) else pieces
 
     def _repaired(self, pieces):
         """Replaces bytes that do not form a character by U+FFFD, as Python's decoder does."""
-        pieces = packed(pieces, pieces != 0, width=pieces.shape[1])
+        pieces = packed(pieces, pieces != 0, width=axis_size(pieces, 1))
         pieces = ops.maximum(pieces, 0)
         lead = rows(self.bytes, pieces)
         second, third, fourth = (shifted(lead, -i) for i in (1, 2, 3))

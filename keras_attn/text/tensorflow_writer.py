@@ -6,6 +6,8 @@ from keras_attn.extras import require
 
 # The only TFLite operator that joins strings is ngrams, which joins every window of a given width.
 WIDTH = 8
+# For rows of unknown length: those of up to 8**6 strings.
+LEVELS = 6
 
 
 def tensorflow_text_ops(tokenizer, format="saved_model"):
@@ -68,7 +70,7 @@ def tensorflow_text_ops(tokenizer, format="saved_model"):
         def strings(self, rows):
             table = tf.constant(tokenizer.text_of_ids.strings)
             if format == "tflite":
-                return _joined_by_ngrams(table, rows)
+                return (_joined_by_ngrams if rows.shape[1] else _joined_by_groups)(table, rows)
             return tf.strings.reduce_join(tf.gather(table, rows), axis=1)
 
     return TextOps()
@@ -89,3 +91,21 @@ def _joined_by_ngrams(strings, rows):
         windows = tf_text.ngrams(joined, width, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator="")
         joined = windows[::width]
     return joined
+
+
+def _joined_by_groups(strings, rows):
+    """The same for rows whose length is known only at run time, of up to `WIDTH**LEVELS` strings."""
+    import tensorflow as tf
+
+    tf_text = require("tensorflow_text", "text")
+    size, length = tf.shape(rows)[0], tf.shape(rows)[1]
+    # The last group of each row joins to the empty string, which stands for all that a level lacks.
+    groups = (length + WIDTH - 1) // WIDTH + 1
+    joined = tf.gather(strings, tf.reshape(tf.pad(rows, [[0, 0], [0, groups * WIDTH - length]]), [-1]))
+    for _ in range(LEVELS):
+        windows = tf_text.ngrams(joined, WIDTH, reduction_type=tf_text.Reduction.STRING_JOIN, string_separator="")
+        fewer = (groups + WIDTH - 1) // WIDTH + 1
+        columns = tf.minimum(tf.range(fewer * WIDTH), groups - 1)
+        joined = tf.gather(windows[::WIDTH], tf.reshape(tf.range(size)[:, None] * groups + columns, [-1]))
+        groups = fewer
+    return tf.gather(joined, tf.range(size) * groups * WIDTH)

@@ -117,7 +117,7 @@ class Trainer:
         trainer_checks.check_arguments(self, optimizer)
         # A loss within `compute_loss` may be another object than `loss`, and ignores the same labels.
         losses = self.loss, getattr(compute_loss, "loss", None)
-        self.rated = [x for x in (*losses, *self.metrics) if x is not None]
+        self.rated: list[Any] = [x for x in (*losses, *self.metrics) if x is not None]
         outputs = keras.tree.flatten(getattr(model, "outputs", None))
         self.metrics.build(outputs[0] if len(outputs) == 1 else None)
         check_ignored(model, self.rated)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import ops
+from training_processes import run_script
 
 from keras_attn.export import TensorSpec, registry
 from keras_attn.export.verification import clients
@@ -18,6 +19,7 @@ from keras_attn.text import (
     CharacterTokenizer,
     SentencePieceTokenizer,
     WordPieceTokenizer,
+    tensorflow_writer,
     tokenizer_from_folder,
 )
 from keras_attn.text.graph import byte_symbols
@@ -282,3 +284,30 @@ def test_a_missing_extra_is_named(monkeypatch, emit, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf"pip install 'keras_attn\[{extra}\]'"):
         emit(CharacterTokenizer("abc"))
+
+
+JOINS = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[2])
+from run_tflite import TFLiteArtefact
+
+strings, join = [b"", b"a", b"b", "äö".encode()], TFLiteArtefact(sys.argv[1], "join")
+for size, length in ((1, 0), (2, 1), (3, 8), (2, 9), (2, 63), (1, 65), (2, 5000)):
+    rows = np.random.default_rng(length).integers(0, 4, (size, length)).astype("int32")
+    texts = [b"".join(strings[i] for i in row).decode() for row in rows]
+    assert join({"rows": rows})["text"].tolist() == texts, (size, length)
+"""
+
+
+def test_rows_of_unknown_length_are_joined(tmp_path):
+    strings, kit = tf.constant(["", "a", "b", "äö"]), Path(__file__).parents[2] / "export"
+    spec = tf.TensorSpec((None, None), "int32", name="rows")
+    join = tf.function(lambda rows: {"text": tensorflow_writer._joined_by_groups(strings, rows)}, autograph=False)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"), {"join": join.get_concrete_function(spec)})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "model"))
+    converter.allow_custom_ops = True
+    (tmp_path / "join.tflite").write_bytes(converter.convert())
+    # The operator that joins strings crashes in TensorFlow itself.
+    process = run_script(JOINS, tmp_path / "join.tflite", kit)
+    assert process.returncode == 0, process.stderr

@@ -6,7 +6,7 @@ from keras_attn.export.tasks.prompt_task import PromptTask
 
 class Task(PromptTask):
     """Exports greedy decoding of a model with CTC logits per frame: `tokens` int32 `(batch, frames)`, the ids of a
-    row on the left, then padding. The blank is the padding id of the model.
+    row on the left, then padding; and, with a tokenizer, `text`. The blank is the padding id of the model.
     """
 
     name = "transcribe"

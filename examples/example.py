@@ -22,7 +22,9 @@ def positive(text):
 
 def count(text):
     """An argument that is an integer of 0 or more."""
-    return int(text) if text.isdecimal() and not int(text) else positive(text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer, 0 or more. Received: {text}")
+    return int(text)
 
 
 def argument_parser(description, name):

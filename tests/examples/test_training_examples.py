@@ -206,10 +206,11 @@ EXAMPLES = "classify_images classify_text compress language_model long_sequences
 
 @pytest.mark.parametrize("name", EXAMPLES.split())
 def test_bad_arguments(run, name, tmp_path, capsys):
-    for arguments in (["0"], ["-3"], ["4", "--seed", "-1"], ["4", "--seed", "1.5"]):
+    wanted = {"--steps": "must be a positive integer", "--seed": "must be an integer, 0 or more"}
+    for option, value in (("--steps", "0"), ("--steps", "-3"), ("--seed", "-1"), ("--seed", "1.5")):
         with pytest.raises(SystemExit):
-            run(name, *arguments)
-        assert "must be a positive integer. Received: " in capsys.readouterr().err
+            run(name, "4", option, value)
+        assert f"argument {option}: {wanted[option]}. Received: {value}" in capsys.readouterr().err
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="--out must be a folder"):
         run(name, "40", "--out", str(tmp_path / "file"))

@@ -24,7 +24,7 @@ from keras_attn.layers.base.projection import packed_weights
 from keras_attn.layers.base.serialization import deserialized, serialized
 from keras_attn.models.arguments import check_no_texts, symbolic_inputs
 from keras_attn.models.features import AttachMask, FeatureMask, passes_masks
-from keras_attn.models.text_settings import TextSettings, with_ids_of_tokenizer
+from keras_attn.models.text_settings import TextSettings, check_extension, with_ids_of_tokenizer
 from keras_attn.ops.arrays import shape_of
 from keras_attn.ops.boolean_mask import check_boolean
 from keras_attn.plain_numbers import PlainNumbers
@@ -109,12 +109,7 @@ class AttentionModel(PlainNumbers, TextSettings, Composite, GenerationDefaults, 
         texts = carried["tokenizer"], carried.get("generation_config")
         rows, more = sizes.get("vocabulary_size"), self._extended_size
         pad_id = self._keep_texts(rows and rows + more, pad_id, *texts)
-        if more and self.tokenizer is not None and self.tokenizer.vocabulary_size != rows + more:
-            raise ValueError(
-                "`vocabulary_size` must leave out the tokens that can only be copied, the last `extended_size` of the "
-                f"{self.tokenizer.vocabulary_size} of the tokenizer. "
-                f"Received: vocabulary_size={rows}, extended_size={more}"
-            )
+        check_extension(self.tokenizer, rows, more)
         policy = keras.dtype_policies.get(dtype) if dtype is not None else keras.config.dtype_policy()
         for name in carried.keys() - {"tokenizer", "generation_config"}:
             setattr(self, name, carried[name])

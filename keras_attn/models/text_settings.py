@@ -167,6 +167,16 @@ def check_tokenizer(tokenizer, vocabulary_size, pad_id):
         )
 
 
+def check_extension(tokenizer, vocabulary_size, extended_size):
+    """Raises a ValueError unless an extension, if there is one, is the last tokens of an optional tokenizer."""
+    if extended_size and tokenizer is not None and tokenizer.vocabulary_size != vocabulary_size + extended_size:
+        raise ValueError(
+            "`vocabulary_size` must leave out the tokens that can only be copied, the last `extended_size` of the "
+            f"{tokenizer.vocabulary_size} of the tokenizer. "
+            f"Received: vocabulary_size={vocabulary_size}, extended_size={extended_size}"
+        )
+
+
 def with_ids_of_tokenizer(config):
     """A model's config without ids that its tokenizer does not have, which older files may contain."""
     tokenizer, settings = (deserialized(config.get(name)) for name in ("tokenizer", "generation_config"))

@@ -1,4 +1,4 @@
-"""Constants of layers that every precision leaves in float32."""
+"""Constants of layers that every precision keeps in float32."""
 
 import dataclasses
 

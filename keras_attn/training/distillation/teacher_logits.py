@@ -163,6 +163,8 @@ class TeacherLogits:
 
     def _trimmed(self, row):
         """A row of ids without the padding at its end."""
+        if self._pad_id is None:
+            return row
         real = np.flatnonzero(row != self._pad_id)
         return row[: real[-1] + 1 if len(real) else 0]
 
@@ -174,7 +176,7 @@ class TeacherLogits:
             for name in sorted(inputs):
                 row = inputs[name][i]
                 if row.ndim == 1 and name.endswith("_ids"):
-                    row = row.astype("int64") if self._pad_id is None else self._trimmed(row).astype("int64")
+                    row = self._trimmed(row).astype("int64")
                 checksum.update(f"{name} {row.shape} {row.dtype}".encode())
                 checksum.update(np.ascontiguousarray(row).tobytes())
             keys.append(checksum.digest())

@@ -96,7 +96,7 @@ def prune_structure(
         blocks = _tied(units)
         if not blocks:
             raise ValueError(f"`heads` must be 0 for a model without `MultiHeadAttention`. Received: heads={heads}")
-        _check_heads(units, blocks)
+        _check_heads(blocks)
         kept |= _chosen(blocks, scores, heads, 1)
     if channels:
         groups = [[unit] for unit in units if unit.kind == "channels"]
@@ -117,7 +117,7 @@ def _tied(units):
     return list(blocks.values())
 
 
-def _check_heads(units, blocks):
+def _check_heads(blocks):
     for block in blocks:
         counts = [unit.count for unit in block]
         if len(set(counts)) > 1:
@@ -125,10 +125,7 @@ def _check_heads(units, blocks):
                 "`heads` must be 0 for blocks whose self- and cross-attention have other numbers of key/value heads. "
                 f"Received: {counts} of them in block {block[0].index} of the {block[0].stack}"
             )
-    for unit in units:
-        layer = unit.layer
-        if unit.kind != "heads":
-            continue
+    for layer in (unit.layer for block in blocks for unit in block):
         reason = "qk_norm='all_heads'" if layer.qk_norm == "all_heads" else None
         if getattr(layer.position, "num_heads", None) is not None:
             reason = f"a position with a bias per head, {type(layer.position).__name__}"

@@ -96,7 +96,7 @@ def test_all_agree_or_one_is_refused(data):
         dataset = DATA[data_kind](other, **({} if of_data is None else {"ignore_id": of_data}))
         losses = [made(ignore_id=ignored) for made in LOSSES]
         trainer = Trainer(model, keras.optimizers.SGD(), losses[0], metrics=losses[2:])
-        agree("dataset", dataset, model, [*trainer._rated, losses[1]])
+        agree("dataset", dataset, model, [*trainer.rated, losses[1]])
     except ValueError as error:
         refused = str(error)
     if refused is not None:

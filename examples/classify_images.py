@@ -188,7 +188,9 @@ def main(argv=None):
     accuracy = float(np.mean(found == test[1]))
     example.report |= {"steps": steps, "epochs": steps / len(data), "accuracy": accuracy}
     rich.print(f"accuracy {accuracy:.1%} on {len(test[0]):,} images")
-    draw_attention(model, test[0][:8], [labels[i] for i in found[:8]], args.out / "attention.png")
+    # Of a test set in the order of its classes, images of eight of them.
+    shown = slice(None, None, -(-len(test[0]) // 8))
+    draw_attention(model, test[0][shown], [labels[i] for i in found[shown]], args.out / "attention.png")
     example.lap("evaluation")
     data = {"samples": {"images": test[0]}, "references": test[1], "max_accuracy_drop": MAX_DROP}
     small = "tflite" not in args.formats or example.export(model, "tflite", tasks="classify", precision="int8", **data)

@@ -111,7 +111,7 @@ def main(argv=None):
     parser.add_argument("--model", choices=["transformer", "rnn"], default="transformer")
     parser.add_argument("--copy", action=argparse.BooleanOptionalAction, default=True, help="copy words of the source")
     args = parser.parse_args(argv)
-    steps = args.steps or (6000 if args.data else 150)
+    steps = args.steps or (5000 if args.data else 150)
     if steps < 2:
         parser.error("--steps must be 2 or more")
     if args.data:

@@ -7,6 +7,7 @@ import sys
 import types
 import typing
 import zlib
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # JAX knows float64, in which gradients are checked, only where it is told to.
@@ -49,6 +50,16 @@ def _set(layer, name, value):
 
 
 keras.Layer.__setattr__ = _set
+_delete = keras.Layer.__delattr__
+
+
+def _delete_alone(layer, name):
+    # Keras collects garbage after each variable, which a quantisation deletes by the dozen: up to a second each time.
+    with mock.patch("gc.collect"):
+        _delete(layer, name)
+
+
+keras.Layer.__delattr__ = _delete_alone
 
 
 def _made_once(module, names):
@@ -77,7 +88,7 @@ if sys.version_info < (3, 12):
 
 
 def pytest_collection_finish():
-    # Keras collects garbage at every quantisation, TensorFlow at every conversion: not among what was imported.
+    # TensorFlow collects garbage at every conversion: not among what was imported.
     gc.freeze()
     # onnxruntime_extensions sets it, and protocol buffers in Python take seconds in each process that is started.
     os.environ.pop("PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION", None)

@@ -2,7 +2,6 @@
 
 import json
 import warnings
-from unittest import mock
 
 import keras
 import numpy as np
@@ -157,8 +156,7 @@ def test_layers_inside_layers(make, number, tmp_path):
 def test_quantised_sublayers(config, state, tmp_path):
     layer = FeedForward(16)
     model = functional(layer)
-    with mock.patch("gc.collect"):
-        layer.output_dense.quantize(config=config)
+    layer.output_dense.quantize(config=config)
     states = layer.get_config()["sublayers"]
     assert state is None or states == {"output_dense": state}
     loaded = reloaded(model, tmp_path)
@@ -183,7 +181,7 @@ def test_training_with_lora_goes_on(mode, tmp_path):
     """Optimizer, matrices and the weights that these change are those of the saved model."""
     layer = FeedForward(8)
     model = functional(layer)
-    with mock.patch("gc.collect"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if mode is not None:
             model.quantize(mode)

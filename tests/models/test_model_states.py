@@ -1,7 +1,6 @@
 """What was done to a model's layers after it was made comes back from its file."""
 
 import warnings
-from unittest import mock
 
 import keras
 import numpy as np
@@ -89,7 +88,7 @@ def test_frozen_layers(make, tmp_path):
 )
 def test_quantised_models_with_lora(config, tmp_path):
     model = language_model(output_bias=True)
-    with mock.patch("gc.collect"), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model.quantize(config=config)
     rng = np.random.default_rng(0)

@@ -24,15 +24,7 @@ import keras_attn
 import keras_attn.plot
 from keras_attn import layers
 from keras_attn.ops import attention_rollout
-from keras_attn.training import (
-    Checkpoints,
-    Dataset,
-    FusedAdamW,
-    OneCycleSchedule,
-    ProgressBar,
-    Trainer,
-    get_strategy,
-)
+from keras_attn.training import Checkpoints, Dataset, FusedAdamW, OneCycleSchedule, ProgressBar, Trainer, get_strategy
 
 BATCH_SIZE = 128
 EPOCHS = 24  # with --data or --folder

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import rich
 from date_corpus import DateCorpus
+from example import count, positive
 
 import keras_attn  # noqa: F401  registers the model's classes with Keras
 
@@ -47,11 +48,9 @@ def invalid(outputs):
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", type=Path, default=Path("build/dates/model.keras"))
-    parser.add_argument("--count", type=int, default=10_000, help="number of inputs of each kind")
-    parser.add_argument("--seed", type=int, default=11)
+    parser.add_argument("--count", type=positive, default=10_000, help="number of inputs of each kind")
+    parser.add_argument("--seed", type=count, default=11)
     args = parser.parse_args(argv)
-    if args.count < 1:
-        parser.error("--count must be 1 or more")
     if not args.model.is_file():
         parser.error(f"--model must be a file written by normalize_dates.py. Received: {args.model}")
     model, corpus = keras.models.load_model(args.model, compile=False), DateCorpus()

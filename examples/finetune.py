@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import rich
 from corpora import AG_NEWS_CLASSES, add_data_argument, ag_news
-from example import Example, argument_parser
+from example import Example, argument_parser, count, positive
 
 import keras_attn
 from keras_attn import pretrained
@@ -51,8 +51,8 @@ def main(argv=None):
     parser = argument_parser(__doc__, "finetuned")
     parser.set_defaults(formats=("tflite",))
     parser.add_argument("--model", required=True, help="folder with config.json, model.safetensors and tokenizer files")
-    parser.add_argument("--lora", type=int, metavar="RANK", help="train only LoRA matrices of this rank and the head")
-    parser.add_argument("--freeze", type=int, default=0, metavar="N", help="freeze the embeddings and first N blocks")
+    parser.add_argument("--lora", type=positive, metavar="RANK", help="train only LoRA matrices of RANK and the head")
+    parser.add_argument("--freeze", type=count, default=0, metavar="N", help="freeze the embeddings and first N blocks")
     parser.add_argument("--learning-rate", type=float, default=5e-5)
     add_data_argument(parser)
     args = parser.parse_args(argv)

@@ -82,8 +82,6 @@ def main(argv=None):
     parser.add_argument("--raw", action="store_true", help="use cased, untokenised text")
     args = parser.parse_args(argv)
     steps = args.steps or (8000 if args.data else 200)
-    if steps < 1:
-        parser.error("--steps must be 1 or more")
     if args.data:
         splits = ("train", "val", "test_2016_flickr")
         train, validation, test = (list(multi30k(args.data, split, tokenized=not args.raw)) for split in splits)

@@ -101,8 +101,10 @@ def draw_copying(model, document, summary, path):
     target = np.concatenate([[tokenizer.start_id], np.asarray(tokenizer.encode([summary]))[0]])[None]
     scores = keras_attn.attention_maps(model, {"source_ids": source, "target_ids": target})
     scores = scores[model.alignment_layers()[0]].mean(axis=1)[0, :-1]
-    pieces = [[tokenizer.decode([[i]])[0] for i in ids] for ids in (target[0, 1:], source[0])]
-    keras_attn.plot.attention(scores, path, queries=pieces[0], keys=pieces[1])
+    # Of a long document, the part that is looked at.
+    end = 1 + np.flatnonzero(scores.max(axis=0) > scores.max() / 5)[-1]
+    pieces = [[tokenizer.decode([[i]])[0] for i in ids] for ids in (target[0, 1:], source[0, :end])]
+    keras_attn.plot.attention(scores[:, :end], path, queries=pieces[0], keys=pieces[1])
 
 
 def main(argv=None):

@@ -34,6 +34,43 @@ def matmul_transposed(x, y):
     return ops.matmul(x, ops.swapaxes(y, -1, -2))
 
 
+def ceil_div(size, divisor):
+    """`size / divisor`, rounded up: a size and a positive divisor, ints or int scalar tensors, as `axis_size` has them.
+
+    Not `-(-size // divisor)`, as ONNX divides integers towards zero.
+
+    >>> ceil_div(7, 3)
+    3
+    """
+    return (size + (divisor - 1)) // divisor
+
+
+def conv(x, filters, strides=1, padding="valid"):
+    """`keras.ops.conv` with the channels last, also of an empty batch.
+
+    TensorFlow gives an empty batch the shape of `x` on CPUs where it uses oneDNN.
+
+    Args:
+        x: Float `(B, *sizes, C)`.
+        filters: Float `(*kernel_sizes, C, D)`.
+        strides: Int.
+        padding: "valid" or "same".
+
+    Example:
+
+    >>> import numpy as np
+    >>> tuple(conv(np.zeros((0, 5, 3), "float32"), np.zeros((2, 3, 7), "float32")).shape)
+    (0, 4, 7)
+    """
+    y = ops.conv(x, filters, strides, padding=padding, data_format="channels_last")
+    if x.shape[0] or isinstance(x, keras.KerasTensor) or keras.backend.backend() != "tensorflow":
+        return y
+    batch, *sizes, _ = shape_of(x)
+    if padding == "valid":
+        sizes = [size - kernel + 1 for size, kernel in zip(sizes, filters.shape[:-2], strict=True)]
+    return reshape_rows(y, batch, *(ceil_div(size, strides) for size in sizes), filters.shape[-1])
+
+
 def rows(table, ids):
     """`table[ids]`, as `keras.ops.take` for non-negative ids: int `(...)` to `(..., D)`.
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.ops.arrays import axis_size, reshape
+from keras_attn.ops.arrays import axis_size, ceil_div, reshape
 from keras_attn.ops.attention_mask import AttentionMask
 
 
@@ -23,8 +23,8 @@ class Blocks:
         length = axis_size(x, 2)
         # An empty sequence has one block of padding.
         largest_of = max if isinstance(length, int) else ops.maximum
-        count = largest_of(-(-length // largest), 1)
-        return cls(length, largest_of(-(-length // count), 1), count)
+        count = largest_of(ceil_div(length, largest), 1)
+        return cls(length, largest_of(ceil_div(length, count), 1), count)
 
     @property
     def padded(self):

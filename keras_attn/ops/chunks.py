@@ -6,7 +6,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_attn.ops.arrays import reshape
+from keras_attn.ops.arrays import ceil_div, reshape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +18,8 @@ class Chunks:
 
     @functools.cached_property
     def count(self):
-        # Not `-(-length // size)`: ONNX divides integers towards zero. Never zero, which is ambiguous in reshapes.
-        count = (self.length + self.size - 1) // self.size
+        # Never zero, which is ambiguous in reshapes.
+        count = ceil_div(self.length, self.size)
         return max(count, 1) if isinstance(count, int) else ops.maximum(count, 1)
 
     @functools.cached_property

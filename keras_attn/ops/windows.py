@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras import ops
 
-from keras_attn.ops.arrays import axis_size, reshape_rows, shape_of
+from keras_attn.ops.arrays import axis_size, ceil_div, reshape_rows, shape_of
 from keras_attn.typing import Tensor
 
 
@@ -118,6 +118,6 @@ def sequence_windows(x: Tensor, window: int, stride: int) -> Tensor:
     array([[[0, 1, 2],
             [2, 3, 0]]])
     """
-    covered = (axis_size(x, 1) + stride - 1) // stride * stride
+    covered = ceil_div(axis_size(x, 1), stride) * stride
     x = ops.pad(x, ((0, 0), ((window - 1) // 2, window // 2), (0, 0)))
     return ops.concatenate([x[:, i : i + covered : stride] for i in range(window)], axis=-1)

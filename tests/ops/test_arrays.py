@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import keras_attn
-from keras_attn.ops.arrays import add, axis_size, reshape, reshape_as, reshape_rows, shape_of
+from keras_attn.ops.arrays import add, axis_size, conv, reshape, reshape_as, reshape_rows, shape_of
 
 # Where `keras.ops.add` may be used: a bias, which TensorFlow fuses with the product before it.
 OF_BIASES = {
@@ -102,11 +102,31 @@ def test_reshape_is_that_of_keras(shape):
     assert reshape(symbol, (6, 4)).shape == (6, 4)
 
 
-def test_nothing_is_added_but_by_add():
+@pytest.mark.parametrize(("strides", "padding"), [(1, "valid"), (2, "valid"), (1, "same"), (3, "same")])
+@pytest.mark.parametrize("sizes", [(7,), (7, 5)])
+def test_convolutions_of_an_empty_batch_have_the_shape_of_others(sizes, strides, padding):
+    filters = np.ones((3,) * len(sizes) + (2, 4), "float32")
+    expected = keras.ops.conv(np.ones((1, *sizes, 2), "float32"), filters, strides, padding).shape[1:]
+    for batch in (0, 1):
+        x = keras.ops.ones((batch, *sizes, 2))
+        assert conv(x, filters, strides, padding).shape == (batch, *expected)
+        assert conv(keras.Input(batch_shape=x.shape), filters, strides, padding).shape == (batch, *expected)
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            for spec in ((None, *sizes, 2), (None,) * len(sizes) + (None, 2)):
+                call = tf.function(lambda x: conv(x, filters, strides, padding), input_signature=[tf.TensorSpec(spec)])
+                assert call(x).shape == (batch, *expected)
+
+
+@pytest.mark.parametrize(("name", "elsewhere"), [("add", OF_BIASES), ("conv", {"ops/arrays.py"})])
+def test_what_keras_gets_wrong_is_not_called(name, elsewhere):
     package = Path(keras_attn.__file__).parent
     found = set()
     for path in package.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Attribute) and node.attr == "add" and ast.unparse(node.value).endswith("ops"):
+            if isinstance(node, ast.Attribute) and node.attr == name and ast.unparse(node.value).endswith("ops"):
                 found.add(path.relative_to(package).as_posix())
-    assert found <= OF_BIASES, "`keras.ops.add` may take an array for a bias: `keras_attn.ops.arrays.add` does not"
+    assert found <= elsewhere, (
+        f"use `keras_attn.ops.arrays.{name}`, not `keras.ops.{name}`, which is wrong for some shapes"
+    )

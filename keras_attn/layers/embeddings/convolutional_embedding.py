@@ -12,7 +12,7 @@ from keras import activations, initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.initializer_copies import cloned
-from keras_attn.ops.arrays import add, reshape_rows, shape_of
+from keras_attn.ops.arrays import add, conv, reshape_rows, shape_of
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
 
 
@@ -105,7 +105,7 @@ class ConvolutionalEmbedding(Configurable, keras.layers.Layer):
         for i, filters in enumerate(self.filters):
             x, padding = _padded(x, self.kernel_size, self.strides)
             filters = ops.cast(filters, x.dtype)
-            x = ops.conv(x, filters, self.strides, padding=padding, data_format="channels_last")
+            x = conv(x, filters, self.strides, padding)
             if self.use_bias:
                 x = add(x, ops.cast(self.biases[i], x.dtype))
             x = self.activation(x)

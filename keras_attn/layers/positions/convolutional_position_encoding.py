@@ -11,7 +11,7 @@ from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.implicit_mask import implicit_mask
 from keras_attn.layers.base.without_padding import without_padding
 from keras_attn.layers.positions.position_encoding import PositionEncoding
-from keras_attn.ops.arrays import add, axis_size
+from keras_attn.ops.arrays import add, axis_size, conv
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
 
 
@@ -89,7 +89,7 @@ class ConvolutionalPositionEncoding(PositionEncoding):
         filters = ops.cast(self.filters, x.dtype)
         # One convolution per group, as grouped ones do not run on every CPU and in every format.
         parts = zip(ops.split(padded, self.groups, axis=-1), ops.split(filters, self.groups, axis=-1), strict=True)
-        y = ops.concatenate([ops.conv(*part, padding="valid", data_format="channels_last") for part in parts], axis=-1)
+        y = ops.concatenate([conv(*part) for part in parts], axis=-1)
         y = y[:, : axis_size(x, 1)]
         return without_padding(add(x, self.activation(add(y, ops.cast(self.bias, y.dtype)))), mask)
 

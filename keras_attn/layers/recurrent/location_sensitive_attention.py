@@ -9,7 +9,7 @@ from keras import ops
 
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.recurrent.additive_attention import AdditiveAttention
-from keras_attn.ops.arrays import add
+from keras_attn.ops.arrays import add, conv
 from keras_attn.typing import Tensor
 
 
@@ -85,7 +85,7 @@ class LocationSensitiveAttention(AdditiveAttention):
 
     def energies(self, queries: Tensor, keys: Tensor, state: tuple[Tensor, ...] = ()) -> Tensor:
         weights = ops.expand_dims(state[0], -1)
-        features = ops.conv(weights, ops.cast(self.location_filters, weights.dtype), padding="same")
+        features = conv(weights, ops.cast(self.location_filters, weights.dtype), padding="same")
         if self.filters is not None:
             features = self.location_dense(features)
         return super().energies(queries, add(keys, features))

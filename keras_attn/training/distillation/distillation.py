@@ -149,7 +149,8 @@ class Distillation:
             real = compat.keras_mask(logits)
             soft = ops.sum(soft if real is None else ops.where(real, soft, 0.0), axis=-1)
         soft = ops.sum(ops.where(ops.not_equal(weights, 0), weights * soft, 0.0))
-        total = (1 - self.alpha) * total + self.alpha * soft
+        # Not 0 times a loss that may be infinite, as CTC's is for more labels than frames.
+        total = soft if self.alpha == 1 else (1 - self.alpha) * total + self.alpha * soft
         if self._pairs:
             by_row = ops.sum(weights, axis=tuple(range(1, len(weights.shape)))) if len(weights.shape) > 1 else weights
             # Several texts of a row are rows of the stack.

@@ -260,9 +260,11 @@ def test_the_trainer_tells_the_loss_which_labels_are_padding(case, given):
     np.testing.assert_allclose(trainer.evaluate(data)["loss"], expected, rtol=1e-5)
 
 
-def test_losses_of_whole_rows_count_by_row():
+@pytest.mark.parametrize("count", [2, 100])
+def test_losses_of_whole_rows_count_by_row(count):
+    """Also where the loss of the labels, which does not count, is infinite: no alignment has 100 of them."""
     student, teacher = (encoder(1, w, head="token_classification", num_classes=5) for w in (8, 12))
-    inputs, labels = {"token_ids": IDS}, np.array([[1, 2]] * 4 + [[3, 1]] * 2)
+    inputs, labels = {"token_ids": IDS}, np.array([[1, 2]] * 4 + [[3, 1]] * 2).repeat(count // 2, 1)
     distillation = Distillation(student, teacher, CTCLoss(), alpha=1.0, temperature=1.0)
     total, *_ = distillation(student, inputs, labels, WEIGHTS, False)
     p, q = (log_softmax(np.asarray(model(inputs), "float64")) for model in (teacher, student))

@@ -1,6 +1,6 @@
-"""A model of BART's or T5's shape from `transformers`, trained from scratch for as long as one of ours.
+"""A model of T5's or BART's shape from `transformers`, trained from scratch for as long as one of ours.
 
-`python -m benchmarks.summaries --data DIR --ours build/summaries [--shape t5] [--seconds N] [--json FILE]`
+`python -m benchmarks.summaries --data DIR --ours build/summaries [--shape bart] [--seconds N] [--json FILE]`
 
 Ours is a run of `examples/summarize.py --data DIR`. The peer has its tokenizer, batches, sizes, learning rates, label
 smoothing, dropout, average of five checkpoints and beam search; training ends after the seconds that ours took, or
@@ -117,7 +117,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with debian_descriptions/")
     parser.add_argument("--ours", type=Path, required=True, help="folder of a run of examples/summarize.py")
-    parser.add_argument("--shape", choices=["bart", "t5"], default="bart")
+    parser.add_argument("--shape", choices=["t5", "bart"], default="t5")
     parser.add_argument("--seconds", type=float, help="of training (default: as long as ours)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the result to this file")

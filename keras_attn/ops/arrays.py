@@ -58,8 +58,7 @@ def conv(x, filters, strides=1, padding="valid"):
 
     Example:
 
-    >>> import numpy as np
-    >>> tuple(conv(np.zeros((0, 5, 3), "float32"), np.zeros((2, 3, 7), "float32")).shape)
+    >>> tuple(conv(ops.zeros((0, 5, 3)), ops.zeros((2, 3, 7))).shape)
     (0, 4, 7)
     """
     y = ops.conv(x, filters, strides, padding=padding, data_format="channels_last")

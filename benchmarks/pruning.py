@@ -20,7 +20,6 @@ import classify_text
 import keras
 import numpy as np
 import rich
-from corpora import ag_news
 from rich.table import Table
 
 from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, Trainer
@@ -76,7 +75,7 @@ def main(argv=None):
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to this file")
     args = parser.parse_args(argv)
     keras.utils.set_random_seed(args.seed)
-    tokenizer, data, held_out = classify_text.datasets(*ag_news(args.data, args.seed), args.seed)
+    tokenizer, data, held_out = classify_text.datasets(*classify_text.read(args), args.seed)
     model = classify_text.build_model(tokenizer)
     accuracy = trained(model, data, args.steps, 1e-3).evaluate(held_out)["accuracy"]
     print(f"{accuracy:.1%} after {args.steps} steps")

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_attn.ops.arrays import matmul_transposed, repeat_heads, reshape, reshape_rows, shape_of
+from keras_attn.ops.arrays import ceil_div, matmul_transposed, repeat_heads, reshape, reshape_rows, shape_of
 from keras_attn.ops.attention_arguments import AttentionArguments, attention_kernel
 from keras_attn.ops.attention_mask import check_attention_mask
 from keras_attn.ops.chunks import Chunks
@@ -61,7 +61,7 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, arguments: AttentionArgumen
     batch, _, length, _ = shape_of(q)
     distance = mask.window - 1
     chunks = Chunks(length, min(max(mask.window, _SMALLEST_CHUNK), _LARGEST_CHUNK))
-    span = -(-distance // chunks.size)
+    span = ceil_div(distance, chunks.size)
     neighbours = (span, 0 if mask.causal else span)
 
     q = chunks.own(reshape_rows(q * scale, batch * num_heads, length, width))

@@ -49,9 +49,9 @@ def _main():
     # Little of what an import makes is garbage, and looking for it takes a fifth of the time.
     gc.disable()
     importlib.import_module(sys.argv[1])
-    gc.enable()
     # At its end, a fork would spend seconds on collecting what was imported.
     gc.freeze()
+    gc.enable()
     request = serve(requests, answers, float(sys.argv[2]))
     if request is not None:
         requests.close()

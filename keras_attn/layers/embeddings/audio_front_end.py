@@ -17,7 +17,7 @@ from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.shape_checks import check_mask, check_sequence
 from keras_attn.layers.base.without_padding import without_padding
 from keras_attn.layers.embeddings.time_normalization import TimeNormalization
-from keras_attn.ops.arrays import axis_size
+from keras_attn.ops.arrays import axis_size, ceil_div
 from keras_attn.ops.boolean_mask import boolean
 from keras_attn.ops.windows import num_windows, sequence_windows, valid_windows
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
@@ -194,9 +194,9 @@ class AudioFrontEnd(Configurable, keras.layers.Layer):
 
     def compute_output_shape(self, inputs_shape: Shape) -> Shape:
         length = inputs_shape[1]
-        for kernel_size, stride in zip(self._kernel_sizes, self.strides, strict=True):
+        for size, stride in zip(self._kernel_sizes, self.strides, strict=True):
             if length is not None:
-                length = -(-length // stride) if self.padding == "same" else num_windows(length, kernel_size, stride)
+                length = ceil_div(length, stride) if self.padding == "same" else num_windows(length, size, stride)
         return (inputs_shape[0], length, self.output_dim or self._widths[-1])
 
 

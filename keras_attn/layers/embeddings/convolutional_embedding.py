@@ -12,7 +12,7 @@ from keras import activations, initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.initializer_copies import cloned
-from keras_attn.ops.arrays import add, conv, reshape_rows, shape_of
+from keras_attn.ops.arrays import add, ceil_div, conv, reshape_rows, shape_of
 from keras_attn.typing import Activation, Initializer, Shape, Tensor
 
 
@@ -118,7 +118,7 @@ class ConvolutionalEmbedding(Configurable, keras.layers.Layer):
         _check_shape(images_shape)
         sizes = images_shape[1:3]
         for stride in (self.strides, self.pool_strides) * len(self._widths):
-            sizes = [size and -(-size // stride) for size in sizes]
+            sizes = [size and ceil_div(size, stride) for size in sizes]
         length = None if None in sizes else sizes[0] * sizes[1]
         return (images_shape[0], length, self._widths[-1])
 

@@ -10,7 +10,7 @@ from keras import initializers, ops
 from keras_attn.argument_checks import check_positive
 from keras_attn.layers.base.configurable import Configurable
 from keras_attn.layers.base.projection import Projection
-from keras_attn.ops.arrays import axis_size, shape_of
+from keras_attn.ops.arrays import axis_size, ceil_div, shape_of
 from keras_attn.ops.windows import image_patches, overlapping_patches
 from keras_attn.typing import Initializer, Shape, Tensor
 
@@ -161,7 +161,7 @@ class PatchEmbedding(Configurable, keras.layers.Layer):
         if self._overlaps:
             counts = [size and (size - patch) // stride + 1 for size, patch, stride in sizes]
         else:
-            counts = [size and -(-size // patch) for size, patch, _ in sizes]
+            counts = [size and ceil_div(size, patch) for size, patch, _ in sizes]
         tokens = int(self.class_token) + int(self.distillation_token)
         length = None if None in counts else counts[0] * counts[1] + tokens
         return (images_shape[0], length, self.hidden_dim)

@@ -22,7 +22,6 @@ import numpy as np
 import rich
 from rich.table import Table
 
-from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, Trainer
 from keras_attn.training.pruning import MagnitudePruning
 
 # Not the embeddings and not the head.
@@ -37,12 +36,7 @@ ROWS = [
 
 def trained(model, data, steps, rate, callbacks=()):
     """A trainer whose model has been trained."""
-    trainer = Trainer(
-        model,
-        classify_text.build_optimizer(steps, rate),
-        MaskedCrossEntropy(label_smoothing=0.1),
-        weighted_metrics=[MaskedAccuracy(name="accuracy")],
-    )
+    trainer = classify_text.build_trainer(model, steps, rate)
     trainer.fit(data, steps, callbacks)
     return trainer
 

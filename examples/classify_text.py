@@ -33,6 +33,7 @@ BATCH_SIZE = 64
 MAX_LENGTH = 96  # longer texts are truncated
 VOCABULARY_SIZE = 8000
 AVERAGED = 4  # checkpoints of the last part of training
+LOSS = {"label_smoothing": 0.1}
 SIZES = {"num_layers": 2, "hidden_dim": 128, "num_heads": 4, "intermediate_dim": 256}
 WORDS = {
     "1": "minister election treaty border parliament army peace talks president vote",
@@ -65,10 +66,17 @@ def build_model(tokenizer, sizes=SIZES, name="news"):
     )
 
 
-def build_optimizer(steps, rate=1e-3):
+def build_optimizer(steps, rate):
     optimizer = FusedAdamW(LinearSchedule(rate, steps, steps // 10), weight_decay=0.1, global_clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
+
+
+def build_trainer(model, steps, rate=1e-3, **options):
+    # Rows of padding have weight 0, which only weighted metrics use.
+    metrics = [MaskedAccuracy(name="accuracy")]
+    optimizer = build_optimizer(steps, rate)
+    return Trainer(model, optimizer, MaskedCrossEntropy(**LOSS), weighted_metrics=metrics, **options)
 
 
 def text_of(record):
@@ -101,26 +109,15 @@ def main(argv=None):
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
     tokenizer, data, held_out = datasets(train, test, args.seed)
+    every = min(steps, max(10, steps // 20))
+    checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
     strategy = get_strategy()
     with strategy.scope():
         model = build_model(tokenizer)
-        optimizer = build_optimizer(steps)
+        trainer = build_trainer(model, steps, strategy=strategy, jit_compile=args.jit_compile, checkpoints=checkpoints)
     rich.print(f"{len(train):,} + {len(test):,} texts, {tokenizer.vocabulary_size:,} pieces")
     rich.print(f"{model.count_params():,} parameters, {steps:,} steps")
     example.lap("data and model")
-    # Rows of padding have weight 0, which only weighted metrics use.
-    loss = MaskedCrossEntropy(label_smoothing=0.1)
-    every = min(steps, max(10, steps // 20))
-    checkpoints = Checkpoints(args.out / "checkpoints", every=every, keep=AVERAGED)
-    trainer = Trainer(
-        model,
-        optimizer,
-        loss,
-        weighted_metrics=[MaskedAccuracy(name="accuracy")],
-        strategy=strategy,
-        jit_compile=args.jit_compile,
-        checkpoints=checkpoints,
-    )
     # Only for the curves: no choice is based on the held-out texts.
     history = trainer.fit(data, steps, [ProgressBar()], validation_data=held_out, validation_freq=every)
     example.draw(history, every, steps)

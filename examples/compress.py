@@ -11,12 +11,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras
 import rich
-from classify_text import build_model, build_optimizer, datasets, read, text_of
+from classify_text import LOSS, build_model, build_trainer, datasets, read, text_of
 from corpora import AG_NEWS_CLASSES, add_data_argument
 from example import Example, argument_parser
 from rich.table import Table
 
-from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, ProgressBar, Trainer
+from keras_attn.training import MaskedCrossEntropy, ProgressBar
 from keras_attn.training.distillation import Distillation
 from keras_attn.training.pruning import importance, prune_structure
 
@@ -27,7 +27,6 @@ TEACHERS = (
 )
 # The heads and channels that are gone after each round of pruning, which training follows.
 SHARES = (0.3, 0.5), (0.5,)
-LOSS = {"label_smoothing": 0.1}
 
 
 class Classifiers:
@@ -54,14 +53,8 @@ class Classifiers:
 
     def train(self, model, steps, rate=1e-3, compute_loss=None):
         """Trains a model in place."""
-        trainer = Trainer(
-            model,
-            build_optimizer(steps, rate),
-            MaskedCrossEntropy(**LOSS),
-            weighted_metrics=[MaskedAccuracy(name="accuracy")],
-            compute_loss=compute_loss,
-            jit_compile=self.args.jit_compile,
-        )
+        options = {"compute_loss": compute_loss, "jit_compile": self.args.jit_compile}
+        trainer = build_trainer(model, steps, rate, **options)
         trainer.fit(self.data, steps, [ProgressBar()])
 
     def distilled(self, teacher, steps):

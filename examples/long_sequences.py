@@ -26,7 +26,7 @@ from keras_attn.training import MaskedAccuracy, MaskedCrossEntropy, ProgressBar,
 
 # Tokens of a row of each task by default.
 LENGTHS = {"characters": 128, "lists": 32}
-VALIDATED = 200  # lists
+VALIDATED, TESTED = 200, 2000  # lists
 
 
 def attention(args):
@@ -59,10 +59,8 @@ def characters(args):
 def lists(args):
     """The same of a classifier that reads the value at the first token, the outermost operator."""
     tokenizer = CharacterTokenizer(ALPHABET, max_length=args.length)
-    size = tokenizer, args.length // 4, args.length, args.batch_size
-    data = Lists(*size, num_batches=1000, seed=args.seed)
-    # A seed of its own: no list is the same.
-    held_out = Lists(*size, num_batches=-(-VALIDATED // args.batch_size), seed=f"held out {args.seed}", epochs=1)
+    data = draw_lists(tokenizer, args, 1000)
+    held_out = draw_lists(tokenizer, args, -(-VALIDATED // args.batch_size), "held out ", epochs=1)
     model = keras_attn.EncoderModel(
         tokenizer.vocabulary_size,
         num_layers=4,
@@ -78,6 +76,12 @@ def lists(args):
     )
     samples = tokenizer.decode(held_out.batch(0, 0)[0]["token_ids"])[:4]
     return model, data, held_out, "classify", samples
+
+
+def draw_lists(tokenizer, args, num_batches, name="", epochs=None):
+    """Batches of lists that those of another name lack, for they have a seed of their own."""
+    seed = f"{name}{args.seed}"
+    return Lists(tokenizer, args.length // 4, args.length, args.batch_size, num_batches, seed, epochs)
 
 
 def main(argv=None):
@@ -117,8 +121,9 @@ def main(argv=None):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     example.report |= {"steps": steps, "validation_loss": loss, "bits": loss / math.log(2), "peak_mb": round(peak)}
     if metrics:
-        example.report["accuracy"] = history.history["val_accuracy"][-1]
-        rich.print(f"accuracy {example.report['accuracy']:.1%} on {len(held_out) * args.batch_size} lists")
+        test = draw_lists(model.tokenizer, args, -(-TESTED // args.batch_size), "test ", epochs=1)
+        example.report["accuracy"] = trainer.evaluate(test)["accuracy"]
+        rich.print(f"accuracy {example.report['accuracy']:.1%} on {len(test) * args.batch_size:,} lists")
     else:
         rich.print(f"validation loss {loss:.4f}, {loss / math.log(2):.3f} bits per character")
     return example.finish(model, [task], samples)

@@ -190,7 +190,7 @@ class Trainer:
         epochs = math.ceil(steps / freq)
         callbacks = [c for c in callbacks if self._is_chief or not isinstance(c, _WRITERS)]
         calls = keras.callbacks.CallbackList(
-            callbacks, add_history=True, model=self.model, epochs=epochs, steps=freq, verbose=0
+            callbacks, add_history=True, model=self.model, epochs=epochs, steps=freq, total_steps=steps, verbose=0
         )
         history = next(c for c in calls.callbacks if isinstance(c, keras.callbacks.History))
         self.model.stop_training = False

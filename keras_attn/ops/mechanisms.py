@@ -156,8 +156,11 @@ def _blockwise_unsupported_reasons(request):
     return []
 
 
-# Logits per head, with and without skipped blocks, and logits of a whole call, from which on blocks are faster.
-_LONG_CAUSAL, _LONG, _LARGE = 2048**2, 8192**2, 2**29
+# Logits per head from which on blocks are faster, with and without skipped blocks.
+_LONG_CAUSAL, _LONG = 2048**2, 8192**2
+# Logits per head from which on blocks are no slower, and of a call, from which on it matters that they hold few of
+# them: 256 MB in float32. Of shorter rows, 2 GB are too many.
+_MEDIUM, _LARGE, _HUGE = 1024**2, 2**26, 2**29
 
 
 def _blockwise_priority(request):
@@ -168,7 +171,9 @@ def _blockwise_priority(request):
     mask = request.mask
     skips = mask is not None and (mask.causal or mask.window is not None or mask.query_segments is not None)
     pairs = length * num_keys
-    return pairs >= (_LONG_CAUSAL if skips else _LONG) or (batch or 1) * num_heads * pairs >= _LARGE
+    if pairs >= (_LONG_CAUSAL if skips else _LONG):
+        return True
+    return (batch or 1) * num_heads * pairs >= (_LARGE if pairs >= _MEDIUM else _HUGE)
 
 
 register_mechanism("dense", Mechanism(dense_attention, _dense_unsupported_reasons))

@@ -77,13 +77,17 @@ def causal_request(length, batch=1, **kwargs):
 
 
 def test_auto_takes_blocks_where_they_win():
-    free = lambda length: AttentionRequest((1, 8, length, 64), (1, 8, length, 64))  # noqa: E731
+    free = lambda length, batch=1: AttentionRequest(*[(batch, 8, length, 64)] * 2)  # noqa: E731
     assert select_mechanism("auto", causal_request(512)) is dense_attention
     assert select_mechanism("auto", causal_request(4096)) is blockwise_attention
     assert select_mechanism("auto", causal_request(4096, return_scores=True)) is dense_attention
     assert select_mechanism("auto", causal_request(None)) is dense_attention
     assert select_mechanism("auto", free(2048)) is dense_attention
     assert select_mechanism("auto", free(32768)) is blockwise_attention
+    assert select_mechanism("auto", free(1024, batch=4)) is dense_attention
+    assert select_mechanism("auto", free(1024, batch=8)) is blockwise_attention
+    assert select_mechanism("auto", free(512, batch=64)) is dense_attention
+    assert select_mechanism("auto", free(512, batch=256)) is blockwise_attention
     assert select_mechanism("auto", causal_request(128, memory_efficient=True)) is blockwise_attention
     with tracing_for(EAGER, has_unequal_loops=False):
         assert select_mechanism("auto", causal_request(4096)) is dense_attention

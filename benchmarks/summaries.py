@@ -2,9 +2,10 @@
 
 `python -m benchmarks.summaries --data DIR --ours build/summaries [--shape bart] [--seconds N] [--json FILE]`
 
-Ours is a run of `examples/summarize.py --data DIR`. The peer has its tokenizer, batches, sizes, learning rates, label
-smoothing, dropout, average of five checkpoints and beam search; training ends after the seconds that ours took, or
-`--seconds`. Both must have the same cores, with as many threads.
+Ours is a run of `examples/summarize.py --data DIR`. The peer has its tokenizer, batches, sizes, schedule of the
+learning rate, label smoothing, dropout, average of five checkpoints and beam search, but the optimizer that its authors
+used; training ends after the seconds that ours took, or `--seconds`. Both must have the same cores, with as many
+threads.
 """
 
 import argparse
@@ -30,6 +31,11 @@ from keras_attn.training import Rouge
 # When in the run the averaged checkpoints are taken, and the end of the warmup, as shares of its length.
 SNAPSHOTS = 0.8, 0.85, 0.9, 0.95, 1.0
 WARMUP = 0.05
+# T5's weights have initial sizes that differ by a factor of 16, so its steps are shares of them.
+OPTIMIZERS = {
+    "t5": lambda parameters: torch.optim.Adafactor(parameters, lr=3e-2),
+    "bart": lambda parameters: torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.98)),
+}
 SIZES = "hidden_dim", "num_layers", "num_heads", "intermediate_dim"
 
 
@@ -59,21 +65,21 @@ def build(shape, tokenizer):
     return transformers.BartForConditionalGeneration(config)
 
 
-def learning_rate(share):
-    """The rate after a share of the training: a warmup, then a cosine to 2 %."""
+def schedule(share):
+    """The learning rate after a share of the training, of its peak: a warmup, then a cosine to 2 %."""
     decayed = 0.51 + 0.49 * math.cos(math.pi * (share - WARMUP) / (1 - WARMUP))
-    return 1e-3 * min(max(share, 1e-3) / WARMUP, decayed)
+    return min(max(share, 1e-3) / WARMUP, decayed)
 
 
-def train(model, batches, pad_id, seconds):
+def train(model, optimizer, batches, pad_id, seconds):
     """Trains for some seconds. Returns the number of steps and the average of the snapshots' weights."""
-    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98))
+    peak = optimizer.param_groups[0]["lr"]
     due, snapshots, steps = list(SNAPSHOTS), [], 0
     start, share = time.perf_counter(), 0.0
     model.train()
     while due:
         inputs, labels = next(batches)
-        optimizer.param_groups[0]["lr"] = learning_rate(share)
+        optimizer.param_groups[0]["lr"] = peak * schedule(share)
         source, target, labels = (
             torch.as_tensor(x, dtype=torch.long) for x in (inputs["source_ids"], inputs["target_ids"], labels)
         )
@@ -128,7 +134,8 @@ def main(argv=None):
     torch.manual_seed(args.seed)
     model = build(args.shape, tokenizer)
     batches = summarize.dataset(pairs, tokenizer, args.seed, is_real=True).batches()
-    steps, averaged = train(model, batches, tokenizer.pad_id, seconds)
+    optimizer = OPTIMIZERS[args.shape](model.parameters())
+    steps, averaged = train(model, optimizer, batches, tokenizer.pad_id, seconds)
     model.load_state_dict(averaged)
     documents, references = (list(side) for side in zip(*test, strict=True))
     outputs = summaries(model, tokenizer, documents)

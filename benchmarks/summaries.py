@@ -3,8 +3,8 @@
 `python -m benchmarks.summaries --data DIR --ours build/summaries [--shape bart] [--seconds N] [--json FILE]`
 
 Ours is a run of `examples/summarize.py --data DIR`. The peer has its tokenizer, batches, sizes, schedule of the
-learning rate, label smoothing, dropout, average of five checkpoints and beam search, but the optimizer that its authors
-used; training ends after the seconds that ours took, or `--seconds`. Both must have the same cores, with as many
+learning rate, label smoothing, dropout, average of five checkpoints and beam search, but an optimizer for its
+shape; training ends after the seconds that ours took, or `--seconds`. Both must have the same cores, with as many
 threads.
 """
 
@@ -31,7 +31,7 @@ from keras_attn.training import Rouge
 # When in the run the averaged checkpoints are taken, and the end of the warmup, as shares of its length.
 SNAPSHOTS = 0.8, 0.85, 0.9, 0.95, 1.0
 WARMUP = 0.05
-# T5's weights have initial sizes that differ by a factor of 16, so its steps are shares of them.
+# T5's weights have initial sizes that differ by a factor of 16 and more, so its steps are shares of them.
 OPTIMIZERS = {
     "t5": lambda parameters: torch.optim.Adafactor(parameters, lr=3e-2),
     "bart": lambda parameters: torch.optim.Adam(parameters, lr=1e-3, betas=(0.9, 0.98)),

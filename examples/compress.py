@@ -53,8 +53,7 @@ class Classifiers:
 
     def train(self, model, steps, rate=1e-3, compute_loss=None):
         """Trains a model in place."""
-        options = {"compute_loss": compute_loss, "jit_compile": self.args.jit_compile}
-        trainer = build_trainer(model, steps, rate, **options)
+        trainer = build_trainer(model, steps, rate, compute_loss=compute_loss, jit_compile=self.args.jit_compile)
         trainer.fit(self.data, steps, [ProgressBar()])
 
     def distilled(self, teacher, steps):

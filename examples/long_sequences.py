@@ -59,8 +59,8 @@ def characters(args):
 def lists(args):
     """The same of a classifier that reads the value at the first token, the outermost operator."""
     tokenizer = CharacterTokenizer(ALPHABET, max_length=args.length)
-    data = draw_lists(tokenizer, args, 1000)
-    held_out = draw_lists(tokenizer, args, -(-VALIDATED // args.batch_size), "held out ", epochs=1)
+    data = draw_lists(tokenizer, args, 1000 * args.batch_size)
+    held_out = draw_lists(tokenizer, args, VALIDATED, "held out ", epochs=1)
     model = keras_attn.EncoderModel(
         tokenizer.vocabulary_size,
         num_layers=4,
@@ -78,9 +78,9 @@ def lists(args):
     return model, data, held_out, "classify", samples
 
 
-def draw_lists(tokenizer, args, num_batches, name="", epochs=None):
+def draw_lists(tokenizer, args, num_lists, name="", epochs=None):
     """Batches of lists that those of another name lack, for they have a seed of their own."""
-    seed = f"{name}{args.seed}"
+    seed, num_batches = f"{name}{args.seed}", -(-num_lists // args.batch_size)
     return Lists(tokenizer, args.length // 4, args.length, args.batch_size, num_batches, seed, epochs)
 
 
@@ -121,7 +121,7 @@ def main(argv=None):
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     example.report |= {"steps": steps, "validation_loss": loss, "bits": loss / math.log(2), "peak_mb": round(peak)}
     if metrics:
-        test = draw_lists(model.tokenizer, args, -(-TESTED // args.batch_size), "test ", epochs=1)
+        test = draw_lists(model.tokenizer, args, TESTED, "test ", epochs=1)
         example.report["accuracy"] = trainer.evaluate(test)["accuracy"]
         rich.print(f"accuracy {example.report['accuracy']:.1%} on {len(test) * args.batch_size:,} lists")
     else:

@@ -13,8 +13,8 @@ _PAUSE = 60
 class ProgressBar(StepCallback):
     """Shows steps, running loss and metrics, elapsed and remaining time in one line. Use it with `fit(verbose=0)`.
 
-    Other text printed through `rich` appears above the bar, as do the results of a validation. If the output is not a
-    terminal, the bar is printed at the end only, and before it a line per minute.
+    Other text printed through `rich` appears above the bar, as do the results of a validation. If the output is
+    neither a terminal nor a notebook, the bar is printed at the end only, and before it a line per minute.
 
     Args:
         description: Text before the bar.
@@ -57,7 +57,8 @@ class ProgressBar(StepCallback):
         super().on_train_batch_end(batch, logs)
         text = _shown(logs or {})
         self._bar.update(self._task, completed=self.step, logs=text)
-        if not self._bar.console.is_terminal and time.monotonic() - self._printed >= _PAUSE:
+        shows_bar = self._bar.console.is_interactive or self._bar.console.is_jupyter
+        if not shows_bar and time.monotonic() - self._printed >= _PAUSE:
             self._print(text)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -10,6 +10,7 @@ import sys
 import keras_attn
 from keras_attn.lazy import COMMAND
 from keras_attn.lines import read_lines
+from keras_attn.replacement import replacement
 
 FAILED, BAD_INPUT = 1, 2
 
@@ -126,13 +127,8 @@ def _import(options):
     if not options.out.endswith(".keras"):
         raise ValueError(f"`MODEL.keras` must end with .keras. Received: {options.out}")
     model = from_pretrained(options.folder, options.task)
-    unfinished = f"{options.out.removesuffix('.keras')}.{os.getpid()}.tmp.keras"
-    try:
-        model.save(unfinished)
-        os.replace(unfinished, options.out)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(unfinished)
+    with replacement(options.out) as file:
+        model.save(file)
     found = {"model": type(model).__name__, "task": model.checkpoint.task, "weights": model.count_params()}
     tokenizer = getattr(model, "tokenizer", None)
     if options.json:

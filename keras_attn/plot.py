@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from keras_attn.extras import require
+from keras_attn.replacement import replacement
 from keras_attn.typing import PathLike, Tensor
 
 # Fonts with characters that matplotlib's default font lacks, by their usual names.
@@ -291,6 +291,5 @@ def _fonts():
 
 
 def _write(figure, path):
-    partial = f"{path}.partial"
-    figure.savefig(partial, format="png", dpi=150)
-    os.replace(partial, path)
+    with replacement(path) as file:
+        figure.savefig(file, format="png", dpi=150)

@@ -30,6 +30,7 @@ HELPERS = {
     "lines",
     "plain_numbers",
     "plot",
+    "replacement",
     "special_ids",
     "typing",
 }

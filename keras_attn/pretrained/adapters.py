@@ -18,8 +18,9 @@ from keras_attn.pretrained.families import family_of
 from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.folder import CheckpointFolder
 from keras_attn.pretrained.lora import freeze
-from keras_attn.pretrained.saving import as_json, prefixed, replace, write_tensors
+from keras_attn.pretrained.saving import as_json, prefixed, write_tensors
 from keras_attn.pretrained.weights import assignments, check_faults
+from keras_attn.replacement import replacement
 
 _WEIGHTS, _CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _PREFIX = "base_model.model."
@@ -76,7 +77,8 @@ def save_adapter(model: keras.Model, folder: str | os.PathLike[str]) -> None:
     )
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    replace(folder / _CONFIG, lambda path: path.write_text(as_json(config), encoding="utf-8"))
+    with replacement(folder / _CONFIG) as path:
+        path.write_text(as_json(config), encoding="utf-8")
     write_tensors(folder / _WEIGHTS, {f"{_PREFIX}{name}": value for name, value in named.items()}, folder / _CONFIG)
 
 

@@ -6,7 +6,7 @@ import inspect
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from keras_attn.pretrained.family import Family, Head
 from keras_attn.pretrained.folder import INDEX, WEIGHTS
 from keras_attn.pretrained.sentence_modules import SentenceModules
 from keras_attn.pretrained.weights import tensors_of
+from keras_attn.replacement import replacement
 
 _UNKNOWN = object()
 # What a checkpoint does not describe.
@@ -87,7 +88,8 @@ def save_pretrained(
         files |= {name: as_json(content) for name, content in modules.files.items()}
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        replace(folder / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
+        with replacement(folder / name) as path:
+            path.write_text(text, encoding="utf-8")
     for name, values in tensors.items():
         (folder / name).mkdir(exist_ok=True)
         write_tensors(folder / name / WEIGHTS, values, folder / next(iter(files)))
@@ -140,13 +142,10 @@ def _is_input(value):
 def write_tensors(file: Path, tensors: dict[str, Any], beside: Path) -> None:
     """Writes a safetensors file with the permissions of another one."""
     safetensors = require("safetensors.numpy", "hf")
-
-    def write(path):
+    with replacement(file) as path:
         safetensors.save_file(tensors, path, metadata={"format": "pt"})
         # Otherwise only the owner could read it.
         shutil.copymode(beside, path)
-
-    replace(file, write)
 
 
 def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,13 +164,3 @@ def prefixed(family: Family, head: Head, tensors: Mapping[str, Any]) -> dict[str
 def as_json(content: Any) -> str:
     """The text of a JSON file."""
     return json.dumps(content, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
-
-
-def replace(path: Path, write: Callable[[Path], Any]) -> None:
-    """Writes a file under a temporary name first."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -15,8 +15,9 @@ import numpy as np
 from keras import ops
 
 from keras_attn.extras import require
+from keras_attn.replacement import replacement
 from keras_attn.text.graph import byte_symbols
-from keras_attn.text.tokenizer import Tokenizer, write_atomically
+from keras_attn.text.tokenizer import Tokenizer
 from keras_attn.typing import Tensor
 
 SPECIAL_PIECES = ("<pad>", "<unk>", "<s>", "</s>")
@@ -172,7 +173,8 @@ class CharacterTokenizer(Tokenizer):
         if self.max_length is not None:
             super().save(path)
         else:
-            write_atomically(path, self.sentencepiece_model())
+            with replacement(path) as file:
+                file.write_bytes(self.sentencepiece_model())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CharacterTokenizer:

@@ -12,7 +12,6 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from keras_attn.columns import check_no_table
 from keras_attn.extras import require
 from keras_attn.lines import read_text
 from keras_attn.plain_numbers import PlainNumbers
+from keras_attn.replacement import replacement
 from keras_attn.typing import Tensor
 
 if TYPE_CHECKING:
@@ -196,7 +196,8 @@ class Tokenizer(PlainNumbers):
         Args:
             path: The file. An existing file is replaced.
         """
-        write_atomically(path, self.to_json().encode())
+        with replacement(path) as file:
+            file.write_bytes(self.to_json().encode())
 
     def to_json(self) -> str:
         """The content of the file that `save` writes."""
@@ -375,16 +376,6 @@ def padded(rows: Sequence[Sequence[int]], value: int, length: int | None = None)
     flat = [token for row in rows for token in row[:length]]
     matrix[columns < counts[:, None]] = flat
     return matrix
-
-
-def write_atomically(path, content: bytes):
-    """Writes a file such that it is never seen incomplete."""
-    unfinished = Path(f"{os.fspath(path)}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def checked_pieces(pieces: Iterable[str], needed: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ from hashlib import blake2b
 import keras
 import numpy as np
 
+from keras_attn.replacement import replacement
 from keras_attn.typing import Array, Nest
 
 # The name of the logits among the inputs of a batch.
@@ -116,11 +117,8 @@ class TeacherLogits:
             "lengths": np.array([len(x) for x in rows]),
             "logits": np.concatenate(rows),
         }
-        path = self.folder / f"{uuid.uuid4().hex}.npz"
-        unfinished = path.with_suffix(".unfinished")
-        with open(unfinished, "wb") as file:
-            np.savez(file, **arrays)
-        os.replace(unfinished, path)
+        with replacement(self.folder / f"{uuid.uuid4().hex}.npz") as path:
+            np.savez(path, **arrays)
 
     def _read(self, path):
         try:
@@ -151,9 +149,8 @@ class TeacherLogits:
                     f"`dtype`; give another folder. Received: {self.folder}, with {found}, not {own}"
                 )
             return
-        unfinished = path.with_name(f"{uuid.uuid4().hex}.unfinished")
-        unfinished.write_text(json.dumps(own), encoding="utf-8")
-        os.replace(unfinished, path)
+        with replacement(path) as file:
+            file.write_text(json.dumps(own), encoding="utf-8")
 
     def _width(self, inputs):
         """The number of positions of logits `(B, T, V)` that belong to tokens; None for others."""

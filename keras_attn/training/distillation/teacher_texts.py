@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from keras_attn.argument_checks import check_positive
+from keras_attn.replacement import replacement
 from keras_attn.training.distillation.teacher_logits import fingerprint
 
 if TYPE_CHECKING:
@@ -87,8 +88,10 @@ def teacher_texts(
             )
         return pairs
     pairs = _read(unfinished, head, sources) if unfinished.exists() else []
-    _rewrite(unfinished, head, pairs)
-    with open(unfinished, "a", encoding="utf-8") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacement(unfinished) as file:
+        file.write_bytes(b"".join([_line(head), *map(_line, pairs)]))
+    with open(unfinished, "ab") as file:
         for start in range(len(pairs), len(sources), batch_size):
             some = sources[start : start + batch_size]
             texts = teacher.generate(some, config=config)
@@ -100,21 +103,18 @@ def teacher_texts(
     return pairs
 
 
-def _line(entry: Any) -> str:
-    return json.dumps(entry, ensure_ascii=False) + "\n"
-
-
-def _rewrite(path, head, pairs):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.writelines([_line(head), *(_line(pair) for pair in pairs)])
+def _line(entry: Any) -> bytes:
+    return json.dumps(entry, ensure_ascii=False).encode() + b"\n"
 
 
 def _read(path, head, sources):
     """The pairs of the complete lines of a file."""
     # What follows the last line end is a line that was cut off.
-    first, *lines = path.read_text(encoding="utf-8").split("\n")[:-1] or [""]
-    if f"{first}\n" != _line(head):
+    lines = path.read_bytes().split(b"\n")[:-1]
+    if not lines:
+        return []
+    first, *lines = lines
+    if first + b"\n" != _line(head):
         raise ValueError(
             "`path` must not be a file of another teacher, other settings or other sources; give another one. "
             f"Received: {path}"

@@ -1,6 +1,7 @@
 """Logits of a teacher that are kept on disk, and what it generates as targets."""
 
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -262,6 +263,20 @@ def test_texts_of_a_teacher_are_generated_once(tmp_path, monkeypatch):
     path.write_text("".join([first, lines[0]]))
     with pytest.raises(ValueError, match="`path` must hold a pair for each of 6 sources"):
         teacher_texts(teacher, sources, path)
+
+
+def test_texts_go_on_after_a_cut_at_any_byte(tmp_path, monkeypatch):
+    teacher, path = translator(), tmp_path / "pairs.jsonl"
+    sources = [f"{source} é 漢" for source, _ in PAIRS[:2]]
+    pairs = teacher_texts(teacher, sources, path, batch_size=1)
+    content = path.read_bytes()
+    texts = dict(pairs)
+    monkeypatch.setattr(type(teacher), "generate", lambda model, inputs, config: [texts[x] for x in inputs])
+    for end in range(len(content)):
+        path.unlink()
+        Path(f"{path}.unfinished").write_bytes(content[:end])
+        assert teacher_texts(teacher, sources, path, batch_size=1) == pairs
+        assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def _recording(name, file):
             if len(frames) < sound.getnframes() * sound.getsampwidth() * sound.getnchannels():
                 raise EOFError
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{name} is not a WAV file: {str(error) or 'it ends early'}") from None
+        raise ValueError(f"{name} must be a WAV file of integers: {str(error) or 'it ends early'}") from None
     if kind != (DIGIT_RATE, 1, 16):
         raise ValueError(
             f"{name} must have {DIGIT_RATE} samples per second, 1 channel and 16 bits. Received: {kind[0]} samples per "
@@ -214,7 +214,9 @@ def image_folder(folder, image_size, seed=0, held_out=0.2):
             it.
     """
     folder = Path(folder)
-    classes = sorted(path for path in folder.glob("*/") if not path.name.startswith(".")) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise ValueError(f"--folder must be a folder. Received: {folder}")
+    classes = sorted(path for path in folder.glob("*/") if not path.name.startswith("."))
     if len(classes) < 2:
         raise ValueError(f"--folder must hold a folder per class, two or more. Received: {len(classes)} in {folder}")
     for path in classes:

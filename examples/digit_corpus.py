@@ -37,10 +37,13 @@ def split(recordings, hold_out):
         raise ValueError(f"--hold-out must be take or one of {', '.join(speakers)}. Received: {hold_out}")
     test = [x.take in HELD_OUT_TAKES if hold_out == "take" else x.speaker == hold_out for x in recordings]
     parts = [[x for x, is_test in zip(recordings, test, strict=True) if is_test == wanted] for wanted in (False, True)]
-    if not all(parts):
-        raise ValueError(
-            f"--hold-out {hold_out} must leave recordings on both sides. Received: {list(map(len, parts))}"
-        )
+    for name, part in zip(("training", "the test"), parts, strict=True):
+        if missing := set(range(10)) - {recording.digit for recording in part}:
+            takes = f", which is takes {HELD_OUT_TAKES[0]} to {HELD_OUT_TAKES[-1]}" if hold_out == "take" else ""
+            raise ValueError(
+                f"--hold-out {hold_out}{takes}, must leave recordings of each digit for {name}. "
+                f"Received: none of {sorted(missing)}"
+            )
     return parts
 
 

@@ -9,6 +9,7 @@ the median time per call on case 0.
 """
 
 import os
+import sys
 
 import numpy as np
 import onnxruntime
@@ -49,6 +50,11 @@ def _session(path):
     options.log_severity_level = 3
     if contains(path, b"ai.onnx.contrib"):
         # Only needed for artefacts with a tokenizer.
+        if "tensorflow" in sys.modules and "onnxruntime_extensions" not in sys.modules:
+            raise ImportError(
+                "onnxruntime_extensions, which runs the tokenizer, must be imported before TensorFlow: after it, the "
+                "process would crash"
+            )
         import onnxruntime_extensions
 
         options.register_custom_ops_library(onnxruntime_extensions.get_library_path())

@@ -36,13 +36,25 @@ class TFLiteArtefact:
             raise ValueError(f"{path} has no task {task!r}, only {names}")
         details = interpreter.get_signature_runner(self.task).get_input_details()
         self.inputs = {name: detail["dtype"] for name, detail in details.items()}
+        self.shapes = {name: tuple(detail["shape_signature"].tolist()) for name, detail in details.items()}
         self.labels = _labels(path)
 
     def __call__(self, inputs):
-        runner = self._runner({name: value.shape for name, value in inputs.items()})
+        shapes = {name: value.shape for name, value in inputs.items()}
+        for name, shape in shapes.items():
+            if not _fits(shape, self.shapes.get(name, shape)):
+                raise ValueError(
+                    f"{name!r} must have the shape {self.shapes[name]}, where -1 is any size. Received: {shape}"
+                )
+        runner = self._runner(shapes)
         try:
             outputs = runner(**{name: _to_object(value) for name, value in inputs.items()})
         except RuntimeError as error:
+            if "failed to prepare" in str(error) or "failed to reshape" in str(error):
+                raise ValueError(
+                    "The inputs must have sizes that the model can take; a recording must be as long as its windows. "
+                    f"Received: shapes {shapes}"
+                ) from error
             if "gather index out of bounds" not in str(error):
                 raise
             raise ValueError(
@@ -74,6 +86,11 @@ def _labels(path):
         return []
     with zipfile.ZipFile(path) as files:
         return lines_of(files.read("labels.txt").decode()) if "labels.txt" in files.namelist() else []
+
+
+def _fits(shape, wanted):
+    # A scalar and an unknown rank have the same signature, ().
+    return not wanted or (len(shape) == len(wanted) and all(y in (-1, x) for x, y in zip(shape, wanted, strict=True)))
 
 
 def _to_object(value):

@@ -234,6 +234,8 @@ class LanguageModel(AttentionModel):
         num_layers, hidden_dim, num_heads = _GPT3[size]
         sizes = {"num_layers": num_layers, "hidden_dim": hidden_dim, "num_heads": num_heads}
         settings = {"intermediate_dim": 4 * hidden_dim, "layer_options": [{}, {"window": window}]}
+        if kwargs.get("num_layers") == 1:
+            settings["layer_options"] = [{}]
         return cls.gpt2(vocabulary_size, max_length, **{**sizes, **settings, **kwargs})
 
     @classmethod

@@ -92,8 +92,10 @@ def test_a_bad_file_of_a_folder_is_named(corpora, tmp_path, path, content, messa
 
 
 def test_a_folder_without_classes(corpora, tmp_path):
-    with pytest.raises(ValueError, match=r"--folder must hold a folder per class, two or more\. Received: 0"):
+    with pytest.raises(ValueError, match=r"--folder must be a folder\. Received: .*missing"):
         corpora.image_folder(tmp_path / "missing", 8)
+    with pytest.raises(ValueError, match=r"--folder must hold a folder per class, two or more\. Received: 0"):
+        corpora.image_folder(tmp_path, 8)
 
 
 @pytest.mark.parametrize(

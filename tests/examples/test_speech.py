@@ -101,8 +101,12 @@ def test_who_is_held_out(corpus):
     assert {x.speaker for x in test} == {"speaker2"} != {x.speaker for x in train}
     with pytest.raises(ValueError, match=r"--hold-out must be take or one of speaker0, .* Received: theo"):
         corpus.split(recordings, "theo")
-    with pytest.raises(ValueError, match=r"must leave recordings on both sides. Received: \[0, 30\]"):
+    with pytest.raises(
+        ValueError, match=r"which is takes 0 to 4, must leave .* of each digit for training. Received: none of \[0, 1,"
+    ):
         corpus.split(recordings[:30], "take")
+    with pytest.raises(ValueError, match=r"must leave recordings of each digit for the test. Received: none of \[9\]"):
+        corpus.split([x for x in recordings if x.digit < 9 or x.take > 4], "take")
 
 
 def test_long_audio_is_cut_where_it_is_quiet(corpus):
@@ -147,10 +151,10 @@ def pack(path, damage):
         ("3_me_0.wav", lambda path: write(path, rate=16000), "8000 samples per second.*Received: 16000 samples"),
         ("3_me_0.wav", lambda path: write(path, channels=2, frames=b"\0" * 8), r"Received: .* 2 channel\(s\)"),
         ("3_me_0.wav", lambda path: write(path, frames=b""), "must hold samples"),
-        ("3_me_0.wav", lambda path: path.write_bytes(b""), "is not a WAV file: it ends early"),
-        ("3_me_0.wav", lambda path: path.write_bytes(b"ID3 is a music file"), "is not a WAV file"),
-        ("3_me_0.wav", lambda path: cut(path, 1), "is not a WAV file: it ends early"),
-        ("3_me_0.wav", lambda path: cut(path, 4), "is not a WAV file: it ends early"),
+        ("3_me_0.wav", lambda path: path.write_bytes(b""), "must be a WAV file of integers: it ends early"),
+        ("3_me_0.wav", lambda path: path.write_bytes(b"ID3 is a music file"), "must be a WAV file of integers"),
+        ("3_me_0.wav", lambda path: cut(path, 1), "must be a WAV file of integers: it ends early"),
+        ("3_me_0.wav", lambda path: cut(path, 4), "must be a WAV file of integers: it ends early"),
         ("3_me_0.WAV", lambda path: write(path, rate=16000), "8000 samples per second"),
         ("three.wav", write, "must be named digit_speaker_take.wav"),
         ("spoken_digits.tar.gz", lambda path: path.write_bytes(b"no archive"), "is damaged"),

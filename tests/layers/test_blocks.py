@@ -341,6 +341,7 @@ STACKS = [
             ({"share_weights": [0, 1]}, "`share_weights` must be a bool, or a list .* of 3 layers"),
             ({"share_weights": [0, 2, 2]}, "`share_weights` must be a bool, or a list"),
             ({"share_weights": 1}, "`share_weights` must be a bool, or a list"),
+            ({"layer_options": [{}] * 4}, "`layer_options` must have at most an entry for each of 3 layers"),
             ({"depth": 3}, "Unrecognized keyword arguments .*depth"),
         ),
     ),

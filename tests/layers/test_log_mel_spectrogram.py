@@ -113,6 +113,7 @@ CASES = [
         "whisper",
         (
             ({"num_mels": 0}, "`num_mels`"),
+            ({"num_mels": 100}, "`num_mels` must be at most the .* frequencies.*num_mels=100"),
             ({"fft_length": 19}, "`fft_length` must be at least frame_length=20. Received: fft_length=19"),
             ({"max_frequency": 500}, "half of the sample rate, 400.0 Hz.*max_frequency=500"),
             ({"min_frequency": 400}, "`min_frequency` and `max_frequency`"),

@@ -107,6 +107,12 @@ class LogMelSpectrogram(Configurable, keras.layers.Layer):
             raise ValueError(
                 f"`fft_length` must be at least frame_length={frame_length}. Received: fft_length={fft_length}"
             )
+        bins = (fft_length or frame_length) // 2 + 1
+        if num_mels > bins:
+            raise ValueError(
+                f"`num_mels` must be at most the {bins} frequencies of a transform of {fft_length or frame_length} "
+                f"samples. Received: num_mels={num_mels}"
+            )
         top = sample_rate / 2 if max_frequency is None else max_frequency
         if not (is_number(min_frequency) and is_number(top) and 0 <= min_frequency < top <= sample_rate / 2):
             raise ValueError(

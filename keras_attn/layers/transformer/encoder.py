@@ -28,7 +28,8 @@ class Encoder(Stack):
         final_norm: Whether to add a norm after the last block. By default, if `norm` is "pre", "sandwich",
             "res_post" or "layerscale"; for a dict as `norm`, its entry "feed_forward" decides.
         layer_options: Optional list of dicts of arguments that differ between blocks: block `i` uses entry
-            `i % len(layer_options)`, so that two entries alternate.
+            `i % len(layer_options)`, so that two entries alternate. A list may not have more
+            entries than there are blocks.
         convolution: Optional Keras layer, a template, such as `keras.layers.Conv1D(D, 3, padding="same")`: the first
             block returns `norm(block(x) + dropout(convolution(x)))`, as in DeBERTa v2. The convolution sees zeros at
             padding, and beyond the borders of `segments`.

@@ -44,6 +44,11 @@ class Stack(Configurable, keras.layers.Layer):
             raise ValueError(
                 f"`layer_options` must be None with `share_weights`. Received: layer_options={layer_options}"
             )
+        if len(layer_options) > num_layers:
+            raise ValueError(
+                f"`layer_options` must have at most an entry for each of {num_layers} layers. "
+                f"Received: {len(layer_options)} entries"
+            )
         super().__init__(**{name: options.pop(name) for name in _LAYER_ARGUMENTS if name in options})
         self.supports_masking = True
         self.num_layers = num_layers

@@ -98,6 +98,8 @@ class Distillation:
         for name, value in (("hidden_weight", hidden_weight), ("attention_weight", attention_weight)):
             if value < 0:
                 raise ValueError(f"`{name}` must be at least 0. Received: {name}={value}")
+        if student is teacher:
+            raise ValueError(f"`teacher` must be another model than `student`. Received: {teacher.name!r} twice")
         _check_alike(student, teacher)
         self.student, self.teacher = student, teacher
         self.loss = MaskedCrossEntropy() if loss is None else loss

@@ -243,6 +243,8 @@ def test_bad_arguments(teacher, settings, message):
     student = encoder(1, 8, labels=["a", "b", "c"], tokenizer=CharacterTokenizer("abcde"))
     with pytest.raises(ValueError, match=message):
         Distillation(student, teacher(), **settings)
+    with pytest.raises(ValueError, match="`teacher` must be another model than `student`"):
+        Distillation(student, student)
 
 
 @pytest.mark.parametrize("given", ["no", "the same", "another"])

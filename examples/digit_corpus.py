@@ -39,9 +39,9 @@ def split(recordings, hold_out):
     parts = [[x for x, is_test in zip(recordings, test, strict=True) if is_test == wanted] for wanted in (False, True)]
     for name, part in zip(("training", "the test"), parts, strict=True):
         if missing := set(range(10)) - {recording.digit for recording in part}:
-            takes = f", which is takes {HELD_OUT_TAKES[0]} to {HELD_OUT_TAKES[-1]}" if hold_out == "take" else ""
+            takes = f", which is takes {HELD_OUT_TAKES[0]} to {HELD_OUT_TAKES[-1]}," if hold_out == "take" else ""
             raise ValueError(
-                f"--hold-out {hold_out}{takes}, must leave recordings of each digit for {name}. "
+                f"--hold-out {hold_out}{takes} must leave recordings of each digit for {name}. "
                 f"Received: none of {sorted(missing)}"
             )
     return parts

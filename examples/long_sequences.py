@@ -2,7 +2,7 @@
 
 python examples/long_sequences.py --out build/long                            two sonnets
 python examples/long_sequences.py --data DIR --length 4096 --batch-size 1 --mechanism blockwise --out build/long
-python examples/long_sequences.py --task lists --length 2000 --batch-size 8 --out build/lists
+python examples/long_sequences.py --task lists --length 2000 --batch-size 8 --mechanism blockwise --out build/lists
 """
 
 import math

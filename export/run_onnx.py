@@ -50,7 +50,7 @@ def _session(path):
     options.log_severity_level = 3
     if contains(path, b"ai.onnx.contrib"):
         # Only needed for artefacts with a tokenizer.
-        if "tensorflow" in sys.modules and "onnxruntime_extensions" not in sys.modules:
+        if sys.modules.get("tensorflow") and "onnxruntime_extensions" not in sys.modules:
             raise ImportError(
                 "onnxruntime_extensions, which runs the tokenizer, must be imported before TensorFlow: after it, the "
                 "process would crash"

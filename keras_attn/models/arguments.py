@@ -109,6 +109,11 @@ def encoder_and_decoder(stack, num_decoder_layers, decoder_options):
     encoder = {**constants, **stack}
     if isinstance(norm, Mapping):
         encoder["norm"] = {name: value for name, value in norm.items() if name != "cross_attention"}
+    pattern = stack.get("layer_options") or []
+    if "layer_options" not in decoder_options and len(pattern) <= max(encoder["num_layers"], decoder["num_layers"]):
+        # The shorter stack may end before the pattern does.
+        for side in (encoder, decoder):
+            side["layer_options"] = pattern[: side["num_layers"]]
     return encoder, decoder
 
 

@@ -408,3 +408,15 @@ save("logits.npy", model({"source_ids": load("source.npy"), "target_ids": load("
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=environment, check=True)
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), logits(model), atol=1e-6)
+
+
+def test_layers_of_the_shorter_stack_take_the_first_options():
+    options = [{"activation": "tanh"}, {"activation": "relu"}]
+    for encoder, decoder in ((2, 1), (1, 2)):
+        model = make(num_layers=encoder, num_decoder_layers=decoder, layer_options=options)
+        for stack, count in ((model.encoder, encoder), (model.decoder, decoder)):
+            kinds = [block.get_config()["activation"] for block in stack.blocks]
+            assert kinds == ["tanh", "relu"][:count]
+        assert logits(Transformer.from_config(model.get_config())).shape == (2, 5, VOCABULARY)
+    with pytest.raises(ValueError, match="`layer_options` must have at most an entry for each of 1 layers"):
+        make(layer_options=options)

@@ -6,6 +6,7 @@ from keras import ops
 
 from keras_attn.ops.arrays import axis_size
 from keras_attn.ops.boolean_mask import boolean
+from keras_attn.ops.sigmoid import sigmoid
 from keras_attn.typing import Tensor
 
 # exp(69) is 1e30, well inside the range of float32.
@@ -49,7 +50,7 @@ def soft_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = Non
     """
     energies, mask = ops.convert_to_tensor(energies), boolean("mask", mask)
     previous = ops.cast(previous, energies.dtype)
-    stop = ops.sigmoid(energies)
+    stop = sigmoid(energies)
     if mask is not None:
         stop = ops.where(mask, stop, ops.zeros_like(stop))
     reached = _reached if exact else _reached_by_sums
@@ -58,7 +59,7 @@ def soft_monotonic(energies: Tensor, previous: Tensor, mask: Tensor | None = Non
 
 def _reached(energies, previous, mask):
     # Not 1 - sigmoid(e), which rounds to zero.
-    walk_on = ops.sigmoid(ops.negative(energies))
+    walk_on = sigmoid(ops.negative(energies))
     if mask is not None:
         walk_on = ops.where(mask, walk_on, ops.ones_like(walk_on))
     return _recurrence(_moved(walk_on, 1), previous + ops.zeros_like(walk_on))

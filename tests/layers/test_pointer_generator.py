@@ -64,9 +64,16 @@ def test_contract(check, case, tmp_path):
     run_check(check, case, tmp_path)
 
 
+def confident_inputs(rng, B, T, S):
+    """Gates of -20 to 20, and tokens that come in one way only."""
+    arguments = inputs(rng, B, T, S, V)
+    return arguments | {"inputs": 10 * arguments["inputs"], "source_ids": arguments["source_ids"] % 3}
+
+
 @pytest.mark.parametrize("format_name", ["saved_model", "tflite", "onnx"])
 def test_export(format_name, tmp_path):
-    check_export(CASES, format_name, tmp_path)
+    confident = LayerCase("confident_pointer", PointerGenerator, confident_inputs, pointer_oracle)
+    check_export([*CASES, confident], format_name, tmp_path)
 
 
 def test_probabilities_sum_to_one():

@@ -14,6 +14,7 @@ from keras_attn.layers.base.projection import Projection
 from keras_attn.layers.base.shape_checks import check_mask, check_sequence, fits
 from keras_attn.ops.arrays import shape_of
 from keras_attn.ops.copy_distribution import copy_distribution
+from keras_attn.ops.sigmoid import sigmoid
 from keras_attn.typing import Shape, Tensor
 
 # Below the probability of any token that a model has learnt, and far above the smallest float32.
@@ -125,9 +126,9 @@ class PointerGenerator(Configurable, keras.layers.Layer):
         gate = ops.cast(self.gate(inputs), dtype)
         # Without a source there is nothing to copy. A difference from 1 would lose all digits of a small probability.
         has_source = ops.greater(ops.sum(scores, axis=-1, keepdims=True), 0)
-        share = ops.where(has_source, ops.sigmoid(gate), 1.0)
+        share = ops.where(has_source, sigmoid(gate), 1.0)
         generated = ops.multiply(ops.softmax(logits, axis=-1), share)
-        scores = ops.multiply(scores, ops.sigmoid(ops.negative(gate)))
+        scores = ops.multiply(scores, sigmoid(ops.negative(gate)))
         if self.extended_size:
             generated = ops.pad(generated, ((0, 0), (0, 0), (0, self.extended_size)))
         size = logits.shape[-1] + self.extended_size

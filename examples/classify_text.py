@@ -36,17 +36,17 @@ AVERAGED = 4  # checkpoints of the last part of training
 LOSS = {"label_smoothing": 0.1}
 SIZES = {"num_layers": 2, "hidden_dim": 128, "num_heads": 4, "intermediate_dim": 256}
 WORDS = {
-    "1": "minister election treaty border parliament army peace talks president vote",
-    "2": "match season coach goal champion league player win final score",
-    "3": "shares profit market oil prices bank sales stocks deal quarter",
-    "4": "software space internet chip scientists computer launch users virus web",
+    "World": "minister election treaty border parliament army peace talks president vote",
+    "Sports": "match season coach goal champion league player win final score",
+    "Business": "shares profit market oil prices bank sales stocks deal quarter",
+    "Sci/Tech": "software space internet chip scientists computer launch users virus web",
 }
 
 
 def made_up(count, seed):
     """Generates records of words that are typical of a class."""
     rng = np.random.default_rng(seed)
-    labels = [str(label) for label in rng.integers(1, len(WORDS) + 1, count)]
+    labels = [AG_NEWS_CLASSES[number] for number in rng.integers(0, len(WORDS), count)]
     return [(" ".join(rng.choice(WORDS[label].split(), 7)), label) for label in labels]
 
 
@@ -55,7 +55,7 @@ def build_model(tokenizer, sizes=SIZES, name="news"):
         tokenizer.vocabulary_size,
         **sizes,
         head="sequence_classification",
-        num_classes=len(AG_NEWS_CLASSES),
+        labels=AG_NEWS_CLASSES,
         # The words of a short text matter more than their positions.
         pooling=keras_attn.layers.MeanPooling(),
         norm="pre",
@@ -93,7 +93,7 @@ def read(args):
 def datasets(train, test, seed):
     """`(tokenizer, training batches, held-out batches)`."""
     tokenizer = WordPieceTokenizer.train(map(text_of, train), VOCABULARY_SIZE, max_length=MAX_LENGTH)
-    settings = {"labels": list(WORDS), "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
+    settings = {"labels": AG_NEWS_CLASSES, "batch_size": BATCH_SIZE, "max_length": MAX_LENGTH, "num_shapes": 4}
     data = LabelledTextDataset(train, tokenizer, **settings, seed=seed)
     return tokenizer, data, LabelledTextDataset(test, tokenizer, **settings, shuffle=False, epochs=1)
 
@@ -128,7 +128,7 @@ def main(argv=None):
     example.report |= {"steps": steps, "accuracy": accuracy, "accuracy_of_last_step": last}
     rich.print(f"accuracy {accuracy:.1%} on {len(test):,} texts; {last:.1%} before checkpoints were averaged")
     example.lap("evaluation")
-    return example.finish(model, ["classify"], [text_of(record) for record in test[:16]], AG_NEWS_CLASSES)
+    return example.finish(model, ["classify"], [text_of(record) for record in test[:16]])
 
 
 if __name__ == "__main__":

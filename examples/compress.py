@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import keras
 import rich
 from classify_text import LOSS, build_model, build_trainer, datasets, read, text_of
-from corpora import AG_NEWS_CLASSES, add_data_argument
+from corpora import add_data_argument
 from example import Example, argument_parser
 from rich.table import Table
 
@@ -78,10 +78,9 @@ class Classifiers:
 
     def measure(self, name, model, precision):
         """Exports a model and adds its rows. Returns whether all artefacts agree with it."""
-        texts, classes = [text_of(record) for record in self.test], [int(record[-1]) - 1 for record in self.test]
+        texts, classes = [text_of(record) for record in self.test], [record[-1] for record in self.test]
         options = {"tasks": "classify", "precision": precision, "samples": texts, "references": classes}
-        options |= {"folder": self.args.out / name, "labels": AG_NEWS_CLASSES}
-        ok = not self.args.formats or self.example.export(model, self.args.formats, **options)
+        ok = not self.args.formats or self.example.export(model, self.args.formats, self.args.out / name, **options)
         for row in self.example.report.get("artefacts", [])[len(self.rows) :]:
             self.rows.append({**row, "model": name, "weights": model.count_params()})
         return ok

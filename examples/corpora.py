@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from keras_attn.training import Records
 
-AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")  # labels "1" to "4"
+AG_NEWS_CLASSES = ("World", "Sports", "Business", "Sci/Tech")  # 1 to 4 in the file
 AG_NEWS_TEST = 1000
 DIGIT_RATE = 8000  # samples per second
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # those that Keras reads
@@ -57,16 +57,17 @@ def tiny_shakespeare(folder):
 def ag_news(folder, seed=0):
     """News in four classes (Zhang et al., 2015), from `ag_news_test.csv.gz`: `(training records, 1,000 others)`.
 
-    A record is title, description and label. The seed selects the held-out records.
+    A record is title, description and the name of the class. The seed selects the held-out records.
     """
     path = _existing(Path(folder) / "ag_news_test.csv.gz")
     records = list(Records(path, columns=(1, 2, 0)))
     if len(records) <= AG_NEWS_TEST:
         raise ValueError(f"{path} must hold more than {AG_NEWS_TEST} records. Received: {len(records)}")
-    if others := {record[-1] for record in records} - {str(i + 1) for i in range(len(AG_NEWS_CLASSES))}:
+    names = {str(i + 1): name for i, name in enumerate(AG_NEWS_CLASSES)}
+    if others := {record[-1] for record in records} - set(names):
         raise ValueError(f"{path} must hold labels from 1 to {len(AG_NEWS_CLASSES)}. Received: {sorted(others)[:3]}")
     order = np.random.default_rng(seed).permutation(len(records))
-    chosen = [records[i] for i in order]
+    chosen = [(*records[i][:-1], names[records[i][-1]]) for i in order]
     return chosen[AG_NEWS_TEST:], chosen[:AG_NEWS_TEST]
 
 

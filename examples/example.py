@@ -91,13 +91,13 @@ class Example:
         self.report.setdefault("artefacts", []).extend(exported.rows)
         return exported.ok
 
-    def finish(self, model, tasks, samples, labels=None, **options):
+    def finish(self, model, tasks, samples, **options):
         """Saves the model, exports it with further options of `export`, and writes `report.json`.
 
         Returns the exit status.
         """
         model.save(self.args.out / "model.keras")
-        options |= {"tasks": tasks, "samples": samples, "labels": labels}
+        options |= {"tasks": tasks, "samples": samples}
         ok = not self.args.formats or self.export(model, self.args.formats, **options)
         self.write_report()
         return 0 if ok else 1

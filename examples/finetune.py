@@ -33,11 +33,6 @@ MAX_LENGTH = 96  # longer texts are truncated
 EXPORTED = 200  # held-out texts whose classes by the artefact are compared
 
 
-def named(records):
-    """Records of a text and the name of its class, whose number is in the file."""
-    return [(" ".join(texts), AG_NEWS_CLASSES[int(label) - 1]) for *texts, label in records]
-
-
 def freeze_first(model, count):
     """Freezes the embeddings and the first blocks."""
     for name in ("embedding", "position", "token_types", "embedding_norm", "embedding_projection"):
@@ -60,7 +55,7 @@ def main(argv=None):
         parser.error("--data must be a folder with ag_news_test.csv.gz")
     if args.lora and args.freeze:
         parser.error("--lora already freezes all blocks; --freeze must be 0 with it")
-    train, test = map(named, ag_news(args.data, args.seed))
+    train, test = ag_news(args.data, args.seed)
     steps = args.steps or 200
     example = Example(args)
     keras.utils.set_random_seed(args.seed)
@@ -96,7 +91,7 @@ def main(argv=None):
         pretrained.save_adapter(model, args.out / "adapter")
         pretrained.merge_lora(model)
     model.save_pretrained(args.out / "checkpoint")
-    samples, references = zip(*test[:EXPORTED], strict=True)
+    samples, references = zip(*((" ".join(texts), label) for *texts, label in test[:EXPORTED]), strict=True)
     return example.finish(model, ["classify"], samples, precision="int8", references=references)
 
 

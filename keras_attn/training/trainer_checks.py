@@ -10,6 +10,7 @@ from keras_attn import compat
 from keras_attn.argument_checks import check_positive, check_vocabulary
 from keras_attn.training.callbacks.text_evaluation import TextEvaluation
 from keras_attn.training.checkpoints.checkpoints import Checkpoints
+from keras_attn.training.distillation.distilled_model import DistilledModel
 from keras_attn.training.losses.compiled_loss import check_labels, decides_itself, sums_up
 from keras_attn.training.losses.compute_loss import computed
 from keras_attn.training.losses.entries import aligned, only
@@ -196,6 +197,11 @@ def _check_model(trainer):
 
 def _check_loss(trainer):
     loss = trainer.loss
+    if isinstance(trainer.model, DistilledModel) and trainer.compute_loss is None:
+        raise ValueError(
+            "`compute_loss` must be the `Distillation` whose `model` this is; without it, nothing is learnt from the "
+            "teacher. Received: None"
+        )
     if loss is None:
         if trainer.compute_loss is None:
             raise ValueError(

@@ -98,6 +98,7 @@ def test_compress(run, tmp_path):
         "int8": 8,
         "all_three": 1,
     }
+    assert all(model.labels == ["World", "Sports", "Business", "Sci/Tech"] for model in models.values())
     ids = models["pruned"].tokenizer.encode(["oil prices profit bank", "goal coach match win"])
     for name in ("as_trained", "pruned"):
         np.testing.assert_array_equal(np.argmax(models[name](ids), -1), [2, 1])

@@ -86,6 +86,13 @@ def test_probabilities_sum_to_one():
         assert np.all(row[:, absent] <= 1e-11)
 
 
+def test_ids_beyond_the_extended_vocabulary_are_left_to_the_lookup():
+    ids = [[0, V - 1, V, V + E - 1, V + E, -1]]
+    embedded = PointerGenerator(E, unknown_id=3).embedded_ids(np.array(ids), V)
+    np.testing.assert_array_equal(embedded, [[0, V - 1, 3, 3, V + E, -1]])
+    np.testing.assert_array_equal(PointerGenerator().embedded_ids(np.array(ids), V), ids)
+
+
 def test_a_source_of_padding_is_not_copied():
     arguments = inputs(np.random.default_rng(0), 3, 5, 7)
     arguments["scores"][1] = 0

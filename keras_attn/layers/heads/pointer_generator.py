@@ -136,8 +136,15 @@ class PointerGenerator(Configurable, keras.layers.Layer):
         return ops.cast(found, self.compute_dtype)
 
     def embedded_ids(self, ids: Tensor, vocabulary_size: int) -> Tensor:
-        """The ids, int32 `(B, T)`, by which a model with embeddings of `V` tokens embeds tokens below `V + E`."""
-        return ops.where(ops.less(ids, vocabulary_size), ids, self.unknown_id) if self.extended_size else ids
+        """The ids, int32 `(B, T)`, by which a model with embeddings of `V` tokens embeds tokens below `V + E`.
+
+        Ids beyond these stay as they are, so that the lookup refuses them.
+        """
+        if not self.extended_size:
+            return ids
+        last = vocabulary_size + self.extended_size - 1
+        is_copied = ops.logical_and(ops.greater_equal(ids, vocabulary_size), ops.less_equal(ids, last))
+        return ops.where(is_copied, self.unknown_id, ids)
 
     def compute_mask(self, inputs: Tensor, mask: Any = None) -> Tensor | None:
         return mask[0] if isinstance(mask, list | tuple) else mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import warnings
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +31,7 @@ class MagnitudePruning(StepCallback):
     Works with `Trainer.fit` and `Model.fit`, where steps are those after which callbacks are called. With `Checkpoints`
     of a `Trainer`, a resumed run gives the same weights as an uninterrupted one, bit for bit; an average of checkpoints
     has all zeros only if they are from `end` on. Put it before callbacks that save weights, and after those that
-    restore them, such as `EarlyStopping`.
+    restore them, such as `EarlyStopping`. It warns if training ends with fewer zeros.
 
     The kernels are the trainable ones of `Dense` layers and of this package's projections, as matrices from inputs to
     outputs.
@@ -193,6 +194,12 @@ class MagnitudePruning(StepCallback):
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         # The averages of `use_ema` have become the weights, or earlier weights were restored.
         self._apply_masks()
+        if self.pruned_to < self.sparsity:
+            warnings.warn(
+                f"Training ended before `end`, step {self.end}, with {self.pruned_to:.0%} of zeros instead of "
+                f"{self.sparsity:.0%}; give a smaller `end`, or train longer",
+                stacklevel=2,
+            )
 
     def _apply_masks(self):
         if not self.pruned_to:

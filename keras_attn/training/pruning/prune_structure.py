@@ -82,6 +82,11 @@ def prune_structure(
             )
     if not isinstance(scores, Mapping):
         raise ValueError(f"`scores` must be a dict, as `importance` returns it. Received: scores={scores!r}")
+    if others := set(scores) - {unit.layer.path for unit in units}:
+        raise ValueError(
+            f"`scores` must be of this model, as `importance` returns them. Received: some of {min(others)!r}, which "
+            "it lacks"
+        )
     for unit in units:
         found = np.shape(scores.get(unit.layer.path))
         if found != (unit.count,):

@@ -308,6 +308,12 @@ def test_another_model_is_refused():
             trainer.fit(rows(), 1)
 
 
+def test_projections_are_not_trained_without_a_teacher():
+    distillation = Distillation(encoder(1, 8), encoder(2, 12), hidden_weight=1.0)
+    with pytest.raises(ValueError, match="`compute_loss` must be the `Distillation` whose `model` this is"):
+        Trainer(distillation.model, keras.optimizers.SGD(0.1), MaskedCrossEntropy())
+
+
 def test_the_student_is_seen_through_its_projections():
     student = encoder(1, 8, dtype="mixed_float16", tokenizer=CharacterTokenizer("abc"))
     distillation = Distillation(student, encoder(1, 12), hidden_weight=1.0)

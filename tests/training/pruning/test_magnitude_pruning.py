@@ -124,6 +124,11 @@ def test_a_resumed_run_is_the_same(scores, tmp_path):
         np.testing.assert_array_equal(x, y)
 
 
+def test_an_end_that_training_does_not_reach():
+    with pytest.warns(UserWarning, match="ended before `end`, step 8, with 71% of zeros instead of 75%"):
+        trained(steps=5, every=1)
+
+
 def test_fit_of_keras():
     one = model()
     one.compile(keras.optimizers.Adam(1e-2), MaskedCrossEntropy(), jit_compile=False)

@@ -201,6 +201,9 @@ def test_models_and_scores_that_do_not_fit():
         prune_structure(model, {}, 0.5)
     with pytest.raises(ValueError, match=r"`scores` must have 4 numbers .*Received: shape \(3,\)"):
         prune_structure(model, {unit.layer.path: np.ones(3) for unit in units_of(model)}, 0.5)
+    deeper = random_scores(encoder(4))
+    with pytest.raises(ValueError, match=r"`scores` must be of this model.*Received: some of 'encoder/encoder_2/"):
+        prune_structure(model, deeper, 0.5)
     with pytest.raises(ValueError, match="`model` must have an encoder or decoder"):
         prune_structure(keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]), {}, 0.5)
     with pytest.raises(ValueError, match="`scores` must be a dict"):

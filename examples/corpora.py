@@ -26,7 +26,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")  # those that Keras r
 def add_data_argument(parser):
     """Adds the argument `--data` to those of an example."""
     folder = os.environ.get("KERAS_ATTN_DATA")
-    parser.add_argument("--data", type=Path, default=folder, help="folder of data sets (default: a few built-in texts)")
+    parser.add_argument("--data", type=Path, default=folder, help="folder of data sets (default: a small built-in one)")
 
 
 def multi30k(folder, split, source="en", target="de", tokenized=True):

@@ -119,13 +119,14 @@ def main(argv=None):
     loss = history.history["val_loss"][-1]
     # Linux counts in KiB, macOS in bytes.
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-    example.report |= {"steps": steps, "validation_loss": loss, "bits": loss / math.log(2), "peak_mb": round(peak)}
+    example.report |= {"steps": steps, "validation_loss": loss, "peak_mb": round(peak)}
     if metrics:
         test = draw_lists(model.tokenizer, args, TESTED, "test ", epochs=1)
         example.report["accuracy"] = trainer.evaluate(test)["accuracy"]
         rich.print(f"accuracy {example.report['accuracy']:.1%} on {len(test) * args.batch_size:,} lists")
     else:
-        rich.print(f"validation loss {loss:.4f}, {loss / math.log(2):.3f} bits per character")
+        example.report["bits"] = loss / math.log(2)
+        rich.print(f"validation loss {loss:.4f}, {example.report['bits']:.3f} bits per character")
     return example.finish(model, [task], samples)
 
 

@@ -53,6 +53,27 @@ def _text(item, decode):
     return item.decode("utf-8", "replace") if decode else item
 
 
+def arrays(inputs, dtypes):
+    """The inputs of a call; lists become arrays.
+
+    Args:
+        inputs: Arrays or lists by name.
+        dtypes: The types of the inputs of an artefact by name.
+
+    Raises:
+        ValueError: If there are other inputs than those of the artefact.
+    """
+    if set(inputs) != set(dtypes):
+        raise ValueError(f"The inputs must be named {sorted(dtypes)}. Received: {sorted(inputs)}")
+    return {
+        name: value if isinstance(value, np.ndarray) else _array(value, dtypes[name]) for name, value in inputs.items()
+    }
+
+
+def _array(value, dtype):
+    return np.array(value, object if np.dtype(dtype).kind in "OSU" else dtype)
+
+
 def contains(path, text):
     """Whether bytes occur in a file, which is mapped and not read into memory."""
     with open(path, "rb") as file:

@@ -13,7 +13,7 @@ import sys
 
 import numpy as np
 import onnxruntime
-from client import contains, lines_of, main, texts
+from client import arrays, contains, lines_of, main, texts
 
 DTYPES = {
     "tensor(string)": np.str_,
@@ -41,7 +41,8 @@ class ONNXArtefact:
         self.labels = lines_of(metadata.get("labels.txt", ""))
 
     def __call__(self, inputs):
-        values = self.session.run(None, {name: _to_object(value) for name, value in inputs.items()})
+        given = arrays(inputs, self.inputs)
+        values = self.session.run(None, {name: _to_object(value) for name, value in given.items()})
         return {name: _to_str(value) for name, value in zip(self.outputs, values, strict=True)}
 
 

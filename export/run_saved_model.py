@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 import numpy as np
-from client import lines_of, main, texts
+from client import arrays, lines_of, main, texts
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
@@ -35,7 +35,8 @@ class SavedModelArtefact:
         self.labels = lines_of(labels.read_text(encoding="utf-8")) if labels.is_file() else []
 
     def __call__(self, inputs):
-        outputs = self.signature(**{name: tf.constant(_to_object(value)) for name, value in inputs.items()})
+        given = arrays(inputs, self.inputs)
+        outputs = self.signature(**{name: tf.constant(_to_object(value)) for name, value in given.items()})
         return {name: _to_str(value.numpy()) for name, value in outputs.items()}
 
 
@@ -52,8 +53,8 @@ def _load(path):
 
 
 def _to_object(value):
-    # TensorFlow accepts empty arrays and lists.
-    return texts(value) if isinstance(value, np.ndarray) and value.dtype.kind in "USO" and value.size else value
+    # TensorFlow accepts empty arrays.
+    return texts(value) if value.dtype.kind in "USO" and value.size else value
 
 
 def _to_str(value):

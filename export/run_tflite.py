@@ -13,7 +13,7 @@ import zipfile
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter, InterpreterWithCustomOps
-from client import contains, lines_of, main, texts
+from client import arrays, contains, lines_of, main, texts
 
 
 class TFLiteArtefact:
@@ -40,6 +40,7 @@ class TFLiteArtefact:
         self.labels = _labels(path)
 
     def __call__(self, inputs):
+        inputs = arrays(inputs, self.inputs)
         shapes = {name: value.shape for name, value in inputs.items()}
         for name, shape in shapes.items():
             if not _fits(shape, self.shapes.get(name, shape)):

@@ -1,6 +1,8 @@
 """What the clients of artefacts say of input that the model cannot take."""
 
 import keras
+import numpy as np
+import pytest
 from training_processes import run_script
 
 from keras_attn.export import export
@@ -21,6 +23,20 @@ for shape in ((2,), (1, 900, 1), (1, 3)):
         artefact({"samples": np.zeros(shape, "float32")})
     except ValueError as error:
         print(error)
+"""
+NAMES = """
+import sys
+import numpy as np
+
+sys.path.insert(0, sys.argv[1])
+module, kind, path = sys.argv[2:]
+artefact = getattr(__import__(module), kind)(path, "forward")
+# A list becomes an array of the type that the artefact takes.
+print(next(iter(artefact({"x": [[1, 2], [3, 4]]}).values())).tolist())
+try:
+    artefact({"y": np.ones((1, 2), "float32")})
+except ValueError as error:
+    print(error)
 """
 AFTER_TENSORFLOW = """
 import sys
@@ -51,6 +67,24 @@ def test_shapes_that_a_tflite_file_cannot_take(tmp_path):
         f"{shape} (1, 900, 1)",
         f"{size} shapes {{'samples': (1, 3)}}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("format_name", "kind", "file"),
+    [
+        ("saved_model", "SavedModelArtefact", "saved_model"),
+        ("tflite", "TFLiteArtefact", "model.tflite"),
+        ("onnx", "ONNXArtefact", "forward.onnx"),
+    ],
+)
+def test_inputs_are_known_by_name(format_name, kind, file, tmp_path):
+    x = keras.Input((2,), name="x")
+    model = keras.Model(x, keras.layers.Dense(1, kernel_initializer="ones", name="sum")(x))
+    export(model, tmp_path, format_name, tasks="forward", samples={"x": np.ones((4, 2), "float32")})
+    script = clients.script(format_name)
+    process = run_script(NAMES, script.parent, script.stem, kind, tmp_path / file)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.splitlines() == ["[[3.0], [7.0]]", "The inputs must be named ['x']. Received: ['y']"]
 
 
 def test_a_tokenizer_of_onnx_is_not_loaded_after_tensorflow(tmp_path):

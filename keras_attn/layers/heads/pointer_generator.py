@@ -142,8 +142,8 @@ class PointerGenerator(Configurable, keras.layers.Layer):
         """
         if not self.extended_size:
             return ids
-        last = vocabulary_size + self.extended_size - 1
-        is_copied = ops.logical_and(ops.greater_equal(ids, vocabulary_size), ops.less_equal(ids, last))
+        size = vocabulary_size + self.extended_size
+        is_copied = ops.logical_and(ops.greater_equal(ids, vocabulary_size), ops.less(ids, size))
         return ops.where(is_copied, self.unknown_id, ids)
 
     def compute_mask(self, inputs: Tensor, mask: Any = None) -> Tensor | None:

@@ -10,6 +10,7 @@ time per call on case 0.
 
 import functools
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +36,8 @@ class SavedModelArtefact:
         self.labels = lines_of(labels.read_text(encoding="utf-8")) if labels.is_file() else []
 
     def __call__(self, inputs):
-        given = arrays(inputs, self.inputs)
+        # TensorFlow gives the parameter of an input `a.b` the name `a_b`.
+        given = arrays({re.sub("[.-]", "_", name): value for name, value in inputs.items()}, self.inputs)
         outputs = self.signature(**{name: tf.constant(_to_object(value)) for name, value in given.items()})
         return {name: _to_str(value.numpy()) for name, value in outputs.items()}
 
